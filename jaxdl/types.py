@@ -1,0 +1,134 @@
+"""The nouns of jaxdl. Reading starts here; this file imports nothing of jaxdl.
+
+Everything is a pure function or a NamedTuple of pure functions. One seam holds the
+library together: supervised learning, multi-task learning and meta-learning each *are* a
+`GradFn`; batching over tasks or devices *wraps* one; Optax turns its result into updates.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+"""A typed PRNG key of `jax.random.key`, or an array of them."""
+PyTree = Any
+Params = PyTree
+Grads = PyTree
+Metrics = dict[str, Array]
+"""What people look at, by name: scalars, or arrays with the leading axes of the caller's vmap."""
+
+
+class Batch(NamedTuple):
+    """Examples side by side. `x`, `y` and `weight` share their leading axis.
+
+    `weight` (0 or 1, or any non-negative number per example) masks the padding of a last partial
+    batch and of unequal lengths; None counts every example once.
+    """
+
+    x: PyTree
+    y: PyTree
+    weight: Array | None = None
+
+
+class Episode(NamedTuple):
+    """One task: adapt on `support`, be judged on `query`.
+
+    Classification: two `Batch`es with x `[ways * shots, ...]` and `[ways * queries, ...]` and
+    int32 labels in `[0, ways)`. Regression: two `Batch`es `[points, features]`.
+    """
+
+    support: PyTree
+    query: PyTree
+
+
+class InitFn(Protocol):
+    """Makes parameters for inputs that look like `x` (a batch, leading axis included)."""
+
+    def __call__(self, key: Key, x: PyTree) -> Params: ...
+
+
+class ApplyFn(Protocol):
+    """Forward pass over a batch. A key switches dropout on; None switches it off."""
+
+    def __call__(self, params: Params, x: PyTree, *, key: Key | None = None) -> PyTree: ...
+
+
+class Model(NamedTuple):
+    """A net as two pure functions. Its parameters are the only state that it has."""
+
+    init: InitFn
+    apply: ApplyFn
+
+
+class LossFn(Protocol):
+    """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples."""
+
+    def __call__(
+        self, prediction: Any, target: Any, weight: Array | None = None
+    ) -> tuple[Array, Metrics]: ...
+
+
+class GradFn(Protocol):
+    """The seam: `(key, step, params, batch) -> (grads, metrics)`.
+
+    A gradient and not a loss, because Reptile, evolution strategies and gradient surgery have no
+    scalar whose `jax.grad` they are. `step` is the outer step, an unbatched int32.
+    """
+
+    def __call__(
+        self, key: Key, step: Array, params: Params, batch: Any
+    ) -> tuple[Grads, Metrics]: ...
+
+
+Sampler = Callable[[Key], Any]
+"""`key -> one episode` or `key -> one batch`, drawn inside jit.
+
+A sampler that holds a data set is a `jax.tree_util.Partial`, so that the data set travels as an
+argument of the compiled program: JAX would write a closed-over array into the program as text.
+"""
+
+
+class AdaptFn(Protocol):
+    """Learning inside one task; `steps` asks for another depth than the one trained with."""
+
+    def __call__(
+        self, key: Key, params: Params, support: Any, steps: int | None = None
+    ) -> Any: ...
+
+
+class PredictFn(Protocol):
+    """Prediction for a batch of inputs by what `adapt` returned."""
+
+    def __call__(self, adapted: Any, x: Any, *, key: Key | None = None) -> Any: ...
+
+
+class MetaLearner(NamedTuple):
+    """A meta-learning algorithm as four pure functions that see one episode at a time.
+
+    `init(key, x) -> params`: the meta-parameters, whatever they are; x is a batch of inputs.
+    `adapt(key, params, support, steps=None) -> adapted`: opaque to all but `predict`.
+    `predict(adapted, x, *, key=None) -> y`.
+    `grad(key, step, params, episode) -> (grads, metrics)`: the meta-gradient of one episode.
+    """
+
+    init: InitFn
+    adapt: AdaptFn
+    predict: PredictFn
+    grad: GradFn
+
+
+class TrainState(NamedTuple):
+    """All that the next step needs, and nothing that people look at."""
+
+    step: Array
+    params: Params
+    opt_state: PyTree
+    stats: PyTree = ()
+
+
+class StepFn(Protocol):
+    """`(key, state, batch) -> (state, metrics)`; `state` is any pytree with a `step`."""
+
+    def __call__(self, key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]: ...
