@@ -1,0 +1,58 @@
+"""Sine-wave regression, the toy problem of MAML (https://arxiv.org/abs/1703.03400, section 5.1)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Batch, Episode, Key, Sampler
+
+AMPLITUDES = (0.1, 5.0)
+PHASES = (0.0, math.pi)
+INPUTS = (-5.0, 5.0)
+
+
+def sinusoid_task(key: Key) -> tuple[Array, Array]:
+    """Amplitude and phase (two scalars) of the task that `sinusoid` draws from the same key.
+
+    Uniform in `AMPLITUDES` and `PHASES`; the phase is in radians.
+    """
+    (low_amplitude, high_amplitude), (low_phase, high_phase) = AMPLITUDES, PHASES
+    amplitude, phase = jax.random.uniform(
+        key,
+        (2,),
+        minval=jnp.array([low_amplitude, low_phase]),
+        maxval=jnp.array([high_amplitude, high_phase]),
+    )
+    return amplitude, phase
+
+
+def sine(task: tuple[Array, Array], x: Array) -> Array:
+    """The true curve `amplitude * sin(x - phase)` at `x` of any shape."""
+    amplitude, phase = task
+    return amplitude * jnp.sin(x - phase)
+
+
+def sinusoid(*, shots: int, queries: int) -> Sampler:
+    """Sampler of one sine wave: `shots` support points and `queries` query points, no noise.
+
+    x is uniform in `INPUTS`. Shapes: x and y are `[shots, 1]` and `[queries, 1]`.
+
+    Raises:
+        InputError: if `shots` or `queries` is below one.
+    """
+    if shots < 1 or queries < 1:
+        raise InputError(f"shots={shots} and queries={queries} must both be at least 1")
+
+    def draw(key: Key) -> Episode:
+        task = sinusoid_task(key)
+        # All inputs in one call: threefry is a fifth of a training step of so small a net.
+        low, high = INPUTS
+        x = jax.random.uniform(
+            jax.random.fold_in(key, 1), (shots + queries, 1), minval=low, maxval=high
+        )
+        y = sine(task, x)
+        return Episode(Batch(x[:shots], y[:shots]), Batch(x[shots:], y[shots:]))
+
+    return draw
