@@ -1,0 +1,164 @@
+"""Makers and wrappers of `GradFn`, the seam of the library.
+
+`supervised` and `of_loss` make one; `over_tasks`, `over_microbatches` and `over_devices` wrap one
+and return another, so they nest in any order that makes sense:
+
+    grad = over_devices(over_tasks(learner.grad, chunk=4), axis_name)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, GradFn, Grads, Key, LossFn, Metrics, Model, Params
+
+Objective = Callable[[Params, Key | None, Any], tuple[Array, Metrics]]
+"""`(params, key, batch) -> (scalar, metrics)`: what `jax.grad` differentiates comes first."""
+
+
+def objective(model: Model, loss: LossFn) -> Objective:
+    """The loss of a model on a `Batch` as a function of its parameters."""
+
+    def value(params: Params, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
+        return loss(model.apply(params, batch.x, key=key), batch.y, batch.weight)
+
+    return value
+
+
+def supervised(model: Model, loss: LossFn) -> GradFn:
+    """The gradient of `loss` on one `Batch`."""
+    return of_loss(objective(model, loss))
+
+
+def of_loss(
+    loss: Objective, *, tasks: bool = False, axis_name: str | None = None
+) -> GradFn:
+    """The gradient of an objective, or of its mean over the leading task axis of the batch.
+
+    With `tasks` the loss is vmapped and differentiated once. For learners whose tasks share their
+    weights (ProtoNet, R2D2, hard sharing) that costs a fraction of `over_tasks`, which keeps one
+    gradient per task. `axis_name` is the device axis, as in `over_tasks`.
+    """
+
+    def mean_loss(params: Params, key: Key, batch: Any) -> tuple[Array, Metrics]:
+        keys = task_keys(key, leading_axis(batch), axis_name)
+        losses, metrics = jax.vmap(loss, (None, 0, 0))(params, keys, batch)
+        return jnp.mean(losses), _mean(metrics)
+
+    value = mean_loss if tasks else loss
+
+    def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+        del step  # a plain loss does not change with training time
+        return jax.grad(value, has_aux=True)(params, key, batch)
+
+    return grad
+
+
+def over_tasks(
+    grad: GradFn, *, chunk: int | None = None, axis_name: str | None = None
+) -> GradFn:
+    """The mean of `grad` over tasks stacked along the leading axis of the batch.
+
+    `chunk` tasks at a time are vmapped, and a scan adds up the chunks. None vmaps all at once, right
+    for tiny nets and for accelerators; on a CPU a conv net wants 1 or 2, so that one task's
+    activations stay in the cache. Each task gets the key of its *global* index, so that tasks draw
+    the same numbers on any number of devices; under pmap `axis_name` names the device axis.
+
+    Raises:
+        InputError: when tracing, if `chunk` does not divide the number of tasks on a device.
+    """
+
+    def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+        tasks = leading_axis(batch)
+        size = tasks if chunk is None else min(chunk, tasks)
+        if tasks % size:
+            raise InputError(f"chunk={size} does not divide {tasks} tasks; choose a divisor")
+
+        def of_chunk(part: Any) -> tuple[Grads, Metrics]:
+            if size == 1:  # no vmap at all: a batch axis of one still costs in convolutions
+                task_key, task = jax.tree.map(lambda leaf: leaf[0], part)
+                return grad(task_key, step, params, task)
+            return _mean(jax.vmap(grad, (0, None, None, 0))(part[0], step, params, part[1]))
+
+        keyed = task_keys(key, tasks, axis_name), batch
+        return _mean_over_groups(of_chunk, _grouped(keyed, tasks // size))
+
+    return mean_grad
+
+
+def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
+    """The mean of `grad` over `count` equal slices of the batch, taken one after another.
+
+    Equals the gradient of the whole batch where that is a mean over examples (and no weight makes
+    the slices unequal), in `1 / count` of the memory.
+
+    Raises:
+        InputError: when tracing, if `count` does not divide the batch.
+    """
+
+    def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+        examples = leading_axis(batch)
+        if examples % count:
+            raise InputError(f"a batch of {examples} does not split into {count} microbatches")
+
+        def of_slice(part: Any) -> tuple[Grads, Metrics]:
+            slice_key, examples = part
+            return grad(slice_key, step, params, examples)
+
+        return _mean_over_groups(of_slice, (jax.random.split(key, count), _grouped(batch, count)))
+
+    return mean_grad
+
+
+def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
+    """The mean of `grad` over the devices of a pmap axis; `grad` itself where there is no axis.
+
+    Gradients are averaged and not losses: under pmap, grad-then-pmean is the gradient of the mean.
+    """
+    if axis_name is None:
+        return grad
+
+    def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+        return lax.pmean(grad(key, step, params, batch), axis_name)
+
+    return mean_grad
+
+
+def leading_axis(batch: Any) -> int:
+    """The length of the leading axis that all leaves of `batch` share."""
+    return int(jax.tree.leaves(batch)[0].shape[0])
+
+
+def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Key:
+    """Keys `[tasks]` of the tasks on this device, each derived from its global task index."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * tasks
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
+
+
+def _mean(stacked: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), stacked)
+
+
+def _grouped(items: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), items)
+
+
+def _mean_over_groups(of_group: Callable[[Any], Any], groups: Any) -> Any:
+    """The mean of `of_group` over the leading axis of `groups`, summed up by a scan."""
+    count = leading_axis(groups)
+    first = jax.tree.map(lambda leaf: leaf[0], groups)
+    if count == 1:
+        return of_group(first)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_group, first)
+    )
+
+    def add(sums: Any, group: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, of_group(group)), None
+
+    sums, _ = lax.scan(add, zeros, groups)
+    return jax.tree.map(lambda leaf: leaf / count, sums)

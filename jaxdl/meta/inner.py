@@ -1,0 +1,154 @@
+"""Learning inside one task, differentiable: `descend`, and four ways to differentiate through it.
+
+An `Estimator` turns an inner loss into its gradient function; what it does to the *second*
+derivative is the only difference between them. All but `first_order` give the exact
+meta-gradient, at different prices in memory and time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.types import Array, Grads, Key, Metrics, Params, PyTree
+
+InnerLoss = Callable[..., tuple[Array, Metrics]]
+"""`(params, key, *args) -> (scalar, metrics)`. Whatever shall carry a gradient is in `args`."""
+
+Estimator = Callable[[InnerLoss], Callable[..., tuple[Grads, Metrics]]]
+"""`loss -> ((params, key, *args) -> (grads, metrics))`."""
+
+
+def exact(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+    """Plain `jax.grad`: the outer `jax.grad` differentiates it by reverse over reverse mode."""
+    return jax.grad(loss, has_aux=True)
+
+
+def first_order(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+    """The inner gradient as a constant: FOMAML (Finn et al. 2017, section 5.2)."""
+    grad = exact(loss)
+
+    def constant_grad(*args: Any) -> tuple[Grads, Metrics]:
+        return lax.stop_gradient(grad(*args))
+
+    return constant_grad
+
+
+def rematerialised(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+    """Exact, with the activations of each inner step computed again instead of stored."""
+    return jax.checkpoint(exact(loss))
+
+
+def mixed_mode(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+    """Exact, by forward over reverse mode (MixFlow-MG, Kemaev et al. 2025, arXiv:2505.00793).
+
+    The vector-Jacobian product of an inner gradient is a Hessian-vector product, and the Hessian is
+    symmetric, so `jvp(grad)` gives it without storing what reverse over reverse mode stores. One
+    jvp of the gradient by parameters *and* arguments gives the mixed blocks too, for meta-learned
+    losses or data. Metrics carry no gradient.
+    """
+    grad = exact(loss)
+
+    @jax.custom_vjp
+    def mixed(params: Params, key: Key | None, args: tuple[Any, ...]) -> tuple[Grads, Metrics]:
+        return grad(params, key, *args)
+
+    def forward(params: Params, key: Key | None, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        return mixed(params, key, args), (params, key, args)
+
+    def backward(residuals: Any, cotangents: tuple[Grads, Metrics]) -> tuple[Any, Any, Any]:
+        params, key, args = residuals
+        leaves, structure = jax.tree.flatten(args)
+        smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+
+        def all_grads(at: Params) -> Any:
+            def value(at: Params, some: list[Array]) -> Array:
+                given = iter(some)
+                merged = [next(given) if s else leaf for s, leaf in zip(smooth, leaves, strict=True)]
+                return loss(at, key, *jax.tree.unflatten(structure, merged))[0]
+
+            some = [leaf for s, leaf in zip(smooth, leaves, strict=True) if s]
+            return jax.grad(value, argnums=(0, 1))(at, some)
+
+        _, (by_params, by_some) = jax.jvp(all_grads, (params,), (cotangents[0],))
+        given = iter(by_some)
+        by_args = jax.tree.unflatten(structure, [next(given) if s else None for s in smooth])
+        return by_params, None, by_args
+
+    mixed.defvjp(forward, backward)
+
+    def mixed_grad(params: Params, key: Key | None, *args: Any) -> tuple[Grads, Metrics]:
+        return mixed(params, key, jax.tree.map(jnp.asarray, args))
+
+    return mixed_grad
+
+
+def descend(
+    loss: InnerLoss,
+    params: Params,
+    tx: optax.GradientTransformation,
+    *args: Any,
+    steps: int,
+    key: Key | None = None,
+    estimator: Estimator = exact,
+    rates: PyTree = None,
+    visit: Callable[[Params], PyTree] | None = None,
+) -> tuple[Params, tuple[Metrics, PyTree]]:
+    """`steps` steps of `tx` down `loss(params, key, *args)`, with a fresh gradient at each.
+
+    Any Optax transformation serves. Adam wants `eps_root=1e-8`: where a gradient is exactly zero
+    the derivative of its square root is not finite.
+
+    Args:
+        key: split into one key a step; None calls the loss with None (no dropout).
+        estimator: how the meta-gradient passes through the inner gradient.
+        rates: meta-learned step sizes, a pytree with a leading axis `[steps]`; each step's slice
+            reaches `tx` as the extra argument `rates`, see `scale_by_rates`.
+        visit: evaluated at the parameters after each step, for losses on the whole path (MAML++).
+
+    Returns:
+        The adapted parameters, and the path: the metrics of the loss *before* each step and the
+        values of `visit` after it, both with leading axis `[steps]`.
+    """
+    grad = estimator(loss)
+    tx = optax.with_extra_args_support(tx)
+    keys = None if key is None else jax.random.split(key, steps)
+
+    def step(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        params, opt_state = carry
+        step_key, step_rates = inputs
+        extra = {} if rates is None else {"rates": step_rates}
+        grads, metrics = grad(params, step_key, *args)
+        updates, opt_state = tx.update(grads, opt_state, params, **extra)
+        params = optax.apply_updates(params, updates)
+        return (params, opt_state), (metrics, None if visit is None else visit(params))
+
+    # A scan of one step would still store its residuals in stacked buffers.
+    unroll = steps == 1
+    (params, _), path = lax.scan(
+        step, (params, tx.init(params)), (keys, rates), length=steps, unroll=unroll
+    )
+    return params, path
+
+
+def scale_by_rates() -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by minus the extra argument `rates`, the last link of an inner optimiser.
+
+    `rates` is a tree prefix of the parameters: one number, one a layer, or one a parameter. Being
+    an argument, and not a constant of the transformation, it can be meta-learned (Meta-SGD, Li et
+    al. 2017; LSLR of MAML++).
+    """
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: Any = None, *, rates: PyTree, **_: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        del params
+        scaled = jax.tree.map(
+            lambda rate, below: jax.tree.map(lambda leaf: -rate * leaf, below), rates, updates
+        )
+        return scaled, state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

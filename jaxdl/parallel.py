@@ -1,0 +1,139 @@
+"""Several devices and several processes: all of `pmap` and of `jax.distributed` is in this file.
+
+State goes in and comes out as an ordinary un-stacked pytree, equal on every device, so that nothing
+else has to know how many devices there are. A device takes its `Share` of the tasks by index; keys
+are cut, not data, so any number of devices trains on the same tasks.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxdl.errors import InputError, RunError
+
+AXIS = "devices"
+"""The name of the pmap axis."""
+
+
+class Share(NamedTuple):
+    """Which part of each step's tasks this device takes: part `index` of `count`."""
+
+    index: Any
+    count: int
+
+    def of(self, items: Any) -> Any:
+        """The slice of `items` (leading axis divisible by `count`) that belongs to this device."""
+        if self.count == 1:
+            return items
+        return jax.tree.map(self._slice, items)
+
+    def _slice(self, leaf: Any) -> Any:
+        if leaf.shape[0] % self.count:
+            raise InputError(
+                f"{leaf.shape[0]} tasks do not divide among {self.count} devices;"
+                f" choose a multiple of {self.count} tasks or fewer --devices"
+            )
+        size = leaf.shape[0] // self.count
+        return lax.dynamic_slice_in_dim(leaf, self.index * size, size)
+
+
+def count_devices(wanted: int = 0) -> int:
+    """How many devices to use of the `jax.device_count()` that there are; 0 asks for all.
+
+    Raises:
+        InputError: if there are fewer than wanted, or some processes would have none.
+    """
+    present = jax.device_count()
+    if wanted < 0 or wanted > present:
+        raise InputError(f"--devices {wanted}: choose 0 (all) to {present}, the devices present")
+    if jax.process_count() > 1 and wanted not in (0, present):
+        raise InputError("with several processes all devices are used: leave --devices at 0")
+    return wanted or present
+
+
+def axis_name(devices: int) -> str | None:
+    """The pmap axis over which to average, or None where there is one device."""
+    return AXIS if devices > 1 else None
+
+
+def compile_on(
+    run: Callable[..., Any], devices: int, args: Sequence[Any], *, donate: int | None = None
+) -> Callable[..., Any]:
+    """Compiles `run(share, *args)`, on one device or replicated over several.
+
+    Arguments and results are un-stacked pytrees, the same on every device. The compiled function
+    takes `*args` alone. `donate` is the position in `args` of a buffer that may be overwritten.
+    """
+    donated = () if donate is None else (donate,)
+    if devices == 1:
+        alone = jax.jit(partial(run, Share(0, 1)), donate_argnums=donated)
+        return cast(Callable[..., Any], alone.lower(*args).compile())
+    mapped = jax.pmap(
+        lambda *args: run(Share(lax.axis_index(AXIS), devices), *args[:-1]),
+        axis_name=AXIS,
+        in_axes=(*(None for _ in args), 0),
+        out_axes=None,
+        devices=jax.devices()[:devices] if jax.process_count() == 1 else None,
+        donate_argnums=donated,
+    )
+    local = devices // jax.process_count()
+    # A last argument that nobody reads: pmap learns the number of devices from it.
+    return lambda *args: mapped(*args, np.arange(local))
+
+
+def local(tree: Any) -> Any:
+    """This process's copy of a pytree that is equal on all devices, as arrays of one device."""
+    return jax.tree.map(
+        lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
+    )
+
+
+def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Joins the other processes of a multi-process run; does nothing in a run of one process.
+
+    Without `coordinator` (host:port) the cluster's environment is asked (Slurm, Open MPI, Cloud
+    TPU, Kubernetes) if it says that there is more than one process.
+
+    Raises:
+        InputError: if the three flags are not given together.
+        RunError: if the other processes do not answer.
+    """
+    if not coordinator and not processes and process < 0:
+        if int(os.environ.get("SLURM_NTASKS", os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))) < 2:
+            return
+        arguments: dict[str, Any] = {}
+    elif coordinator and processes > 0 and 0 <= process < processes:
+        arguments = {
+            "coordinator_address": coordinator,
+            "num_processes": processes,
+            "process_id": process,
+        }
+    else:
+        raise InputError(
+            "several processes need --coordinator HOST:PORT, --processes N and"
+            " --process I (0 <= I < N) together"
+        )
+    try:
+        jax.distributed.initialize(**arguments, initialization_timeout=120)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(f"the other processes did not answer: {error}") from error
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and talks to people."""
+    return jax.process_index() == 0
+
+
+def all_equal(tree: Any) -> bool:
+    """Whether all shards of every leaf hold the same bits. For tests, and for the suspicious."""
+    return all(
+        bool(jnp.array_equal(np.asarray(shard.data), np.asarray(leaf.addressable_shards[0].data)))
+        for leaf in jax.tree.leaves(tree)
+        for shard in leaf.addressable_shards
+    )
