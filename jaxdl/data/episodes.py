@@ -1,0 +1,183 @@
+"""N-way K-shot episodes drawn on the device from any labelled images (Vinyals et al. 2016,
+https://arxiv.org/abs/1606.04080)."""
+
+from functools import partial
+from numbers import Integral
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Batch, Episode, Key, Sampler
+
+Rotations = Literal["none", "augment", "classes"]
+
+
+class _Table(NamedTuple):
+    """The examples sorted by class: class c owns rows `starts[c]` to `starts[c] + counts[c]`."""
+
+    images: Array
+    starts: Array
+    counts: Array
+
+
+def few_shot(
+    images: Any,
+    labels: Any,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: Rotations = "none",
+    scale: float | None = None,
+) -> Sampler:
+    """Sampler of `ways`-way episodes with `shots` support and `queries` query examples a class.
+
+    Classes are drawn without replacement and in random order, so that label i means another class
+    in each episode; examples are drawn without replacement, so that support and query are disjoint.
+    In both parts of the episode x is float32 `[ways * shots or queries, *trailing]` and y int32,
+    with the rows in order of their labels: 0, 0, ..., 1, 1, ..., ways - 1.
+
+    Args:
+        images: `[N, ...]`, uint8 or float. Kept as they are on the device; only what is drawn
+            becomes float32.
+        labels: `[N]`, any integers. Classes may have unequal numbers of examples.
+        rotations: by multiples of 90 degrees, for images `[N, H, H, ...]`.
+            "augment" turns all examples of a sampled class by one random angle (MAML);
+            "classes" makes each class four, and two turns of one class may meet in an episode
+            (ProtoNet, https://arxiv.org/abs/1703.05175).
+        scale: x = images * scale; by default 1 / 255 for uint8, to `[0, 1]`, and 1 for floats.
+
+    Returns:
+        A `jax.tree_util.Partial` that carries the data set: pass it to a jitted function as an
+        argument.
+
+    Raises:
+        InputError: if the data cannot give such episodes, or are not of the shapes above.
+    """
+    _check_counts(ways=ways, shots=shots, queries=queries)
+    images, labels = _checked_data(np.asarray(images), np.asarray(labels), rotations)
+    names, counts = np.unique(labels, return_counts=True)
+    _check_enough(names, counts, ways, shots, queries, rotations)
+
+    points = shots + queries
+    classes = len(names) * (4 if rotations == "classes" else 1)
+    if scale is None:
+        scale = 1 / 255 if images.dtype == np.uint8 else 1.0
+
+    def draw(table: _Table, key: Key) -> Episode:
+        # One threefry call for all that is random in the episode.
+        class_bits, turn_bits, *example_bits = jax.random.bits(key, (2 + points, ways))
+        sampled = without_replacement(class_bits, classes)
+        turns = (turn_bits % 4).astype(jnp.int32)
+        if rotations == "classes":
+            sampled, turns = sampled // 4, sampled % 4
+        examples = jax.vmap(without_replacement)(
+            jnp.stack(example_bits, axis=1), table.counts[sampled]
+        )
+        rows = table.starts[sampled][:, None] + examples
+        # In bounds by construction: checking each index again would slow the gather by a third.
+        x = table.images.at[rows].get(mode="promise_in_bounds")
+        if rotations != "none":
+            x = jax.vmap(_rotate)(x, turns)
+        x = x.astype(jnp.float32) * scale
+        return Episode(_by_class(x[:, :shots]), _by_class(x[:, shots:]))
+
+    order = np.argsort(labels, kind="stable")
+    table = _Table(
+        images=jnp.asarray(images[order]),
+        starts=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
+        counts=jnp.asarray(counts, jnp.int32),
+    )
+    return jax.tree_util.Partial(draw, table)
+
+
+def without_replacement(bits: Array, n: Array | int) -> Array:
+    """The k first entries of a random permutation of `range(n)`, int32 `[k]`, in O(k^2) for any n.
+
+    `bits` are k random uint32, `n >= k` may be traced. Each ordered choice has the same
+    probability up to a relative n / 2**32.
+    """
+    # Fisher-Yates swaps place i with place j[i] >= i and returns what lay at j[i]. Place p holds p
+    # until an earlier step i' with j[i'] = p puts there what lay at place i'. So the answer is at
+    # the end of a chain of ever earlier steps, which is found by doubling, not by n places in turn.
+    steps = jnp.arange(bits.shape[0], dtype=jnp.int32)
+    j = steps + (bits % jnp.asarray(n - steps, jnp.uint32)).astype(jnp.int32)
+
+    def last_swap_into(places: Array) -> Array:
+        """Before step i, the last step that swapped something into places[i]; -1 for none."""
+        swapped = (j[None, :] == places[:, None]) & (steps[None, :] < steps[:, None])
+        return jnp.max(jnp.where(swapped, steps[None, :], -1), axis=1)
+
+    origin = last_swap_into(steps)
+    origin = jnp.where(origin < 0, steps, origin)
+    for _ in range((bits.shape[0] - 1).bit_length()):
+        origin = origin[origin]
+    swap = last_swap_into(j)
+    return jnp.where(swap < 0, j, origin[swap])
+
+
+def _rotate(images: Array, turns: Array) -> Array:
+    """`[n, H, H, ...]` turned anticlockwise by `turns` (a scalar in 0..3) right angles."""
+    rotated: Array = jax.lax.switch(
+        turns, [partial(jnp.rot90, k=k, axes=(1, 2)) for k in range(4)], images
+    )
+    return rotated
+
+
+def _by_class(x: Array) -> Batch:
+    """`[ways, n, ...]` as a flat batch with the class index as label."""
+    ways, n = x.shape[:2]
+    return Batch(
+        x.reshape(ways * n, *x.shape[2:]), jnp.repeat(jnp.arange(ways, dtype=jnp.int32), n)
+    )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or count < 1:
+            raise InputError(f"{name}={count} must be a whole number of at least 1")
+
+
+def _checked_data(
+    images: np.ndarray, labels: np.ndarray, rotations: str
+) -> tuple[np.ndarray, np.ndarray]:
+    if images.ndim < 1 or labels.ndim != 1 or len(images) != len(labels):
+        raise InputError(
+            f"images {list(images.shape)} and labels {list(labels.shape)} do not fit: give N images"
+            " [N, ...] and N labels [N]"
+        )
+    if images.size == 0:
+        raise InputError(f"there are no images: their shape is {list(images.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"labels are {labels.dtype}, but must be integers")
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        images = images.astype(np.float32, copy=False)
+        if not np.isfinite(images).all():
+            raise InputError("images contain NaN or infinity (as float32)")
+    elif images.dtype != np.uint8:
+        raise InputError(f"images are {images.dtype}, but must be uint8 or float")
+    if rotations not in ("none", "augment", "classes"):
+        raise InputError(f'rotations="{rotations}" is not one of "none", "augment", "classes"')
+    if rotations != "none" and (images.ndim < 3 or images.shape[1] != images.shape[2]):
+        raise InputError(
+            f'rotations="{rotations}" needs square images [N, H, H, ...], but their shape is'
+            f" {list(images.shape)}"
+        )
+    return images, labels
+
+
+def _check_enough(
+    names: np.ndarray, counts: np.ndarray, ways: int, shots: int, queries: int, rotations: str
+) -> None:
+    classes = len(names) * (4 if rotations == "classes" else 1)
+    if ways > classes:
+        raise InputError(f"ways={ways}, but there are only {classes} classes")
+    smallest = int(np.argmin(counts))
+    if shots + queries > counts[smallest]:
+        raise InputError(
+            f"shots={shots} and queries={queries} need {shots + queries} examples a class, but"
+            f" class {names[smallest]} has only {counts[smallest]}"
+        )

@@ -1,0 +1,282 @@
+"""Every image of these tests says who it is: [[class + 1, example + 1], [0, 0]] before rotation."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from jaxdl.data.episodes import few_shot, without_replacement
+from jaxdl.errors import InputError
+
+ROTATIONS = ("none", "augment", "classes")
+
+
+def signed_images(counts, order_seed=0):
+    """Images in random order with `counts[c]` examples of class c, and labels 10 c - 7."""
+    who = [(c, e) for c, count in enumerate(counts) for e in range(count)]
+    who = np.random.default_rng(order_seed).permutation(who)
+    images = np.zeros((len(who), 2, 2, 1), np.uint8)
+    images[:, 0, :, 0] = who + 1
+    return images, 10 * who[:, 0] - 7
+
+
+def read(x):
+    """`[..., 2, 2, 1]` -> class, example and number of right angles, each `[...]`."""
+    x = np.asarray(x)[..., 0].round().astype(int)
+    turned = [np.rot90(x, -k, axes=(-2, -1)) for k in range(4)]
+    upright = [(t[..., 1, 0] == 0) & (t[..., 1, 1] == 0) for t in turned]
+    assert (sum(u.astype(int) for u in upright) == 1).all()
+    turns = np.argmax(upright, axis=0)
+    straight = np.choose(turns[..., None, None], turned)
+    return straight[..., 0, 0] - 1, straight[..., 0, 1] - 1, turns
+
+
+def draw_many(episodes, counts, *, seed=0, **arguments):
+    """`episodes` episodes of signed images, decoded: x as `[episodes, ways, shots, ...]`."""
+    ways, shots, queries = (arguments[name] for name in ("ways", "shots", "queries"))
+    sample = few_shot(*signed_images(counts), scale=1.0, **arguments)
+    keys = jax.random.split(jax.random.key(seed), episodes)
+    episode = jax.jit(jax.vmap(sample))(keys)
+    for batch, n in zip(episode, (shots, queries), strict=True):
+        assert batch.x.shape == (episodes, ways * n, 2, 2, 1)
+        assert batch.x.dtype == jnp.float32
+        assert batch.y.dtype == jnp.int32
+        np.testing.assert_array_equal(
+            batch.y, np.tile(np.repeat(np.arange(ways), n), (episodes, 1))
+        )
+    x = [
+        b.x.reshape(episodes, ways, n, 2, 2, 1)
+        for b, n in zip(episode, (shots, queries), strict=True)
+    ]
+    return read(np.concatenate(x, axis=2))
+
+
+def assert_uniform(values, n):
+    observed = np.bincount(np.ravel(values), minlength=n)
+    assert len(observed) == n
+    assert stats.chisquare(observed).pvalue > 1e-3, observed
+
+
+# Classes, examples and labels.
+
+
+@pytest.mark.parametrize("rotations", ROTATIONS)
+@pytest.mark.parametrize(
+    ("counts", "ways", "shots", "queries"),
+    [
+        ([5] * 7, 5, 1, 3),
+        ([4] * 3, 3, 2, 2),  # everything is used: each episode is a permutation of the data
+        ([3, 9, 4, 30, 3], 4, 1, 2),
+        ([6], 1, 3, 3),
+        ([2] * 40, 20, 1, 1),
+    ],
+)
+def test_rows_of_a_label_are_distinct_examples_of_one_class(
+    counts, ways, shots, queries, rotations
+):
+    classes, examples, turns = draw_many(
+        300, counts, ways=ways, shots=shots, queries=queries, rotations=rotations
+    )
+    assert (classes == classes[:, :, :1]).all()
+    assert (turns == turns[:, :, :1]).all()
+    assert (examples >= 0).all()
+    assert (examples < np.asarray(counts)[classes]).all()
+    ordered = np.sort(examples, axis=2)
+    assert (ordered[:, :, 1:] != ordered[:, :, :-1]).all()
+    drawn = np.sort(
+        classes[:, :, 0] + (turns[:, :, 0] * len(counts) if rotations == "classes" else 0)
+    )
+    assert (drawn[:, 1:] != drawn[:, :-1]).all()
+
+
+def test_each_class_is_equally_likely_for_each_label():
+    classes, _, _ = draw_many(3000, [2, 5, 2, 2, 8, 2], ways=3, shots=1, queries=1)
+    for label in range(3):
+        assert_uniform(classes[:, label, 0], 6)
+    # So is each ordered pair: the class of label 0 says nothing about that of label 1.
+    pairs = classes[:, 0, 0] * 5 + classes[:, 1, 0] - (classes[:, 1, 0] > classes[:, 0, 0])
+    assert_uniform(pairs, 30)
+
+
+def test_each_example_is_equally_likely_in_each_place():
+    counts = [4, 7]
+    classes, examples, _ = draw_many(3000, counts, ways=2, shots=1, queries=2)
+    for c, place in itertools.product(range(2), range(3)):
+        assert_uniform(examples[:, :, place][classes[:, :, place] == c], counts[c])
+
+
+def test_classes_are_drawn_anew_for_each_key_and_examples_independently_of_them():
+    classes, examples, _ = draw_many(3000, [3, 3, 3], ways=2, shots=1, queries=1)
+    assert_uniform(examples[:, 0, 0] * 3 + examples[:, 1, 0], 9)
+    assert_uniform(classes[:, 0, 0] * 3 + examples[:, 0, 0], 9)
+
+
+# Rotations.
+
+
+def test_augmentation_turns_each_class_of_each_episode_by_its_own_angle():
+    classes, _, turns = draw_many(2000, [3] * 4, ways=2, shots=1, queries=1, rotations="augment")
+    assert (classes[:, 0, 0] != classes[:, 1, 0]).all()
+    assert_uniform(turns[:, 0, 0] * 4 + turns[:, 1, 0], 16)
+    assert_uniform(classes[:, 0, 0] * 4 + turns[:, 0, 0], 16)
+
+
+def test_rotations_make_new_classes_that_may_meet():
+    classes, _, turns = draw_many(6000, [3] * 3, ways=2, shots=1, queries=1, rotations="classes")
+    new = classes[:, :, 0] * 4 + turns[:, :, 0]
+    assert_uniform(new[:, 0] * 11 + new[:, 1] - (new[:, 1] > new[:, 0]), 12 * 11)
+    assert (classes[:, 0, 0] == classes[:, 1, 0]).any()
+
+
+def test_rotation_classes_give_four_times_the_ways():
+    classes, _, turns = draw_many(20, [2] * 2, ways=8, shots=1, queries=1, rotations="classes")
+    everything = np.sort(classes[:, :, 0] * 4 + turns[:, :, 0], axis=1)
+    np.testing.assert_array_equal(everything, np.tile(np.arange(8), (20, 1)))
+
+
+@pytest.mark.parametrize("rotations", ROTATIONS[1:])
+def test_rotation_is_that_of_numpy(rotations):
+    image = np.random.default_rng(0).normal(size=(5, 5, 3)).astype(np.float32)
+    sample = few_shot(
+        np.stack([image] * 2), [0, 0], ways=1, shots=1, queries=1, rotations=rotations
+    )
+    episode = jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(0), 60))
+    expected = {np.rot90(image, k).tobytes() for k in range(4)}
+    assert {np.asarray(x).tobytes() for x in episode.support.x[:, 0]} == expected
+    np.testing.assert_array_equal(episode.support.x, episode.query.x)
+
+
+# Pixels.
+
+
+def test_uint8_becomes_zero_to_one_and_floats_stay_as_they_are():
+    levels = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    arguments = {"labels": [0] * 4, "ways": 1, "shots": 3, "queries": 1}
+
+    def pixels(images, **more):
+        episode = jax.jit(few_shot(images, **arguments, **more))(jax.random.key(0))
+        return np.sort(np.ravel(jnp.concatenate([episode.support.x, episode.query.x])))
+
+    x = pixels(levels)
+    assert x.dtype == np.float32
+    assert (x[0], x[-1]) == (0.0, 1.0)
+    np.testing.assert_allclose(x, np.arange(256) / 255, rtol=2e-7)
+    floats = levels / 7 - 10
+    np.testing.assert_array_equal(pixels(floats), np.sort(floats.ravel().astype(np.float32)))
+    np.testing.assert_allclose(pixels(floats, scale=0.5), np.sort(floats.ravel()) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(pixels(levels, scale=2.0), 2 * np.arange(256))
+
+
+@pytest.mark.parametrize("trailing", [(), (3,), (2, 3), (1, 2, 3, 4)])
+def test_any_trailing_shape_will_do_without_rotations(trailing):
+    sample = few_shot(np.ones((6, *trailing)), [0, 1] * 3, ways=2, shots=1, queries=2)
+    episode = jax.eval_shape(sample, jax.random.key(0))
+    assert episode.support.x.shape == (2, *trailing)
+    assert episode.query.x.shape == (4, *trailing)
+
+
+# Compilation.
+
+
+@pytest.mark.parametrize("rotations", ROTATIONS)
+def test_many_keys_at_once_give_the_same_episodes_as_one_at_a_time(rotations):
+    sample = few_shot(*signed_images([4, 3, 6]), ways=2, shots=1, queries=2, rotations=rotations)
+    keys = jax.random.split(jax.random.key(2), 5)
+    one = jax.jit(sample)
+    together = jax.jit(jax.vmap(sample))(keys)
+    alone = jax.tree.map(lambda *values: jnp.stack(values), *[one(key) for key in keys])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), together, alone)
+    again = jax.jit(jax.vmap(sample))(keys)
+    jax.tree.map(np.testing.assert_array_equal, together, again)
+
+
+def test_the_data_set_is_an_argument_of_the_program_and_no_constant_in_it():
+    def program(sample, key):
+        return sample(key)
+
+    images = np.random.default_rng(0).integers(0, 256, (400, 9, 9, 1)).astype(np.uint8)
+    sample = few_shot(images, np.arange(400) // 4, ways=2, shots=1, queries=1)
+    lowered = jax.jit(program).lower(sample, jax.random.key(0)).as_text()
+    assert "tensor<400x9x9x1xui8>" in lowered
+    assert len(lowered) < images.size
+
+
+# The drawing itself.
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.sampled_from([1, 2, 5, 12]), st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_without_replacement_is_the_start_of_a_fisher_yates_shuffle(k, more, seed):
+    n = k + more
+    jitted = jax.jit(without_replacement)
+    bits = np.random.default_rng(seed).integers(0, 2**32, k, dtype=np.uint32)
+    places = list(range(n))
+    for i in range(k):
+        j = i + int(bits[i]) % (n - i)
+        places[i], places[j] = places[j], places[i]
+    np.testing.assert_array_equal(jitted(jnp.asarray(bits), n), places[:k])
+
+
+@pytest.mark.parametrize(("k", "n"), [(4, 4), (3, 5), (1, 9), (2, 8)])
+def test_each_ordered_choice_is_equally_likely(k, n):
+    bits = jax.random.bits(jax.random.key(k), (8000, k))
+    drawn = np.asarray(jax.jit(jax.vmap(lambda b: without_replacement(b, n)))(bits))
+    number = {choice: i for i, choice in enumerate(itertools.permutations(range(n), k))}
+    assert_uniform([number[tuple(row)] for row in drawn.tolist()], len(number))
+
+
+def test_a_long_chain_of_swaps_is_followed_to_its_end():
+    # Step i takes the place of step i + 1, so that what lay at place 0 wanders to the end.
+    k = 33
+    bits = jnp.array([1] * (k - 1) + [0], jnp.uint32)
+    np.testing.assert_array_equal(without_replacement(bits, k), [*range(1, k), 0])
+
+
+# Requests that the data cannot meet.
+
+GOOD = {
+    "images": np.zeros((8, 4, 4, 1), np.uint8),
+    "labels": np.array([3, 3, 3, 8, 8, 8, 8, 8]),
+    "ways": 2,
+    "shots": 1,
+    "queries": 2,
+}
+WRONG = [
+    ({"ways": 3}, "ways=3, but there are only 2 classes"),
+    ({"ways": 9, "rotations": "classes"}, "ways=9, but there are only 8 classes"),
+    ({"queries": 3}, "shots=1 and queries=3 need 4 examples a class, but class 3 has only 3"),
+    ({"shots": 2}, "need 4 examples"),
+    ({"ways": 0}, "ways=0 must be a whole number of at least 1"),
+    ({"shots": 0}, "shots=0"),
+    ({"queries": -1}, "queries=-1"),
+    ({"ways": 2.0}, "ways=2.0"),
+    ({"images": np.zeros((8, 4, 5, 1), np.uint8), "rotations": "augment"}, "needs square images"),
+    ({"images": np.zeros((8, 16), np.uint8), "rotations": "classes"}, "needs square images"),
+    ({"rotations": "flip"}, 'rotations="flip" is not one of'),
+    ({"labels": np.zeros(7, int)}, r"images \[8, 4, 4, 1\] and labels \[7\] do not fit"),
+    ({"labels": np.zeros((8, 1), int)}, r"labels \[8, 1\] do not fit"),
+    ({"images": np.float32(1.0)}, "do not fit"),
+    ({"labels": np.zeros(8)}, "labels are float64, but must be integers"),
+    ({"images": np.zeros((8, 4), int)}, "images are int64, but must be uint8 or float"),
+    ({"images": np.full((8, 4), np.nan)}, "images contain NaN or infinity"),
+    ({"images": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "there are no images"),
+    ({"images": np.zeros((8, 0))}, "there are no images"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), WRONG)
+def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(change, sentence):
+    with pytest.raises(InputError, match=sentence) as error:
+        few_shot(**GOOD | change)
+    assert "\n" not in str(error.value)
+
+
+def test_the_limits_themselves_are_allowed():
+    for change in ({}, {"ways": 8, "rotations": "classes"}):
+        jax.eval_shape(few_shot(**GOOD | change), jax.random.key(0))
