@@ -1,0 +1,45 @@
+"""What holds for every test: a strict JAX on four virtual CPU devices, no settings from outside."""
+
+import os
+from pathlib import Path
+
+# Before JAX starts. NPROC: with few cores, collectives among virtual devices wait for threads that
+# never come, and abort. Settings of the person who runs the tests must not decide their outcome.
+for name in list(os.environ):
+    if name.startswith(("JAX_", "JAXDL_")) and name != "JAX_PLATFORMS":
+        del os.environ[name]
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["NPROC"] = "32"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["MPLBACKEND"] = "Agg"
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every machine and in every run, however slow the machine.
+hypothesis.settings.register_profile("jaxdl", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("jaxdl")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not SHARED_DATA.is_dir():
+        skip = pytest.mark.skip(reason=f"there is no {SHARED_DATA}")
+        for item in items:
+            if item.get_closest_marker("realdata"):
+                item.add_marker(skip)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the downloaded data sets; for tests marked `realdata`."""
+    return SHARED_DATA
