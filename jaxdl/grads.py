@@ -34,9 +34,7 @@ def supervised(model: Model, loss: LossFn) -> GradFn:
     return of_loss(objective(model, loss))
 
 
-def of_loss(
-    loss: Objective, *, tasks: bool = False, axis_name: str | None = None
-) -> GradFn:
+def of_loss(loss: Objective, *, tasks: bool = False, axis_name: str | None = None) -> GradFn:
     """The gradient of an objective, or of its mean over the leading task axis of the batch.
 
     With `tasks` the loss is vmapped and differentiated once. For learners whose tasks share their
@@ -58,13 +56,11 @@ def of_loss(
     return grad
 
 
-def over_tasks(
-    grad: GradFn, *, chunk: int | None = None, axis_name: str | None = None
-) -> GradFn:
+def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None = None) -> GradFn:
     """The mean of `grad` over tasks stacked along the leading axis of the batch.
 
-    `chunk` tasks at a time are vmapped, and a scan adds up the chunks. None vmaps all at once, right
-    for tiny nets and for accelerators; on a CPU a conv net wants 1 or 2, so that one task's
+    `chunk` tasks at a time are vmapped, and a scan adds up the chunks. None vmaps all at once,
+    right for tiny nets and for accelerators; on a CPU a conv net wants 1 or 2, so that one task's
     activations stay in the cache. Each task gets the key of its *global* index, so that tasks draw
     the same numbers on any number of devices; under pmap `axis_name` names the device axis.
 

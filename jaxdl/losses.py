@@ -1,6 +1,7 @@
 """Losses: `(prediction, target, weight) -> (scalar, metrics)`, means over weighted examples."""
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdl.types import Array, Metrics
@@ -14,7 +15,7 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Array:
     if weight is None:
         return jnp.mean(values)
     values = jnp.reshape(values, (values.shape[0], -1)).mean(axis=1)
-    return jnp.vdot(values, weight) / jnp.maximum(jnp.sum(weight), jnp.finfo(values.dtype).tiny)
+    return jnp.vdot(values, weight) / jnp.maximum(jnp.sum(weight), np.finfo(values.dtype).tiny)
 
 
 def cross_entropy(

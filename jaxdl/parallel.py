@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 
 from jaxdl.errors import InputError, RunError
 
@@ -22,24 +23,24 @@ AXIS = "devices"
 
 
 class Share(NamedTuple):
-    """Which part of each step's tasks this device takes: part `index` of `count`."""
+    """Which part of each step's tasks this device takes: part `index` of `parts`."""
 
     index: Any
-    count: int
+    parts: int
 
     def of(self, items: Any) -> Any:
-        """The slice of `items` (leading axis divisible by `count`) that belongs to this device."""
-        if self.count == 1:
+        """The slice of `items` (leading axis divisible by `parts`) that belongs to this device."""
+        if self.parts == 1:
             return items
         return jax.tree.map(self._slice, items)
 
     def _slice(self, leaf: Any) -> Any:
-        if leaf.shape[0] % self.count:
+        if leaf.shape[0] % self.parts:
             raise InputError(
-                f"{leaf.shape[0]} tasks do not divide among {self.count} devices;"
-                f" choose a multiple of {self.count} tasks or fewer --devices"
+                f"{leaf.shape[0]} tasks do not divide among {self.parts} devices;"
+                f" choose a multiple of {self.parts} tasks or fewer --devices"
             )
-        size = leaf.shape[0] // self.count
+        size = leaf.shape[0] // self.parts
         return lax.dynamic_slice_in_dim(leaf, self.index * size, size)
 
 
@@ -82,9 +83,10 @@ def compile_on(
         devices=jax.devices()[:devices] if jax.process_count() == 1 else None,
         donate_argnums=donated,
     )
-    local = devices // jax.process_count()
     # A last argument that nobody reads: pmap learns the number of devices from it.
-    return lambda *args: mapped(*args, np.arange(local))
+    indices = np.arange(devices // jax.process_count())
+    compiled = mapped.lower(*args, indices).compile()
+    return lambda *args: compiled(*args, indices)
 
 
 def local(tree: Any) -> Any:
@@ -123,6 +125,20 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         jax.distributed.initialize(**arguments, initialization_timeout=120)
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the other processes did not answer: {error}") from error
+
+
+def agree(value: int) -> int:
+    """The first process's value in every process, so that all of them take the same branch."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def anyone(flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.int32(flag))))
 
 
 def is_first() -> bool:

@@ -12,6 +12,7 @@ one that never stopped, bit for bit, and no iterator has a state to save.
 
 import time
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl import parallel
+from jaxdl.grads import leading_axis
 from jaxdl.parallel import Share
 from jaxdl.types import GradFn, Key, Metrics, Params, Sampler, StepFn, TrainState
 
@@ -100,6 +102,7 @@ def loop(
     done = int(state.step)
     if done >= steps:
         return
+
     def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
         return _steps_of_all_seeds(step, stream, share, keys, state, count, most=every)
 
@@ -118,7 +121,13 @@ def loop(
         done += count
         yield done, state, metrics
         # At most fourfold growth: the first steps after a start are not yet typical.
-        count = max(1, min(4 * count, int(seconds / per_step)))
+        count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
+
+
+def per_seed(tree: Any) -> list[Any]:
+    """The parts of a tree whose leaves have a leading axis `[seeds]`, one a seed."""
+    seeds = leading_axis(tree)
+    return [jax.tree.map(itemgetter(seed), tree) for seed in range(seeds)]
 
 
 def keep(state: Any) -> Any:

@@ -93,9 +93,7 @@ argument of the compiled program: JAX would write a closed-over array into the p
 class AdaptFn(Protocol):
     """Learning inside one task; `steps` asks for another depth than the one trained with."""
 
-    def __call__(
-        self, key: Key, params: Params, support: Any, steps: int | None = None
-    ) -> Any: ...
+    def __call__(self, key: Key, params: Params, support: Any, steps: int | None = None) -> Any: ...
 
 
 class PredictFn(Protocol):

@@ -1,7 +1,6 @@
 """What all meta-learners share: the default meta-gradient, and evaluation over many episodes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jax import lax

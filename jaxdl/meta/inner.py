@@ -67,7 +67,9 @@ def mixed_mode(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
         def all_grads(at: Params) -> Any:
             def value(at: Params, some: list[Array]) -> Array:
                 given = iter(some)
-                merged = [next(given) if s else leaf for s, leaf in zip(smooth, leaves, strict=True)]
+                merged = [
+                    next(given) if s else leaf for s, leaf in zip(smooth, leaves, strict=True)
+                ]
                 return loss(at, key, *jax.tree.unflatten(structure, merged))[0]
 
             some = [leaf for s, leaf in zip(smooth, leaves, strict=True) if s]
@@ -143,8 +145,13 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
     """
 
     def update(
-        updates: optax.Updates, state: optax.OptState, params: Any = None, *, rates: PyTree, **_: Any
-    ) -> tuple[optax.Updates, optax.OptState]:
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: Any = None,
+        *,
+        rates: PyTree,
+        **_: Any,
+    ) -> tuple[Grads, optax.OptState]:
         del params
         scaled = jax.tree.map(
             lambda rate, below: jax.tree.map(lambda leaf: -rate * leaf, below), rates, updates

@@ -34,6 +34,7 @@ def maml(
     the mean over examples; a multiple of the inner loss is a multiple of the inner rate.
     """
     inner_loss = objective(model, loss)
+    trained_steps = steps
 
     def adapt(key: Key, params: Params, support: Any, steps: int | None = None) -> Params:
         depth = trained_steps if steps is None else steps
@@ -42,8 +43,9 @@ def maml(
         )
         return adapted
 
-    trained_steps = steps
-    predict = model.apply
+    def predict(adapted: Params, x: Any, *, key: Key | None = None) -> Any:
+        return model.apply(adapted, x, key=key)
+
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
 
 

@@ -1,0 +1,74 @@
+"""Small files, written whole or not at all, and values as JSON and YAML hold them."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.errors import RunError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); move it away to go on") from error
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        RunError: if it cannot be written; an older file of that name is then still there.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with writing(path):
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+def plain(value: Any) -> Any:
+    """Arrays, paths and dataclasses as what JSON and YAML hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN
+    return value
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Turns the system's refusal to write `path` into one sentence."""
+    try:
+        yield path
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; make room or mend the permissions, or"
+            " choose another --runs-dir, and run the same command again"
+        ) from error

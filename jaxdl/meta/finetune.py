@@ -1,0 +1,65 @@
+"""Pretrain and fine-tune: transfer learning as a baseline for few-shot classification.
+
+No meta-learning at all: a net learns to classify all training classes at once; in a task its head
+is replaced by a new one and everything is trained on the support set (the "baseline" of Chen et al.
+2019, arXiv:1904.04232). A meta-learner that does not beat it has learned nothing but features.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.grads import of_loss
+from jaxdl.meta.inner import descend
+from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Metrics, Model, Params
+
+
+class Classifier(NamedTuple):
+    """Parameters of the features and of a linear head, kernel `[width, classes]`."""
+
+    features: Params
+    kernel: Array
+    bias: Array
+
+
+def finetune(
+    features: Model,
+    loss: LossFn,
+    *,
+    classes: int,
+    ways: int,
+    tx: optax.GradientTransformation,
+    steps: int,
+) -> MetaLearner:
+    """Pretraining on `classes` classes; `steps` steps of `tx` in a task of `ways`.
+
+    `grad` takes a `Batch` of labelled examples, not an episode. The new head starts at zero, where
+    its first gradient step sets each class's weights along the class's mean feature.
+    """
+
+    def logits(params: Classifier, x: Any, key: Key | None) -> Array:
+        hidden = features.apply(params.features, x, key=key)
+        return hidden.reshape(hidden.shape[0], -1) @ params.kernel + params.bias[None]
+
+    def value(params: Classifier, key: Key | None, batch: Batch) -> tuple[Array, Metrics]:
+        return loss(logits(params, batch.x, key), batch.y, batch.weight)
+
+    def init(key: Key, x: Any) -> Classifier:
+        params = features.init(key, x)
+        width = features.apply(params, x).reshape(x.shape[0], -1).shape[1]
+        kernel = jax.nn.initializers.lecun_normal()(key, (width, classes))
+        return Classifier(params, kernel, jnp.zeros(classes))
+
+    def adapt(key: Key, params: Classifier, support: Batch, steps: int | None = None) -> Classifier:
+        width = params.kernel.shape[0]
+        start = Classifier(params.features, jnp.zeros((width, ways)), jnp.zeros(ways))
+        depth = default_steps if steps is None else steps
+        return descend(value, start, tx, support, steps=depth, key=key)[0]
+
+    def predict(adapted: Classifier, x: Any, *, key: Key | None = None) -> Array:
+        return logits(adapted, x, key)
+
+    default_steps = steps
+    return MetaLearner(init, adapt, predict, of_loss(value))

@@ -1,0 +1,53 @@
+"""Prototypical networks (Snell, Swersky, Zemel 2017, arXiv:1703.05175).
+
+The meta-parameters are those of an embedding. Adapting to a task is taking the mean embedding of
+each class; a query belongs to the class whose mean, or prototype, is nearest.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.meta.base import through_adaptation
+from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params
+
+
+class Prototypes(NamedTuple):
+    """What a task leaves behind: the embedding's parameters, and class means `[ways, features]`."""
+
+    params: Params
+    means: Array
+
+
+def protonet(model: Model, loss: LossFn, *, ways: int) -> MetaLearner:
+    """Prototypical network on the embedding `model`, whose outputs are flattened to vectors.
+
+    Predictions are logits `[n, ways]`: minus the squared Euclidean distance to each prototype.
+    There are no inner steps, so `adapt` gives the same at every depth.
+    """
+
+    def embed(params: Params, x: Any, key: Key | None) -> Array:
+        features = model.apply(params, x, key=key)
+        return features.reshape(features.shape[0], -1)
+
+    def adapt(key: Key, params: Params, support: Batch, steps: int | None = None) -> Prototypes:
+        del steps  # class means are found in one step
+        members = jax.nn.one_hot(support.y, ways)
+        if support.weight is not None:
+            members = members * support.weight[:, None]
+        sums = members.T @ embed(params, support.x, key)
+        return Prototypes(params, sums / jnp.maximum(members.sum(axis=0), 1e-6)[:, None])
+
+    def predict(adapted: Prototypes, x: Any, *, key: Key | None = None) -> Array:
+        features = embed(adapted.params, x, key)
+        differences = features[:, None, :] - adapted.means[None, :, :]
+        return -jnp.sum(jnp.square(differences), axis=-1)
+
+    return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
+
+
+def nearest_centroid(loss: LossFn, *, ways: int) -> MetaLearner:
+    """Nearest class mean of the raw inputs: the baseline that a learner of features must beat."""
+    identity = Model(lambda key, x: (), lambda params, x, *, key=None: x)
+    return protonet(identity, loss, ways=ways)
