@@ -1,0 +1,262 @@
+"""Image sets as uint8 arrays in memory: the calls that experiments use.
+
+Each set is decoded once and then loaded from its cached arrays (`jaxdl.data.cache`).
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from jaxdl.data import splits, tfds
+from jaxdl.data.cache import Arrays, cached, data_folder
+from jaxdl.errors import InputError
+
+PathLike = str | os.PathLike[str]
+Split = Literal["train", "validation", "test"]
+
+OMNIGLOT_SHUFFLED = (
+    "Omniglot split: 1100/100/423 characters in the order of a seeded hash of their names; the "
+    "original MAML code shuffles an unsorted directory listing, so its own list does not exist."
+)
+OMNIGLOT_AREA = (
+    "Omniglot images: 105 x 105 made 28 x 28 by area averaging; the original MAML code resizes by "
+    "Lanczos."
+)
+
+STATISTICS = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "omniglot": ((0.0,), (1.0,)),
+    "cifar_fs": ((0.5088, 0.4917, 0.4437), (0.2674, 0.2564, 0.2772)),
+    "fc100": ((0.5182, 0.4976, 0.4584), (0.2743, 0.2633, 0.2874)),
+}
+"""Mean and standard deviation by channel of the training images, scaled to `[0, 1]`. Omniglot stays
+what it is: 0 for paper, 1 for ink."""
+
+
+class ImageData(NamedTuple):
+    """Labelled images, to be normalised inside jit: `(images / 255 - mean) / std`.
+
+    `images` uint8 `[n, height, width, channels]`; `labels` int32 `[n]` in `[0, classes)`;
+    `class_names`: one a class; `mean`, `std`: float32 `[channels]`; `notes`: one sentence for each
+    way in which the data differ from the original paper's, to be printed beside results.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def load_arrays(name: str, split: str, *, data_dir: PathLike | None = None) -> Arrays:
+    """All examples of any prepared TFDS set, feature by feature, `[examples, ...]`.
+
+    `name` is TFDS's: `"mnist"`, `"set/config"`, `"set/config:1.2.3"`; `split` too: `"train"`,
+    `"train[:10%]"`. Images are uint8 in `[0, 255]`; class names come as `"label.names"`.
+
+    Raises:
+        InputError: if the set is not in the data folder, has no such split, or does not stack.
+        RunError: if its files are damaged.
+    """
+    return _load(name, quote(split, safe="[]%:+"), [split], None, data_dir)
+
+
+def _load(
+    name: str,
+    form: str,
+    source_splits: list[str],
+    transform: tfds.Transform | None,
+    data_dir: PathLike | None,
+) -> Arrays:
+    folder = data_folder(data_dir)
+    path, version = tfds.find(name, folder)
+
+    def make() -> Arrays:
+        directory = folder / path / version
+        if not directory.is_dir():
+            raise tfds.missing(name, folder)
+        parts = [tfds.read_arrays(directory, split, transform) for split in source_splits]
+        return {
+            key: parts[0][key]
+            if key.endswith(".names")
+            else np.concatenate([part[key] for part in parts])
+            for key in parts[0]
+        }
+
+    return cached(folder / "arrays" / path / version / f"{form}.npz", make)
+
+
+def image_arrays(
+    data: Literal["mnist", "cifar10", "cifar100"],
+    split: Literal["train", "test"],
+    *,
+    data_dir: PathLike | None = None,
+) -> ImageData:
+    """A set for supervised learning, in the order of its TFDS files (shuffled once, for good).
+
+    Raises:
+        InputError: if `data` or `split` is unknown, or the set is not in the data folder.
+        RunError: if its files are damaged.
+    """
+    if data not in ("mnist", "cifar10", "cifar100") or split not in ("train", "test"):
+        raise InputError(
+            f"no {split} split of {data}: ask for train or test of mnist, cifar10 or cifar100"
+        )
+    arrays = load_arrays(data, split, data_dir=data_dir)
+    names = arrays.get("label.names", np.arange(10))
+    return _image_data(data, arrays["image"], arrays["label"].astype(np.int32), names)
+
+
+def _image_data(
+    data: str, images: np.ndarray, labels: np.ndarray, names: np.ndarray, *notes: str
+) -> ImageData:
+    mean, std = (np.array(value, np.float32) for value in STATISTICS[data])
+    return ImageData(images, labels, tuple(map(str, names)), mean, std, notes)
+
+
+# --- Few-shot sets -------------------------------------------------------------------------------
+
+
+def few_shot_arrays(
+    data: Literal["omniglot", "cifar_fs", "fc100"],
+    split: Split,
+    *,
+    omniglot_split: Literal["maml", "vinyals"] = "maml",
+    data_dir: PathLike | None = None,
+) -> ImageData:
+    """The classes of one split of a few-shot set, sorted by label, which counts from 0 in the split.
+
+    `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings a character, ink 255 on paper 0; characters of both
+    of TFDS's splits, divided 1100/100/423 at random (`"maml"`) or 1028/172/423 as in Matching
+    Networks (`"vinyals"`). `"cifar_fs"` (64/16/20 classes), `"fc100"` (60/20/20, no superclass in
+    two splits): `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images a class.
+
+    Raises:
+        InputError: if an argument is unknown, or the set is not in the data folder.
+        RunError: if its files are damaged.
+    """
+    if split not in splits.NAMES:
+        raise InputError(f"no split {split!r}: ask for train, validation or test")
+    if data == "omniglot":
+        return _omniglot(split, omniglot_split, data_dir)
+    if data in ("cifar_fs", "fc100"):
+        return _cifar(data, split, data_dir)
+    raise InputError(f"no few-shot set {data!r}: ask for omniglot, cifar_fs or fc100")
+
+
+def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> ImageData:
+    arrays = omniglot28(data_dir=data_dir)
+    names = [character_name(name) for name in arrays["label.names"]]
+    if omniglot_split == "maml":
+        chosen, notes = splits.shuffled(names), (OMNIGLOT_SHUFFLED, OMNIGLOT_AREA)
+    elif omniglot_split == "vinyals":
+        chosen, notes = splits.published("omniglot_vinyals"), (OMNIGLOT_AREA,)
+    else:
+        raise InputError(f"no Omniglot split {omniglot_split!r}: ask for maml or vinyals")
+    images, labels = choose_classes(arrays["image"], arrays["label"], names, chosen[split])
+    return _image_data("omniglot", images, labels, np.array(chosen[split]), *notes)
+
+
+def _cifar(data: str, split: str, data_dir: PathLike | None) -> ImageData:
+    parts = [load_arrays("cifar100", part, data_dir=data_dir) for part in ("train", "test")]
+    images, labels, coarse = (
+        np.concatenate([part[key] for part in parts]) for key in ("image", "label", "coarse_label")
+    )
+    names = [str(name) for name in parts[0]["label.names"]]
+    chosen = splits.published(data)[split]
+    if data == "fc100":
+        superclasses = parts[0]["coarse_label.names"]
+        member = np.isin(superclasses[coarse], chosen)
+        chosen = tuple(sorted(names[label] for label in np.unique(labels[member])))
+    images, labels = choose_classes(images, labels, names, chosen)
+    return _image_data(data, images, labels, np.array(chosen))
+
+
+def choose_classes(
+    images: np.ndarray, labels: np.ndarray, names: list[str], chosen: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of the classes called `chosen`, sorted by their place in it, and that place.
+
+    `names[label]` is the name of a class. The order inside a class is kept.
+
+    Raises:
+        InputError: if `names` lacks one of `chosen`.
+    """
+    lacking = sorted(set(chosen) - set(names))
+    if lacking:
+        raise InputError(
+            f"the data lack {len(lacking)} classes of the split, among them {lacking[0]}"
+        )
+    place = np.full(len(names), -1, np.int32)
+    for index, name in enumerate(chosen):
+        place[names.index(name)] = index
+    labels = place[labels]
+    order = np.argsort(labels, kind="stable")
+    order = order[np.searchsorted(labels[order], 0) :]
+    return images[order], labels[order]
+
+
+def character_name(name: str) -> str:
+    """TFDS's `Greek_0` as the folders have it: `Greek/character01`."""
+    alphabet, _, index = name.rpartition("_")
+    return f"{alphabet}/character{int(index) + 1:02d}"
+
+
+def omniglot28(*, data_dir: PathLike | None = None) -> Arrays:
+    """All 32,460 drawings of 1623 characters: `image` uint8 `[n, 28, 28, 1]`, and TFDS's labels.
+
+    Raises:
+        InputError: if Omniglot is not in the data folder.
+        RunError: if its files are damaged.
+    """
+    return _load("omniglot", "area28", ["train", "test"], partial(_ink, side=28), data_dir)
+
+
+def _ink(arrays: Arrays, side: int) -> Arrays:
+    return {**arrays, "image": ink_by_area(arrays["image"][..., :1], side)}
+
+
+def ink_by_area(images: np.ndarray, side: int) -> np.ndarray:
+    """Share of ink in each of `side` x `side` equal boxes, in 1/255, rounded half up.
+
+    `images` uint8 `[n, height, width, 1]`: ink 0, paper 255 (what is between counts in
+    proportion). Returns uint8 `[n, side, side, 1]`: ink 255, paper 0. Exact: a pixel that two boxes
+    cut counts in each by its area there.
+    """
+    n, height, width, _ = images.shape
+    rows, columns = box_weights(height, side), box_weights(width, side)
+    # Whole numbers below 2^53 all the way, so that float64's matrix product makes no error.
+    ink = (255 - images[..., 0]).astype(np.float64)
+    total = rows @ ink @ columns.T
+    area = height * width
+    return ((2 * total + area) // (2 * area)).astype(np.uint8).reshape(n, side, side, 1)
+
+
+def box_weights(length: int, boxes: int) -> np.ndarray:
+    """`[boxes, length]`: overlap of each of `boxes` equal parts of a line with each of its cells.
+
+    In units of 1/boxes of a cell, so that all are whole numbers; each row sums to `length`.
+    """
+    starts, cells = np.arange(boxes) * length, np.arange(length) * boxes
+    overlap = np.minimum.outer(starts + length, cells + boxes) - np.maximum.outer(starts, cells)
+    return np.maximum(overlap, 0).astype(np.float64)
+
+
+def cache_all(name: str, folder: Path) -> None:
+    """Decodes a set that jaxdl prepares into all the cached arrays that the calls above use.
+
+    Raises:
+        InputError, RunError: as those calls.
+    """
+    if name == "omniglot":
+        omniglot28(data_dir=folder)
+    else:
+        for split in ("train", "test"):
+            load_arrays(name, split, data_dir=folder)

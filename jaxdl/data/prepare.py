@@ -1,0 +1,89 @@
+"""Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot: `scripts/prepare omniglot --from DIR`."""
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from jaxdl.data import images, tfds
+from jaxdl.data.cache import data_folder
+from jaxdl.data.sources import SOURCES, Source
+from jaxdl.errors import InputError, RunError
+
+
+def prepare(
+    source: Source,
+    *,
+    data_dir: Path | None = None,
+    from_dir: Path | None = None,
+    accept_checksum: bool = False,
+) -> None:
+    """Makes `source` ready to use in the data folder; does nothing where it is ready already.
+
+    Raises:
+        InputError, RunError: as `jaxdl.data.tfds.prepare`.
+    """
+    start, folder = time.monotonic(), data_folder(data_dir)
+    place = folder / source.name / source.version
+    if place.is_dir():
+        images.cache_all(source.name, folder)
+        print(f"{source.name} is ready in {place} (delete that folder to prepare it anew)")
+        return
+    tfds.prepare(
+        source,
+        folder,
+        from_dir=from_dir,
+        accept_checksum=accept_checksum,
+        finish=lambda work: images.cache_all(source.name, work),
+        say=lambda line: print(f"{source.name}: {line}", flush=True),
+    )
+    print(f"{source.name} is ready in {place} after {time.monotonic() - start:.0f} s")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    import tyro
+
+    @dataclass(frozen=True)
+    class Arguments:
+        """Prepare an image set once, so that experiments load it in a second."""
+
+        name: Annotated[str, tyro.conf.Positional]
+        """mnist, cifar10, cifar100 or omniglot."""
+        from_dir: Annotated[Path | None, tyro.conf.arg(name="from", metavar="DIR")] = None
+        """Folder with the publisher's files; without it they are downloaded."""
+        accept_checksum: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Take files whose checksum is not the recorded one, and count their content instead."""
+        data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+        """The data folder; default $JAXDL_DATA, else jaxdl/data in the cache folder."""
+
+    flags = tyro.cli(Arguments, args=arguments, prog="prepare")
+    try:
+        source = SOURCES.get(flags.name)
+        if source is None:
+            raise tfds.missing(flags.name, data_folder(flags.data_dir))
+        prepare(
+            source,
+            data_dir=flags.data_dir,
+            from_dir=flags.from_dir,
+            accept_checksum=flags.accept_checksum,
+        )
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: cannot write the data folder: {error}", file=sys.stderr)
+        return RunError.exit_code
+    except KeyboardInterrupt:
+        print("stopped; nothing was installed", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    # Without a handler a terminated process would leave its workspace behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

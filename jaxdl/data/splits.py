@@ -1,0 +1,45 @@
+"""Which classes belong to training, validation and test. The lists are in split_lists/*.json."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import resources
+
+from jaxdl.errors import InputError
+
+Splits = dict[str, tuple[str, ...]]
+"""Class names of `"train"`, `"validation"` and `"test"`, each sorted."""
+NAMES = ("train", "validation", "test")
+
+
+def published(name: str) -> Splits:
+    """A split that its authors published.
+
+    `"omniglot_vinyals"`: 1028/172/423 characters (https://arxiv.org/abs/1606.04080);
+    `"cifar_fs"`: 64/16/20 classes of CIFAR-100 (https://arxiv.org/abs/1805.08136);
+    `"fc100"`: 12/4/4 superclasses of CIFAR-100 (https://arxiv.org/abs/1805.10123).
+    """
+    text = resources.files("jaxdl.data").joinpath("split_lists", f"{name}.json").read_text("utf-8")
+    lists = json.loads(text)
+    return {split: tuple(lists[split]) for split in NAMES}
+
+
+def shuffled(
+    names: Sequence[str], *, train: int = 1100, validation: int = 100, seed: int = 1
+) -> Splits:
+    """A random split of `names`: `train` and `validation` of them, and the rest for `test`.
+
+    The default is the size of MAML's Omniglot split, 1100/100/423 characters. The order is that of
+    sha256("seed/name"): the same on every machine and NumPy version, whatever the order of `names`.
+
+    Raises:
+        InputError: if nothing is left for `test`, or if a name comes twice.
+    """
+    if len(set(names)) != len(names) or train + validation >= len(names):
+        raise InputError(
+            f"cannot split {len(names)} classes into {train} for training, {validation} for "
+            "validation and the rest for test: give distinct names and smaller numbers"
+        )
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    parts = order[:train], order[train : train + validation], order[train + validation :]
+    return {split: tuple(sorted(part)) for split, part in zip(NAMES, parts, strict=True)}

@@ -1,0 +1,480 @@
+"""TensorFlow Datasets without TensorFlow: prepare image sets, read any prepared set.
+
+The only file that knows TFDS, Grain and Pillow. All three are imported inside functions: whoever
+has the arrays cached needs none of them.
+"""
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxdl.data.cache import Arrays, data_folder
+from jaxdl.data.sources import SOURCES, Source, check_content
+from jaxdl.errors import InputError, RunError
+
+Example = dict[str, Any]
+Transform = Callable[[Arrays], Arrays]
+FORMAT = "array_record"  # TFDS's parquet loses rows; its other formats need TensorFlow
+CHUNK = 2000  # examples a read: one by one is 5 times slower
+
+
+def _tfds() -> Any:
+    """The module, quiet: its progress bars are for terminals, its log is for its authors."""
+    import logging
+
+    import tensorflow_datasets as tfds
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    return tfds
+
+
+# --- Finding -------------------------------------------------------------------------------------
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """`"3.0.10"` -> `(3, 0, 10)`; anything that is no version -> `()`, which sorts first."""
+    parts = version.split(".")
+    return tuple(int(part) for part in parts) if all(map(str.isdigit, parts)) else ()
+
+
+def versions(folder: Path) -> list[str]:
+    """The versions that lie in `folder`, oldest first."""
+    found = [path.name for path in folder.glob("*.*.*") if path.is_dir() and version_key(path.name)]
+    return sorted(found, key=version_key)
+
+
+def missing(name: str, folder: Path) -> InputError:
+    """What is missing and what cures it, in one sentence."""
+    source = SOURCES.get(name.partition(":")[0])
+    if source is None:
+        return InputError(
+            f"{name} is not prepared in {folder}: prepare it with TFDS itself, "
+            f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` "
+            "(most of its sets need `pip install tensorflow` for that, but not to be read)"
+        )
+    files = ", ".join(file.name for file in source.files)
+    return InputError(
+        f"{source.name} is not in {folder}: run `scripts/prepare {source.name}` with a network, or "
+        f"`scripts/prepare {source.name} --from DIR` where DIR holds {files}, or let --data-dir or "
+        "JAXDL_DATA name a folder that has it"
+    )
+
+
+def find(name: str, folder: Path) -> tuple[str, str]:
+    """Resolves `"set"`, `"set/config"` or `"set/config:1.2.3"` to (`"set/config"`, version).
+
+    Without a version: the highest that is prepared or cached in `folder`.
+
+    Raises:
+        InputError: saying how to get it, if it is neither prepared nor cached.
+    """
+    path, _, wanted = name.partition(":")
+    found = versions(folder / path) + versions(folder / "arrays" / path)
+    if not found or (wanted and wanted not in found):
+        raise missing(name, folder)
+    return path, wanted or max(found, key=version_key)
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+
+def decode_image(content: bytes, channels: int) -> np.ndarray:
+    """A compressed image as uint8 `[height, width, channels]` in `[0, 255]`, 1-bit ones too."""
+    from PIL import Image
+
+    # Left alone, Pillow would give {0, 1} for a 1-bit image and another rank for a grey one.
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    with Image.open(io.BytesIO(content)) as image:
+        pixels = np.array(image.convert(mode))
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+def open_split(directory: Path, split: str) -> tuple[Any, Callable[[Example], Example], Any]:
+    """The examples of a prepared set by index, images still compressed; what decodes one; its info.
+
+    Raises:
+        InputError: if there is no such split, or if it was prepared in another format.
+        RunError: if the files hold another number of examples than they should.
+    """
+    tfds = _tfds()
+    try:
+        builder = tfds.builder_from_directory(directory)
+    except Exception as error:  # TFDS raises whatever its readers of JSON and protobuf raise
+        raise RunError(
+            f"{directory} is no complete TFDS data set ({error}): delete it and prepare it anew"
+        ) from error
+    features = builder.info.features
+    ours = {
+        name: feature.shape[-1]
+        for name, feature in features.items()
+        if isinstance(feature, tfds.features.Image)
+        and feature.np_dtype == np.uint8
+        and feature.shape[-1] in (1, 3, 4)
+    }
+    try:
+        expected = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        splits = ", ".join(builder.info.splits)
+        raise InputError(f"{directory} has no split {split!r}: it has {splits}") from error
+    try:
+        source = builder.as_data_source(
+            split, decoders={name: tfds.decode.SkipDecoding() for name in ours}
+        )
+    except NotImplementedError as error:
+        raise InputError(
+            f"{directory} is prepared as {builder.info.file_format.value}, which needs TensorFlow: "
+            f"prepare it anew with --file_format={FORMAT}"
+        ) from error
+    if len(source) != expected:
+        raise RunError(
+            f"{directory} holds {len(source)} examples of {split} and should hold {expected}: "
+            "delete it and prepare it anew"
+        )
+
+    def decode(example: Example) -> Example:
+        images = {name: decode_image(example[name], ours[name]) for name in ours}
+        return {**example, **images}
+
+    return source, decode, builder.info
+
+
+def read_arrays(directory: Path, split: str, transform: Transform | None = None) -> Arrays:
+    """All examples of a split, feature by feature, stacked `[examples, ...]`.
+
+    Class names come along as `"label.names"` for a feature `label` that has them. `transform` maps
+    some thousand stacked examples at a time, so that big images can shrink before they pile up.
+
+    Raises:
+        InputError: as `open_split`; or if a feature differs in shape between examples.
+        RunError: as `open_split`; or if a record cannot be read.
+    """
+    source, decode, info = open_split(directory, split)
+    chunks = []
+    for start in range(0, len(source), CHUNK):
+        keys = list(range(start, min(start + CHUNK, len(source))))
+        try:
+            examples = [decode(example) for example in source.__getitems__(keys)]
+        except Exception as error:  # whatever array_record, protobuf and Pillow raise
+            raise RunError(
+                f"{directory} cannot be read ({error}): delete it and prepare it anew"
+            ) from error
+        stacked = {name: _stack(name, [e[name] for e in examples]) for name in examples[0]}
+        chunks.append(transform(stacked) if transform else stacked)
+    arrays = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    for name, feature in info.features.items():
+        names = getattr(feature, "names", None)
+        if names and name in arrays:
+            arrays[f"{name}.names"] = np.array(names)
+    return arrays
+
+
+def _stack(name: str, values: list[Any]) -> np.ndarray:
+    try:
+        array = np.array(values)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype == object:
+        raise InputError(
+            f"the feature {name!r} differs in shape from example to example: read the set by "
+            "`jaxdl.data.tfds.stream` with a transform that makes the shapes equal"
+        )
+    return array
+
+
+def stream(
+    name: str,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    transform: Callable[[Example], Example] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Endless shuffled batches of a prepared set that is too big for memory: a `grain.MapDataset`.
+
+    `stream(...)[i]` is the i-th batch, a pure function of `seed` and i: a run that resumes at step
+    i asks for batch i, and no iterator state needs to be saved. Each epoch has its own permutation;
+    batches go across epochs, so that all are full. `transform` maps one decoded example (a dict of
+    arrays by feature) and may drop features. `.to_iter_dataset()` adds prefetching.
+
+    Raises:
+        InputError: if the set is not prepared, or has no such split; or if `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} must be at least 1")
+    folder = data_folder(data_dir)
+    path, version = find(name, folder)
+    directory = folder / path / version
+    if not directory.is_dir():
+        raise missing(name, folder)
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags that nobody else parses
+    source, decode, _ = open_split(directory, split)
+    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    for function in (decode, transform):
+        if function is not None:
+            examples = examples.map(function)
+    return examples.batch(batch_size)
+
+
+# --- Preparing -----------------------------------------------------------------------------------
+
+
+def builder_class(source: Source, sizes_and_hashes: dict[str, tuple[int, str]]) -> Any:
+    """A TFDS builder of `source` that needs no TensorFlow, with the features of TFDS's own."""
+    tfds = _tfds()
+
+    def features() -> Any:
+        types = {"text": tfds.features.Text, "int": lambda: np.int64}
+        return tfds.features.FeaturesDict({
+            "image": tfds.features.Image(shape=source.image, encoding_format="png"),
+            **{
+                name: tfds.features.ClassLabel(num_classes=classes)
+                for name, classes in source.labels.items()
+            },
+            **{name: types[kind]() for name, kind in source.others.items()},
+        })  # fmt: skip
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, name-defined]
+        name = source.name
+        VERSION = tfds.core.Version(source.version)
+        pkg_dir_path = Path(__file__).parent
+        url_infos: ClassVar[dict[str, Any]] = {
+            file.url: tfds.core.download.checksums.UrlInfo(
+                size=tfds.core.utils.Size(sizes_and_hashes[file.name][0]),
+                checksum=sizes_and_hashes[file.name][1],
+                filename=file.name,
+            )
+            for file in source.files
+        }
+
+        def _info(self) -> Any:
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=source.description,
+                features=features(),
+                supervised_keys=("image", "label"),
+                homepage=source.homepage,
+                citation=source.citation,
+            )
+
+        def _split_generators(self, dl_manager: Any) -> Any:
+            paths = dl_manager.download({file.name: file.url for file in source.files})
+            files = {name: Path(path) for name, path in paths.items()}
+            check_content(source, files)
+            for feature, names in source.names(files).items():
+                self.info.features[feature].names = names
+            return {split: self._generate_examples(files, split) for split in source.splits}
+
+        def _generate_examples(self, files: Any, split: str) -> Any:
+            for key, record in source.records(files, split):
+                yield key, {**record, "image": _png(record["image"])}
+
+    return Builder
+
+
+def _png(image: bytes | np.ndarray) -> io.BytesIO:
+    from PIL import Image
+
+    if isinstance(image, bytes):
+        return io.BytesIO(image)
+    file = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(file, format="png")
+    file.seek(0)
+    return file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def local_files(
+    source: Source, from_dir: Path, accept_checksum: bool
+) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of each of the publisher's files in `from_dir`, by name.
+
+    Raises:
+        InputError: naming the files that are not there; or those whose checksum is not the recorded
+            one, unless `accept_checksum`.
+    """
+    absent = [file.name for file in source.files if not (from_dir / file.name).is_file()]
+    if absent:
+        raise InputError(
+            f"{from_dir} has no {', '.join(absent)}: put there the files of {source.name} as "
+            "published"
+        )
+    found = {
+        file.name: ((from_dir / file.name).stat().st_size, _sha256(from_dir / file.name))
+        for file in source.files
+    }
+    other = [
+        f"{file.name} has sha256 {found[file.name][1]} where TFDS records {file.sha256}"
+        for file in source.files
+        if found[file.name][1] != file.sha256
+    ]
+    if other and not accept_checksum:
+        raise InputError(
+            f"in {from_dir} {'; '.join(other)}: fetch the original, or, if you trust the content, "
+            "repeat the command with --accept-checksum, which counts the content instead"
+        )
+    return found
+
+
+def check_network(source: Source, timeout: float = 4.0) -> None:
+    """Asks the publisher's server for one header: TFDS alone would retry for minutes.
+
+    Raises:
+        InputError: if no answer came within `timeout` seconds, or the file is not there.
+    """
+    url = source.files[0].url
+    failure: list[Exception | None] = [TimeoutError(f"no answer in {timeout:g} s")]
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=timeout):
+                failure[0] = None
+        except urllib.error.HTTPError as error:
+            # A server that forbids HEAD may well answer GET.
+            failure[0] = error if error.code in (404, 410) else None
+        except (OSError, ValueError) as error:
+            failure[0] = error
+
+    # A thread, because looking up a name obeys no timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if failure[0] is not None:
+        files = " ".join(file.url for file in source.files)
+        raise InputError(
+            f"cannot reach {url} ({failure[0]}): fetch {files} on another machine, then run "
+            f"`scripts/prepare {source.name} --from DIR`"
+        )
+
+
+@contextmanager
+def workspace(folder: Path, name: str) -> Iterator[Path]:
+    """A folder inside `folder` (so that a rename moves things out of it) for one process at a time.
+
+    It is deleted at the end; one that a killed process left is deleted at the start.
+
+    Raises:
+        RunError: if another process prepares data in the same `folder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".preparing.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"another process prepares data in {folder}: wait until it has finished"
+            ) from error
+        for left in folder.glob(".preparing-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        path = Path(tempfile.mkdtemp(dir=folder, prefix=f".preparing-{name}-"))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def prepare(
+    source: Source,
+    folder: Path,
+    *,
+    from_dir: Path | None = None,
+    accept_checksum: bool = False,
+    finish: Callable[[Path], None] = lambda folder: None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Prepares `source` as a TFDS set in `folder`, all or nothing, without TensorFlow.
+
+    The publisher's files come from `from_dir`, or from the network. `finish(data folder)` runs
+    before anything is published, on a data folder that holds this set only; the arrays that it
+    caches there are published too.
+
+    Raises:
+        InputError: if files are missing, have another checksum, or cannot be reached.
+        RunError: if their content is not what it should be, or the disk is full.
+    """
+    if from_dir is None:
+        if accept_checksum:
+            raise InputError("--accept-checksum goes with --from DIR: it is about files you have")
+        check_network(source)
+        known = {file.name: (file.size, file.sha256) for file in source.files}
+    else:
+        say(f"checking {len(source.files)} files in {from_dir}")
+        known = local_files(source, from_dir, accept_checksum)
+    with workspace(folder, source.name) as work:
+        downloads = folder / "downloads" if from_dir is None else work / "downloads"
+        if from_dir is None:
+            total = sum(file.size for file in source.files) / 2**20
+            say(f"downloading {len(source.files)} files, {total:.1f} MiB")
+        say(f"writing {sum(source.splits.values())} examples")
+        _download_and_prepare(builder_class(source, known), work, downloads, from_dir)
+        prepared = Path(source.name) / source.version
+        for split, expected in source.splits.items():
+            count = count_records(work / prepared, split)
+            if count != expected:
+                raise RunError(
+                    f"TFDS kept {count} of the {expected} examples of the {split} split of "
+                    f"{source.name}: nothing was installed"
+                )
+        say("decoding them once")
+        finish(work)
+        # The arrays first: they alone are enough, and the set without them is made good later.
+        for part in (Path("arrays") / prepared, prepared):
+            if (work / part).exists():
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(folder / part, ignore_errors=True)
+                os.replace(work / part, folder / part)
+
+
+def _download_and_prepare(builder: Any, work: Path, downloads: Path, from_dir: Path | None) -> None:
+    tfds = _tfds()
+    try:
+        with redirect_stdout(io.StringIO()):  # TFDS prints where its temporary files lie
+            builder(data_dir=work, file_format=FORMAT).download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=from_dir, try_download_gcs=False
+                ),
+            )
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:  # TFDS wraps what its builders raise
+            if isinstance(cause, InputError | RunError):
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
+        raise RunError(f"TFDS could not prepare the set: {' '.join(str(error).split())}") from error
+
+
+def count_records(directory: Path, split: str) -> int:
+    """Reads every record of a split, without decoding it, and counts."""
+    tfds = _tfds()
+    source = tfds.builder_from_directory(directory).as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    return sum(
+        len(source.__getitems__(list(range(start, min(start + CHUNK, len(source))))))
+        for start in range(0, len(source), CHUNK)
+    )
