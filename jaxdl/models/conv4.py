@@ -1,0 +1,112 @@
+"""conv-4, the four-block net of few-shot learning, in the two forms of MAML.
+
+https://arxiv.org/abs/1703.03400, section 5.2, with the initialisers of its code
+(cbfinn/maml): Xavier-uniform kernels, zero biases, batch norm with an offset and no scale.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.models.conv import Conv
+from jaxdl.models.linen import pure
+from jaxdl.models.norm import BatchNorm, Mode
+from jaxdl.types import Array, Model
+
+
+def max_pool_2x2(x: Array) -> Array:
+    """Largest of each 2x2 window, `[n, h, w, c]` to `[n, h // 2, w // 2, c]`.
+
+    An odd last row or column is dropped ("VALID"). Of equal values the first in reading order
+    gets the whole gradient, as in `lax.reduce_window`; NaN wins over numbers. Made of selections
+    between views, so that derivatives of any order are selections too: `lax.reduce_window`
+    differentiates into scatters that CPUs run slowly.
+    """
+    n, h, w, c = x.shape
+
+    def view(i: int, j: int) -> Array:
+        return lax.slice(x, (0, i, j, 0), (n, h - h % 2, w - w % 2, c), (1, 2, 2, 1))
+
+    def first_largest(a: Array, b: Array) -> Array:
+        return jnp.where((b > a) | jnp.isnan(b), b, a)
+
+    top = first_largest(view(0, 0), view(0, 1))
+    return first_largest(top, first_largest(view(1, 0), view(1, 1)))
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, norm and relu, then a dense head; see the constructors."""
+
+    ways: int | None
+    filters: int
+    pooled: bool
+    norm: Mode
+    head_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputError(
+                "conv-4 needs floating-point images [n, height, width, channels], not"
+                f" {x.dtype} of shape {x.shape}; uint8 images: x.astype('float32') / 255"
+            )
+        for _ in range(4):
+            # No bias: the norm would subtract it again.
+            x = Conv(
+                self.filters,
+                3,
+                strides=1 if self.pooled else 2,
+                use_bias=False,
+                kernel_init=nn.initializers.xavier_uniform(),
+            )(x)
+            x = BatchNorm(self.norm, use_scale=False)(x)
+            if self.pooled:
+                if min(x.shape[1:3]) < 2:
+                    raise InputError("pooled conv-4 halves images four times: 16x16 at least")
+                x = max_pool_2x2(x)
+            # After the pool, which commutes with relu, it costs a quarter.
+            x = nn.relu(x)
+        x = x.reshape(x.shape[0], -1) if self.pooled else jnp.mean(x, axis=(1, 2))
+        return nn.Dense(self.ways, kernel_init=self.head_init)(x) if self.ways else x
+
+
+def _conv4(
+    ways: int | None, filters: int, norm: Mode, pooled: bool, head: nn.initializers.Initializer
+) -> Model:
+    if filters < 1 or (ways is not None and ways < 0):
+        raise InputError(f"conv-4 needs filters >= 1 and ways >= 0, not {filters} and {ways}")
+    return pure(Conv4(ways, filters, pooled, norm, head))
+
+
+def conv4_omniglot(ways: int | None, filters: int = 64, norm: Mode = "batch") -> Model:
+    """MAML's Omniglot net: stride 2, no pool, mean over space, head.
+
+    The head's kernel is drawn with standard deviation 1.0: the MAML code calls
+    `tf.random_normal` there without the 0.01 of its other nets. It is no slip to be corrected in
+    passing: with 64 features in [0, 3] it gives first logits of order 5 to 10, so the inner
+    gradient is large from the first meta-step on, and the inner step sizes belong to it.
+
+    Args:
+        ways: logits per image; 0 or None: no head, `[n, filters]` features.
+        filters: channels of every block.
+        norm: "batch": statistics of the batch at hand, as in MAML (transductive); "example":
+            each image's own (inductive), not for images whose last map is a single position.
+
+    Returns:
+        Model from floating-point images `[n, h, w, channels]` to `[n, ways]`. Integer images are
+        refused rather than cast, for 0..255 unscaled trains badly and silently.
+
+    Raises:
+        InputError: negative ways, no filters; at init and apply: integers, an unknown norm.
+    """
+    return _conv4(ways, filters, norm, False, nn.initializers.normal(1.0))
+
+
+def conv4_pooled(ways: int | None, filters: int = 32, norm: Mode = "batch") -> Model:
+    """MAML's mini-ImageNet net, also for CIFAR: stride 1, 2x2 max-pool, flatten, Xavier head.
+
+    Arguments, result and errors as `conv4_omniglot`, but features are flattened: 32x32 images
+    give `2 * 2 * filters` of them, 84x84 give `5 * 5 * filters`. Images of 16x16 at least.
+    """
+    return _conv4(ways, filters, norm, True, nn.initializers.xavier_uniform())

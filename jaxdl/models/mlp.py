@@ -1,0 +1,84 @@
+"""Multi-layer perceptrons."""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdl.errors import InputError
+from jaxdl.models.linen import pure
+from jaxdl.models.norm import BatchNorm, Mode
+from jaxdl.types import Array, Model
+
+Initializer = nn.initializers.Initializer
+
+# The dense nets of MAML (https://arxiv.org/abs/1703.03400): the code draws from a normal cut off
+# at two standard deviations and does not rescale it, as this initialiser does not either.
+maml_kernel_init: Initializer = nn.initializers.truncated_normal(0.01)
+
+_lecun_normal: Initializer = nn.initializers.lecun_normal()
+
+
+class Mlp(nn.Module):
+    """Dense layers with an activation between them; see `mlp`."""
+
+    features: Sequence[int]
+    activation: Callable[[Array], Array]
+    norm: Mode | None
+    kernel_init: Initializer
+    bias_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputError(f"mlp needs floating-point inputs, not {x.dtype}; scale them first")
+        *hidden, out = self.features
+        for features in hidden:
+            # A bias in front of a norm has no effect: the norm subtracts it and adds its own.
+            x = nn.Dense(
+                features,
+                use_bias=self.norm is None,
+                kernel_init=self.kernel_init,
+                bias_init=self.bias_init,
+            )(x)
+            if self.norm is not None:
+                x = BatchNorm(self.norm, use_scale=False, bias_init=self.bias_init)(x)
+            x = self.activation(x)
+        return nn.Dense(out, kernel_init=self.kernel_init, bias_init=self.bias_init)(x)
+
+
+def mlp(
+    features: Sequence[int],
+    *,
+    activation: Callable[[Array], Array] = nn.relu,
+    norm: Mode | None = None,
+    kernel_init: Initializer = _lecun_normal,
+    bias_init: Initializer = nn.initializers.zeros,
+) -> Model:
+    """A dense net: `[n, ...]` (flattened) to `[n, features[-1]]`, the last layer linear.
+
+    The sine-wave net of MAML is `mlp((40, 40, 1), kernel_init=maml_kernel_init)`.
+
+    Args:
+        features: widths of all layers, output included.
+        activation: elementwise, after every layer but the last.
+        norm: "batch" puts `BatchNorm` (offset, no scale) in front of each activation: the
+            statistics of the batch at hand, which is transductive. None: no norm.
+        kernel_init: for all kernels.
+        bias_init: for all biases.
+
+    Raises:
+        InputError: no layers, a width below 1; at init and apply, integer inputs.
+    """
+    if not features or min(features) < 1:
+        raise InputError(f"mlp needs the widths of its layers, all at least 1, not {features!r}")
+    return pure(Mlp(tuple(features), activation, norm, kernel_init, bias_init))
+
+
+def mlp_omniglot(ways: int, norm: Mode | None = "batch") -> Model:
+    """MAML's "no conv" net for Omniglot: 256-128-64-64 with batch norm, linear head.
+
+    Images `[n, 28, 28, 1]` to logits `[n, ways]`. With "batch", predictions are transductive.
+    """
+    return mlp((256, 128, 64, 64, ways), norm=norm, kernel_init=maml_kernel_init)

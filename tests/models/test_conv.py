@@ -1,0 +1,300 @@
+"""The convolution triad against `lax.conv_general_dilated`, in float64."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.models.conv import Conv, conv
+
+# (image [n, h, w, c], kernel, features, strides, padding)
+CASES: list[Any] = [
+    ((2, 6, 7, 3), (3, 3), 4, (1, 1), "SAME"),
+    ((2, 7, 6, 3), (3, 3), 2, (2, 2), "SAME"),
+    ((1, 5, 6, 2), (3, 2), 3, (2, 1), "VALID"),
+    ((2, 5, 5, 3), (1, 1), 2, (1, 1), "SAME"),
+    ((1, 6, 5, 2), (1, 1), 2, (2, 2), "SAME"),
+    ((1, 9, 8, 1), (7, 7), 2, (2, 2), ((3, 3), (3, 3))),
+    ((1, 8, 9, 1), (7, 7), 2, (2, 2), "SAME"),
+    ((1, 7, 8, 2), (3, 3), 2, (3, 3), ((0, 2), (1, 0))),
+    ((1, 8, 7, 2), (2, 2), 2, (3, 3), "VALID"),
+    ((1, 5, 5, 1), (4, 3), 2, (1, 1), ((3, 4), (2, 5))),
+]
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def reference(x: Any, w: Any, strides: Any, padding: Any) -> Any:
+    return lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def operands(case: Any, seed: int = 0, *, lead: tuple[int, ...] = ()) -> tuple[Any, Any]:
+    shape, kernel, features, _, _ = case
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(*lead, *shape))
+    w = rng.normal(size=(*lead, *kernel, shape[-1], features))
+    return jnp.asarray(x), jnp.asarray(w)
+
+
+def losses(case: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """A loss with non-trivial second derivatives, through ours and through the library's."""
+    strides, padding = case[3:]
+
+    def ours(x: Any, w: Any) -> Any:
+        return jnp.sum(jnp.sin(conv(x, w, strides=strides, padding=padding)))
+
+    def theirs(x: Any, w: Any) -> Any:
+        return jnp.sum(jnp.sin(reference(x, w, strides, padding)))
+
+    return ours, theirs
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-12) -> None:
+    assert len(jax.tree.leaves(a)) == len(jax.tree.leaves(b))
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert left.shape == right.shape
+        assert left.dtype == right.dtype
+        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_two_derivatives(case: Any) -> None:
+    x, w = operands(case)
+    dx, dw = operands(case, seed=1)
+    strides, padding = case[3:]
+    close(conv(x, w, strides=strides, padding=padding), reference(x, w, strides, padding))
+
+    def derivatives(loss: Any) -> Any:
+        grad = jax.grad(loss, (0, 1))
+
+        def slope(x: Any, w: Any) -> Any:
+            gx, gw = grad(x, w)
+            return jnp.vdot(gx, dx) + jnp.vdot(gw, dw)
+
+        reverse = jax.grad(slope, (0, 1))(x, w)
+        _, forward = jax.jvp(grad, (x, w), (dx, dw))
+        return grad(x, w), reverse, forward
+
+    ours, theirs = (jax.jit(lambda loss=loss: derivatives(loss))() for loss in losses(case))
+    close(ours, theirs)
+    close(ours[1], ours[2])  # rev-over-rev = fwd-over-rev
+
+
+def test_third_derivative() -> None:
+    case = CASES[1]
+    x, w = operands(case)
+    _, dw = operands(case, seed=1)
+
+    def third(loss: Any) -> Any:
+        def slope(w: Any) -> Any:
+            return jax.jvp(jax.grad(lambda w: loss(x, w)), (w,), (dw,))[1]
+
+        return jax.jvp(slope, (w,), (dw,))[1]
+
+    ours, theirs = losses(case)
+    close(jax.jit(lambda: third(ours))(), jax.jit(lambda: third(theirs))(), 1e-11)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[4]])
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=["x", "w", "both"])
+def test_vmap(case: Any, axes: tuple[int | None, int | None]) -> None:
+    xs, ws = operands(case, lead=(3,))
+    x, w = xs if axes[0] == 0 else xs[0], ws if axes[1] == 0 else ws[0]
+    dxs, dws = operands(case, seed=1, lead=(3,))
+    dx, dw = dxs if axes[0] == 0 else dxs[0], dws if axes[1] == 0 else dws[0]
+
+    def derivatives(loss: Any) -> Any:
+        def one(x: Any, w: Any, dx: Any, dw: Any) -> Any:
+            grad = jax.grad(loss, (0, 1))
+            return loss(x, w), *jax.jvp(grad, (x, w), (dx, dw))
+
+        return jax.vmap(one, (*axes, *axes))(x, w, dx, dw)
+
+    ours, theirs = (jax.jit(lambda loss=loss: derivatives(loss))() for loss in losses(case))
+    close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [((0, 0), (0, 0)), ((0, None), (None, 0)), ((None, 0), (0, None)), ((0, 0), (0, None)),
+     ((0, 0), (None, 0)), ((0, None), (0, 0)), ((None, 0), (0, 0))],
+)  # fmt: skip
+def test_nested_vmap(outer: tuple[int | None, int | None], inner: Any) -> None:
+    case = CASES[1]
+    x, w = operands(case, lead=(2, 3))
+    take = {(True, True): lambda a: a, (True, False): lambda a: a[:, 0],
+            (False, True): lambda a: a[0], (False, False): lambda a: a[0, 0]}  # fmt: skip
+    x = take[outer[0] == 0, inner[0] == 0](x)
+    w = take[outer[1] == 0, inner[1] == 0](w)
+
+    def derivatives(loss: Any) -> Any:
+        grad = jax.vmap(jax.vmap(jax.grad(loss, (0, 1)), inner), outer)
+        return grad(x, w)
+
+    ours, theirs = (jax.jit(lambda loss=loss: derivatives(loss))() for loss in losses(case))
+    close(ours, theirs)
+
+
+def test_vmap_over_inner_axes_and_out_axes() -> None:
+    case = CASES[1]
+    x, w = operands(case, lead=(3,))
+    strides, padding = case[3:]
+
+    def ours(x: Any, w: Any) -> Any:
+        return conv(x, w, strides=strides, padding=padding)
+
+    expected = jax.vmap(ours)(x, w)
+    moved = jax.vmap(ours, (4, 2), 3)(jnp.moveaxis(x, 0, 4), jnp.moveaxis(w, 0, 2))
+    close(moved, jnp.moveaxis(expected, 0, 3))
+
+
+def _hlo(lead_of_w: tuple[int, ...]) -> str:
+    x = jax.ShapeDtypeStruct((3, 2, 6, 6, 4), jnp.float32)
+    w = jax.ShapeDtypeStruct((*lead_of_w, 3, 3, 4, 5), jnp.float32)
+
+    def step(x: Any, w: Any) -> Any:
+        def loss(w: Any) -> Any:
+            return jnp.sum(conv(x, w, strides=2) ** 2)
+
+        return jax.jvp(jax.grad(loss), (w,), (w,))
+
+    mapped = jax.vmap(step, (0, 0 if lead_of_w else None))
+    return str(jax.jit(mapped).lower(x, w).compile().as_text())
+
+
+@pytest.mark.parametrize("lead_of_w", [(), (3,)])
+def test_no_grouped_convolution_in_hlo(lead_of_w: tuple[int, ...]) -> None:
+    text = _hlo(lead_of_w)
+    assert "dot" in text or "custom-call" in text
+    assert "feature_group_count" not in text
+    assert "batch_group_count" not in text
+    assert " convolution(" not in text
+
+
+def test_accelerators_run_shared_kernels_through_the_library() -> None:
+    x = jax.ShapeDtypeStruct((3, 2, 6, 6, 4), jnp.float32)
+    shared = jax.ShapeDtypeStruct((3, 3, 4, 5), jnp.float32)
+    own = jax.ShapeDtypeStruct((3, 3, 3, 4, 5), jnp.float32)
+
+    def count(w: Any, axis: int | None) -> int:
+        def step(x: Any, w: Any) -> Any:
+            return conv(x, w, strides=2)
+
+        traced = jax.jit(jax.vmap(step, (0, axis))).trace(x, w)
+        text = str(traced.lower(lowering_platforms=("cuda",)).as_text())
+        return text.count("stablehlo.convolution")
+
+    assert count(shared, None) == 1
+    assert count(own, 0) == 0
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7]])
+def test_accelerator_form_is_the_same_map(case: Any) -> None:
+    from jaxdl.models import conv as module
+
+    x, w = operands(case, lead=(1,))
+    (_, h, wd, _), kernel, _, strides, padding = case
+    pads = padding
+    if isinstance(padding, str):
+        pads = tuple(lax.padtype_to_pads((h, wd), kernel, strides, padding))
+    geometry = module.Geometry((h, wd), kernel, strides, pads)
+    y = module._conv_product(x, w, geometry)
+    close(module._conv_library(x, w, geometry), y)
+    close(module._grad_x_library(y, w, geometry), module._grad_x_product(y, w, geometry), 1e-11)
+    close(module._grad_w_library(x, y, geometry), module._grad_w_product(x, y, geometry), 1e-11)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_dtypes(dtype: Any) -> None:
+    case = CASES[1]
+    x, w = (a.astype(dtype) for a in operands(case))
+    y = conv(x, w, strides=2)
+    assert y.dtype == dtype
+    exact = conv(x.astype(float), w.astype(float), strides=2)
+    tolerance = 4 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(y.astype(float), exact, rtol=tolerance, atol=10 * tolerance)
+    assert jax.grad(lambda w: conv(x, w).sum())(w).dtype == dtype
+    assert conv(x.astype(jnp.float32), w.astype(jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_checkpoint_linearize_and_eager() -> None:
+    case = CASES[1]
+    x, w = operands(case)
+    ours, theirs = losses(case)
+    close(jax.grad(jax.checkpoint(ours), (0, 1))(x, w), jax.grad(theirs, (0, 1))(x, w))
+    _, linear = jax.linearize(lambda w: ours(x, w), w)
+    close(linear(w), jax.jvp(lambda w: theirs(x, w), (w,), (w,))[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"padding": "CIRCULAR"}, "padding must be"),
+        ({"padding": ((1, -1), (0, 0))}, "padding must be"),
+        ({"padding": ((1, 1),)}, "padding must be"),
+        ({"strides": 0}, "strides must be"),
+        ({"strides": (1, 1, 1)}, "strides must be"),
+    ],
+)
+def test_wrong_options(options: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), **options)
+
+
+def test_wrong_shapes() -> None:
+    with pytest.raises(InputError, match="equal channels"):
+        conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 1)))
+    with pytest.raises(InputError, match="does not fit"):
+        conv(jnp.ones((1, 2, 4, 1)), jnp.ones((3, 3, 1, 1)), padding="VALID")
+    with pytest.raises(InputError, match="floating-point"):
+        conv(jnp.ones((1, 4, 4, 1), jnp.uint8), jnp.ones((3, 3, 1, 1), jnp.uint8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": (3, 3)},
+        {"kernel_size": (3, 2), "strides": (2, 1), "padding": "VALID"},
+        {"kernel_size": (3, 3), "strides": 2, "padding": 1, "use_bias": False},
+        {"kernel_size": (3, 3), "strides": 2, "padding": (1, (0, 2))},
+        {"kernel_size": (3, 3), "dtype": jnp.bfloat16},
+        {"kernel_size": (3, 3), "param_dtype": jnp.bfloat16},
+    ],
+)
+def test_module_is_a_drop_in(options: dict[str, Any]) -> None:
+    init = nn.initializers.normal()
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 6, 7, 3)), jnp.float32)
+    ours, theirs = (c(features=4, bias_init=init, **options) for c in (Conv, nn.Conv))
+    key = jax.random.key(0)
+    params = jax.jit(ours.init)(key, x)
+    close(params, jax.jit(theirs.init)(key, x))
+    tolerance = 2e-2 if jnp.bfloat16 in options.values() else 2e-6
+    y: Any = ours.apply(params, x)
+    expected: Any = theirs.apply(params, x)
+    close(y.astype(jnp.float32), expected.astype(jnp.float32), tolerance)
+    assert y.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_module_takes_any_leading_axes(lead: tuple[int, ...]) -> None:
+    x = jnp.ones((*lead, 4, 4, 1))
+    params = Conv(2, 3).init(jax.random.key(0), x)
+    close(Conv(2, 3).apply(params, x), nn.Conv(2, (3, 3)).apply(params, x), 1e-6)
+
+
+def test_module_casts_uint8_as_flax_does() -> None:
+    x = jnp.ones((1, 4, 4, 1), jnp.uint8)
+    params = Conv(2, 3).init(jax.random.key(0), x)
+    close(Conv(2, 3).apply(params, x), nn.Conv(2, (3, 3)).apply(params, x), 1e-6)
