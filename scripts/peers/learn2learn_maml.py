@@ -1,0 +1,44 @@
+"""MAML by learn2learn 0.2.0: `clone` the module, `adapt` the clone, go back through both."""
+
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+from torch_side import Episodes, Net, adam, loss_of, main
+from works import Work
+
+SOURCE = Path(sys.prefix) / "learn2learn-0.2.0" / "learn2learn"
+
+
+def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+    # The packages' own __init__ import compiled parts that MAML does not need: walk past them.
+    for name, folder in (("learn2learn", SOURCE), ("learn2learn.algorithms", SOURCE / "algorithms")):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    from learn2learn.algorithms.maml import MAML
+
+    loss = loss_of(work)
+    learner = MAML(Net(work).to(device), lr=work.inner_lr, first_order=False)
+    optimizer = adam(learner.parameters())
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for support_x, support_y, query_x, query_y in zip(*sample(), strict=True):
+            clone = learner.clone()
+            for _ in range(work.inner_steps):
+                clone.adapt(loss(clone(support_x), support_y))
+            task_loss = loss(clone(query_x), query_y) / work.tasks
+            task_loss.backward()
+            total = total + task_loss.detach()
+        optimizer.step()
+        return total
+
+    return step
+
+
+if __name__ == "__main__":
+    main(make)

@@ -1,0 +1,76 @@
+"""MAML by torch.func: `grad` inside `grad`, over tasks by `vmap` or one after another (`loop`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad, grad_and_value, vmap
+from torch_side import Episodes, Params, adam, conv4, init_params, loss_of, main, mlp
+from works import Work
+
+
+def task_loss(work: Work) -> Callable[..., Tensor]:
+    """`(params, support x, support y, query x, query y)` -> the query loss after adaptation."""
+    net, loss = (conv4 if work.conv else mlp), loss_of(work)
+
+    def inner(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return loss(net(params, x), y)
+
+    def outer(
+        params: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor
+    ) -> Tensor:
+        for _ in range(work.inner_steps):
+            grads = grad(inner)(params, support_x, support_y)
+            params = {name: params[name] - work.inner_lr * grads[name] for name in params}
+        return inner(params, query_x, query_y)
+
+    return outer
+
+
+def build(
+    work: Work, form: str, device: str, sample: Callable[[], Episodes], through: Callable[..., Any]
+) -> Callable[[], Tensor]:
+    """The training step of either form; `through` is the compiler, or the identity."""
+    params = {name: value.to(device) for name, value in init_params(work).items()}
+    optimizer = adam(params.values())
+    outer = task_loss(work)
+
+    if form == "vmap":
+
+        def mean_loss(params: Params, *tasks: Tensor) -> Tensor:
+            return vmap(outer, (None, 0, 0, 0, 0))(params, *tasks).mean()
+
+        gradient = through(grad_and_value(mean_loss))
+    else:
+        of_task = through(grad_and_value(outer))
+
+        def gradient(params: Params, *tasks: Tensor) -> tuple[Params, Tensor]:
+            sums: list[Tensor] = []
+            total: Any = 0.0
+            for task in zip(*tasks, strict=True):
+                grads, loss = of_task(params, *task)
+                if sums:
+                    torch._foreach_add_(sums, list(grads.values()))
+                else:
+                    sums = [value.clone() for value in grads.values()]
+                total = total + loss
+            torch._foreach_div_(sums, work.tasks)
+            return dict(zip(params, sums, strict=True)), total / work.tasks
+
+    def step() -> Tensor:
+        grads, loss = gradient(params, *sample())
+        for name, value in params.items():
+            value.grad = grads[name]
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+    return build(work, form, device, sample, lambda function: function)
+
+
+if __name__ == "__main__":
+    main(make)

@@ -1,0 +1,147 @@
+"""What the PyTorch peers share: nets, episodes, and the start of a process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from serve import MATMUL_SIDE, arguments, serve, timed
+from torch import Tensor, nn
+from works import CLASSES, EXAMPLES, FILTERS, HIDDEN, LR, SIDE, WORKS, Work
+
+Params = dict[str, Tensor]
+Episodes = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Support x and y, query x and y, each with a leading task axis."""
+
+
+def init_params(work: Work) -> Params:
+    """Weights as the papers draw them, near enough: speed does not depend on them."""
+    if not work.conv:
+        widths = (1, *HIDDEN, 1)
+        params = {}
+        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+            params[f"w{i}"] = torch.randn(b, a) * (2 / a) ** 0.5
+            params[f"b{i}"] = torch.zeros(b)
+        return params
+    params, channels = {}, 1
+    for i in range(4):
+        params[f"w{i}"] = nn.init.xavier_uniform_(torch.empty(FILTERS, channels, 3, 3))
+        params[f"b{i}"] = torch.zeros(FILTERS)
+        channels = FILTERS
+    return params | {"w4": torch.randn(work.ways, FILTERS), "b4": torch.zeros(work.ways)}
+
+
+def mlp(params: Params, x: Tensor) -> Tensor:
+    """1-40-40-1 with ReLU."""
+    for i in range(2):
+        x = F.relu(F.linear(x, params[f"w{i}"], params[f"b{i}"]))
+    return F.linear(x, params["w2"], params["b2"])
+
+
+def conv4(params: Params, x: Tensor) -> Tensor:
+    """Four convolutions of stride 2 with batch norm (own statistics, shift only), spatial mean."""
+    for i in range(4):
+        x = F.conv2d(x, params[f"w{i}"], stride=2, padding=1)
+        # A scale of one: the derivative of batch_norm's derivative is not defined without a scale.
+        one = torch.ones(FILTERS, device=x.device)
+        x = F.relu(F.batch_norm(x, None, None, one, params[f"b{i}"], training=True))
+    return F.linear(x.mean((2, 3)), params["w4"], params["b4"])
+
+
+class Net(nn.Module):
+    """The same nets for the libraries that want a module. Flat, since they walk over submodules."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.net = conv4 if work.conv else mlp
+        params = init_params(work)
+        self.names = tuple(params)
+        for name, value in params.items():
+            self.register_parameter(name, nn.Parameter(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net({name: getattr(self, name) for name in self.names}, x)
+
+
+def sinusoids(work: Work, device: str) -> Callable[[], Episodes]:
+    """Sine waves of MAML section 5.1, all tasks of a step at once."""
+    points = work.shots + work.queries
+
+    def sample() -> Episodes:
+        amplitude = torch.empty(work.tasks, 1, 1, device=device).uniform_(0.1, 5.0)
+        phase = torch.empty(work.tasks, 1, 1, device=device).uniform_(0.0, torch.pi)
+        x = torch.empty(work.tasks, points, 1, device=device).uniform_(-5.0, 5.0)
+        y = amplitude * torch.sin(x - phase)
+        return x[:, : work.shots], y[:, : work.shots], x[:, work.shots :], y[:, work.shots :]
+
+    return sample
+
+
+def episodes(work: Work, device: str) -> Callable[[], Episodes]:
+    """Episodes from images in memory, all tasks of a step by one gather.
+
+    The four rotations are laid out beforehand, which no data loader of the peers does; without
+    replacement, and with a random turn for each class.
+    """
+    images = torch.randint(0, 256, (CLASSES, EXAMPLES, SIDE, SIDE), dtype=torch.uint8)
+    turned = torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)]).to(device)
+    each = work.shots + work.queries
+    labels = torch.arange(work.ways, device=device)
+    support_y = labels.repeat_interleave(work.shots).expand(work.tasks, -1)
+    query_y = labels.repeat_interleave(work.queries).expand(work.tasks, -1)
+
+    def sample() -> Episodes:
+        size = (work.tasks, work.ways)
+        classes = torch.rand(work.tasks, CLASSES, device=device).topk(work.ways).indices
+        drawn = torch.rand(*size, EXAMPLES, device=device).topk(each).indices
+        turns = torch.randint(0, 4, size, device=device)
+        pixels = turned[turns[..., None], classes[..., None], drawn]
+        pixels = pixels.float().div_(255)
+        flat = (work.tasks, -1, 1, SIDE, SIDE)
+        support = pixels[:, :, : work.shots].reshape(flat)
+        query = pixels[:, :, work.shots :].reshape(flat)
+        return support, support_y, query, query_y
+
+    return sample
+
+
+def loss_of(work: Work) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss, inner and outer."""
+    return F.cross_entropy if work.conv else F.mse_loss
+
+
+def adam(params: Any) -> torch.optim.Optimizer:
+    """Adam in one fused kernel."""
+    return torch.optim.Adam(params, lr=LR, fused=True)
+
+
+Make = Callable[[Work, str, str, Callable[[], Episodes]], Callable[[], Tensor]]
+"""`(work, form, device, sample) -> step`, where `step()` trains once and returns the mean loss."""
+
+
+def main(make: Make) -> None:
+    """Serves the peer whose training step `make` builds."""
+    about = arguments()
+    work = WORKS[about["work"]]
+    device = "cuda" if about["device"] == "gpu" else "cpu"
+
+    def build() -> Any:
+        torch.manual_seed(0)
+        if about["threads"]:
+            torch.set_num_threads(about["threads"])
+        about["threads"] = torch.get_num_threads()
+        about["version"] = torch.__version__
+        # JAX multiplies float32 matrices in TF32 on a GPU, so torch may too.
+        torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
+        torch.backends.cudnn.benchmark = True
+        sample = (episodes if work.conv else sinusoids)(work, device)
+        step = make(work, about["form"], device, sample)
+
+        def matmul() -> float:
+            a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=device)
+            seconds, _ = timed(lambda: (a @ b)[0, 0], 10)
+            return 2e-9 * MATMUL_SIDE**3 / min(seconds)
+
+        return lambda n: timed(step, n), matmul
+
+    serve(about, build)
