@@ -1,17 +1,31 @@
 """What holds for every test: a strict JAX on four virtual CPU devices, no settings from outside."""
 
 import os
+import shutil
+import signal
+import tempfile
 from pathlib import Path
 
 # Before JAX starts. NPROC: with few cores, collectives among virtual devices wait for threads that
-# never come, and abort. Settings of the person who runs the tests must not decide their outcome.
-for name in list(os.environ):
-    if name.startswith(("JAX_", "JAXDL_")) and name != "JAX_PLATFORMS":
-        del os.environ[name]
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["NPROC"] = "32"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-os.environ["MPLBACKEND"] = "Agg"
+# never come, and abort. Settings and files of the person who runs the tests must not decide their
+# outcome: prepared data and compiled programs live in a folder that is deleted in the end, and that
+# the workers of pytest-xdist and the subprocesses of tests share.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not IS_WORKER:
+    for name in list(os.environ):
+        if name.startswith(("JAX_", "JAXDL_")) and name != "JAX_PLATFORMS":
+            del os.environ[name]
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ["NPROC"] = "32"
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ["JAXDL_TEST_FOLDER"] = tempfile.mkdtemp(prefix="jaxdl-tests-")
+# A suite that a shell started in the background ignores SIGINT, and so would the programs it tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+SCRATCH = Path(os.environ["JAXDL_TEST_FOLDER"])
+os.environ["JAXDL_DATA"] = str(SCRATCH / "data")
+os.environ["JAXDL_RUNS"] = str(SCRATCH / "runs")
+os.environ["JAXDL_XLA_CACHE"] = str(SCRATCH / "xla")
 
 import hypothesis
 import jax
@@ -24,6 +38,11 @@ hypothesis.settings.register_profile("jaxdl", derandomize=True, deadline=None, d
 hypothesis.settings.load_profile("jaxdl")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_unconfigure() -> None:
+    if not IS_WORKER:
+        shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

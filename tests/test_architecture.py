@@ -1,0 +1,203 @@
+"""The plan of the house: imports point down, big dependencies have one home, files stay short."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the bottom up. A room (a file or a package of jaxdl) imports from its own package and from
+# lower layers, never sideways: `meta` does not know `train`, they meet in the experiment.
+LAYERS = (
+    {"types", "errors"},
+    {"files", "tables"},
+    {
+        "losses",
+        "metrics",
+        "grads",
+        "replay",
+        "checkpoint",
+        "parallel",
+        "provenance",
+        "models",
+        "data",
+    },
+    {"meta", "multitask", "train"},
+    {"runs", "cli"},
+    {"experiments"},
+)
+
+# Where a package may be imported: these files and folders, and nowhere else.
+HOMES = {
+    "flax": ("jaxdl/models/",),
+    "grain": ("jaxdl/data/",),
+    "matplotlib": ("jaxdl/runs.py", "experiments/"),
+    "orbax": ("jaxdl/checkpoint.py",),
+    "PIL": ("jaxdl/data/",),
+    "rich": ("jaxdl/runs.py", "jaxdl/cli.py", "jaxdl/data/prepare.py"),
+    "sklearn": ("jaxdl/data/",),
+    "tensorboardX": ("jaxdl/runs.py",),
+    "tensorflow_datasets": ("jaxdl/data/tfds.py",),
+    "tyro": ("jaxdl/cli.py", "jaxdl/data/prepare.py", "experiments/"),
+    "yaml": ("jaxdl/runs.py", "jaxdl/provenance.py", "jaxdl/files.py"),
+    # Never: they are slow to import, or belong to the peers alone.
+    "tensorflow": (),
+    "torch": (),
+}
+PMAP = ("jaxdl/parallel.py",)
+
+# Imported inside the function that needs them: a run from cached arrays does without.
+LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matplotlib"}
+
+# Lines in a file. Alarms, not laws: who passes one looks for a second idea in the file, and where
+# there is none enters it here with a figure of its own and the reason.
+ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
+LONG = {
+    "jaxdl/runs.py": (560, "all that a run directory promises: resume, lock, signals, progress"),
+    "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
+    "jaxdl/models/conv.py": (420, "three primitives closed under differentiation and vmap"),
+    "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
+    "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
+}
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in ("jaxdl", "experiments")
+    for path in (ROOT / package).rglob("*.py")
+)
+TREES = {name: ast.parse((ROOT / name).read_text("utf-8")) for name in FILES}
+MODULES = {
+    name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in FILES
+}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every module, and every name that may be one, that the code imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(name: str) -> set[str]:
+    """The files of this project that a file imports."""
+    found = set()
+    for module in imported(TREES[name]):
+        while module and module not in MODULES:
+            module = module.rpartition(".")[0]
+        if module and module != "jaxdl":
+            found.add(MODULES[module])
+    return found - {name}
+
+
+def room(name: str) -> str:
+    parts = name.removesuffix(".py").split("/")
+    return parts[1] if parts[0] == "jaxdl" else parts[0]
+
+
+def layer(name: str) -> int:
+    for height, rooms in enumerate(LAYERS):
+        if room(name) in rooms:
+            return height
+    raise AssertionError(f"{name}: enter this room in LAYERS")
+
+
+def top_level(tree: ast.Module) -> ast.Module:
+    """The statements that run when the module is imported, function bodies left out."""
+
+    class Outside(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return None
+
+        visit_AsyncFunctionDef = visit_FunctionDef
+
+    return Outside().visit(ast.parse(ast.unparse(tree)))
+
+
+def home_is_allowed(name: str, homes: tuple[str, ...]) -> bool:
+    return any(name == home or (home[-1] == "/" and name.startswith(home)) for home in homes)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "jaxdl/__init__.py"])
+def test_imports_point_down(name):
+    for other in own_imports(name):
+        assert room(other) == room(name) or layer(other) < layer(name), f"{name} imports {other}"
+
+
+def test_experiments_do_not_import_each_other():
+    for name in FILES:
+        if name.startswith("experiments/"):
+            assert not [other for other in own_imports(name) if other.startswith("experiments/")]
+
+
+def test_there_is_no_import_cycle():
+    graph = {name: own_imports(name) for name in FILES}
+    while free := [name for name, others in graph.items() if not others & graph.keys()]:
+        for name in free:
+            del graph[name]
+    assert not graph, f"these import each other: {sorted(graph)}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_big_dependency_has_one_home(name):
+    for module in imported(TREES[name]):
+        package = module.partition(".")[0]
+        if package in HOMES:
+            assert home_is_allowed(name, HOMES[package]), f"{name} imports {package}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pmap_has_one_home(name):
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("jax.pmap", "jax.distributed"):
+            assert name in PMAP
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("jaxdl/")])
+def test_slow_imports_wait_until_they_are_needed(name):
+    packages = {module.partition(".")[0] for module in imported(top_level(TREES[name]))}
+    assert not packages & LAZY
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("jaxdl/")])
+def test_what_is_public_has_a_docstring(name):
+    def bare(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
+        for node in body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+                continue
+            if not ast.get_docstring(node):
+                yield prefix + node.name
+            if isinstance(node, ast.ClassDef):
+                yield from bare(node.body, f"{node.name}.")
+
+    assert not list(bare(TREES[name].body)), f"without a docstring in {name}"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name.startswith("experiments/") and "/_" not in name]
+)
+def test_an_experiment_says_what_it_is_and_how_long_it_takes(name):
+    lines = (ast.get_docstring(TREES[name]) or "").splitlines()
+    assert lines
+    assert lines[0].endswith("."), "the first line is a sentence: scripts/run prints it"
+    for start in ("Command: scripts/run ", "Runtime: ", "Result: "):
+        assert any(line.startswith(start) for line in lines), f"{name} lacks {start}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_short(name):
+    lines = len((ROOT / name).read_text("utf-8").splitlines())
+    alarm = next(limit for folder, limit in ALARMS.items() if name.startswith(folder))
+    if name in LONG:
+        assert alarm < lines <= LONG[name][0], f"{name} has {lines} lines: correct its row in LONG"
+    else:
+        assert lines <= alarm, f"{name} has {lines} lines; above {alarm} it needs a reason"
+
+
+def test_the_list_of_long_files_names_files():
+    assert set(LONG) <= set(FILES)
