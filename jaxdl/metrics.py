@@ -1,0 +1,85 @@
+"""From arrays of results to the figures that people read: means with 95 % intervals.
+
+Everything here runs on the host, in float64, on NumPy or JAX arrays alike.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jaxdl.errors import InputError
+
+Z95 = 1.959964
+"""The 97.5 % quantile of the normal distribution."""
+
+
+def mean_ci95(values: Any, *, axis: int = 0) -> tuple[Any, Any]:
+    """Mean over episodes and the half width of its 95 % interval, 1.96 s / sqrt(n).
+
+    `values` holds one number per episode along `axis`; s is their standard deviation with n - 1 in
+    the denominator. Returns two float64, scalars for a vector and arrays without `axis` otherwise.
+    The half width of a single episode is NaN: one number says nothing about its spread. A mean
+    over diverged episodes (NaN, infinity) is not hidden, and has no interval.
+
+    Raises:
+        InputError: if there is no episode.
+    """
+    mean, error, _ = _mean_and_standard_error(values, axis)
+    return mean, Z95 * error
+
+
+def seeds_mean_ci95(values: Any, *, axis: int = 0) -> tuple[Any, Any]:
+    """Mean over seeds and the half width of its 95 % interval by Student's t, t s / sqrt(n).
+
+    As `mean_ci95`, for the few numbers that seeds are: with 3 seeds t is 4.30 and not 1.96. The
+    interval is that of training again with another seed, whatever the test episodes were.
+    """
+    from scipy.special import stdtrit  # only here, because of its import time
+
+    mean, error, n = _mean_and_standard_error(values, axis)
+    return mean, (stdtrit(n - 1, 0.975) if n > 1 else np.nan) * error
+
+
+def summary(values: Any) -> dict[str, float | int | None]:
+    """Figures of one number per episode `[episodes]`, ready for JSON.
+
+    `mean`, `ci95` (half width; None for a single episode), `median` and `episodes`.
+    """
+    mean, half_width = mean_ci95(np.ravel(_on_host(values)))
+    return {
+        "mean": float(mean),
+        "ci95": None if np.size(values) == 1 else float(half_width),
+        "median": float(np.median(_on_host(values))),
+        "episodes": int(np.size(values)),
+    }
+
+
+def seeds_summary(values: Any) -> dict[str, float | int | list[float] | None]:
+    """Figures of one number per seed `[seeds]`, ready for JSON.
+
+    `mean`, `ci95` (half width by Student's t; None for a single seed), `seeds` and the `values`.
+    """
+    values = np.ravel(_on_host(values))
+    mean, half_width = seeds_mean_ci95(values)
+    return {
+        "mean": float(mean),
+        "ci95": None if values.size == 1 else float(half_width),
+        "seeds": int(values.size),
+        "values": values.tolist(),
+    }
+
+
+def _on_host(values: Any) -> np.ndarray:
+    return np.asarray(values).astype(np.float64)
+
+
+def _mean_and_standard_error(values: Any, axis: int) -> tuple[Any, Any, int]:
+    values = _on_host(values)
+    n = values.shape[axis] if values.ndim else 0
+    if n == 0:
+        raise InputError(f"no values to take the mean of along axis {axis} of {values.shape}")
+    with np.errstate(all="ignore"):  # infinity minus infinity is the NaN that we want
+        mean = values.mean(axis)
+        if n == 1:
+            return mean, np.full_like(mean, np.nan)[()], n
+        return mean, values.std(axis, ddof=1) / np.sqrt(n), n
