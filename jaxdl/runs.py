@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -35,6 +35,8 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.files import plain, read_json, write_text, writing
 from jaxdl.provenance import provenance
 from jaxdl.types import Params
+
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,10 +194,7 @@ class Run:
 
     def best(self, params: Params) -> tuple[Params, np.ndarray]:
         """The best parameters of each seed and the steps they come from; needs `keep_best`."""
-        seeds = jax.tree.leaves(params)[0].shape[0]
-        like = {"score": np.zeros(seeds), "step": np.zeros(seeds, int), "params": params}
-        best = self._best.restore(parallel.local(like))
-        return best["params"], np.asarray(best["step"])
+        return load_best(self.directory, params)
 
     # ---- the loop
 
@@ -371,6 +370,37 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         yield run
 
 
+def load_config(directory: Path, kind: type[Config]) -> Config:
+    """The configuration of a run, as the dataclass `kind` of its experiment.
+
+    Raises:
+        InputError: if there is no run.
+        RunError: if its configuration is damaged, or of another experiment.
+    """
+    if not (directory / "config.yaml").is_file():
+        raise InputError(f"there is no run in {directory}: it has no config.yaml")
+    found = _recorded_config(directory / "config.yaml")
+    try:
+        return kind(**{key: value for key, value in found.items() if key != "run"})
+    except TypeError as error:
+        raise RunError(f"{directory} is not a run of this experiment: {error}") from error
+
+
+def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
+    """The parameters of a run that were best on validation, and their steps `[seeds]`.
+
+    `like` has the structure and shapes, leading axis `[seeds]` included.
+
+    Raises:
+        RunError: if there are none, or they are damaged.
+    """
+    seeds = jax.tree.leaves(like)[0].shape[0]
+    target = {"score": np.zeros(seeds), "step": np.zeros(seeds, int), "params": like}
+    with Checkpoints(directory / "best") as checkpoints:
+        best = checkpoints.restore(parallel.local(target))
+    return best["params"], np.asarray(best["step"])
+
+
 class _Signals:
     """Ctrl-C and SIGTERM: deferred while training follows its loop, which asks between chunks."""
 
@@ -447,12 +477,7 @@ def _identity(config: Any) -> dict[str, Any]:
 def _check_config(path: Path, identity: dict[str, Any], config: Any) -> None:
     """Compares with the run that is there; writes config.yaml where there is none."""
     if path.exists():
-        try:
-            found = yaml.safe_load(path.read_text())["config"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{path} is damaged ({type(error).__name__}); choose another --name"
-            ) from error
+        found = _recorded_config(path)
         for key in sorted(set(identity) | (set(found) - {"steps", "run"})):
             if found.get(key) != identity.get(key):
                 flag = "--" + key.replace("_", "-")
@@ -463,6 +488,15 @@ def _check_config(path: Path, identity: dict[str, Any], config: Any) -> None:
                 )
     record = {"config": plain(config), "made_by": provenance()}
     write_text(path, yaml.safe_dump(record, sort_keys=False))
+
+
+def _recorded_config(path: Path) -> dict[str, Any]:
+    try:
+        return dict(yaml.safe_load(path.read_text())["config"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} is damaged ({type(error).__name__}); choose another --name"
+        ) from error
 
 
 @contextlib.contextmanager

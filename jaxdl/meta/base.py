@@ -74,7 +74,8 @@ def evaluate(
     @jax.jit
     def run(draw: Sampler, key: Key, params: Params) -> Metrics:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.arange(episodes))
-        per_depth = lax.map(lambda k: one(params, draw, k), keys, batch_size=chunk or episodes)
+        size = None if chunk == 1 else chunk or episodes  # no vmap at all for one at a time
+        per_depth = lax.map(lambda k: one(params, draw, k), keys, batch_size=size)
         return jax.tree.map(lambda *values: jax.numpy.stack(values), *per_depth)
 
     return lambda key, params: run(as_partial(sample), key, params)
