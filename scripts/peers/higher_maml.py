@@ -1,15 +1,13 @@
 """MAML by higher 0.2.1: a differentiable copy of the module and of its optimiser for each task."""
 
-from collections.abc import Callable
-
 import higher
 import torch
 from torch import Tensor
-from torch_side import Episodes, Net, adam, loss_of, main
+from torch_side import Net, Sample, Step, adam, loss_of, main
 from works import Work
 
 
-def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+def make(work: Work, form: str, device: str, sample: Sample) -> Step:
     loss = loss_of(work)
     net = Net(work).to(device)
     inner = torch.optim.SGD(net.parameters(), lr=work.inner_lr)

@@ -2,22 +2,20 @@
 
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
-from torch_side import Episodes, Net, adam, loss_of, main
+from torch_side import Net, Sample, Step, adam, loss_of, main
 from works import Work
 
-SOURCE = Path(sys.prefix) / "learn2learn-0.2.0" / "learn2learn"
+SOURCE = Path(sys.prefix) / "learn2learn-0.2.0"
 
 
-def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+def make(work: Work, form: str, device: str, sample: Sample) -> Step:
     # The packages' own __init__ import compiled parts that MAML does not need: walk past them.
-    for name, folder in (("learn2learn", SOURCE), ("learn2learn.algorithms", SOURCE / "algorithms")):
-        package = types.ModuleType(name)
-        package.__path__ = [str(folder)]
-        sys.modules[name] = package
+    for package in ("learn2learn", "learn2learn.algorithms"):
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = [str(SOURCE / package.replace(".", "/"))]
     from learn2learn.algorithms.maml import MAML
 
     loss = loss_of(work)

@@ -3,17 +3,24 @@
 Peers are alive side by side and take turns, so that a change in the machine's speed hits all of
 them. A peer reads lines and answers each with one line of JSON:
 
-    (start)     {"peer", "work", "threads", "compile_s", "base_mb"}
-    run N       the same, with "seconds_per_step": [at most 10 means], "loss" and "peak_rss_mb"
+    (start)     {"peer", "form", "work", "threads", "version", "base_mb"}
+    warm        the same, with "compile_s": the first step, compilation included
+    run N       the same, with "seconds_per_step": [at most 10 means], "loss", "peak_rss_mb"
+                and on a GPU "device_mb"
     matmul      {"gflops"}: a large float32 matrix product by the peer's own library
 """
 
+import argparse
+import ctypes
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from works import WORKS
 
 MATMUL_SIDE = 2048
 
@@ -26,7 +33,8 @@ def resident_mb(field: str = "VmHWM") -> float:
 
 
 def forget_peak() -> None:
-    """Peak memory counts from here: what start-up and compilation took is told apart."""
+    """Peak memory counts from here: compilers leave free memory behind, which is given back."""
+    ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w", encoding="ascii") as refs:
         refs.write("5")
 
@@ -48,14 +56,18 @@ def timed(step: Callable[[], Any], n: int) -> tuple[list[float], float]:
     return seconds, loss
 
 
-def serve(
-    about: dict[str, Any],
-    build: Callable[[], tuple[Callable[[int], tuple[list[float], float]], Callable[[], float]]],
-) -> None:
-    """Answers until standard input ends. `build() -> (run, matmul)`.
+class Worker(NamedTuple):
+    """`run(n) -> (seconds per step, loss)`; `matmul() -> GFLOP/s`; peak MB on the accelerator."""
 
-    `run(n) -> (seconds per step, loss)`; `matmul() -> GFLOP/s`. Libraries that print find standard
-    output turned into standard error: the answers alone go out.
+    run: Callable[[int], tuple[list[float], float]]
+    matmul: Callable[[], float]
+    device_mb: Callable[[], float | None] = lambda: None
+
+
+def serve(about: dict[str, Any], build: Callable[[], Worker]) -> None:
+    """Answers until standard input ends.
+
+    Libraries that print find standard output turned into standard error: only answers go out.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -63,32 +75,28 @@ def serve(
     def answer(**fields: Any) -> None:
         print(json.dumps(about | fields), file=answers, flush=True)
 
-    base = resident_mb("VmRSS")
-    began = time.perf_counter()
-    run, matmul = build()
-    run(1)
-    about = about | {"compile_s": round(time.perf_counter() - began, 2), "base_mb": base}
-    run(1)
-    forget_peak()
+    about["base_mb"] = resident_mb("VmRSS")
+    worker = build()
     answer()
     for line in sys.stdin:
         match line.split():
+            case ["warm"]:
+                began = time.perf_counter()
+                worker.run(1)
+                answer(compile_s=round(time.perf_counter() - began, 2))
+                forget_peak()
             case ["run", n]:
-                seconds, loss = run(int(n))
-                answer(seconds_per_step=seconds, loss=loss, peak_rss_mb=resident_mb())
+                seconds, loss = worker.run(int(n))
+                memory = {"peak_rss_mb": resident_mb(), "device_mb": worker.device_mb()}
+                answer(seconds_per_step=seconds, loss=loss, **memory)
             case ["matmul"]:
-                answer(gflops=matmul())
+                answer(gflops=worker.matmul())
             case _:
                 answer(error=f"unknown request {line!r}")
 
 
 def arguments() -> dict[str, Any]:
     """`--work NAME --threads N --device cpu|gpu`, as a dict with the peer's name."""
-    import argparse
-    from pathlib import Path
-
-    from works import WORKS
-
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", choices=WORKS, required=True)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")

@@ -1,15 +1,14 @@
 """MAML by hand: `torch.autograd.grad(create_graph=True)`, the loop over tasks that people write."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_side import Episodes, adam, conv4, init_params, loss_of, main, mlp
+from torch_side import Sample, Step, adam, conv4, init_params, loss_of, main, mlp
 from works import Work
 
 
-def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+def make(work: Work, form: str, device: str, sample: Sample) -> Step:
     net, loss = (conv4 if work.conv else mlp), loss_of(work)
     start = {name: value.to(device).requires_grad_() for name, value in init_params(work).items()}
     optimizer = adam(start.values())

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
-from torch_side import Episodes, Params, adam, conv4, init_params, loss_of, main, mlp
+from torch_side import Params, Sample, Step, adam, conv4, init_params, loss_of, main, mlp
 from works import Work
 
 
@@ -28,9 +28,7 @@ def task_loss(work: Work) -> Callable[..., Tensor]:
     return outer
 
 
-def build(
-    work: Work, form: str, device: str, sample: Callable[[], Episodes], through: Callable[..., Any]
-) -> Callable[[], Tensor]:
+def build(work: Work, form: str, device: str, sample: Sample, through: Callable[..., Any]) -> Step:
     """The training step of either form; `through` is the compiler, or the identity."""
     params = {name: value.to(device) for name, value in init_params(work).items()}
     optimizer = adam(params.values())
@@ -68,7 +66,7 @@ def build(
     return step
 
 
-def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+def make(work: Work, form: str, device: str, sample: Sample) -> Step:
     return build(work, form, device, sample, lambda function: function)
 
 

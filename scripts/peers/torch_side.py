@@ -1,17 +1,21 @@
 """What the PyTorch peers share: nets, episodes, and the start of a process."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from serve import MATMUL_SIDE, arguments, serve, timed
+from serve import MATMUL_SIDE, Worker, arguments, serve, timed
 from torch import Tensor, nn
 from works import CLASSES, EXAMPLES, FILTERS, HIDDEN, LR, SIDE, WORKS, Work
 
 Params = dict[str, Tensor]
 Episodes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Support x and y, query x and y, each with a leading task axis."""
+Sample = Callable[[], Episodes]
+Step = Callable[[], Tensor]
+"""Trains once and returns the mean loss of the tasks."""
 
 
 def init_params(work: Work) -> Params:
@@ -19,7 +23,7 @@ def init_params(work: Work) -> Params:
     if not work.conv:
         widths = (1, *HIDDEN, 1)
         params = {}
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(widths)):
             params[f"w{i}"] = torch.randn(b, a) * (2 / a) ** 0.5
             params[f"b{i}"] = torch.zeros(b)
         return params
@@ -63,7 +67,7 @@ class Net(nn.Module):
         return self.net({name: getattr(self, name) for name in self.names}, x)
 
 
-def sinusoids(work: Work, device: str) -> Callable[[], Episodes]:
+def sinusoids(work: Work, device: str) -> Sample:
     """Sine waves of MAML section 5.1, all tasks of a step at once."""
     points = work.shots + work.queries
 
@@ -77,7 +81,7 @@ def sinusoids(work: Work, device: str) -> Callable[[], Episodes]:
     return sample
 
 
-def episodes(work: Work, device: str) -> Callable[[], Episodes]:
+def episodes(work: Work, device: str) -> Sample:
     """Episodes from images in memory, all tasks of a step by one gather.
 
     The four rotations are laid out beforehand, which no data loader of the peers does; without
@@ -115,8 +119,8 @@ def adam(params: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=LR, fused=True)
 
 
-Make = Callable[[Work, str, str, Callable[[], Episodes]], Callable[[], Tensor]]
-"""`(work, form, device, sample) -> step`, where `step()` trains once and returns the mean loss."""
+Make = Callable[[Work, str, str, Sample], Step]
+"""`(work, form, device, sample) -> step`."""
 
 
 def main(make: Make) -> None:
@@ -125,7 +129,7 @@ def main(make: Make) -> None:
     work = WORKS[about["work"]]
     device = "cuda" if about["device"] == "gpu" else "cpu"
 
-    def build() -> Any:
+    def build() -> Worker:
         torch.manual_seed(0)
         if about["threads"]:
             torch.set_num_threads(about["threads"])
@@ -142,6 +146,9 @@ def main(make: Make) -> None:
             seconds, _ = timed(lambda: (a @ b)[0, 0], 10)
             return 2e-9 * MATMUL_SIDE**3 / min(seconds)
 
-        return lambda n: timed(step, n), matmul
+        def device_mb() -> float | None:
+            return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
+
+        return Worker(lambda n: timed(step, n), matmul, device_mb)
 
     serve(about, build)

@@ -1,14 +1,12 @@
 """MAML by TorchOpt 0.7.3: a differentiable SGD, and the module put back after each task."""
 
-from collections.abc import Callable
-
 import torchopt
 from torch import Tensor
-from torch_side import Episodes, Net, adam, loss_of, main
+from torch_side import Net, Sample, Step, adam, loss_of, main
 from works import Work
 
 
-def make(work: Work, form: str, device: str, sample: Callable[[], Episodes]) -> Callable[[], Tensor]:
+def make(work: Work, form: str, device: str, sample: Sample) -> Step:
     loss = loss_of(work)
     net = Net(work).to(device)
     inner = torchopt.MetaSGD(net, lr=work.inner_lr)

@@ -3,6 +3,7 @@
 This file needs nothing but Python, so that jaxdl and the PyTorch peers read the same figures.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 CLASSES, EXAMPLES, SIDE, FILTERS = 1200, 20, 28, 64
@@ -27,16 +28,10 @@ class Work(NamedTuple):
 
 
 WORKS = {
-    "sinusoid": Work("sinusoid, 10-shot, 25 tasks, 1 inner step", False, 25, 1, 10, 10, 1, 1e-3),
-    "omniglot-15q": Work(
-        "conv-4, 5-way 1-shot, 15 queries a class, 32 tasks, 1 inner step", True, 32, 5, 1, 15, 1, 0.4
-    ),
-    "omniglot-1q": Work(
-        "conv-4, 5-way 1-shot, 1 query a class, 32 tasks, 1 inner step", True, 32, 5, 1, 1, 1, 0.4
-    ),
-    "omniglot-20way": Work(
-        "conv-4, 20-way 1-shot, 1 query a class, 16 tasks, 5 inner steps", True, 16, 20, 1, 1, 5, 0.1
-    ),
+    "sinusoid": Work("sine waves, MLP 1-40-40-1, 10-shot", False, 25, 1, 10, 10, 1, 1e-3),
+    "omniglot-15q": Work("conv-4, 5-way 1-shot, 15 queries a class", True, 32, 5, 1, 15, 1, 0.4),
+    "omniglot-1q": Work("conv-4, 5-way 1-shot, 1 query a class", True, 32, 5, 1, 1, 1, 0.4),
+    "omniglot-20way": Work("conv-4, 20-way 1-shot, 1 query a class", True, 16, 20, 1, 1, 5, 0.1),
 }
 
 
@@ -48,7 +43,7 @@ def layer_flops(work: Work) -> list[int]:
     """
     if not work.conv:
         widths = (1, *HIDDEN, 1)
-        return [2 * a * b for a, b in zip(widths, widths[1:], strict=False)]
+        return [2 * a * b for a, b in pairwise(widths)]
     flops, side, channels = [], SIDE, 1
     for _ in range(4):
         side = -(-side // 2)  # stride 2, SAME: rounded up
