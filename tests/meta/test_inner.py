@@ -1,0 +1,143 @@
+"""The inner loop: fresh gradients, any optimiser, learned rates, four ways to differentiate."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl.meta import inner
+from jaxdl.meta.inner import descend, scale_by_rates
+
+EXACT = [inner.exact, inner.rematerialised, inner.mixed_mode]
+
+
+def curved(params, key, data, labels):
+    """A loss with a Hessian that depends on the parameters, on data that carry a gradient and on
+    integer labels that do not."""
+    del key
+    hidden = jnp.tanh(data @ params["w"])
+    value = jnp.mean((hidden @ params["v"] - labels) ** 2) + 0.1 * jnp.sum(params["v"] ** 4)
+    return value, {"loss": value}
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(rng.normal(size=(3, 4))), "v": jnp.asarray(rng.normal(size=4))}
+    return params, jnp.asarray(rng.normal(size=(5, 3))), jnp.asarray([0, 1, 2, 1, 0])
+
+
+@pytest.mark.parametrize("estimator", EXACT[1:], ids=lambda e: e.__name__)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_estimators_equal_nested_grad(estimator, steps):
+    """Also by the data (the mixed blocks of the Hessian) and by learned rates."""
+    with jax.enable_x64(True):
+        params, data, labels = problem()
+        tx = optax.chain(optax.trace(decay=0.5), scale_by_rates())
+        rates = jnp.linspace(0.1, 0.2, steps)
+
+        def outer(params, data, rates, estimator):
+            adapted, _ = descend(
+                curved, params, tx, data, labels, steps=steps, estimator=estimator, rates=rates
+            )
+            return curved(adapted, None, 2 * data, labels)[0]
+
+        grad = jax.grad(outer, argnums=(0, 1, 2))
+        expected = grad(params, data, rates, inner.exact)
+        found = grad(params, data, rates, estimator)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), found, expected)
+
+
+def test_learned_rates_have_the_gradient_of_algebra():
+    """Quadratic p^2 / 2: each step multiplies p by (1 - rate), so p_k = p prod(1 - rate_i)."""
+    with jax.enable_x64(True):
+        loss = lambda p, key: (p**2 / 2, {})  # noqa: E731
+        rates = jnp.asarray([0.1, 0.3, 0.6])
+
+        def final(rates):
+            return descend(loss, jnp.asarray(2.0), scale_by_rates(), steps=3, rates=rates)[0]
+
+        value, grads = jax.value_and_grad(final)(rates)
+    left = 1 - np.asarray(rates)
+    np.testing.assert_allclose(value, 2 * left.prod(), rtol=1e-12)
+    np.testing.assert_allclose(grads, -2 * left.prod() / left, rtol=1e-12)
+
+
+def test_rates_may_be_a_prefix_of_the_parameters():
+    tx = scale_by_rates()
+    grads = {"a": {"w": jnp.ones(2), "b": jnp.ones(3)}, "c": jnp.ones(1)}
+    updates, _ = tx.update(grads, tx.init(grads), rates={"a": 2.0, "c": jnp.asarray([5.0])})
+    np.testing.assert_array_equal(updates["a"]["w"], [-2, -2])
+    np.testing.assert_array_equal(updates["a"]["b"], [-2, -2, -2])
+    np.testing.assert_array_equal(updates["c"], [-5])
+
+
+def test_each_step_takes_a_fresh_gradient_and_its_own_key(key):
+    """Newton's method on p^4: a stale gradient would end elsewhere. The keys are all distinct."""
+    seen = []
+
+    def loss(p, step_key):
+        seen.append(step_key)
+        noise = jax.random.uniform(step_key)
+        return p**2 / 2, {"noise": noise}
+
+    p, (metrics, visited) = descend(
+        loss, jnp.float32(1.0), optax.sgd(0.5), steps=4, key=key, visit=lambda p: 10 * p
+    )
+    np.testing.assert_allclose(p, 0.5**4)
+    np.testing.assert_allclose(visited, 10 * 0.5 ** np.arange(1, 5))
+    assert len(set(np.asarray(metrics["noise"]).tolist())) == 4
+
+
+def test_path_holds_the_loss_before_each_step():
+    loss = lambda p, key: (p**2 / 2, {"loss": p**2 / 2})  # noqa: E731
+    _, (metrics, _) = descend(loss, jnp.float32(1.0), optax.sgd(0.5), steps=3)
+    np.testing.assert_allclose(metrics["loss"], 0.5 * 0.25 ** np.arange(3))
+
+
+def test_no_steps_return_the_parameters_with_their_gradient():
+    loss = lambda p, key: (p**2, {})  # noqa: E731
+    final = lambda p: descend(loss, p, optax.sgd(0.5), steps=0)[0] * 3  # noqa: E731
+    assert jax.grad(final)(jnp.float32(2.0)) == 3
+
+
+def test_adam_inside_has_a_finite_meta_gradient_where_a_gradient_is_zero():
+    """With eps_root=0 the derivative of sqrt at zero would be infinite, and times zero NaN."""
+    loss = lambda p, key: (jnp.sum(p**2), {})  # noqa: E731
+
+    def final(p, eps_root):
+        tx = optax.adam(0.1, eps_root=eps_root)
+        return jnp.sum(descend(loss, p, tx, steps=2)[0])
+
+    grad = jax.grad(final)
+    assert np.isfinite(grad(jnp.asarray([1.0, 0.0]), 1e-8)).all()
+    assert not np.isfinite(grad(jnp.asarray([1.0, 0.0]), 0.0)).all()
+
+
+def test_first_order_drops_exactly_the_second_derivative():
+    """d/dp of p - rate * p = 1 when the gradient counts as a constant, 1 - rate when not."""
+    loss = lambda p, key: (p**2 / 2, {})  # noqa: E731
+
+    def final(p, estimator):
+        return descend(loss, p, optax.sgd(0.25), steps=2, estimator=estimator)[0]
+
+    assert jax.grad(final)(jnp.float32(3.0), inner.first_order) == 1.0
+    np.testing.assert_allclose(jax.grad(final)(jnp.float32(3.0), inner.exact), 0.75**2)
+
+
+def test_mixed_mode_stores_less_than_reverse_over_reverse():
+    """What mixed mode is for: less temporary memory, here with 20 steps on a wide net."""
+    params = {"w": jnp.ones((64, 256)), "v": jnp.ones(256)}
+    data, labels = jnp.ones((128, 64)), jnp.zeros(128, int)
+
+    def temporary(estimator):
+        def outer(params):
+            adapted, _ = descend(
+                curved, params, optax.sgd(0.1), data, labels, steps=20, estimator=estimator
+            )
+            return curved(adapted, None, data, labels)[0]
+
+        compiled = jax.jit(jax.grad(outer)).lower(params).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(inner.mixed_mode) < 0.8 * temporary(inner.exact)
