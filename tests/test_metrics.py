@@ -42,10 +42,11 @@ def test_axis_and_array_kind_do_not_matter():
         np.testing.assert_allclose(np.transpose(given), columns, rtol=1e-12)
 
 
-def test_many_float32_values_are_summed_in_float64():
-    values = jnp.full((100_000,), 0.1, jnp.float32) + jnp.arange(100_000) % 2
-    mean, _ = mean_ci95(values)
-    assert mean == pytest.approx(0.6, abs=1e-7)
+def test_float32_values_are_averaged_in_float64():
+    values = 10_000 + (jnp.arange(3000, dtype=jnp.float32) % 3 == 0)
+    mean, half_width = mean_ci95(values)
+    assert mean == pytest.approx(10_000 + 1 / 3, rel=1e-12)
+    assert half_width == pytest.approx(1.959964 * np.sqrt(2 / 9 / 2999), rel=1e-9)
 
 
 def test_one_value_has_no_interval_and_none_is_an_error():
