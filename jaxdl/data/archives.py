@@ -41,11 +41,11 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except damage as error:
-        message = (
-            f"{path} is corrupt, cut short or not the file that its name says ({error}): "
+        reason = " ".join(str(error).split())  # tarfile's fill many lines
+        raise RunError(
+            f"{path} is corrupt, cut short or not the file that its name says ({reason}): "
             "fetch it again and repeat the command"
-        )
-        raise RunError(message) from error
+        ) from error
 
 
 def idx_array(path: Path) -> np.ndarray:
@@ -64,12 +64,14 @@ def idx_array(path: Path) -> np.ndarray:
 def mnist_records(files: Files, split: str) -> Iterator[Record]:
     """Examples of one split of MNIST: image `[28, 28, 1]`, label in `[0, 10)`."""
     part = {"train": "train", "test": "t10k"}[split]
-    images = files[f"{part}-images-idx3-ubyte.gz"]
-    pixels, labels = idx_array(images), idx_array(files[f"{part}-labels-idx1-ubyte.gz"])
-    with reading(images):
-        if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels):
-            raise ValueError(f"images of shape {pixels.shape} with labels of {labels.shape}")
-    for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+    paths = files[f"{part}-images-idx3-ubyte.gz"], files[f"{part}-labels-idx1-ubyte.gz"]
+    images, labels = map(idx_array, paths)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise RunError(
+            f"{paths[0]} holds an array of shape {images.shape} and {paths[1]} one of "
+            f"{labels.shape}, which are not images and their labels: fetch them again"
+        )
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         yield index, {"image": image[:, :, None], "label": int(label)}
 
 

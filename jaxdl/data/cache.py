@@ -1,37 +1,25 @@
-"""Where data lies on disk, and decoded arrays kept there: one file a data set, split and form.
-
-The data folder is a TFDS data folder (`omniglot/3.0.0/...`) with one more folder in it, `arrays`,
-for the cached arrays (`arrays/omniglot/3.0.0/area28.npz`). The arrays alone are enough to run.
-"""
+"""Decoded arrays kept on disk, so that data are decoded once."""
 
 import os
+import struct
 import sys
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxdl.errors import InputError, RunError
 
 Arrays = dict[str, np.ndarray]
-
-
-def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The data folder: `data_dir`, else `$JAXDL_DATA`, else `jaxdl/data` in the cache folder.
-
-    That is `$XDG_CACHE_HOME`, else `~/.cache`.
-
-    Raises:
-        InputError: if it is there and is not a folder.
-    """
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jaxdl" / "data"
-    folder = Path(data_dir or os.environ.get("JAXDL_DATA") or default).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"the data folder {folder} is a file: let --data-dir name a folder")
-    return folder
+DAMAGE = (ValueError, EOFError, KeyError, TypeError, SyntaxError, UnicodeError, struct.error)
+"""What NumPy raises for a damaged header of an array."""
+CONTENTS = ".contents"
+"""The names of the other arrays. The zip has a checksum for each array, but none for its directory,
+where one changed bit can hide arrays."""
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:
@@ -45,8 +33,8 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
         dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
     ) as file:
         try:
-            # A plain zip: its checksums of every array are what finds a damaged file at loading.
-            np.savez(file, **arrays)
+            members: dict[str, Any] = {**arrays, CONTENTS: np.array(sorted(arrays))}
+            np.savez(file, **members)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o666 & ~umask())
@@ -73,14 +61,19 @@ def load_arrays(path: Path) -> Arrays:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        RunError: if it is damaged.
+        RunError: if it is damaged, or may not be read.
     """
+    if not path.exists():
+        raise FileNotFoundError(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, TypeError) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+            if list(arrays.pop(CONTENTS)) != sorted(arrays):
+                raise ValueError("arrays are missing")
+            return arrays
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, *DAMAGE) as error:
         raise RunError(
-            f"the cached arrays {path} are damaged ({error}): delete the file, then prepare the "
+            f"the cached arrays {path} cannot be read ({error}): delete the file, then prepare the "
             "data again or copy the file anew"
         ) from error
 

@@ -3,7 +3,6 @@
 Each set is decoded once and then loaded from its cached arrays (`jaxdl.data.cache`).
 """
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,10 +11,10 @@ from urllib.parse import quote
 import numpy as np
 
 from jaxdl.data import splits, tfds
-from jaxdl.data.cache import Arrays, cached, data_folder
+from jaxdl.data.cache import Arrays, cached
+from jaxdl.data.folder import PathLike, data_folder, find, missing
 from jaxdl.errors import InputError
 
-PathLike = str | os.PathLike[str]
 Split = Literal["train", "validation", "test"]
 
 OMNIGLOT_SHUFFLED = (
@@ -76,12 +75,12 @@ def _load(
     data_dir: PathLike | None,
 ) -> Arrays:
     folder = data_folder(data_dir)
-    path, version = tfds.find(name, folder)
+    path, version = find(name, folder)
 
     def make() -> Arrays:
         directory = folder / path / version
         if not directory.is_dir():
-            raise tfds.missing(name, folder)
+            raise missing(name, folder)
         parts = [tfds.read_arrays(directory, split, transform) for split in source_splits]
         return {
             key: parts[0][key]
@@ -131,7 +130,7 @@ def few_shot_arrays(
     omniglot_split: Literal["maml", "vinyals"] = "maml",
     data_dir: PathLike | None = None,
 ) -> ImageData:
-    """The classes of one split of a few-shot set, sorted by label, which counts from 0 in the split.
+    """The classes of one split of a few-shot set, sorted by label; labels are those in the split.
 
     `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings a character, ink 255 on paper 0; characters of both
     of TFDS's splits, divided 1100/100/423 at random (`"maml"`) or 1028/172/423 as in Matching
@@ -155,9 +154,9 @@ def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> Ima
     arrays = omniglot28(data_dir=data_dir)
     names = [character_name(name) for name in arrays["label.names"]]
     if omniglot_split == "maml":
-        chosen, notes = splits.shuffled(names), (OMNIGLOT_SHUFFLED, OMNIGLOT_AREA)
+        chosen, notes = splits.shuffled(names), [OMNIGLOT_SHUFFLED, OMNIGLOT_AREA]
     elif omniglot_split == "vinyals":
-        chosen, notes = splits.published("omniglot_vinyals"), (OMNIGLOT_AREA,)
+        chosen, notes = splits.published("omniglot_vinyals"), [OMNIGLOT_AREA]
     else:
         raise InputError(f"no Omniglot split {omniglot_split!r}: ask for maml or vinyals")
     images, labels = choose_classes(arrays["image"], arrays["label"], names, chosen[split])

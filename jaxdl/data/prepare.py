@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from jaxdl.data import images, tfds
-from jaxdl.data.cache import data_folder
+from jaxdl.data.folder import data_folder, missing
 from jaxdl.data.sources import SOURCES, Source
 from jaxdl.errors import InputError, RunError
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         source = SOURCES.get(flags.name)
         if source is None:
-            raise tfds.missing(flags.name, data_folder(flags.data_dir))
+            raise missing(flags.name, data_folder(flags.data_dir))
         prepare(
             source,
             data_dir=flags.data_dir,

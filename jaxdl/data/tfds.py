@@ -4,90 +4,35 @@ The only file that knows TFDS, Grain and Pillow. All three are imported inside f
 has the arrays cached needs none of them.
 """
 
-import fcntl
-import hashlib
 import io
 import os
 import shutil
 import sys
-import tempfile
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxdl.data.cache import Arrays, data_folder
-from jaxdl.data.sources import SOURCES, Source, check_content
+from jaxdl.data.cache import Arrays
+from jaxdl.data.fetch import check_network, local_files, workspace
+from jaxdl.data.folder import FORMAT, PathLike, data_folder, find, missing
+from jaxdl.data.sources import Source, check_content
 from jaxdl.errors import InputError, RunError
 
 Example = dict[str, Any]
 Transform = Callable[[Arrays], Arrays]
-FORMAT = "array_record"  # TFDS's parquet loses rows; its other formats need TensorFlow
 CHUNK = 2000  # examples a read: one by one is 5 times slower
 
 
 def _tfds() -> Any:
-    """The module, quiet: its progress bars are for terminals, its log is for its authors."""
-    import logging
-
+    """The module; its progress bars are for terminals, and would fill a log file with megabytes."""
     import tensorflow_datasets as tfds
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     return tfds
-
-
-# --- Finding -------------------------------------------------------------------------------------
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """`"3.0.10"` -> `(3, 0, 10)`; anything that is no version -> `()`, which sorts first."""
-    parts = version.split(".")
-    return tuple(int(part) for part in parts) if all(map(str.isdigit, parts)) else ()
-
-
-def versions(folder: Path) -> list[str]:
-    """The versions that lie in `folder`, oldest first."""
-    found = [path.name for path in folder.glob("*.*.*") if path.is_dir() and version_key(path.name)]
-    return sorted(found, key=version_key)
-
-
-def missing(name: str, folder: Path) -> InputError:
-    """What is missing and what cures it, in one sentence."""
-    source = SOURCES.get(name.partition(":")[0])
-    if source is None:
-        return InputError(
-            f"{name} is not prepared in {folder}: prepare it with TFDS itself, "
-            f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` "
-            "(most of its sets need `pip install tensorflow` for that, but not to be read)"
-        )
-    files = ", ".join(file.name for file in source.files)
-    return InputError(
-        f"{source.name} is not in {folder}: run `scripts/prepare {source.name}` with a network, or "
-        f"`scripts/prepare {source.name} --from DIR` where DIR holds {files}, or let --data-dir or "
-        "JAXDL_DATA name a folder that has it"
-    )
-
-
-def find(name: str, folder: Path) -> tuple[str, str]:
-    """Resolves `"set"`, `"set/config"` or `"set/config:1.2.3"` to (`"set/config"`, version).
-
-    Without a version: the highest that is prepared or cached in `folder`.
-
-    Raises:
-        InputError: saying how to get it, if it is neither prepared nor cached.
-    """
-    path, _, wanted = name.partition(":")
-    found = versions(folder / path) + versions(folder / "arrays" / path)
-    if not found or (wanted and wanted not in found):
-        raise missing(name, folder)
-    return path, wanted or max(found, key=version_key)
 
 
 # --- Reading -------------------------------------------------------------------------------------
@@ -203,7 +148,7 @@ def stream(
     batch_size: int,
     seed: int,
     transform: Callable[[Example], Example] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: PathLike | None = None,
 ) -> Any:
     """Endless shuffled batches of a prepared set that is too big for memory: a `grain.MapDataset`.
 
@@ -253,7 +198,7 @@ def builder_class(source: Source, sizes_and_hashes: dict[str, tuple[int, str]]) 
             **{name: types[kind]() for name, kind in source.others.items()},
         })  # fmt: skip
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, name-defined]
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg, misc, name-defined]
         name = source.name
         VERSION = tfds.core.Version(source.version)
         pkg_dir_path = Path(__file__).parent
@@ -300,101 +245,6 @@ def _png(image: bytes | np.ndarray) -> io.BytesIO:
     Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(file, format="png")
     file.seek(0)
     return file
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def local_files(
-    source: Source, from_dir: Path, accept_checksum: bool
-) -> dict[str, tuple[int, str]]:
-    """Size and sha256 of each of the publisher's files in `from_dir`, by name.
-
-    Raises:
-        InputError: naming the files that are not there; or those whose checksum is not the recorded
-            one, unless `accept_checksum`.
-    """
-    absent = [file.name for file in source.files if not (from_dir / file.name).is_file()]
-    if absent:
-        raise InputError(
-            f"{from_dir} has no {', '.join(absent)}: put there the files of {source.name} as "
-            "published"
-        )
-    found = {
-        file.name: ((from_dir / file.name).stat().st_size, _sha256(from_dir / file.name))
-        for file in source.files
-    }
-    other = [
-        f"{file.name} has sha256 {found[file.name][1]} where TFDS records {file.sha256}"
-        for file in source.files
-        if found[file.name][1] != file.sha256
-    ]
-    if other and not accept_checksum:
-        raise InputError(
-            f"in {from_dir} {'; '.join(other)}: fetch the original, or, if you trust the content, "
-            "repeat the command with --accept-checksum, which counts the content instead"
-        )
-    return found
-
-
-def check_network(source: Source, timeout: float = 4.0) -> None:
-    """Asks the publisher's server for one header: TFDS alone would retry for minutes.
-
-    Raises:
-        InputError: if no answer came within `timeout` seconds, or the file is not there.
-    """
-    url = source.files[0].url
-    failure: list[Exception | None] = [TimeoutError(f"no answer in {timeout:g} s")]
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=timeout):
-                failure[0] = None
-        except urllib.error.HTTPError as error:
-            # A server that forbids HEAD may well answer GET.
-            failure[0] = error if error.code in (404, 410) else None
-        except (OSError, ValueError) as error:
-            failure[0] = error
-
-    # A thread, because looking up a name obeys no timeout.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if failure[0] is not None:
-        files = " ".join(file.url for file in source.files)
-        raise InputError(
-            f"cannot reach {url} ({failure[0]}): fetch {files} on another machine, then run "
-            f"`scripts/prepare {source.name} --from DIR`"
-        )
-
-
-@contextmanager
-def workspace(folder: Path, name: str) -> Iterator[Path]:
-    """A folder inside `folder` (so that a rename moves things out of it) for one process at a time.
-
-    It is deleted at the end; one that a killed process left is deleted at the start.
-
-    Raises:
-        RunError: if another process prepares data in the same `folder`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".preparing.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"another process prepares data in {folder}: wait until it has finished"
-            ) from error
-        for left in folder.glob(".preparing-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        path = Path(tempfile.mkdtemp(dir=folder, prefix=f".preparing-{name}-"))
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def prepare(

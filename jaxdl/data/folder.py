@@ -1,0 +1,74 @@
+"""Where data lie on disk.
+
+The data folder is a TFDS data folder (`omniglot/3.0.0/...`) with one more folder in it, `arrays`,
+for the cached arrays (`arrays/omniglot/3.0.0/area28.npz`). The arrays alone are enough to run.
+"""
+
+import os
+from pathlib import Path
+
+from jaxdl.data.sources import SOURCES
+from jaxdl.errors import InputError
+
+PathLike = str | os.PathLike[str]
+FORMAT = "array_record"
+"""TFDS's file format: its parquet loses rows without a word, its others need TensorFlow."""
+
+
+def data_folder(data_dir: PathLike | None = None) -> Path:
+    """The data folder: `data_dir`, else `$JAXDL_DATA`, else `jaxdl/data` in the cache folder.
+
+    That is `$XDG_CACHE_HOME`, else `~/.cache`.
+
+    Raises:
+        InputError: if it is there and is not a folder.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jaxdl" / "data"
+    folder = Path(data_dir or os.environ.get("JAXDL_DATA") or default).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"the data folder {folder} is a file: let --data-dir name a folder")
+    return folder
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """`"3.0.10"` -> `(3, 0, 10)`; anything that is no version -> `()`, which sorts first."""
+    parts = version.split(".")
+    return tuple(int(part) for part in parts) if all(map(str.isdigit, parts)) else ()
+
+
+def versions(folder: Path) -> list[str]:
+    """The versions that lie in `folder`, oldest first."""
+    found = [path.name for path in folder.glob("*.*.*") if path.is_dir() and version_key(path.name)]
+    return sorted(found, key=version_key)
+
+
+def missing(name: str, folder: Path) -> InputError:
+    """What is missing and what cures it, in one sentence."""
+    source = SOURCES.get(name.partition(":")[0])
+    if source is None:
+        return InputError(
+            f"{name} is not prepared in {folder}: prepare it with TFDS itself, "
+            f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` "
+            "(most of its sets need `pip install tensorflow` for that, but not to be read)"
+        )
+    files = ", ".join(file.name for file in source.files)
+    return InputError(
+        f"{source.name} is not in {folder}: run `scripts/prepare {source.name}` with a network, or "
+        f"`scripts/prepare {source.name} --from DIR` where DIR holds {files}, or let --data-dir or "
+        "JAXDL_DATA name a folder that has it"
+    )
+
+
+def find(name: str, folder: Path) -> tuple[str, str]:
+    """Resolves `"set"`, `"set/config"` or `"set/config:1.2.3"` to (`"set/config"`, version).
+
+    Without a version: the highest that is prepared or cached in `folder`.
+
+    Raises:
+        InputError: saying how to get it, if it is neither prepared nor cached.
+    """
+    path, _, wanted = name.partition(":")
+    found = versions(folder / path) + versions(folder / "arrays" / path)
+    if not found or (wanted and wanted not in found):
+        raise missing(name, folder)
+    return path, wanted or max(found, key=version_key)

@@ -1,0 +1,224 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jaxdl.data import images, splits
+from jaxdl.data.cache import save_arrays
+from jaxdl.errors import InputError, RunError
+
+HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "PIL", "array_record", "jax")
+
+
+# --- Area averaging ------------------------------------------------------------------------------
+
+
+def boxes_by_repetition(image, side):
+    """Each pixel cut into side x side equal pieces, and whole boxes of pieces averaged."""
+    fine = np.repeat(np.repeat(image.astype(np.int64), side, 0), side, 1)
+    height, width = image.shape
+    return fine.reshape(side, height, side, width).sum((1, 3)) / (height * width)
+
+
+@pytest.mark.parametrize(("shape", "side"), [((105, 105), 28), ((7, 10), 3), ((28, 28), 28)])
+def test_area_averaging_is_the_mean_over_each_box(shape, side):
+    ink = np.random.default_rng(0).random((3, *shape)) < 0.2
+    found = images.ink_by_area(np.where(ink, 0, 255).astype(np.uint8)[..., None], side)
+    assert found.shape == (3, side, side, 1)
+    assert found.dtype == np.uint8
+    for image, small in zip(ink, found[..., 0], strict=True):
+        expected = np.floor(boxes_by_repetition(image, side) * 255 + 0.5)
+        np.testing.assert_array_equal(small, expected)
+
+
+def test_ink_is_255_and_paper_0():
+    white = np.full((1, 105, 105, 1), 255, np.uint8)
+    assert np.all(images.ink_by_area(white, 28) == 0)
+    assert np.all(images.ink_by_area(0 * white, 28) == 255)
+    one = white.copy()
+    one[0, 0, 104] = 0  # one pixel of ink in the upper right corner: 16 / 225 of its box
+    found = images.ink_by_area(one, 28)
+    assert found[0, 0, 27, 0] == round(255 * 16 / 225)
+    assert np.count_nonzero(found) == 1
+
+
+def test_box_weights_share_every_cell_out_completely():
+    weights = images.box_weights(105, 28)
+    np.testing.assert_array_equal(weights.sum(0), 28)
+    np.testing.assert_array_equal(weights.sum(1), 105)
+
+
+# --- Classes -------------------------------------------------------------------------------------
+
+
+def test_choose_classes_sorts_by_place_and_keeps_the_order_inside_a_class():
+    x = np.arange(8)
+    labels = np.array([2, 0, 1, 2, 3, 0, 3, 2])
+    found, place = images.choose_classes(x, labels, ["a", "b", "c", "d"], ("d", "c"))
+    assert found.tolist() == [4, 6, 0, 3, 7]
+    assert place.tolist() == [0, 0, 1, 1, 1]
+    assert place.dtype == np.int32
+
+
+def test_choose_classes_names_a_class_that_the_data_lack():
+    with pytest.raises(InputError, match="lack 1 classes of the split, among them z"):
+        images.choose_classes(np.zeros(2), np.array([0, 1]), ["a", "b"], ("a", "z"))
+
+
+def test_character_name_is_that_of_the_folders():
+    assert images.character_name("Greek_0") == "Greek/character01"
+    assert images.character_name("Malay_(Jawi_-_Arabic)_39") == "Malay_(Jawi_-_Arabic)/character40"
+
+
+# --- Cached arrays alone are enough --------------------------------------------------------------
+
+
+def fake_omniglot(folder):
+    """1623 characters with the real names, 3 drawings each, whose pixels all hold the label."""
+    published = splits.published("omniglot_vinyals")
+    names = sorted(name for part in published.values() for name in part)
+    tfds_names = [f"{a}_{int(c.removeprefix('character')) - 1}" for a, c in
+                  (name.split("/") for name in names)]  # fmt: skip
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(1623), 3))
+    arrays = {
+        "image": np.tile((labels % 256).astype(np.uint8)[:, None, None, None], (1, 28, 28, 1)),
+        "label": labels,
+        "label.names": np.array(tfds_names),
+    }
+    save_arrays(folder / "arrays" / "omniglot" / "3.0.0" / "area28.npz", arrays)
+    return names
+
+
+def fake_cifar100(folder):
+    """100 classes, 5 to a superclass, with the real names; the red of a pixel is the label."""
+    fine = sorted(c for part in splits.published("cifar_fs").values() for c in part)
+    coarse = sorted(c for part in splits.published("fc100").values() for c in part)
+    for split, count in (("train", 5), ("test", 1)):
+        labels = np.repeat(np.arange(100), count)[::-1]
+        pixels = np.zeros((len(labels), 32, 32, 3), np.uint8)
+        pixels[..., 0] = labels[:, None, None]
+        pixels[..., 1] = split == "test"
+        arrays = {
+            "image": pixels,
+            "label": labels,
+            "coarse_label": labels % 20,
+            "label.names": np.array(fine),
+            "coarse_label.names": np.array(coarse),
+        }
+        save_arrays(folder / "arrays" / "cifar100" / "3.0.2" / f"{split}.npz", arrays)
+    return fine, coarse
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("maml", (1100, 100, 423)), ("vinyals", (1028, 172, 423))]
+)
+def test_omniglot_splits_are_disjoint_complete_and_rightly_labelled(tmp_path, kind, sizes):
+    names, seen = fake_omniglot(tmp_path), []
+    for split, size in zip(splits.NAMES, sizes, strict=True):
+        data = images.few_shot_arrays("omniglot", split, omniglot_split=kind, data_dir=tmp_path)
+        assert data.images.shape == (3 * size, 28, 28, 1)
+        np.testing.assert_array_equal(data.labels, np.repeat(np.arange(size), 3))
+        assert data.labels.dtype == np.int32
+        expected = [names.index(data.class_names[label]) % 256 for label in data.labels]
+        np.testing.assert_array_equal(data.images[:, 0, 0, 0], expected)
+        assert images.OMNIGLOT_AREA in data.notes
+        assert (images.OMNIGLOT_SHUFFLED in data.notes) == (kind == "maml")
+        seen += data.class_names
+    assert sorted(seen) == names
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("cifar_fs", (64, 16, 20)), ("fc100", (60, 20, 20))])
+def test_cifar_pools_train_and_test_and_separates_classes(tmp_path, name, sizes):
+    fine, coarse = fake_cifar100(tmp_path)
+    seen, superclasses = [], []
+    for split, size in zip(splits.NAMES, sizes, strict=True):
+        data = images.few_shot_arrays(name, split, data_dir=tmp_path)
+        assert data.images.shape == (6 * size, 32, 32, 3)
+        np.testing.assert_array_equal(data.labels, np.repeat(np.arange(size), 6))
+        expected = [fine.index(data.class_names[label]) for label in data.labels]
+        np.testing.assert_array_equal(data.images[:, 0, 0, 0], expected)
+        np.testing.assert_array_equal(data.images[:, 0, 0, 1], np.tile([0] * 5 + [1], size))
+        seen += data.class_names
+        superclasses.append({coarse[label % 20] for label in expected})
+        if name == "fc100":
+            assert superclasses[-1] == set(splits.published("fc100")[split])
+    assert sorted(seen) == fine
+
+
+def test_supervised_arrays_keep_their_order(tmp_path):
+    fine, _ = fake_cifar100(tmp_path)
+    data = images.image_arrays("cifar100", "train", data_dir=tmp_path)
+    assert data.class_names == tuple(fine)
+    np.testing.assert_array_equal(data.labels, np.repeat(np.arange(100), 5)[::-1])
+    np.testing.assert_array_equal(data.images[:, 0, 0, 0], data.labels)
+    assert data.mean.shape == data.std.shape == (3,)
+
+
+def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
+    fake_omniglot(tmp_path)
+    fake_cifar100(tmp_path)
+    script = (
+        "import sys\n"
+        "from jaxdl.data.images import few_shot_arrays, image_arrays\n"
+        "few_shot_arrays('omniglot', 'test')\n"
+        "few_shot_arrays('fc100', 'test')\n"
+        "image_arrays('cifar100', 'train')\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"JAXDL_DATA": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+    assert time.monotonic() - start < 10  # a second or less, but the machine may be busy
+
+
+# --- Mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda d: images.image_arrays("mnist", "train", data_dir=d), "scripts/prepare mnist"),
+        (lambda d: images.few_shot_arrays("fc100", "test", data_dir=d), "scripts/prepare cifar100"),
+        (lambda d: images.few_shot_arrays("omniglot", "test", data_dir=d), "images_evaluation.zip"),
+        (lambda d: images.load_arrays("imagenette/320px", "train", data_dir=d), "tfds build"),
+        (lambda d: images.load_arrays("mnist:9.9.9", "train", data_dir=d), "scripts/prepare mnist"),
+        (lambda d: images.few_shot_arrays("omniglot", "val", data_dir=d), "ask for train"),
+        (lambda d: images.few_shot_arrays("mini", "train", data_dir=d), "ask for omniglot"),
+        (lambda d: images.image_arrays("svhn", "train", data_dir=d), "ask for train or test of"),
+        (lambda d: images.image_arrays("mnist", "validation", data_dir=d), "ask for train or test"),
+    ],
+)
+def test_what_is_missing_or_unknown_is_said_in_one_sentence(tmp_path, call, sentence):
+    start = time.monotonic()
+    with pytest.raises(InputError, match=sentence) as caught:
+        call(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 2
+
+
+def test_an_unknown_omniglot_split_is_refused(tmp_path):
+    fake_omniglot(tmp_path)
+    with pytest.raises(InputError, match="ask for maml or vinyals"):
+        images.few_shot_arrays("omniglot", "test", omniglot_split="lake", data_dir=tmp_path)
+
+
+def test_the_data_folder_must_be_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        images.image_arrays("mnist", "train", data_dir=tmp_path / "file")
+
+
+def test_a_damaged_cache_with_nothing_prepared_is_named(tmp_path):
+    fake_omniglot(tmp_path)
+    path = tmp_path / "arrays" / "omniglot" / "3.0.0" / "area28.npz"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(RunError, match=r"area28\.npz cannot be read"):
+        images.few_shot_arrays("omniglot", "test", data_dir=tmp_path)
