@@ -43,7 +43,8 @@ def test_axis_and_array_kind_do_not_matter():
 
 
 def test_float32_values_are_averaged_in_float64():
-    values = 10_000 + (jnp.arange(3000, dtype=jnp.float32) % 3 == 0)
+    values = 10_000.0 + (jnp.arange(3000, dtype=jnp.float32) % 3 == 0)
+    assert values.dtype == jnp.float32
     mean, half_width = mean_ci95(values)
     assert mean == pytest.approx(10_000 + 1 / 3, rel=1e-12)
     assert half_width == pytest.approx(1.959964 * np.sqrt(2 / 9 / 2999), rel=1e-9)
