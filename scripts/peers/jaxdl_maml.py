@@ -1,0 +1,86 @@
+"""MAML by jaxdl itself: its own learner, samplers, and compiled training loop."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from serve import MATMUL_SIDE, Worker, arguments, serve, timed
+from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, WORKS, Work
+
+from jaxdl.data.episodes import few_shot
+from jaxdl.data.sinusoid import sinusoid
+from jaxdl.grads import over_tasks
+from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.maml import maml
+from jaxdl.models.conv4 import conv4_omniglot
+from jaxdl.models.mlp import mlp
+from jaxdl.train import init_states, loop, make_step, task_stream
+from jaxdl.types import Sampler
+
+
+def episodes(work: Work) -> Sampler:
+    """Episodes as the peers draw them: random images in memory, a random turn for each class."""
+    if not work.conv:
+        return sinusoid(shots=work.shots, queries=work.queries)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (CLASSES * EXAMPLES, SIDE, SIDE, 1), dtype=np.uint8)
+    return few_shot(
+        images,
+        np.arange(CLASSES).repeat(EXAMPLES),
+        ways=work.ways,
+        shots=work.shots,
+        queries=work.queries,
+        rotations="augment",
+    )
+
+
+def build(work: Work) -> Worker:
+    model = conv4_omniglot(work.ways) if work.conv else mlp((*HIDDEN, 1))
+    loss = cross_entropy if work.conv else mean_squared_error
+    learner = maml(model, loss, tx=optax.sgd(work.inner_lr), steps=work.inner_steps)
+    # One conv task at a time stays in the cache of a CPU.
+    chunk = 1 if work.conv and jax.default_backend() == "cpu" else None
+    tx = optax.adam(LR)
+    x = jnp.zeros((work.ways * work.shots, *((SIDE, SIDE, 1) if work.conv else (1,))))
+    keys = jax.random.split(jax.random.key(0), 1)
+    state = init_states(lambda key: learner.init(key, x), keys, tx)
+    training = loop(
+        make_step(over_tasks(learner.grad, chunk=chunk), tx),
+        task_stream(episodes(work), work.tasks),
+        keys,
+        state,
+        steps=10**9,
+        seconds=0.5,
+    )
+    done = 0
+
+    def run(n: int) -> tuple[list[float], float]:
+        """At least `n` steps: `loop` yields after whole chunks."""
+        nonlocal done
+        first, value, began = done, float("nan"), time.perf_counter()
+        while done < first + n:
+            done, _, metrics = next(training)
+            value = float(metrics["loss"][0, -1])
+        return [(time.perf_counter() - began) / (done - first)], value
+
+    def matmul() -> float:
+        a = jax.random.uniform(keys[0], (MATMUL_SIDE, MATMUL_SIDE))
+        product = jax.jit(lambda a: (a @ a)[0, 0])
+        product(a).block_until_ready()
+        seconds, _ = timed(lambda: product(a), 10)
+        return 2e-9 * MATMUL_SIDE**3 / min(seconds)
+
+    def device_mb() -> float | None:
+        stats = jax.local_devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] / 2**20 if stats else None
+
+    return Worker(run, matmul, device_mb)
+
+
+if __name__ == "__main__":
+    about = arguments()
+    about["threads"] = 0
+    about["version"] = jax.__version__
+    serve(about, lambda: build(WORKS[about["work"]]))
