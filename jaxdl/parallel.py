@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.errors import InputError, RunError
 
@@ -80,13 +81,18 @@ def compile_on(
         axis_name=AXIS,
         in_axes=(*(None for _ in args), 0),
         out_axes=None,
-        devices=jax.devices()[:devices] if jax.process_count() == 1 else None,
-        donate_argnums=donated,
+        devices=jax.devices()[:devices],
+        # Among processes pmap takes and gives each process's part and moves it itself.
+        donate_argnums=donated if jax.process_count() == 1 else (),
     )
     # A last argument that nobody reads: pmap learns the number of devices from it.
     indices = np.arange(devices // jax.process_count())
+    if jax.process_count() > 1:
+        return lambda *args: mapped(*args, indices)
     compiled = mapped.lower(*args, indices).compile()
-    return lambda *args: compiled(*args, indices)
+    everywhere = NamedSharding(Mesh(np.asarray(jax.devices()[:devices]), (AXIS,)), PartitionSpec())
+    # What is already everywhere stays as it is.
+    return lambda *args: compiled(*jax.device_put(args, everywhere), indices)
 
 
 def local(tree: Any) -> Any:

@@ -1,0 +1,102 @@
+"""Devices and processes: the same numbers as one device of one process."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl import parallel
+from jaxdl.errors import InputError
+from jaxdl.parallel import Share
+from tests.test_train import run, start
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_shares_cut_the_items_without_gap_or_overlap():
+    items = {"x": jnp.arange(12).reshape(6, 2)}
+    parts = [Share(index, 3).of(items)["x"] for index in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), items["x"])
+    assert Share(0, 1).of(items) is items
+
+
+def test_all_devices_are_used_unless_fewer_are_wanted():
+    assert parallel.count_devices() == jax.device_count() == 4
+    assert parallel.count_devices(2) == 2
+
+
+@pytest.mark.parametrize("wanted", [-1, 5])
+def test_devices_that_are_not_there_are_refused(wanted):
+    with pytest.raises(InputError, match=f"--devices {wanted}: choose 0"):
+        parallel.count_devices(wanted)
+
+
+@pytest.mark.parametrize(
+    "flags", [("localhost:1", 0, -1), ("", 2, 0), ("localhost:1", 2, 2), ("localhost:1", 2, -1)]
+)
+def test_half_given_flags_of_several_processes_are_refused(flags):
+    with pytest.raises(InputError, match="--coordinator HOST:PORT, --processes N"):
+        parallel.start(*flags)
+
+
+def test_one_process_needs_no_start(monkeypatch):
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    parallel.start()
+    assert jax.process_count() == 1
+    assert parallel.is_first()
+    assert parallel.agree(7) == 7
+    assert parallel.anyone(True)
+
+
+def test_all_equal_sees_a_difference_between_shards():
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("d",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    pieces = [
+        jax.device_put(jnp.float32(v), d) for v, d in zip((1, 2), jax.devices(), strict=False)
+    ]
+    torn = jax.make_array_from_single_device_arrays((), sharding, pieces)
+    assert not parallel.all_equal({"a": torn})
+    assert parallel.all_equal({"a": jax.device_put(jnp.ones(3), sharding)})
+
+
+def test_two_processes_of_two_devices_equal_one_process(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": str(ROOT),
+    }
+    workers = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.two_processes",
+                coordinator,
+                str(i),
+                tmp_path / f"{i}.npz",
+            ],
+            env=environment,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=240)
+        assert worker.returncode == 0, errors
+    expected, losses = run(*start((0, 1)), 6)
+    for index in range(2):
+        found = np.load(tmp_path / f"{index}.npz")
+        np.testing.assert_allclose(found["a"], expected.params["a"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found["losses"], losses, rtol=1e-5)
+        assert found["step"] == 6
