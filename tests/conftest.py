@@ -1,5 +1,6 @@
 """What holds for every test: a strict JAX on four virtual CPU devices, no settings from outside."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -36,6 +37,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples on every machine and in every run, however slow the machine.
 hypothesis.settings.register_profile("jaxdl", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("jaxdl")
+
+# They import PyTorch, which only the environment of `scripts/test peers` has.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["peers"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
