@@ -21,6 +21,7 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, pictures, tables
+from jaxdl.checks import above_zero, at_least
 from jaxdl.data.digits import digits_few_shot
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
@@ -92,7 +93,8 @@ class Config:
     filters: int = 32
     """Channels of each of the four convolutions."""
     norm: Mode = "batch"
-    """Batch norm by the statistics of the batch at hand (transductive, as MAML), or each example's."""
+    """Batch norm by the statistics of the batch at hand (transductive, as MAML), or of each
+    example."""
     steps: int = 1500
     """Meta-training steps."""
     tasks: int = 16
@@ -182,13 +184,13 @@ def main(config: Config) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses what cannot be meant, before anything is loaded or compiled."""
-    for name in ("steps", "tasks", "filters", "seeds", "eval_every", "pretraining_steps"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1")
-    if min(config.inner_steps, config.test_inner_steps, config.chunk, config.clip) < 0:
-        raise InputError("inner steps, --chunk and --clip cannot be negative")
-    if min(config.eval_episodes, config.test_episodes) < 2:
-        raise InputError("--eval-episodes and --test-episodes must be at least 2")
+    at_least(config, 1, "steps", "tasks", "ways", "shots", "queries", "test_queries", "filters")
+    at_least(config, 1, "seeds", "eval_every", "pretraining_steps")
+    at_least(config, 0, "inner_steps", "test_inner_steps", "chunk", "clip")
+    at_least(config, 2, "eval_episodes", "test_episodes")
+    at_least(config, 0, "seed", most=TEST_KEY - 1 - config.seeds)
+    above_zero(config, "inner_lr", "lr")
+    at_least(config.run, 1, "log_every")
     if config.eval_every % config.run.log_every:
         raise InputError(
             f"--eval-every {config.eval_every} must be a multiple of --log-every"

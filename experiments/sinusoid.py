@@ -21,8 +21,8 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, tables
+from jaxdl.checks import above_zero, at_least
 from jaxdl.data.sinusoid import sinusoid, sinusoid_task
-from jaxdl.errors import InputError
 from jaxdl.grads import over_devices, over_tasks
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta import inner
@@ -79,13 +79,21 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
+    check(config)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
-    if min(config.tasks, config.shots, config.seeds, config.steps) < 1 or config.test_tasks < 2:
-        raise InputError("--tasks, --shots, --seeds and --steps must be at least 1, --test-tasks 2")
     with open_run("sinusoid", config) as run:
         result = run.result() or experiment(config, run)
     print(report(result))
     return result
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot be meant, before anything is compiled."""
+    at_least(config, 1, "steps", "tasks", "shots", "seeds")
+    at_least(config, 0, "inner_steps")
+    at_least(config, 2, "test_tasks")
+    at_least(config, 0, "seed", most=TEST_KEY - 1 - config.seeds)
+    above_zero(config, "inner_lr", "lr")
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -181,9 +189,9 @@ def report(result: dict[str, Any]) -> str:
     """The result as a table: the mean over seeds, the mean interval over tasks, the median."""
 
     def cell(name: str, place: str) -> str:
-        runs = [run[place] for run in result[name]]
+        runs = [run[place] for run in result[name]]  # numbers; "nan" and "inf" as text
         mean, half, median = (
-            np.mean([run[key] for run in runs]) for key in ("mean", "ci95", "median")
+            np.mean([float(run[key]) for run in runs]) for key in ("mean", "ci95", "median")
         )
         return f"{mean:.3f} ± {half:.3f} ({median:.3f})"
 

@@ -5,7 +5,10 @@ process that is killed while it saves leaves the checkpoint before intact. Only 
 a multi-process run writes; every process reads.
 """
 
+import contextlib
 import shutil
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,110 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self._keep = keep
         self._opened: Any = None
+        self._swept = False
+
+    def steps(self) -> list[int]:
+        """The steps that have a complete checkpoint, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        names = [path.name for path in self.directory.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def save(self, step: int, tree: Any, notes: Mapping[str, Any] | None = None) -> None:
+        """Copies `tree` off the device and writes it in the background, waiting for the last save.
+
+        `notes` are values that JSON holds, to be read back by `notes`. A step that has a checkpoint
+        already keeps it.
+
+        Raises:
+            RunError: if this save, or the one before it, could not be written.
+        """
+        if jax.process_index() != 0 or step in self.steps():
+            return
+        # A copy: the training loop will overwrite the buffers while the files are being written.
+        arrays = jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)), tree)
+        record = {"notes": dict(notes or {}), "crc32": _crc32(arrays)}
+        try:
+            import orbax.checkpoint as ocp
+
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            self._manager.wait_until_finished()
+            args = ocp.args.Composite(
+                tree=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+            )
+            if not self._manager.save(step, args=args):
+                raise ValueError(f"it comes after checkpoint {self._manager.latest_step()}")
+        except Exception as error:
+            raise self._unwritable(f"checkpoint {step}", error) from error
+
+    def wait(self) -> None:
+        """Returns when the last save is complete.
+
+        Raises:
+            RunError: if it could not be written.
+        """
+        if self._opened is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritable("the last checkpoint", error) from error
+
+    def restore(self, like: Any, step: int | None = None) -> Any:
+        """The checkpoint of `step` (None: the newest), with the structure and shapes of `like`.
+
+        Restoring into a target makes it independent of the devices that wrote it.
+
+        Raises:
+            RunError: if there is no such checkpoint, or it is damaged or of another shape.
+        """
+        return self.restore_with_notes(like, step)[0]
+
+    def restore_with_notes(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """`restore`, and the notes that were saved beside it.
+
+        Raises:
+            RunError: as `restore`.
+        """
+        steps = self.steps()
+        if not steps or (step is not None and step not in steps):
+            which = "no checkpoint" if step is None else f"no checkpoint {step}"
+            raise RunError(f"there is {which} in {self.directory}")
+        step = steps[-1] if step is None else step
+        target = jax.tree.map(np.asarray, like)
+        try:
+            import orbax.checkpoint as ocp
+
+            args = ocp.args.Composite(
+                tree=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
+            )
+            found = self._manager.restore(step, args=args)
+            tree, record = jax.tree.map(np.asarray, found["tree"]), found["record"]
+            _check_shapes(target, tree)
+            # Orbax does not look: a flipped bit in a file would become a wrong parameter.
+            if _crc32(tree) != record["crc32"]:
+                raise ValueError("its checksum is wrong")
+            notes = dict(record["notes"])
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+        return jax.tree.map(jax.numpy.asarray, tree), notes
+
+    def close(self) -> None:
+        """Waits for the last save and lets go of the directory."""
+        if self._opened is not None:
+            try:
+                self.wait()
+            finally:
+                manager, self._opened = self._opened, None
+                with contextlib.suppress(Exception):  # `wait` has told what went wrong
+                    manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def _manager(self) -> Any:
@@ -49,104 +156,14 @@ class Checkpoints:
             )
         return self._opened
 
-    def steps(self) -> list[int]:
-        """The steps that have a complete checkpoint, oldest first."""
-        if not self.directory.is_dir():
-            return []
-        names = [path.name for path in self.directory.iterdir() if path.is_dir()]
-        return sorted(int(name) for name in names if name.isdigit())
+    def _sweep(self) -> None:
+        """Removes what processes that were killed while saving left behind."""
+        if not self._swept:
+            for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
+        self._swept = True
 
-    def save(self, step: int, tree: Any) -> None:
-        """Copies `tree` off the device and writes it in the background, waiting for the last save.
-
-        Raises:
-            RunError: if this save, or the one before it, could not be written.
-        """
-        if jax.process_index() != 0 or step in self.steps():
-            return
-        import orbax.checkpoint as ocp
-
-        # A copy: the training loop will overwrite the buffers while the files are being written.
-        arrays = jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)), tree)
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._manager.wait_until_finished()
-            self._manager.save(step, args=ocp.args.StandardSave(arrays))
-        except Exception as error:
-            raise self._unwritable(step, error) from error
-
-    def wait(self) -> None:
-        """Returns when the last save is complete.
-
-        Raises:
-            RunError: if it could not be written.
-        """
-        if self._opened is None:
-            return
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._unwritable(None, error) from error
-
-    def restore(self, like: Any, step: int | None = None) -> Any:
-        """The checkpoint of `step` (None: the newest), with the structure and shapes of `like`.
-
-        Restoring into a target makes it independent of the devices that wrote it.
-
-        Raises:
-            RunError: if there is no such checkpoint, or it is damaged or of another shape.
-        """
-        steps = self.steps()
-        if not steps or (step is not None and step not in steps):
-            raise RunError(
-                f"there is no checkpoint {'' if step is None else step} in {self.directory}"
-            )
-        step = steps[-1] if step is None else step
-        target = jax.tree.map(np.asarray, like)
-        try:
-            import orbax.checkpoint as ocp
-
-            restored = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-            for wanted, found in zip(
-                jax.tree.leaves(target), jax.tree.leaves(restored), strict=True
-            ):
-                if wanted.shape != np.shape(found):
-                    raise ValueError(f"shape {np.shape(found)} where {wanted.shape} is expected")
-        except Exception as error:
-            others = [other for other in steps if other < step]
-            cure = (
-                f"move {self.directory / str(step)} away to go on from step {others[-1]}"
-                if others
-                else "start anew under another --name"
-            )
-            raise RunError(
-                f"checkpoint {self.directory / str(step)} cannot be read"
-                f" ({_first_line(error)}); {cure}"
-            ) from error
-        return jax.tree.map(jax.numpy.asarray, restored)
-
-    def delete_after(self, step: int) -> None:
-        """Forgets checkpoints newer than `step`."""
-        for later in [other for other in self.steps() if other > step]:
-            shutil.rmtree(self.directory / str(later))
-
-    def close(self) -> None:
-        """Waits for the last save and lets go of the directory."""
-        if self._opened is not None:
-            try:
-                self.wait()
-            finally:
-                manager, self._opened = self._opened, None
-                manager.close()
-
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _unwritable(self, step: int | None, error: Exception) -> RunError:
-        what = "the last checkpoint" if step is None else f"checkpoint {step}"
+    def _unwritable(self, what: str, error: Exception) -> RunError:
         kept = self.steps()
         rest = f"checkpoint {kept[-1]} is safe" if kept else "nothing was saved before"
         return RunError(
@@ -154,7 +171,33 @@ class Checkpoints:
             " make room or mend the permissions and run the same command again"
         )
 
+    def _unreadable(self, step: int, error: Exception) -> RunError:
+        path = self.directory / str(step)
+        others = [other for other in self.steps() if other < step]
+        cure = (
+            f"move {path} away to go on from step {others[-1]}"
+            if others
+            else "start anew under another --name"
+        )
+        return RunError(f"checkpoint {path} cannot be read ({_first_line(error)}); {cure}")
+
+
+def _check_shapes(wanted: Any, found: Any) -> None:
+    for one, other in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            raise ValueError(
+                f"{other.dtype}{list(other.shape)} where {one.dtype}{list(one.shape)} is expected"
+            )
+
+
+def _crc32(arrays: Any) -> int:
+    """A checksum of the leaves of a tree of NumPy arrays, in the order of the tree."""
+    value = 0
+    for leaf in jax.tree.leaves(arrays):
+        value = zlib.crc32(leaf.tobytes(), value)
+    return value
+
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]
+    return (lines[0] if lines else type(error).__name__)[:200].rstrip(" .;:")

@@ -1,5 +1,6 @@
 """The command line of an experiment: flags from a dataclass, one sentence for a mistake."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 
 from jaxdl.errors import InputError, RunError
+from jaxdl.signals import Interrupted
 
 Config = TypeVar("Config")
 
@@ -16,7 +18,7 @@ Config = TypeVar("Config")
 def command_line(
     main: Callable[[Any], Any], config: type[Config], *, presets: Mapping[str, Config] | None = None
 ) -> None:
-    """Runs `main` on a configuration read from the command line, and exits.
+    """Runs `main` on a configuration read from the command line, and exits if that fails.
 
     With `presets`, `--preset NAME` chooses the defaults that the other flags change.
     A mistake of the user ends in one sentence on standard error: exit code 2 for a wrong request, 1
@@ -25,19 +27,34 @@ def command_line(
     import tyro
 
     arguments, default = sys.argv[1:], None
+    about = sys.modules[main.__module__].__doc__ or ""
     try:
         if presets is not None:
             default, arguments = _preset(arguments, presets)
-        about = sys.modules[main.__module__].__doc__
+            about = f"{about}\n--preset NAME, one of: {', '.join(presets)}"
         made = tyro.cli(config, args=arguments, default=default, description=about)
         _use_compilation_cache()
         main(made)
+        sys.stdout.flush()
     except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(f"error: {error}", error.exit_code)
+    except Interrupted as stop:
+        _fail(str(stop), stop.exit_code)
     except KeyboardInterrupt:
-        print("error: stopped by SIGINT before training began", file=sys.stderr)
-        sys.exit(130)
+        _fail("stopped by SIGINT: nothing was begun", 130)
+    except BrokenPipeError:
+        # Whoever read the output has enough. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail("error: the device is out of memory: fewer --tasks, --seeds or --chunk take less", 1)
+
+
+def _fail(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config, list[str]]:
@@ -58,6 +75,10 @@ def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs between runs: the second start of an experiment is fast."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxdl" / "xla"
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAXDL_XLA_CACHE", str(default)))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    folder = os.environ.get("JAXDL_XLA_CACHE")
+    with contextlib.suppress(RuntimeError):  # a user without a home does without
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = folder or str(Path(cache) / "jaxdl" / "xla")
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

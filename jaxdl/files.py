@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -22,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: if the file is damaged.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("no object")
     except (OSError, ValueError) as error:
@@ -38,11 +39,16 @@ def write_text(path: Path, text: str) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     with writing(path):
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
 
 
 def plain(value: Any) -> Any:
@@ -62,13 +68,24 @@ def plain(value: Any) -> Any:
     return value
 
 
+CURES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EACCES: "mend the permissions",
+    errno.EPERM: "mend the permissions",
+    errno.EROFS: "choose another --runs-dir",
+    errno.ENAMETOOLONG: "choose a shorter --name",
+}
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Turns the system's refusal to write `path` into one sentence."""
     try:
         yield path
     except OSError as error:
+        cure = CURES.get(error.errno or 0, "see to it, or choose another --runs-dir")
         raise RunError(
-            f"cannot write {path}: {error.strerror or error}; make room or mend the permissions, or"
-            " choose another --runs-dir, and run the same command again"
+            f"cannot write {path} ({error.strerror or error}); {cure},"
+            " and run the same command again"
         ) from error

@@ -28,10 +28,16 @@ def provenance() -> dict[str, Any]:
 
 def _revision() -> str:
     """The git commit of the code, with a + if files differ from it."""
-    here = Path(__file__).parent
-    try:
-        ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        ask = ["git", "-C", str(here.parent), *arguments]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed package may lie inside somebody else's repository.
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--abbrev=12", "--dirty=+")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -30,6 +30,9 @@ from jaxdl.types import GradFn, Key, Metrics, Params, Sampler, StepFn, TrainStat
 Stream = Callable[[Key, Any, Share], Any]
 """`(key, step, share) -> batch`: this device's share of the batch of one step."""
 
+MOST_STEPS = 10_000
+"""Steps that one dispatch runs at most: their metrics take memory in the compiled program."""
+
 
 def task_stream(sample: Sampler, tasks: int) -> Stream:
     """`tasks` draws of `sample` a step, stacked along a leading axis and shared among devices."""
@@ -103,8 +106,10 @@ def loop(
     if done >= steps:
         return
 
+    most = min(every, MOST_STEPS)
+
     def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
-        return _steps_of_all_seeds(step, stream, share, keys, state, count, most=every)
+        return _steps_of_all_seeds(step, stream, share, keys, state, count, most=most)
 
     began = time.perf_counter()
     chunk = parallel.compile_on(run, devices, (state, stream, keys, jnp.int32(1)), donate=0)
@@ -113,7 +118,7 @@ def loop(
 
     count = 1
     while done < steps:
-        count = min(count, every - done % every, steps - done)
+        count = min(count, most, every - done % every, steps - done)
         began = time.perf_counter()
         state, filled = chunk(state, stream, keys, jnp.int32(count))
         metrics = {name: np.asarray(v)[:, :count] for name, v in parallel.local(filled).items()}

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # lower layers, never sideways: `meta` does not know `train`, they meet in the experiment.
 LAYERS = (
     {"types", "errors"},
-    {"files", "tables", "pictures"},
+    {"files", "tables", "pictures", "checks", "signals"},
     {
         "losses",
         "metrics",
@@ -24,7 +24,8 @@ LAYERS = (
         "models",
         "data",
     },
-    {"meta", "multitask", "train"},
+    {"meta", "multitask", "train", "progress", "journal"},
+    {"identity"},
     {"runs", "cli"},
     {"experiments"},
 )
@@ -38,10 +39,10 @@ HOMES = {
     "PIL": ("jaxdl/data/",),
     "rich": ("jaxdl/runs.py", "jaxdl/cli.py", "jaxdl/data/prepare.py"),
     "sklearn": ("jaxdl/data/",),
-    "tensorboardX": ("jaxdl/runs.py",),
+    "tensorboardX": ("jaxdl/journal.py",),
     "tensorflow_datasets": ("jaxdl/data/tfds.py",),
     "tyro": ("jaxdl/cli.py", "jaxdl/data/prepare.py", "experiments/"),
-    "yaml": ("jaxdl/runs.py", "jaxdl/provenance.py", "jaxdl/files.py"),
+    "yaml": ("jaxdl/identity.py",),
     # Never: they are slow to import, or belong to the peers alone.
     "tensorflow": (),
     "torch": (),
@@ -55,7 +56,7 @@ LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matpl
 # there is none enters it here with a figure of its own and the reason.
 ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
-    "jaxdl/runs.py": (560, "all that a run directory promises: resume, lock, signals, progress"),
+    "jaxdl/runs.py": (440, "all that a run promises: resume, best, result, pictures, the loop"),
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
     "jaxdl/models/conv.py": (420, "three primitives closed under differentiation and vmap"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),

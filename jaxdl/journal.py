@@ -1,0 +1,86 @@
+"""metrics.jsonl: one line a log point. TensorBoard's events say the same for its users."""
+
+import importlib.util
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl import parallel
+from jaxdl.errors import InputError
+from jaxdl.files import plain, write_text, writing
+
+
+class Journal:
+    """The metrics of the run in `directory`, written by the first process alone.
+
+    Raises:
+        InputError: if TensorBoard events are asked for and cannot be written.
+    """
+
+    def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
+        self._path = directory / "metrics.jsonl"
+        self._tensorboard = tensorboard
+        self._board: Any = None
+        if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise InputError(
+                "--tensorboard needs the package tensorboardX: pip install 'jaxdl[tensorboard]'"
+            )
+
+    def append(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
+        """Adds a line of metrics: numbers, or one number a seed."""
+        if not parallel.is_first():
+            return
+        line = json.dumps({"step": step, "split": split, **plain(metrics)})
+        with writing(self._path) as path, path.open("a") as file:
+            file.write(line + "\n")
+        if self._tensorboard:
+            self._append_events(step, split, metrics)
+
+    def read(self, split: str) -> dict[str, np.ndarray]:
+        """The lines of one split as float64 arrays: `step` `[lines]`, the others `[lines, seeds]`.
+
+        A line that lacks a name, or is damaged, is left out.
+        """
+        lines = [line for line in map(_parsed, self._lines()) if line.pop("split", None) == split]
+        names = lines[0].keys() if lines else ()
+        whole = [line for line in lines if line.keys() == names]
+        return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
+
+    def cut(self, step: int) -> None:
+        """Drops the lines after `step`, and halves of lines: a resumed run writes them again."""
+        if parallel.is_first() and self._path.exists():
+            kept = [line for line in self._lines() if _parsed(line).get("step", math.inf) <= step]
+            write_text(self._path, "".join(line + "\n" for line in kept))
+
+    def close(self) -> None:
+        """Finishes the events file."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _lines(self) -> list[str]:
+        if not self._path.exists():
+            return []
+        return self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def _append_events(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
+        if self._board is None:
+            from tensorboardX import SummaryWriter
+
+            # Events of an earlier process after this step are void, as are its lines.
+            self._board = SummaryWriter(str(self._path.parent), purge_step=step)
+        for name, values in metrics.items():
+            self._board.add_scalar(f"{split}/{name}", float(np.mean(values)), step)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A line as a dictionary; empty for half a line, from a process killed while writing it."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else {}

@@ -1,0 +1,78 @@
+"""What a person who waits is told, on standard error; results go to standard output."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdl import parallel
+
+WINDOW = 20.0
+"""Seconds over which rates are taken: the first steps after a start are not typical."""
+
+
+def say(line: str) -> None:
+    """Tells a person something; one process of many speaks."""
+    if parallel.is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """`[hours:]minutes:seconds`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """The rate of a training, and its lines: a line a log point, or one that moves on a terminal.
+
+    The rate in tasks/s counts training alone. The time left counts all that happens between steps,
+    validations too, but no compilation: call `restart` after one.
+    """
+
+    def __init__(self, step: int, steps: int, tasks: int) -> None:
+        self._steps = steps
+        self._tasks = tasks
+        self._busy = 0.0
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Forgets the time until now."""
+        self._resumed = time.perf_counter()
+        self._marks = [(self._resumed, self._busy, step)]
+
+    def resumed(self) -> None:
+        """Training goes on, after `stepped` and whatever else was done."""
+        self._resumed = time.perf_counter()
+
+    def stepped(self, step: int) -> None:
+        """A chunk of steps has ended."""
+        now = time.perf_counter()
+        self._busy += now - self._resumed
+        self._marks.append((now, self._busy, step))
+        while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW:
+            self._marks.pop(0)
+
+    def line(self, means: Mapping[str, Any]) -> str:
+        """Step, rate, the metrics (means over seeds), time left."""
+        (then, busy_then, before), (now, busy, step) = self._marks[0], self._marks[-1]
+        count = max(step - before, 1)
+        rate = self._tasks * count / max(busy - busy_then, 1e-9)
+        left = (self._steps - step) * (now - then) / count
+        total = f"{self._steps:,}"
+        values = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in means.items())
+        return (
+            f"step {step:>{len(total)},}/{total}  {rate:,.0f} tasks/s  {values}  {clock(left)} left"
+        )
+
+    def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:
+        """Shows the line where there is somebody to see it."""
+        if not sys.stderr.isatty():
+            if log_point:
+                say(self.line(means))
+        elif parallel.is_first():
+            end = "\n" if self._marks[-1][2] == self._steps else ""
+            print(f"\r\033[K{self.line(means)}", end=end, file=sys.stderr, flush=True)
