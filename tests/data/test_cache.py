@@ -85,16 +85,26 @@ def test_a_process_killed_at_any_moment_leaves_the_old_file(tmp_path, moment):
 
 
 def test_any_one_changed_byte_is_found_or_harmless(tmp_path):
-    path = tmp_path / "a.npz"
-    save_arrays(path, ARRAYS)
+    path, two = tmp_path / "a.npz", {name: ARRAYS[name] for name in ("image", "label")}
+    save_arrays(path, two)
     content, found = path.read_bytes(), 0
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
         try:
-            assert_equal(load_arrays(path))  # dates and the like may differ, arrays may not
+            assert_equal(load_arrays(path), two)  # dates and the like may differ, arrays may not
         except RunError:
             found += 1
     assert found > len(content) / 2
+
+
+def test_a_file_without_one_of_its_arrays_is_damaged(tmp_path):
+    path = tmp_path / "a.npz"
+    save_arrays(path, ARRAYS)
+    with np.load(path) as archive:
+        rest = {name: archive[name] for name in archive.files if name != "label"}
+    np.savez(path, **rest)
+    with pytest.raises(RunError, match="arrays are missing"):
+        load_arrays(path)
 
 
 def test_a_damaged_file_is_made_anew(tmp_path, capsys):

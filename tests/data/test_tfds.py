@@ -2,6 +2,8 @@ import fcntl
 import http.server
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -173,6 +175,11 @@ def test_each_epoch_of_a_stream_is_another_permutation(folder):
     assert sorted(epochs[0]) == sorted(epochs[1])
     assert len(set(epochs[0])) == 12
     assert epochs[0] != epochs[1]
+
+
+def test_batches_go_across_epochs_and_are_all_full(folder):
+    stream = tfds.stream("cifar10", "train", batch_size=5, seed=0, data_dir=folder / "data")
+    assert [len(stream[i]["label"]) for i in range(6)] == [5] * 6
 
 
 def test_a_stream_gives_the_same_images_as_the_arrays(folder):
@@ -384,3 +391,49 @@ def test_real_omniglot_from_archive_to_episodes(tmp_path, shared_data):
             data = images.few_shot_arrays("omniglot", split, omniglot_split=kind, data_dir=tmp_path)
             np.testing.assert_array_equal(np.bincount(data.labels), np.full(size, 20))
             assert 15 < data.images.mean() < 27  # a thin line on much paper
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_real_cifar_from_archive_to_splits(tmp_path, shared_data):
+    stage = shared_data.parent / "tools" / "stage_data.py"
+    names = ("cifar10", "cifar100")
+    subprocess.run([sys.executable, stage, tmp_path, *names], check=True, capture_output=True)
+    data = tmp_path / "data"
+    for name in names:
+        source, published = sources.SOURCES[name], tmp_path / name
+        tfds.prepare(
+            source,
+            data,
+            from_dir=published,
+            accept_checksum=True,
+            finish=lambda work, name=name: images.cache_all(name, work),
+            say=quiet,
+        )
+        arrays = images.load_arrays(name, "test", data_dir=data)
+        files = {file.name: published / file.name for file in source.files}
+        records = {record["id"]: record for _, record in source.records(files, "test")}
+        for text, image, label in zip(arrays["id"], arrays["image"], arrays["label"], strict=True):
+            record = records.pop(text.decode())
+            assert record["label"] == label
+            np.testing.assert_array_equal(record["image"], image)
+        assert not records
+        assert_statistics(images.image_arrays(name, "train", data_dir=data))
+    for name, sizes in (("cifar_fs", (64, 16, 20)), ("fc100", (60, 20, 20))):
+        for split, size in zip(("train", "validation", "test"), sizes, strict=True):
+            found = images.few_shot_arrays(name, split, data_dir=data)
+            np.testing.assert_array_equal(np.bincount(found.labels), np.full(size, 600))
+            if split == "train":
+                assert_statistics(found)
+
+
+def assert_statistics(data):
+    """The recorded mean and deviation are those of the images, to the digits recorded."""
+    count = data.images[..., 0].size
+    values = np.arange(256) / 255
+    for channel in range(data.images.shape[-1]):
+        share = np.bincount(data.images[..., channel].ravel(), minlength=256) / count
+        mean = share @ values
+        deviation = np.sqrt(share @ values**2 - mean**2)
+        np.testing.assert_allclose(data.mean[channel], mean, atol=6e-5)
+        np.testing.assert_allclose(data.std[channel], deviation, atol=6e-5)
