@@ -274,12 +274,11 @@ def prepare(
     else:
         say(f"checking {len(source.files)} files in {from_dir}")
         known = local_files(source, from_dir, accept_checksum)
+    writing = f"writing {sum(source.splits.values())} examples"
     with workspace(folder, source.name) as work:
         downloads = folder / "downloads" if from_dir is None else work / "downloads"
-        if from_dir is None:
-            total = sum(file.size for file in source.files) / 2**20
-            say(f"downloading {len(source.files)} files, {total:.1f} MiB")
-        say(f"writing {sum(source.splits.values())} examples")
+        size = sum(file.size for file in source.files) / 2**20
+        say(f"downloading {size:.1f} MiB, then {writing}" if from_dir is None else writing)
         _download_and_prepare(builder_class(source, known), work, downloads, from_dir)
         prepared = Path(source.name) / source.version
         for split, expected in source.splits.items():

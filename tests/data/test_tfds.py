@@ -1,4 +1,3 @@
-import fcntl
 import http.server
 import os
 import socket
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxdl.data import images, sources, tfds
+from jaxdl.data.fetch import workspace
 from jaxdl.data.folder import find
 from jaxdl.errors import InputError, RunError
 from tests.data import publishers
@@ -286,11 +286,10 @@ def test_an_interrupted_preparation_leaves_nothing_and_the_next_one_cleans_up(tm
 
 def test_two_preparations_at_once_are_refused(tmp_path):
     source, _ = publishers.mnist(tmp_path / "files")
-    (tmp_path / "data").mkdir()
-    with open(tmp_path / "data" / ".preparing.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with workspace(tmp_path / "data", "cifar10") as work:
         with pytest.raises(RunError, match="another process prepares data"):
             prepare(source, tmp_path / "data", from_dir=tmp_path / "files")
+        assert work.is_dir()
 
 
 def test_damaged_records_are_named(tmp_path):
