@@ -44,6 +44,13 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["peers"]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Doctests are looked for in jaxdl: programs that tests start are not imported for them."""
+    if Path(__file__).parent in collection_path.parents and collection_path.suffix == ".py":
+        return True if not collection_path.name.startswith("test_") else None
+    return None
+
+
 def pytest_unconfigure() -> None:
     if not IS_WORKER:
         shutil.rmtree(SCRATCH, ignore_errors=True)
