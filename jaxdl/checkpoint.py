@@ -7,8 +7,10 @@ a multi-process run writes; every process reads.
 
 import contextlib
 import shutil
+import sys
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,11 @@ class Checkpoints:
             return
         # A copy: the training loop will overwrite the buffers while the files are being written.
         arrays = jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)), tree)
-        record = {"notes": dict(notes or {}), "crc32": _crc32(arrays)}
+        record = {
+            "notes": dict(notes or {}),
+            "leaves": _leaves(arrays),
+            "crc32": _crc32(arrays),
+        }
         try:
             import orbax.checkpoint as ocp
 
@@ -58,7 +64,8 @@ class Checkpoints:
             self._sweep()
             self._manager.wait_until_finished()
             args = ocp.args.Composite(
-                tree=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+                tree=ocp.args.StandardSave(jax.tree.map(_storable, arrays)),
+                record=ocp.args.JsonSave(record),
             )
             if not self._manager.save(step, args=args):
                 raise ValueError(f"it comes after checkpoint {self._manager.latest_step()}")
@@ -101,20 +108,20 @@ class Checkpoints:
         step = steps[-1] if step is None else step
         target = jax.tree.map(np.asarray, like)
         try:
-            import orbax.checkpoint as ocp
-
-            args = ocp.args.Composite(
-                tree=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
-            )
-            found = self._manager.restore(step, args=args)
-            tree, record = jax.tree.map(np.asarray, found["tree"]), found["record"]
-            _check_shapes(target, tree)
+            record, tree = self._read(step, target)
             # Orbax does not look: a flipped bit in a file would become a wrong parameter.
-            if _crc32(tree) != record["crc32"]:
+            if tree is not None and _crc32(tree) != record["crc32"]:
                 raise ValueError("its checksum is wrong")
-            notes = dict(record["notes"])
+            wanted, found, notes = _leaves(target), dict(record["leaves"]), dict(record["notes"])
         except Exception as error:
             raise self._unreadable(step, error) from error
+        for name in sorted(wanted.keys() | found.keys()):
+            if wanted.get(name) != found.get(name):
+                raise RunError(
+                    f"checkpoint {self.directory / str(step)} is of another net or optimiser:"
+                    f" {name} is {found.get(name, 'absent')} there and"
+                    f" {wanted.get(name, 'absent')} here; start anew under another --name"
+                )
         return jax.tree.map(jax.numpy.asarray, tree), notes
 
     def close(self) -> None:
@@ -156,6 +163,23 @@ class Checkpoints:
             )
         return self._opened
 
+    def _read(self, step: int, target: Any) -> tuple[dict[str, Any], Any]:
+        """The record, and the arrays if they are such as `target` has, else None."""
+        import orbax.checkpoint as ocp
+
+        def item(**args: Any) -> Any:
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
+
+        record = item(record=ocp.args.JsonRestore())["record"]
+        if record["leaves"] != _leaves(target):
+            return record, None
+        with _without_stray_tracebacks():
+            stored = jax.tree.map(_storable, target)
+            tree = item(tree=ocp.args.StandardRestore(stored))["tree"]
+        return record, jax.tree.map(
+            lambda new, old: np.asarray(new) if old.size else old, tree, target
+        )
+
     def _sweep(self) -> None:
         """Removes what processes that were killed while saving left behind."""
         if not self._swept:
@@ -182,12 +206,37 @@ class Checkpoints:
         return RunError(f"checkpoint {path} cannot be read ({_first_line(error)}); {cure}")
 
 
-def _check_shapes(wanted: Any, found: Any) -> None:
-    for one, other in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
-        if one.shape != other.shape or one.dtype != other.dtype:
-            raise ValueError(
-                f"{other.dtype}{list(other.shape)} where {one.dtype}{list(one.shape)} is expected"
-            )
+@contextlib.contextmanager
+def _without_stray_tracebacks() -> Iterator[None]:
+    """While Orbax reads arrays side by side and one of them is damaged, hides that the others
+    report to an event loop that is gone; the error itself is raised."""
+    hook = sys.unraisablehook
+
+    def other_than_that(raised: Any) -> None:
+        if "Event loop is closed" not in str(raised.exc_value):
+            hook(raised)
+
+    sys.unraisablehook = other_than_that
+    try:
+        yield
+    except Exception:
+        time.sleep(0.2)  # for the others to end
+        raise
+    finally:
+        sys.unraisablehook = hook
+
+
+def _leaves(arrays: Any) -> dict[str, str]:
+    """Each leaf of a tree of NumPy arrays by its path, as `float32[2, 3]`."""
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)
+    }
+
+
+def _storable(leaf: np.ndarray) -> np.ndarray:
+    """The leaf, or a stand-in for an empty one, which Orbax would refuse."""
+    return leaf if leaf.size else np.zeros(1, leaf.dtype)
 
 
 def _crc32(arrays: Any) -> int:
@@ -199,5 +248,5 @@ def _crc32(arrays: Any) -> int:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(" .;:")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120].rstrip(" .;:")
