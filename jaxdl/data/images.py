@@ -109,8 +109,8 @@ def image_arrays(
             f"no {split} split of {data}: ask for train or test of mnist, cifar10 or cifar100"
         )
     arrays = load_arrays(data, split, data_dir=data_dir)
-    names = arrays.get("label.names", np.arange(10))
-    return _image_data(data, arrays["image"], arrays["label"].astype(np.int32), names)
+    labels = arrays["label"].astype(np.int32)
+    return _image_data(data, arrays["image"], labels, arrays["label.names"])
 
 
 def _image_data(

@@ -23,6 +23,7 @@ class File(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The file name at the end of the address."""
         return self.url.rsplit("/", 1)[1]
 
 
