@@ -29,7 +29,7 @@ from works import WORKS, Work, step_flops
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PEERS_ENVIRONMENT = Path(os.environ.get("JAXDL_VENV", ROOT / ".venv")).with_name(".venv-peers")
+PEERS_ENVIRONMENT = Path(f"{os.environ.get('JAXDL_VENV') or ROOT / '.venv'}-peers")
 COMPILED = ROOT / "build" / "torch-compile"
 """What torch.compile keeps between runs; without this folder it compiles everything anew."""
 
