@@ -217,7 +217,8 @@ class Run:
         self._progress = Progress(self._step, self.steps, tasks)
         saved = time.monotonic()
         with self._signals.deferred():
-            for i, state, metrics in chunks:
+            for i, state, unsorted in chunks:
+                metrics = dict(sorted(unsorted.items(), key=lambda item: item[0] != "loss"))
                 self._progress.stepped(i)
                 self._check_finite(i, metrics)
                 self._window.add(metrics)

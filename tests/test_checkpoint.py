@@ -96,13 +96,16 @@ def test_a_damaged_file_never_gives_wrong_values(folder, damage):
             continue
         path.write_bytes(DAMAGES[damage](data))
         with Checkpoints(folder) as checkpoints:
+            told = None
             try:
                 assert same_bits(checkpoints.restore(ZEROS), TREE)
             except RunError as error:
+                told = str(error)
+            if told:
                 refused += 1
-                assert "cannot be read" in str(error)
-                assert f"move {folder / '4'} away to go on from step 3" in str(error)
-                assert "\n" not in str(error)
+                assert "cannot be read" in told
+                assert f"move {folder / '4'} away to go on from step 3" in told
+                assert "\n" not in told
                 assert same_bits(checkpoints.restore(ZEROS, 3), ZEROS)
         path.write_bytes(data)
     assert refused >= 3
@@ -138,9 +141,9 @@ def test_another_net_is_refused_by_the_name_of_its_leaf(saved, like, words):
 
 
 def test_missing_checkpoints(saved, tmp_path):
-    with Checkpoints(tmp_path / "none") as checkpoints:
-        with pytest.raises(RunError, match="there is no checkpoint in"):
-            checkpoints.restore(ZEROS)
+    none = Checkpoints(tmp_path / "none")
+    with none, pytest.raises(RunError, match="there is no checkpoint in"):
+        none.restore(ZEROS)
     with Checkpoints(saved) as checkpoints, pytest.raises(RunError, match="no checkpoint 7 in"):
         checkpoints.restore(ZEROS, 7)
 
@@ -168,7 +171,9 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(folder, place, monkeypatc
 
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints._manager, place, full)
-            with pytest.raises(RunError, match="No space left.*checkpoint 4 is safe.*same command"):
+            with pytest.raises(
+                RunError, match=r"No space left.*checkpoint 4 is safe.*same command"
+            ):
                 checkpoints.save(5, ZEROS)
     with Checkpoints(folder) as checkpoints:
         assert same_bits(checkpoints.restore(ZEROS), TREE)
@@ -176,9 +181,9 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(folder, place, monkeypatc
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with Checkpoints(tmp_path / "file" / "c") as checkpoints:
-        with pytest.raises(RunError, match="could not be written.*nothing was saved before"):
-            checkpoints.save(1, ZEROS)
+    checkpoints = Checkpoints(tmp_path / "file" / "c")
+    with checkpoints, pytest.raises(RunError, match=r"could not be .*nothing was saved before"):
+        checkpoints.save(1, ZEROS)
 
 
 def test_a_checkpoint_that_is_there_is_kept(folder):

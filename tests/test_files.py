@@ -62,7 +62,7 @@ def test_below_a_file_nothing_can_be_written(tmp_path):
 def test_read_json_refuses_what_is_no_object(tmp_path, content):
     path = tmp_path / "file.json"
     path.write_bytes(content)
-    with pytest.raises(RunError, match="cannot be read.*move it away"):
+    with pytest.raises(RunError, match=r"cannot be read.*move it away"):
         read_json(path)
     assert path.read_bytes() == content
 

@@ -1,0 +1,556 @@
+"""What a run directory promises: resumed = never stopped, and nothing is lost by any end."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl import progress, runs
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.errors import InputError, RunError
+from jaxdl.runs import Interrupted, Run, load_best, open_run
+from jaxdl.signals import Signals
+from tests.tiny_run import config, start, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def saved_state(settings, folder="checkpoints"):
+    """The newest checkpoint of a tiny run."""
+    directory = settings.run.runs_dir / "tiny" / settings.run.name
+    with Checkpoints(directory / folder) as checkpoints:
+        return checkpoints.restore(start(settings)[1])
+
+
+# ---- resumed = never stopped
+
+
+@pytest.mark.parametrize("log_every", [2, 3])
+def test_resumed_equals_never_stopped_bit_for_bit(tmp_path, log_every):
+    settings = {"steps": 6, "seeds": 2, "log_every": log_every}
+    never = train(config(tmp_path, name="never", **settings))
+    with pytest.raises(Interrupted):
+        # Step 3 lies between two lines of metrics.jsonl, or on one.
+        train(config(tmp_path, name="stopped", **settings), signal_after=(3, signal.SIGTERM))
+    stopped = train(config(tmp_path, name="stopped", **settings))
+    train(config(tmp_path, name="raised", **{**settings, "steps": 3}))
+    raised = train(config(tmp_path, name="raised", **settings))
+
+    assert bits(stopped) == bits(never)
+    assert bits(raised) == bits(never)
+    lines = [
+        (tmp_path / "tiny" / name / "metrics.jsonl").read_text()
+        for name in ("never", "stopped", "raised")
+    ]
+    assert lines[1] == lines[0]
+    assert lines[2] == lines[0]
+    assert [json.loads(line)["step"] for line in lines[0].splitlines()] == list(
+        range(log_every, 7, log_every)
+    )
+    assert not np.array_equal(*never.params["w"]), "two seeds, two results"
+
+
+def test_lines_of_metrics_are_means_over_their_steps(tmp_path):
+    train(config(tmp_path, name="each", log_every=1))
+    train(config(tmp_path, name="by three", log_every=3))
+    with open_run("tiny", config(tmp_path, name="each")) as run:
+        each = run.metrics("train")
+    with open_run("tiny", config(tmp_path, name="by three")) as run:
+        by_three = run.metrics("train")
+    assert by_three["step"].tolist() == [3, 6]
+    for name in ("loss", "accuracy"):
+        assert each[name].shape == (6, 2)
+        expected = each[name].reshape(2, 3, 2).mean(axis=1)
+        np.testing.assert_allclose(by_three[name], expected, rtol=1e-12)
+
+
+def test_after_half_a_line_the_run_resumes(tmp_path):
+    settings = {"steps": 6, "log_every": 2}
+    never = train(config(tmp_path, name="never", **settings))
+    with pytest.raises(Interrupted):
+        train(config(tmp_path, **settings), signal_after=(4, signal.SIGINT))
+    path = tmp_path / "tiny" / "a" / "metrics.jsonl"
+    with path.open("ab") as file:  # a killed process: a line of step 6, half a line, and no text
+        file.write(b'{"step": 6, "split": "train", "loss": [1, 2]}\n{"step": 6, "sp\xff')
+    assert bits(train(config(tmp_path, **settings))) == bits(never)
+    assert path.read_bytes() == (tmp_path / "tiny" / "never" / "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def sinusoid(tmp_path_factory):
+    """How to start the real experiment, small, and a run of it that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("sinusoid")
+    flags = ["--steps", "3000", "--tasks", "2", "--seeds", "2", "--test-tasks", "2"]
+    flags += ["--devices", "1", "--log-every", "100", "--save-minutes", "0"]
+    command = [sys.executable, "-m", "experiments.sinusoid", *flags, "--runs-dir", str(folder)]
+
+    def begin(name, *more):
+        return subprocess.Popen(
+            [*command, "--name", name, *more],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    undisturbed = begin("undisturbed")
+    output, errors = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, errors
+    return begin, folder / "sinusoid", output
+
+
+def test_kill_9_at_random_moments_changes_nothing(sinusoid):
+    begin, folder, _ = sinusoid
+    moments = np.random.default_rng(int(time.time()))
+    kills = []
+    for part in (folder / "killed", folder / "killed" / "pretrained"):
+        process = begin("killed")
+        while process.poll() is None and not Checkpoints(part / "checkpoints").steps():
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.7))
+        process.kill()
+        process.communicate()
+        kills.append((part.name, Checkpoints(part / "checkpoints").steps()))
+        assert process.returncode == -signal.SIGKILL, kills
+    process = begin("killed")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, (kills, errors)
+    assert "resuming" in errors
+    for part in ("", "pretrained"):
+        one, other = folder / "undisturbed" / part, folder / "killed" / part
+        lines = [(each / "metrics.jsonl").read_bytes() for each in (one, other)]
+        assert lines[0] == lines[1], kills
+    results = [
+        json.loads((folder / name / "result.json").read_text())
+        for name in ("undisturbed", "killed")
+    ]
+    # Every figure of the test is one of the final parameters.
+    assert results[0]["maml"] == results[1]["maml"], kills
+    assert results[0]["pretrained"] == results[1]["pretrained"], kills
+    assert [raw_parameters(folder / "undisturbed")] == [raw_parameters(folder / "killed")], kills
+
+
+def raw_parameters(directory):
+    """The bits of the newest checkpoint's state, by the checksum that it was written with."""
+    newest = Checkpoints(directory / "checkpoints").steps()[-1]
+    record = (directory / "checkpoints" / str(newest) / "record" / "metadata").read_text()
+    return newest, json.loads(record)["crc32"]
+
+
+def test_the_same_command_reprints_a_finished_run(sinusoid):
+    begin, folder, output = sinusoid
+    before = contents(folder / "undisturbed")
+    process = begin("undisturbed")
+    again, errors = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert again == output
+    assert "compiled" not in errors
+    after = contents(folder / "undisturbed")
+    assert {path: data for path, data in after.items() if path.name != "lock"} == {
+        path: data for path, data in before.items() if path.name != "lock"
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_resume(sinusoid, number):
+    begin, folder, _ = sinusoid
+    name = number.name
+    process = begin(name, "--steps", "1000000")
+    for line in process.stderr:
+        if line.startswith("step"):
+            break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 128 + number, errors
+    last = errors.splitlines()[-1]
+    newest = Checkpoints(folder / name / "checkpoints").steps()[-1]
+    assert last == (
+        f"stopped by {name}: saved at step {newest:,} of 1,000,000; the same command resumes"
+        f" {folder / name}"
+    )
+    assert "Traceback" not in errors
+
+
+# ---- signals
+
+
+def test_a_signal_during_the_last_steps_is_not_lost(tmp_path):
+    with pytest.raises(Interrupted, match="saved at step 6 of 6") as stop:
+        train(config(tmp_path, steps=6, log_every=6), signal_after=(6, signal.SIGTERM))
+    assert stop.value.exit_code == 143
+    assert not (tmp_path / "tiny" / "a" / "result.json").exists()
+    assert int(saved_state(config(tmp_path)).step) == 6
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    def impatient(run, i, state):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+    with pytest.raises(Interrupted, match="goes on from the last checkpoint") as stop:
+        train(config(tmp_path, log_every=2), at_log_point=impatient)
+    assert stop.value.exit_code == 130
+
+
+def stop_now(number):
+    os.kill(os.getpid(), number)
+    time.sleep(1)
+    pytest.fail("went on")
+
+
+def test_outside_the_loop_a_signal_stops_at_once_and_handlers_come_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="SIGTERM"), open_run("tiny", config(tmp_path)):
+        stop_now(signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_no_except_clause_swallows_an_interrupt(tmp_path):
+    def swallow_everything():
+        try:
+            stop_now(signal.SIGINT)
+        except Exception:
+            pytest.fail("swallowed")
+
+    with pytest.raises(Interrupted), open_run("tiny", config(tmp_path)):
+        swallow_everything()
+
+
+def test_ignored_signals_stay_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with open_run("tiny", config(tmp_path)):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# ---- which run it is
+
+
+def test_a_finished_run_is_not_run_again_and_more_steps_continue(tmp_path, capfd):
+    train(config(tmp_path, steps=4, log_every=2))
+    with open_run("tiny", config(tmp_path, steps=4)) as run:
+        assert run.result()["run"]["steps"] == 4
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="already done 4 steps, more than --steps 3"):
+        train(config(tmp_path, steps=3))
+    after = contents(tmp_path)
+    assert after.pop(tmp_path / "tiny" / "a" / "lock")
+    assert after.items() <= before.items(), "a refused request changes nothing"
+    capfd.readouterr()
+    train(config(tmp_path, steps=6, log_every=2))
+    assert "resuming" in capfd.readouterr().err
+    with open_run("tiny", config(tmp_path, steps=6)) as run:
+        assert run.result()["run"]["steps"] == 6
+    assert "steps: 6" in (tmp_path / "tiny" / "a" / "config.yaml").read_text()
+
+
+def test_fewer_steps_than_a_stopped_run_has_done_are_refused(tmp_path):
+    with pytest.raises(Interrupted):
+        train(config(tmp_path, steps=6), signal_after=(4, signal.SIGTERM))
+    with (
+        pytest.raises(InputError, match="already done 4 steps"),
+        open_run("tiny", config(tmp_path, steps=3)),
+    ):
+        pytest.fail("opened")
+
+
+def test_a_changed_configuration_is_refused_by_its_flag(tmp_path):
+    train(config(tmp_path))
+    before = contents(tmp_path)
+    with (
+        pytest.raises(InputError, match=r"was made with --nan-from 1000000, not 7.*--name"),
+        open_run("tiny", config(tmp_path, nan_from=7)),
+    ):
+        pytest.fail("opened")
+    before.pop(tmp_path / "tiny" / "a" / "lock")
+    assert before.items() <= contents(tmp_path).items()
+
+
+def test_steps_logging_and_devices_may_change(tmp_path):
+    train(config(tmp_path, steps=2, log_every=2, devices=1, save_minutes=1.0))
+    train(config(tmp_path, steps=4, log_every=1, devices=0, save_minutes=2.0))
+
+
+def test_the_name_follows_the_configuration(tmp_path):
+    def directory(**changes):
+        with open_run("tiny", config(tmp_path, name="", **changes), label="x") as run:
+            return run.directory
+
+    assert directory() == directory(steps=9, log_every=3)
+    assert directory() != directory(lr=0.2)
+    assert directory().name.startswith("x-")
+
+
+def test_a_run_is_locked(tmp_path):
+    with open_run("tiny", config(tmp_path)):
+        with (
+            pytest.raises(RunError, match=f"in use by process {os.getpid()} on .*wait for it"),
+            open_run("tiny", config(tmp_path)),
+        ):
+            pytest.fail("opened twice")
+        with open_run("tiny", config(tmp_path, name="b")):
+            pass
+    with open_run("tiny", config(tmp_path)):
+        pass
+
+
+def test_where_there_are_no_locks_it_says_so(tmp_path, monkeypatch, capfd):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with open_run("tiny", config(tmp_path)):
+        pass
+    assert "no lock on" in capfd.readouterr().err
+
+
+# ---- divergence and full disks
+
+
+def test_divergence_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
+    settings = config(tmp_path, steps=9, nan_from=4, log_every=1, save_minutes=0.0)
+    with pytest.raises(RunError) as error:
+        train(settings)
+    assert error.value.exit_code == 1
+    assert "loss of seed 1 of 2 is not finite at step 5; checkpoint 4 is the" in str(error.value)
+    good = saved_state(settings)
+    assert int(good.step) == 4
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good))
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+    settings = config(tmp_path)
+    _, state = start(settings)
+    broken = state._replace(params={"w": state.params["w"].at[1, 0].set(np.inf)})
+    with open_run("tiny", settings) as run:
+        finite = {"loss": np.ones((2, 1), np.float32)}
+        with pytest.raises(RunError, match="the state is not finite at step 6; there is no check"):
+            run.last([(6, broken._replace(step=np.int32(6)), finite)], None, tasks=1)
+    assert Checkpoints(run.directory / "checkpoints").steps() == []
+
+
+def test_infinity_in_the_optimiser_is_no_divergence(tmp_path):
+    settings = config(tmp_path)
+    _, state = start(settings)
+    state = state._replace(step=np.int32(6), opt_state={"best loss": np.full(2, np.inf)})
+    with open_run("tiny", settings) as run:
+        run.last([(6, state, {"loss": np.ones((2, 1))})], None, tasks=1)
+    assert Checkpoints(run.directory / "checkpoints").steps() == [6]
+
+
+def no_room(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_stops_with_a_sentence_and_the_run_goes_on_later(tmp_path, monkeypatch):
+    settings = {"steps": 6, "log_every": 2, "save_minutes": 0.0}
+    never = train(config(tmp_path, name="never", **settings))
+
+    def fill(run, i, state):
+        if i == 4:
+            run._checkpoints.wait()
+            monkeypatch.setattr(run._checkpoints._manager, "save", no_room)
+
+    with pytest.raises(RunError, match=r"checkpoint 4 could not .*checkpoint 3 is safe; make room"):
+        train(config(tmp_path, **settings), at_log_point=fill)
+    monkeypatch.undo()
+    assert bits(train(config(tmp_path, **settings))) == bits(never)
+    lines = [(tmp_path / "tiny" / name / "metrics.jsonl").read_text() for name in ("never", "a")]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "result.json", "config.yaml"])
+def test_no_room_for_a_small_file(tmp_path, file, monkeypatch):
+    name = {"metrics.jsonl": "open"}.get(file, "replace")
+    method = getattr(Path, name)
+
+    def refuse(self, *arguments, **options):
+        if file in self.name and (name == "replace" or "a" in arguments):
+            no_room()
+        return method(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(RunError, match=f"cannot write .*{file} .No space left on device.; make"):
+        train(config(tmp_path))
+    monkeypatch.undo()
+    train(config(tmp_path))
+
+
+# ---- the best parameters
+
+
+def keep(run, step, scores):
+    run.keep_best(step, scores, {"w": np.full((3, 2), step, np.float32)})
+
+
+def best(run):
+    params, steps = run.best({"w": np.zeros((3, 2), np.float32)})
+    assert np.array_equal(np.asarray(params["w"]), np.repeat(steps[:, None], 2, axis=1))
+    return steps.tolist()
+
+
+def test_the_best_parameters_are_kept_for_each_seed(tmp_path):
+    with open_run("tiny", config(tmp_path)) as run:
+        keep(run, 1, [0.1, 0.5, np.nan])
+        assert best(run) == [1, 1, 1]
+        keep(run, 2, [0.2, 0.4, -9.0])
+        assert best(run) == [2, 1, 2], "anything is better than NaN"
+        keep(run, 3, [0.2, np.nan, -10.0])
+        assert best(run) == [2, 1, 2], "the first of equals; NaN beats nothing"
+    with open_run("tiny", config(tmp_path)) as run:  # resumed from before step 2
+        keep(run, 2, [9.0, 9.0, 9.0])
+        assert best(run) == [2, 1, 2], "what has been judged once"
+        keep(run, 4, [0.3, 0.6, -9.0])
+        assert best(run) == [4, 4, 2]
+    _, steps = load_best(run.directory, {"w": np.zeros((3, 2), np.float32)})
+    assert steps.tolist() == [4, 4, 2]
+
+
+def test_best_parameters_survive_the_steps_after_them(tmp_path):
+    # keep_best gets the live state, whose buffers the next steps overwrite.
+    copies = {}
+
+    def judge(run, i, state):
+        copies[i] = np.array(state.params["w"])
+        run.keep_best(i, [i, -i], state.params)
+
+    train(config(tmp_path, steps=6, log_every=1), at_log_point=judge)
+    like = {"w": np.zeros((2, 3), np.float32)}
+    params, steps = load_best(tmp_path / "tiny" / "a", like)
+    assert steps.tolist() == [6, 1]
+    np.testing.assert_array_equal(params["w"], np.stack([copies[6][0], copies[1][1]]))
+
+
+def test_checkpoints_hold_the_state_of_their_step(tmp_path):
+    # Saving goes on in the background while donated buffers are overwritten.
+    copies = {}
+
+    def copy(run, i, state):
+        copies[i] = jax.tree.map(lambda leaf: np.array(leaf), state)
+
+    settings = config(tmp_path, steps=5, log_every=1, save_minutes=0.0)
+    train(settings, at_log_point=copy)
+    with Checkpoints(tmp_path / "tiny" / "a" / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [4, 5]
+        for step in (4, 5):
+            assert bits(checkpoints.restore(start(settings)[1], step)) == bits(copies[step])
+
+
+def test_no_best_parameters(tmp_path):
+    with pytest.raises(RunError, match=r"there is no checkpoint in .*best"):
+        load_best(tmp_path, {"w": np.zeros((1, 2))})
+
+
+# ---- what people see
+
+
+def test_progress_lines(tmp_path, capfd):
+    train(config(tmp_path, steps=6, log_every=3))
+    lines = capfd.readouterr().err.splitlines()
+    number = r"[\d,.]+"
+    assert len(lines) == 3
+    assert re.fullmatch(r"compiled in [\d.]+ s", lines[0])
+    for step, line in zip((3, 6), lines[1:], strict=True):
+        pattern = rf"step {step}/6  {number} tasks/s  loss {number}  accuracy {number}  0:0\d left"
+        assert re.fullmatch(pattern, line), line
+
+
+def test_rates_leave_out_compilation_and_validation(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+
+    def wait(seconds):
+        now[0] += seconds
+
+    told = progress.Progress(100, 1100, tasks=4)
+    wait(60)  # compilation
+    told.restart(100)
+    wait(2)
+    told.stepped(200)
+    assert told.line({"loss": [1.0, 2.0]}) == (
+        "step   200/1,100  200 tasks/s  loss 1.5000  0:18 left"
+    )
+    wait(6)  # a validation: no training, but time that passes
+    told.resumed()
+    wait(2)
+    told.stepped(300)
+    assert "200 tasks/s" in told.line({})
+    assert "0:40 left" in told.line({})
+    assert progress.clock(3 * 3600 + 61) == "3:01:01"
+
+
+def test_wall_and_compile_time_add_up_over_resumes(tmp_path):
+    with pytest.raises(Interrupted):
+        train(config(tmp_path), signal_after=(3, signal.SIGTERM))
+    path = tmp_path / "tiny" / "a" / "checkpoints" / "3" / "record" / "metadata"
+    record = json.loads(path.read_text())
+    record["notes"] |= {"seconds": 1000.0, "compile_seconds": 500.0}
+    path.write_text(json.dumps(record))
+    train(config(tmp_path))
+    about = json.loads((tmp_path / "tiny" / "a" / "result.json").read_text())["run"]
+    assert 1000 <= about["wall_seconds"] < 1100
+    assert 500 <= about["compile_seconds"] < 600
+    assert {"revision", "python", "packages", "device", "machine", "command"} <= about.keys()
+
+
+def test_finish_returns_what_the_file_holds(tmp_path):
+    with open_run("tiny", config(tmp_path)) as run:
+        value = run.finish({1: np.float32(0.5), "steps": np.arange(2), "bad": float("nan")})
+        assert value == json.loads((run.directory / "result.json").read_text())
+        assert value == run.result()
+    assert (value["1"], value["steps"], value["bad"]) == (0.5, [0, 1], "nan")
+
+
+def test_tensorboard_events(tmp_path):
+    pytest.importorskip("tensorboardX")
+    train(config(tmp_path, steps=2, log_every=1, tensorboard=True))
+    (events,) = (tmp_path / "tiny" / "a").glob("events.out.tfevents.*")
+    data = events.read_bytes()
+    assert data.count(b"train/loss") == 2
+    assert data.count(b"train/accuracy") == 2
+
+
+def test_pictures_do_without_matplotlib(tmp_path, monkeypatch, capfd):
+    with open_run("tiny", config(tmp_path)) as run:
+        run.picture("drawn", lambda figure: figure.subplots().plot([1, 2]), size=(2, 2))
+        assert (run.directory / "drawn.png").read_bytes().startswith(b"\x89PNG")
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        run.picture("missing", lambda figure: None, size=(2, 2))
+    assert "no missing.png: Matplotlib is not installed" in capfd.readouterr().err
+
+
+def test_parts_have_their_own_checkpoints_and_steps(tmp_path):
+    with open_run("tiny", config(tmp_path, steps=6)) as run:
+        part = run.part("baseline", 3)
+        assert part is run.part("baseline")
+        assert (part.steps, part.directory) == (3, run.directory / "baseline")
+        assert isinstance(part, Run)
+        part.log(1, "train", {"loss": [1.0]})
+        assert run.metrics("train") == {}
+        assert part.metrics("train")["loss"].tolist() == [[1.0]]
+
+
+def test_public_names():
+    assert all(hasattr(runs, name) for name in runs.__all__)
+    assert not Signals().came
