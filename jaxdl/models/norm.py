@@ -16,27 +16,28 @@ Mode = Literal["batch", "example"]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array]:
-    """`z = (x - mean) / sqrt(variance + epsilon)` over `axes`, and `r = 1 / sqrt(...)`.
+def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
+    """`(z, c, r)`: `c = x - mean`, `r = 1 / sqrt(variance + epsilon)`, `z = c * r` over `axes`.
 
-    Both derivatives need z and r only, so they are outputs and the tangent rule is written in
-    them. It calls itself for the next order: no derivative ever unrolls the two passes over x.
+    All that derivatives need is c and r, so they are outputs and the tangent rule is written in
+    them; it calls itself for the next order. In its transpose both reductions read the incoming
+    cotangent directly, which spares two passes over memory against differentiating the formula.
     """
-    mean = jnp.mean(x, axes, keepdims=True)
-    centred = x - mean
-    r = lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + epsilon)
-    return centred * r, r
+    c = x - jnp.mean(x, axes, keepdims=True)
+    r = lax.rsqrt(jnp.mean(jnp.square(c), axes, keepdims=True) + epsilon)
+    return c * r, c, r
 
 
 @standardise.defjvp
 def _standardise_jvp(
     axes: tuple[int, ...], epsilon: float, primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
     (x,), (dx,) = primals, tangents
-    z, r = standardise(x, axes, epsilon)
-    slope = jnp.mean(z * dx, axes, keepdims=True)
-    dz = r * (dx - jnp.mean(dx, axes, keepdims=True) - z * slope)
-    return (z, r), (dz, -r * r * slope)
+    z, c, r = standardise(x, axes, epsilon)
+    shift = jnp.mean(dx, axes, keepdims=True)
+    # c sums to zero, so that the shift drops out of mean(c * dc).
+    slope = r * r * r * jnp.mean(c * dx, axes, keepdims=True)
+    return (z, c, r), (r * dx - r * shift - c * slope, dx - shift, -slope)
 
 
 class BatchNorm(nn.Module):
@@ -69,7 +70,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """`[n, ..., channels]` to the same shape and dtype."""
-        z, _ = standardise(
+        z, _, _ = standardise(
             x.astype(jnp.promote_types(x.dtype, jnp.float32)), self._axes(x.shape), self.epsilon
         )
         shape = (1,) * (x.ndim - 1) + (x.shape[-1],)

@@ -25,6 +25,8 @@ CASES: list[Any] = [
     ((1, 7, 8, 2), (3, 3), 2, (3, 3), ((0, 2), (1, 0))),
     ((1, 8, 7, 2), (2, 2), 2, (3, 3), "VALID"),
     ((1, 5, 5, 1), (4, 3), 2, (1, 1), ((3, 4), (2, 5))),
+    ((2, 5, 6, 17), (3, 3), 3, (2, 2), "SAME"),  # enough channels to gather whole pixels
+    ((2, 4, 5, 16), (2, 3), 2, (1, 2), ((2, 1), (0, 3))),
 ]
 
 
@@ -92,6 +94,17 @@ def test_value_and_two_derivatives(case: Any) -> None:
     close(ours[1], ours[2])  # rev-over-rev = fwd-over-rev
 
 
+def test_not_finite_and_empty_images_pass_through() -> None:
+    """The branch that fences im2col off must be taken whatever the pixels are."""
+    w = jnp.ones((3, 3, 16, 1))
+    for value in (jnp.nan, jnp.inf, -jnp.inf):
+        x = jnp.ones((1, 4, 4, 16)).at[0, 0, 0, 0].set(value)
+        y = conv(x, w)
+        np.testing.assert_array_equal(y[0, 0, 0, 0], value)
+        assert y[0, 3, 3, 0] == 64
+    assert conv(jnp.ones((0, 4, 4, 16)), w).shape == (0, 4, 4, 1)
+
+
 def test_third_derivative() -> None:
     case = CASES[1]
     x, w = operands(case)
@@ -107,7 +120,7 @@ def test_third_derivative() -> None:
     close(jax.jit(lambda: third(ours))(), jax.jit(lambda: third(theirs))(), 1e-11)
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[4]])
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[4], CASES[10]])
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=["x", "w", "both"])
 def test_vmap(case: Any, axes: tuple[int | None, int | None]) -> None:
     xs, ws = operands(case, lead=(3,))
@@ -200,7 +213,7 @@ def test_accelerators_run_shared_kernels_through_the_library() -> None:
     assert count(own, 0) == 0
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7]])
+@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[10]])
 def test_accelerator_form_is_the_same_map(case: Any) -> None:
     from jaxdl.models import conv as module
 
