@@ -184,10 +184,10 @@ def main(config: Config) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses what cannot be meant, before anything is loaded or compiled."""
-    at_least(config, 1, "steps", "tasks", "ways", "shots", "queries", "test_queries", "filters")
+    at_least(config, 2, "ways", "eval_episodes", "test_episodes")
+    at_least(config, 1, "steps", "tasks", "shots", "queries", "test_queries", "filters")
     at_least(config, 1, "seeds", "eval_every", "pretraining_steps")
     at_least(config, 0, "inner_steps", "test_inner_steps", "chunk", "clip")
-    at_least(config, 2, "eval_episodes", "test_episodes")
     at_least(config, 0, "seed", most=TEST_KEY - 1 - config.seeds)
     above_zero(config, "inner_lr", "lr")
     at_least(config.run, 1, "log_every")

@@ -31,8 +31,8 @@ def digest(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def check_config(directory: Path, config: Any) -> None:
-    """Compares a configuration with that of the run in `directory`, if there is one.
+def check_config(directory: Path, config: Any) -> bool:
+    """Compares a configuration with that of the run in `directory`; says whether there is one.
 
     Raises:
         InputError: if they differ in more than may change.
@@ -44,7 +44,7 @@ def check_config(directory: Path, config: Any) -> None:
                 f"{directory} has checkpoints and no config.yaml to say of what;"
                 " choose another --name"
             )
-        return
+        return False
     wanted, found = _identity(config), _recorded(directory)
     for key in sorted(wanted.keys() | (found.keys() - set(MAY_CHANGE))):
         if found.get(key) != wanted.get(key):
@@ -52,6 +52,7 @@ def check_config(directory: Path, config: Any) -> None:
                 f"{directory} was made with {flag(key)} {found.get(key)}, not {wanted.get(key)};"
                 " only steps and run flags may change on resume: choose another --name"
             )
+    return True
 
 
 def record_config(directory: Path, config: Any) -> None:

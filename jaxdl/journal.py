@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a log point. TensorBoard's events say the same for its users."""
+"""metrics.jsonl: one line a log point, a mean over steps. TensorBoard's events say the same for its users."""
 
 import importlib.util
 import json
@@ -75,6 +75,42 @@ class Journal:
             self._board = SummaryWriter(str(self._path.parent), purge_step=step)
         for name, values in metrics.items():
             self._board.add_scalar(f"{split}/{name}", float(np.mean(values)), step)
+
+
+class Window:
+    """Sums of metrics since the last line of the journal.
+
+    They add up one step after another, so that neither the borders of chunks nor a resume in the
+    middle changes a bit of the means.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any]) -> "Window":
+        """The window that gave these `notes`."""
+        window = cls()
+        window.count = notes["count"]
+        window._sums = {name: np.asarray(sums) for name, sums in notes["sums"].items()}
+        return window
+
+    def notes(self) -> dict[str, Any]:
+        """The window as JSON holds it, to the last bit."""
+        return {"count": self.count, "sums": plain(self._sums)}
+
+    def add(self, metrics: Mapping[str, np.ndarray]) -> None:
+        """Metrics `[seeds, steps]` of a chunk."""
+        for name, values in metrics.items():
+            start = self._sums.get(name, np.zeros_like(values[:, 0], np.float64))
+            rows = np.concatenate([start[:, None], values.astype(np.float64)], axis=1)
+            self._sums[name] = np.cumsum(rows, axis=1)[:, -1]
+        self.count += next(iter(metrics.values())).shape[1] if metrics else 0
+
+    def means(self) -> dict[str, np.ndarray]:
+        """The means over the steps `[seeds]`, float64."""
+        return {name: sums / self.count for name, sums in self._sums.items()}
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         if int(os.environ.get("SLURM_NTASKS", os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))) < 2:
             return
         arguments: dict[str, Any] = {}
-    elif coordinator and processes > 0 and 0 <= process < processes:
+    elif _is_address(coordinator) and processes > 0 and 0 <= process < processes:
         arguments = {
             "coordinator_address": coordinator,
             "num_processes": processes,
@@ -131,6 +131,12 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         jax.distributed.initialize(**arguments, initialization_timeout=120)
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the other processes did not answer: {error}") from error
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is host:port; JAX takes anything, and dies or waits for ever."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
 def agree(value: int) -> int:

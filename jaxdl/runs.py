@@ -29,7 +29,7 @@ from jaxdl.checks import at_least
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import plain, read_json, write_text, writing
 from jaxdl.identity import check_config, digest, load_config, locked, record_config
-from jaxdl.journal import Journal
+from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
 from jaxdl.signals import Interrupted, Signals, caught_signals
@@ -66,11 +66,19 @@ class RunFlags:
 class Run:
     """An open run directory. `open_run` makes one; see the module docstring for its files."""
 
-    def __init__(self, directory: Path, flags: RunFlags, steps: int, signals: Signals) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        flags: RunFlags,
+        steps: int,
+        signals: Signals,
+        on_resume: Callable[[], None] = lambda: None,
+    ) -> None:
         self.directory = directory
         self.flags = flags
         self.steps = steps
         self._signals = signals
+        self._on_resume = on_resume
         self._parts: dict[str, Run] = {}
         self._checkpoints = Checkpoints(directory / "checkpoints")
         self._best = Checkpoints(directory / "best", keep=1)
@@ -81,7 +89,7 @@ class Run:
         # What a resumed process takes over from the one before, beside the state.
         self._step = 0
         self._seconds_before = 0.0
-        self._window = _Window()
+        self._window = Window()
 
     def part(self, name: str, steps: int | None = None) -> "Run":
         """A training inside this run, a baseline say, with a directory of its own inside."""
@@ -162,10 +170,11 @@ class Run:
         self._refuse_fewer_than(self._step)
         self._seconds_before = notes["seconds"]
         self._compile_seconds = notes["compile_seconds"]
-        self._window = _Window.from_notes(notes["window"])
+        self._window = Window.from_notes(notes["window"])
         # Lines at a last step that is the last no more are not what a longer run would have.
         early = self._step < self.steps and self._window.count > 0
         self._journal.cut(self._step - early)
+        self._on_resume()
         say(f"resuming {self.directory} from step {self._step:,}")
         return restored
 
@@ -227,7 +236,7 @@ class Run:
                 means = self._window.means()
                 self._progress.show(means, log_point=regular or done)
                 if regular:
-                    self._window = _Window()
+                    self._window = Window()
                 if regular or done:
                     self.log(i, "train", means)
                     yield i, state
@@ -340,39 +349,6 @@ class Run:
         )
 
 
-class _Window:
-    """Sums of metrics since the last log point.
-
-    They add up one step after another, so that neither the borders of chunks nor a resume in the
-    middle changes a bit of the means.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sums: dict[str, np.ndarray] = {}
-
-    @classmethod
-    def from_notes(cls, notes: Mapping[str, Any]) -> "_Window":
-        window = cls()
-        window.count = notes["count"]
-        window._sums = {name: np.asarray(sums) for name, sums in notes["sums"].items()}
-        return window
-
-    def notes(self) -> dict[str, Any]:
-        return {"count": self.count, "sums": plain(self._sums)}
-
-    def add(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Metrics `[seeds, steps]` of a chunk."""
-        for name, values in metrics.items():
-            start = self._sums.get(name, np.zeros_like(values[:, 0], np.float64))
-            rows = np.concatenate([start[:, None], values.astype(np.float64)], axis=1)
-            self._sums[name] = np.cumsum(rows, axis=1)[:, -1]
-        self.count += next(iter(metrics.values())).shape[1] if metrics else 0
-
-    def means(self) -> dict[str, np.ndarray]:
-        return {name: sums / self.count for name, sums in self._sums.items()}
-
-
 @contextlib.contextmanager
 def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
@@ -390,16 +366,24 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
     at_least(flags, 0, "save_minutes")
     parallel.count_devices(flags.devices)
     directory = _directory(experiment, config, label)
+
+    def record() -> None:
+        if parallel.is_first():
+            record_config(directory, config)
+
+    known = True
     with contextlib.ExitStack() as stack:
         if parallel.is_first():
             with writing(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(directory))
-            check_config(directory, config)
-        run = Run(directory, flags, config.steps, stack.enter_context(caught_signals()))
+            known = check_config(directory, config)
+        signals = stack.enter_context(caught_signals())
+        run = Run(directory, flags, config.steps, signals, on_resume=record)
         stack.callback(run.close)
-        if run.result() is None and parallel.is_first():
-            record_config(directory, config)
+        run.result()  # refuses fewer steps than are done
+        if not known:
+            record()
         yield run
 
 
@@ -427,6 +411,8 @@ def _directory(experiment: str, config: Any, label: str) -> Path:
     name = flags.name or "-".join(part for part in (label, digest(config)) if part)
     if Path(name).name != name or name == "..":
         raise InputError(f"--name {name!r} must be a plain directory name")
+    if len(os.fsencode(name)) > 255:
+        raise InputError(f"--name {name[:20]}... is too long: choose at most 255 letters")
     directory = flags.runs_dir / experiment / name
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():

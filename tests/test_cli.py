@@ -1,0 +1,172 @@
+"""The command line: what reaches `main`, and what each way out of it looks like."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import jax
+import pytest
+
+from jaxdl import cli
+from jaxdl.checks import above_zero, at_least
+from jaxdl.errors import InputError, RunError
+from jaxdl.signals import Interrupted
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    steps: int = 3
+    """How many."""
+    kind: Literal["a", "b"] = "a"
+    rate: float = 0.5
+
+
+PRESETS = {"small": Config(), "large": Config(steps=100, kind="b")}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs `command_line` with these arguments; `main` records, and raises what it is given."""
+    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)
+
+    def run(*arguments, presets=None, error=None):
+        seen = []
+
+        def main(config):
+            seen.append(config)
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr(sys, "argv", ["program", *arguments])
+        cli.command_line(main, Config, presets=presets)
+        return seen[0]
+
+    return run
+
+
+def test_flags_become_the_configuration(run):
+    assert run() == Config()
+    assert run("--steps", "7", "--kind", "b", "--rate", "1e-3") == Config(7, "b", 0.001)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], Config()),
+        (["--preset", "large"], Config(100, "b")),
+        (["--preset=large", "--steps", "5"], Config(5, "b")),
+        (["--steps", "5", "--preset", "large"], Config(5, "b")),
+    ],
+)
+def test_flags_change_a_preset(run, arguments, expected):
+    assert run(*arguments, presets=PRESETS) == expected
+
+
+def test_help_names_the_presets_and_tells_what_fields_mean(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--help", presets=PRESETS)
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "small, large" in text
+    assert "How many." in text
+    assert "The command line: what reaches" in text, "the first line of the module of main"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("too many ways"), 2, "error: too many ways"),
+        (RunError("the disk is full"), 1, "error: the disk is full"),
+        (
+            Interrupted("stopped by SIGTERM: saved", signal.SIGTERM),
+            143,
+            "stopped by SIGTERM: saved",
+        ),
+        (Interrupted("stopped by SIGINT: saved", signal.SIGINT), 130, "stopped by SIGINT: saved"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT: nothing was begun"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"),
+            1,
+            "error: the device is out of memory: fewer --tasks, --seeds or --chunk take less",
+        ),
+    ],
+)
+def test_each_end_has_its_code_and_one_line(run, capsys, error, code, line):
+    with pytest.raises(SystemExit) as stop:
+        run(error=error)
+    assert stop.value.code == code
+    assert capsys.readouterr().err == line + "\n"
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("bug"), jax.errors.JaxRuntimeError("INTERNAL: bug"), ValueError("bug")]
+)
+def test_a_bug_keeps_its_traceback(run, error):
+    with pytest.raises(type(error), match="bug"):
+        run(error=error)
+
+
+def test_a_reader_who_has_enough_is_no_error(tmp_path):
+    code = """
+import dataclasses, sys
+from jaxdl import cli
+@dataclasses.dataclass(frozen=True)
+class Config:
+    steps: int = 3
+cli._use_compilation_cache = lambda: None
+cli.command_line(lambda config: print("x" * 100_000), Config)
+"""
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert process.stderr == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("home", "variable", "expected"),
+    [
+        (True, "/cache/x", "/cache/x"),
+        (True, None, "/home/me/.cache/jaxdl/xla"),
+        (False, "/cache/x", "/cache/x"),
+        (False, None, None),
+    ],
+)
+def test_where_compiled_programs_are_kept(monkeypatch, home, variable, expected):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    settings = {}
+    monkeypatch.setattr(cli.Path, "home", (lambda: Path("/home/me")) if home else no_home)
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("JAXDL_XLA_CACHE")
+    if variable:
+        monkeypatch.setenv("JAXDL_XLA_CACHE", variable)
+    cli._use_compilation_cache()
+    assert settings.get("jax_compilation_cache_dir") == expected
+
+
+@pytest.mark.parametrize(("steps", "right"), [(0, False), (1, True), (9, True), (10, False)])
+def test_at_least_takes_its_ends(steps, right):
+    if right:
+        at_least(Config(steps=steps), 1, "steps", most=9)
+    else:
+        with pytest.raises(InputError, match=f"--steps {steps}: choose at (most 9|least 1)"):
+            at_least(Config(steps=steps), 1, "steps", most=9)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
+def test_above_zero_refuses(rate):
+    above_zero(Config(rate=1e-30), "rate")
+    with pytest.raises(InputError, match=f"--rate {rate}: choose a number above 0"):
+        above_zero(Config(rate=rate), "rate")
