@@ -1,0 +1,57 @@
+"""What every meta-learner promises. A new algorithm adds a row to `test_contract.ROWS`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.models.mlp import mlp
+from jaxdl.types import Batch, Episode, LossFn, MetaLearner, Model
+
+WAYS = 3
+
+
+class Row(NamedTuple):
+    """An algorithm and how to build it.
+
+    `make(model, loss)`; `regresses`: whether it also does regression; `episodic`: whether `grad`
+    takes episodes (pretraining takes batches); `trains`: whether it has meta-parameters at all.
+    """
+
+    name: str
+    make: Callable[[Model, LossFn], MetaLearner]
+    regresses: bool = True
+    episodic: bool = True
+    trains: bool = True
+    depth_matters: bool = True
+
+
+def blobs(key) -> Episode:
+    """Three classes at new places of a plane in each episode; 2 shots, 4 queries a class.
+
+    Six loud coordinates that mean nothing stand beside the two of the plane: that is what there is
+    to meta-learn.
+    """
+    place_key, noise_key, loud_key = jax.random.split(key, 3)
+    centers = 2 * jax.random.normal(place_key, (WAYS, 1, 2))
+    plane = centers + 0.3 * jax.random.normal(noise_key, (WAYS, 6, 2))
+    points = jnp.concatenate([plane, 2 * jax.random.normal(loud_key, (WAYS, 6, 6))], axis=2)
+    labels = jnp.repeat(jnp.arange(WAYS), 6).reshape(WAYS, 6)
+    return Episode(
+        Batch(points[:, :2].reshape(-1, 8), labels[:, :2].reshape(-1)),
+        Batch(points[:, 2:].reshape(-1, 8), labels[:, 2:].reshape(-1)),
+    )
+
+
+def lines(key) -> Episode:
+    """Lines through the origin of random slope, 3 points given and 5 asked."""
+    slope_key, x_key = jax.random.split(key)
+    x = jax.random.uniform(x_key, (8, 1), minval=-1.0)
+    y = jax.random.normal(slope_key) * x
+    return Episode(Batch(x[:3], y[:3]), Batch(x[3:], y[3:]))
+
+
+CLASSIFICATION = (mlp((16, WAYS)), cross_entropy, blobs)
+REGRESSION = (mlp((16, 1)), mean_squared_error, lines)

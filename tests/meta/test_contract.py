@@ -1,0 +1,173 @@
+"""One suite for every algorithm: what `MetaLearner` promises, whatever the method."""
+
+import inspect
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl.grads import over_tasks
+from jaxdl.meta import inner
+from jaxdl.meta.base import evaluate
+from jaxdl.meta.finetune import finetune
+from jaxdl.meta.maml import fomaml, maml
+from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.train import init_states, loop, make_step, task_stream
+from jaxdl.types import Batch, MetaLearner
+from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row
+from tests.readme import example
+
+SGD = optax.sgd(0.1)
+ROWS = [
+    Row("maml", lambda model, loss: maml(model, loss, tx=SGD, steps=2)),
+    Row("fomaml", lambda model, loss: fomaml(model, loss, tx=SGD, steps=2)),
+    Row(
+        "maml, mixed mode",
+        lambda model, loss: maml(model, loss, tx=SGD, steps=2, estimator=inner.mixed_mode),
+        regresses=False,
+    ),
+    Row(
+        "maml, adam inside",
+        lambda model, loss: maml(model, loss, tx=optax.adam(0.05, eps_root=1e-8), steps=2),
+        regresses=False,
+    ),
+    Row("README example", lambda model, loss: example()["meta_sgd"](model, loss, steps=2)),
+    Row(
+        "protonet",
+        lambda model, loss: protonet(model, loss, ways=WAYS),
+        regresses=False,
+        depth_matters=False,
+    ),
+    Row(
+        "nearest centroid",
+        lambda model, loss: nearest_centroid(loss, ways=WAYS),
+        regresses=False,
+        trains=False,
+        depth_matters=False,
+    ),
+    Row(
+        "finetune",
+        lambda model, loss: finetune(model, loss, classes=7, ways=WAYS, tx=SGD, steps=2),
+        regresses=False,
+        episodic=False,
+    ),
+]
+CASES = [
+    pytest.param((row, problem), id=f"{row.name} {name}")
+    for row in ROWS
+    for name, problem in (("classification", CLASSIFICATION), ("regression", REGRESSION))
+    if row.regresses or problem is CLASSIFICATION
+]
+
+
+@cache
+def build(row, problem):
+    """A learner with all its functions compiled: called op by op, each test would take seconds."""
+    model, loss, sample = problem
+    learner = row.make(model, loss)
+    compiled = MetaLearner(
+        learner.init,
+        jax.jit(learner.adapt, static_argnames="steps"),
+        jax.jit(learner.predict),
+        jax.jit(learner.grad),
+    )
+    episode = jax.jit(sample)(jax.random.key(1))
+    params = jax.jit(learner.init)(jax.random.key(2), episode.support.x)
+    return row, learner, compiled, loss, sample, episode, params
+
+
+@pytest.fixture
+def case(request):
+    return build(*request.param)
+
+
+cases = pytest.mark.parametrize("case", CASES, indirect=True)
+
+
+def training_batch(row, episode):
+    """What `grad` takes: the episode, or the labelled examples in it."""
+    return episode if row.episodic else Batch(episode.query.x, episode.query.y)
+
+
+def close(found, expected):
+    check = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(check, found, expected)
+
+
+@cases
+def test_is_four_functions_with_the_names_of_the_protocol(case):
+    _, learner, *_ = case
+    assert isinstance(learner, MetaLearner)
+    names = [list(inspect.signature(f).parameters) for f in learner]
+    assert names[1] == ["key", "params", "support", "steps"]
+    assert names[2] == ["adapted", "x", "key"]
+    assert names[3] == ["key", "step", "params", "batch"]
+
+
+@cases
+def test_grads_look_like_params_and_metrics_are_scalars(case):
+    row, _, learner, _, _, episode, params = case
+    arguments = jax.random.key(0), jnp.int32(0), params, training_batch(row, episode)
+    grads, metrics = learner.grad(*arguments)
+    same = lambda g, p: np.testing.assert_equal((g.shape, g.dtype), (p.shape, p.dtype))  # noqa: E731
+    jax.tree.map(same, grads, params)
+    assert "loss" in metrics
+    assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    assert row.trains == any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+
+
+@cases
+def test_chunks_of_tasks_do_not_change_the_gradient(case):
+    row, learner, _, _, sample, _, params = case
+    draw = lambda key: training_batch(row, sample(key))  # noqa: E731
+    batch = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(3), 4))
+    arguments = jax.random.key(0), jnp.int32(0), params, batch
+    together = jax.jit(over_tasks(learner.grad))(*arguments)
+    close(jax.jit(over_tasks(learner.grad, chunk=1))(*arguments), together)
+
+
+@cases
+def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
+    row, _, learner, loss, _, episode, params = case
+
+    def predict(episode, steps=None):
+        adapted = learner.adapt(jax.random.key(0), params, episode.support, steps=steps)
+        return learner.predict(adapted, episode.query.x)
+
+    trained = predict(episode)
+    outputs = WAYS if "accuracy" in loss(trained, episode.query.y)[1] else 1
+    assert trained.shape == (len(episode.query.x), outputs)
+    none, one = predict(episode, 0), predict(episode, 1)
+    assert np.allclose(none, one) != row.depth_matters
+    assert np.allclose(one, trained) != row.depth_matters
+    close(predict(jax.tree.map(lambda leaf: leaf[::-1], episode))[::-1], trained)
+
+
+@cases
+def test_training_in_the_loop_lowers_the_loss(case):
+    row, learner, _, _, sample, episode, _ = case
+    if not row.trains:
+        pytest.skip("nothing to train")
+    # Pretraining takes the classes of one fixed episode: those of another would contradict them.
+    draw = lambda key: training_batch(row, sample(key) if row.episodic else episode)  # noqa: E731
+    tx = optax.adam(0.01)
+    keys = jax.random.split(jax.random.key(4), 1)
+    state = init_states(lambda key: learner.init(key, episode.support.x), keys, tx)
+    step = make_step(over_tasks(learner.grad), tx)
+    chunks = loop(step, task_stream(draw, 16), keys, state, steps=300)
+    losses = np.concatenate([metrics["loss"][0] for _, _, metrics in chunks])
+    assert losses[-50:].mean() < 0.85 * losses[:10].mean()
+
+
+@cases
+def test_evaluation_reports_each_depth_on_the_same_episodes(case):
+    _, learner, _, loss, sample, _, params = case
+    run = evaluate(learner, loss, sample, episodes=5, depths=(0, None, 0), chunk=2)
+    found = run(jax.random.key(5), params)["loss"]
+    assert found.shape == (3, 5)
+    np.testing.assert_array_equal(found[0], found[2])
+    assert np.unique(found[1]).size == 5
