@@ -28,20 +28,21 @@ def task_loss(work: Work) -> Callable[..., Tensor]:
     return outer
 
 
+def mean_loss(work: Work) -> Callable[..., Tensor]:
+    """`(params, *episodes)` -> the mean over tasks, all at once."""
+    of_task = vmap(task_loss(work), (None, 0, 0, 0, 0))
+    return lambda params, *tasks: of_task(params, *tasks).mean()
+
+
 def build(work: Work, form: str, device: str, sample: Sample, through: Callable[..., Any]) -> Step:
     """The training step of either form; `through` is the compiler, or the identity."""
     params = {name: value.to(device) for name, value in init_params(work).items()}
     optimizer = adam(params.values())
-    outer = task_loss(work)
 
     if form == "vmap":
-
-        def mean_loss(params: Params, *tasks: Tensor) -> Tensor:
-            return vmap(outer, (None, 0, 0, 0, 0))(params, *tasks).mean()
-
-        gradient = through(grad_and_value(mean_loss))
+        gradient = through(grad_and_value(mean_loss(work)))
     else:
-        of_task = through(grad_and_value(outer))
+        of_task = through(grad_and_value(task_loss(work)))
 
         def gradient(params: Params, *tasks: Tensor) -> tuple[Params, Tensor]:
             sums: list[Tensor] = []
