@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a log point, a mean over steps. TensorBoard's events say the same for its users."""
+"""metrics.jsonl: one line a log point, means over steps; the same as TensorBoard events."""
 
 import importlib.util
 import json
