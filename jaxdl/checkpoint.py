@@ -6,6 +6,7 @@ a multi-process run writes; every process reads.
 """
 
 import contextlib
+import logging
 import shutil
 import sys
 import time
@@ -42,7 +43,7 @@ class Checkpoints:
     def save(self, step: int, tree: Any, notes: Mapping[str, Any] | None = None) -> None:
         """Copies `tree` off the device and writes it in the background, waiting for the last save.
 
-        `notes` are values that JSON holds, to be read back by `notes`. A step that has a checkpoint
+        `notes` are values that JSON holds, see `restore_with_notes`. A step that has a checkpoint
         already keeps it.
 
         Raises:
@@ -146,6 +147,7 @@ class Checkpoints:
         if self._opened is None:
             import orbax.checkpoint as ocp
 
+            logging.getLogger("absl").addFilter(_is_not_orbax)
             process = jax.process_index()
             alone = ocp.options.MultiprocessingOptions(
                 primary_host=process,
@@ -204,6 +206,11 @@ class Checkpoints:
             else "start anew under another --name"
         )
         return RunError(f"checkpoint {path} cannot be read ({_first_line(error)}); {cure}")
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Keeps Orbax from printing the tracebacks of errors that it raises, too."""
+    return "orbax" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager

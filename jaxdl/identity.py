@@ -96,23 +96,22 @@ def locked(directory: Path) -> Iterator[None]:
     """
     path = directory / "lock"
     with writing(path):
-        file = path.open("a+")
+        file = path.open("a+b", buffering=0)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read().decode(errors="replace").strip() or "another process"
             raise RunError(
                 f"{directory} is in use by {holder}; wait for it, or choose another --name"
             ) from error
         except OSError as error:
             # Some network file systems have no locks. To refuse all work there would be worse.
             say(f"no lock on {directory} ({error.strerror}): start no second process in it")
-        with writing(path):
+        with contextlib.suppress(OSError):  # a comfort for whoever finds the lock taken
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
 
 

@@ -62,19 +62,30 @@ def test_the_newest_are_kept(tmp_path):
         assert checkpoints.restore({"x": np.zeros(2, int)})["x"].tolist() == [10_000, 10_000]
 
 
-def test_what_changes_after_save_is_not_saved(tmp_path):
+def test_what_changes_after_save_is_not_saved(tmp_path, monkeypatch):
     # Buffers change under a save that is still being written: in place, and by donation.
     host, device = np.ones(200_000, np.float32), jnp.ones(200_000)
     overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    (tmp_path / "c").mkdir()
     with Checkpoints(tmp_path / "c") as checkpoints:
+        given, save = [], checkpoints._manager.save
+
+        def slow_save(step, args):
+            given.append(dict(args.items())["tree"].item)
+            return save(step, args=args)
+
+        monkeypatch.setattr(checkpoints._manager, "save", slow_save)
         checkpoints.save(1, {"host": host, "device": device})
         host[:] = -1
         for _ in range(20):
             device = overwrite(device)
         jax.block_until_ready(device)
-        found = checkpoints.restore({"host": host, "device": device}, checkpoints.wait() or 1)
-    assert np.all(np.asarray(found["host"]) == 1)
-    assert np.all(np.asarray(found["device"]) == 1)
+        checkpoints.wait()
+        found = checkpoints.restore({"host": host, "device": device})
+    # What Orbax was given may be read at any later time.
+    for tree in (found, *given):
+        assert np.all(np.asarray(tree["host"]) == 1)
+        assert np.all(np.asarray(tree["device"]) == 1)
 
 
 DAMAGES = {
@@ -158,6 +169,23 @@ def test_a_killed_save_is_no_checkpoint_and_is_swept(folder):
         checkpoints.save(5, ZEROS)
     assert not left.exists()
     assert Checkpoints(folder).steps() == [4, 5]
+
+
+def test_orbax_logs_no_tracebacks_of_what_it_raises(tmp_path, caplog, monkeypatch):
+    # A disk that is full in the background, where Orbax writes.
+    import orbax.checkpoint as ocp
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path / "c")
+    monkeypatch.setattr(ocp.JsonCheckpointHandler, "finalize", full, raising=False)
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
+    checkpoints.save(1, ZEROS)
+    with pytest.raises(RunError, match="No space left"):
+        checkpoints.close()
+    assert caplog.text == ""
+    assert checkpoints.steps() == []
 
 
 @pytest.mark.parametrize("place", ["save", "wait_until_finished"])

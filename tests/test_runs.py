@@ -315,6 +315,15 @@ def test_a_run_is_locked(tmp_path):
         pass
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_lock_needs_no_room(tmp_path):
+    directory = tmp_path / "tiny" / "a"
+    directory.mkdir(parents=True)
+    (directory / "lock").symlink_to("/dev/full")
+    with open_run("tiny", config(tmp_path)) as run:
+        assert run.directory == directory
+
+
 def test_where_there_are_no_locks_it_says_so(tmp_path, monkeypatch, capfd):
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -418,13 +427,16 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path):
         assert best(run) == [2, 1, 2], "anything is better than NaN"
         keep(run, 3, [0.2, np.nan, -10.0])
         assert best(run) == [2, 1, 2], "the first of equals; NaN beats nothing"
+        keep(run, 4, [0.3, 0.4, -9.0])
+        assert best(run) == [4, 1, 2]
     with open_run("tiny", config(tmp_path)) as run:  # resumed from before step 2
-        keep(run, 2, [9.0, 9.0, 9.0])
-        assert best(run) == [2, 1, 2], "what has been judged once"
-        keep(run, 4, [0.3, 0.6, -9.0])
-        assert best(run) == [4, 4, 2]
+        for step in (2, 4):
+            keep(run, step, [9.0, 9.0, 9.0])
+        assert best(run) == [4, 1, 2], "what has been judged once"
+        keep(run, 5, [0.2, 0.6, -9.0])
+        assert best(run) == [4, 5, 2]
     _, steps = load_best(run.directory, {"w": np.zeros((3, 2), np.float32)})
-    assert steps.tolist() == [4, 4, 2]
+    assert steps.tolist() == [4, 5, 2]
 
 
 def test_best_parameters_survive_the_steps_after_them(tmp_path):

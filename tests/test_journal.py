@@ -1,0 +1,49 @@
+"""Lines of metrics are the same bits however a training was cut into chunks and processes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdl.journal import Journal, Window
+
+
+@pytest.mark.parametrize("borders", [[], [1, 2, 3], [500], [7, 300, 301, 999]])
+def test_borders_of_chunks_do_not_change_a_bit(borders):
+    values = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32) ** 3
+    one_by_one, in_chunks = Window(), Window()
+    for column in values.T:
+        one_by_one.add({"loss": column[:, None]})
+    for part in np.split(values, borders, axis=1):
+        in_chunks.add({"loss": part})
+        in_chunks = Window.from_notes(json.loads(json.dumps(in_chunks.notes())))  # a resume
+    means = in_chunks.means()["loss"]
+    assert means.tobytes() == one_by_one.means()["loss"].tobytes()
+    np.testing.assert_allclose(means, values.astype(np.float64).mean(axis=1), rtol=1e-12)
+
+
+def test_lines_come_back_as_arrays(tmp_path):
+    journal = Journal(tmp_path)
+    assert journal.read("train") == {}
+    journal.append(1, "train", {"loss": np.array([0.1, 0.2])})
+    journal.append(1, "validation", {"loss": [float("nan"), 3.0]})
+    journal.append(2, "train", {"loss": np.array([0.3, 0.4])})
+    journal.append(2, "train", {"another": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write("[]\n7\n{}\n")
+    found = journal.read("train")
+    assert found["step"].tolist() == [1, 2]
+    assert found["loss"].tolist() == [[0.1, 0.2], [0.3, 0.4]]
+    assert np.array_equal(journal.read("validation")["loss"], [[np.nan, 3.0]], equal_nan=True)
+
+
+def test_cut_keeps_lines_up_to_a_step_as_they_are(tmp_path):
+    journal = Journal(tmp_path)
+    journal.cut(3)
+    for step in (1, 2, 3):
+        journal.append(step, "train", {"loss": 1 / step})
+    lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 1, "spl')
+    journal.cut(2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:2])
