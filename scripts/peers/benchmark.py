@@ -7,6 +7,10 @@ runs with one thread and with all: after a first round the slower setting leaves
 take the thread count that was faster for the same form without the compiler.
 
 Sampling is part of a step on both sides, and the optimiser too.
+
+On two quiet cores everything takes about 12 minutes; the first time torch.compile adds some ten
+minutes, which build/torch-compile saves from then on. torch with two threads is very slow on cores
+that others use: run it on a quiet machine.
 """
 
 import argparse
@@ -14,6 +18,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -365,6 +370,8 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.turn <= 0:
         parser.error("--rounds must be at least 1 and --turn above 0")
+    if options.device == "gpu" and shutil.which("nvidia-smi") is None:
+        parser.error("--device gpu: there is no nvidia-smi here, so no NVIDIA GPU")
     known = ON_GPU if options.device == "gpu" else tuple(PEERS)
     options.peers = options.peers or list(known)
     strangers = sorted(set(options.peers) - set(known))
@@ -403,6 +410,8 @@ def main() -> None:
     print("\n".join(markdown(result) for result in results))
     if options.json:
         options.json.write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n")
+    if not all(result["rows"] for result in results):
+        sys.exit("scripts/benchmark: nothing ran; the reasons are in the table")
 
 
 if __name__ == "__main__":
