@@ -82,10 +82,10 @@ def _conv4(
 def conv4_omniglot(ways: int | None, filters: int = 64, norm: Mode = "batch") -> Model:
     """MAML's Omniglot net: stride 2, no pool, mean over space, head.
 
-    The head's kernel is drawn with standard deviation 1.0: the MAML code calls
-    `tf.random_normal` there without the 0.01 of its other nets. It is no slip to be corrected in
-    passing: with 64 features in [0, 3] it gives first logits of order 5 to 10, so the inner
-    gradient is large from the first meta-step on, and the inner step sizes belong to it.
+    The head's kernel is drawn with standard deviation 1.0, as the MAML code's `tf.random_normal`
+    does there, unlike the 0.01 of its dense nets. It is kept on purpose: the first logits have a
+    standard deviation of about 4, so inner gradients are large from the first meta-step on, and
+    the published inner step sizes belong to it.
 
     Args:
         ways: logits per image; 0 or None: no head, `[n, filters]` features.
