@@ -28,6 +28,7 @@ from jaxdl.errors import InputError
 from jaxdl.types import Array
 
 Pair = tuple[int, int]
+Im2col = Callable[[Array, "Geometry"], Array]
 Padding = str | int | Sequence[int | Sequence[int]]
 
 
@@ -56,13 +57,19 @@ class Geometry(NamedTuple):
 
 
 def _columns(x: Array, geometry: Geometry) -> Array:
-    """im2col: `[g, n * oh * ow, kh * kw * c]`."""
+    """im2col: `[g, n * oh * ow, kh * kw * c]`, from shifted slices."""
+    (kh, kw), (oh, ow) = geometry.kernel, geometry.out
+    columns = jnp.concatenate(_taps(x, geometry), axis=-1)
+    return columns.reshape(x.shape[0], x.shape[1] * oh * ow, kh * kw * x.shape[-1])
+
+
+def _columns_cpu(x: Array, geometry: Geometry) -> Array:
+    """The same, in the form that XLA's CPU code runs fastest."""
     (kh, kw), (oh, ow) = geometry.kernel, geometry.out
     g, n, _, _, c = x.shape
     if kh * kw == 1 or c < _WIDE or x.size == 0:
-        columns = jnp.concatenate(_taps(x, geometry), axis=-1)
-    else:
-        columns = _fenced(partial(_pixels, geometry=geometry), x)
+        return _columns(x, geometry)
+    columns = _fenced(partial(_pixels, geometry=geometry), x)
     return columns.reshape(g, n * oh * ow, kh * kw * c)
 
 
@@ -123,21 +130,23 @@ def _matmul(a: Array, b: Array, contract: Pair) -> Array:
     return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
 
 
-def _conv_product(x: Array, w: Array, geometry: Geometry) -> Array:
+def _conv_product(x: Array, w: Array, geometry: Geometry, columns: Im2col = _columns_cpu) -> Array:
     g, n, o = x.shape[0], x.shape[1], w.shape[-1]
-    y = _matmul(_columns(x, geometry), w.reshape(g, -1, o), (2, 1))
+    y = _matmul(columns(x, geometry), w.reshape(g, -1, o), (2, 1))
     return y.reshape(g, n, *geometry.out, o)
 
 
-def _grad_w_product(x: Array, y: Array, geometry: Geometry) -> Array:
+def _grad_w_product(
+    x: Array, y: Array, geometry: Geometry, columns: Im2col = _columns_cpu
+) -> Array:
     g, c, o = x.shape[0], x.shape[-1], y.shape[-1]
-    columns, y = _columns(x, geometry), y.reshape(g, -1, o)
+    matrix, y = columns(x, geometry), y.reshape(g, y.shape[1] * y.shape[2] * y.shape[3], o)
     if c < _WIDE:
-        w = _matmul(columns, y, (1, 1))
+        w = _matmul(matrix, y, (1, 1))
     else:
         # Eigen is almost twice as fast with the wide matrix on the right. The barrier keeps XLA
         # from swapping the operands back to spare itself the small transpose.
-        w = jnp.swapaxes(lax.optimization_barrier(_matmul(y, columns, (1, 1))), 1, 2)
+        w = jnp.swapaxes(lax.optimization_barrier(_matmul(y, matrix, (1, 1))), 1, 2)
     return w.reshape(g, *geometry.kernel, c, o)
 
 
@@ -204,7 +213,7 @@ def _library_conv(x: Array, w: Array, geometry: Geometry) -> Array:
 
 def _conv_library(x: Array, w: Array, geometry: Geometry) -> Array:
     if x.shape[0] > 1:
-        return _conv_product(x, w, geometry)
+        return _conv_product(x, w, geometry, _columns)
     return _library_conv(x, w, geometry)
 
 
@@ -218,7 +227,7 @@ def _grad_x_library(y: Array, w: Array, geometry: Geometry) -> Array:
 
 def _grad_w_library(x: Array, y: Array, geometry: Geometry) -> Array:
     if x.shape[0] > 1:
-        return _grad_w_product(x, y, geometry)
+        return _grad_w_product(x, y, geometry, _columns)
     w = jax.ShapeDtypeStruct((1, *geometry.kernel, x.shape[-1], y.shape[-1]), x.dtype)
     (out,) = jax.linear_transpose(lambda w: _library_conv(x, w, geometry), w)(y)
     return cast(Array, out)

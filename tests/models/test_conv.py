@@ -219,9 +219,9 @@ def test_no_grouped_convolution_in_hlo(lead_of_w: tuple[int, ...]) -> None:
 
 
 def test_accelerators_run_shared_kernels_through_the_library() -> None:
-    x = jax.ShapeDtypeStruct((3, 2, 6, 6, 4), jnp.float32)
-    shared = jax.ShapeDtypeStruct((3, 3, 4, 5), jnp.float32)
-    own = jax.ShapeDtypeStruct((3, 3, 3, 4, 5), jnp.float32)
+    x = jax.ShapeDtypeStruct((3, 2, 6, 6, 16), jnp.float32)
+    shared = jax.ShapeDtypeStruct((3, 3, 16, 5), jnp.float32)
+    own = jax.ShapeDtypeStruct((3, 3, 3, 16, 5), jnp.float32)
 
     def count(w: Any, axis: int | None) -> int:
         def step(x: Any, w: Any) -> Any:
@@ -229,6 +229,7 @@ def test_accelerators_run_shared_kernels_through_the_library() -> None:
 
         traced = jax.jit(jax.vmap(step, (0, axis))).trace(x, w)
         text = str(traced.lower(lowering_platforms=("cuda",)).as_text())
+        assert "stablehlo.case" not in text  # a branch would wait for the device there
         return text.count("stablehlo.convolution")
 
     assert count(shared, None) == 1
@@ -236,10 +237,11 @@ def test_accelerators_run_shared_kernels_through_the_library() -> None:
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[10]])
-def test_accelerator_form_is_the_same_map(case: Any) -> None:
+@pytest.mark.parametrize("groups", [1, 2])
+def test_accelerator_form_is_the_same_map(case: Any, groups: int) -> None:
     from jaxdl.models import conv as module
 
-    x, w = operands(case, lead=(1,))
+    x, w = operands(case, lead=(groups,))
     (_, h, wd, _), kernel, _, strides, padding = case
     pads = padding
     if isinstance(padding, str):
