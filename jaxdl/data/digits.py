@@ -9,8 +9,12 @@ left out is confused with one inside (0.78 or less).
 
 The splits share neither classes nor drawings. They do share digits: a test class is a transform
 that training never showed, of a digit that it showed otherwise. Seven digits are too few to be
-kept apart: learners trained on three or four of them fell below nearest-centroid-on-pixels on
-the others (0.70 against 0.84, 5-way 1-shot).
+kept apart: learners trained on three or four of them fell to 0.70 on the others, where the nearest
+centroid of pixels has 0.84 (5-way 1-shot).
+
+This is data to try samplers and adaptation on, not to show that meta-learning pays: 18 training
+classes are learned by heart, and on the test classes a ProtoNet (0.77) and MAML (0.69) stay below
+pixels (0.85). `jaxdl.data.numbers` makes classes enough from the same drawings.
 """
 
 from typing import Literal
@@ -68,15 +72,19 @@ def digits_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
         raise InputError(f"no split {split!r}: ask for train, validation or test")
     candidates = {class_name(digit, t): (digit, t) for digit, ts in CLASSES.items() for t in ts}
     names = list(shuffled(list(candidates), train=18, validation=6)[split])
-    drawings, digits = _drawings()
+    drawings, digits = all_drawings()
     images = []
     for digit, chosen in (candidates[name] for name in names):
-        of_digit = drawings[digits == digit]
-        begin, end = (int(part * len(of_digit)) for part in DRAWINGS[split])
-        images.append(transform(of_digit[begin:end], chosen))
+        images.append(transform(part_of(split, drawings[digits == digit]), chosen))
     counts = [len(of_class) for of_class in images]
     labels = np.repeat(np.arange(len(names), dtype=np.int32), counts)
     return np.concatenate(images)[..., None], labels, names
+
+
+def part_of(split: Split, of_digit: np.ndarray) -> np.ndarray:
+    """Those drawings of a digit `[n, ...]` that belong to a split."""
+    begin, end = (int(part * len(of_digit)) for part in DRAWINGS[split])
+    return of_digit[begin:end]
 
 
 def transform(images: np.ndarray, chosen: Transform) -> np.ndarray:
@@ -92,8 +100,12 @@ def class_name(digit: int, chosen: Transform) -> str:
     return " ".join([str(digit), ", ".join(done)]).strip()
 
 
-def _drawings() -> tuple[np.ndarray, np.ndarray]:
-    """All 1797 drawings, uint8 `[n, 8, 8]` in 0..255, and their digits `[n]`."""
+def all_drawings() -> tuple[np.ndarray, np.ndarray]:
+    """All 1797 drawings, uint8 `[n, 8, 8]` in 0..255, and their digits `[n]`.
+
+    Raises:
+        InputError: without scikit-learn.
+    """
     try:
         from sklearn.datasets import load_digits  # only here: it takes a second to import
     except ImportError as error:

@@ -10,7 +10,7 @@ from jaxdl.data.digits import (
     ALL_EIGHT,
     CLASSES,
     SEPARABLE,
-    _drawings,
+    all_drawings,
     class_name,
     digits_few_shot,
     transform,
@@ -24,7 +24,7 @@ CHOSEN = [(digit, t) for digit, transforms in CLASSES.items() for t in transform
 
 @cache
 def features(digit, chosen):
-    drawings, digits = _drawings()
+    drawings, digits = all_drawings()
     return transform(drawings[digits == digit], chosen).reshape(-1, 64).astype(np.int32)
 
 
@@ -124,7 +124,7 @@ def test_the_classes_of_the_test_split_are_those_of_the_published_numbers():
     ("split", "classes", "fewest", "most"),
     [("train", 18, 88, 91), ("validation", 6, 35, 37), ("test", 8, 54, 55)],
 )
-def test_a_split_holds_its_part_of_the_drawings_in_the_named_transform(
+def test_a_split_holds_its_part_of_theall_drawings_in_the_named_transform(
     split, classes, fewest, most
 ):
     images, labels, names = digits_few_shot(split)
