@@ -58,8 +58,9 @@ ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
     "jaxdl/runs.py": (440, "all that a run promises: resume, best, result, pictures, the loop"),
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
-    "jaxdl/models/conv.py": (420, "three primitives closed under differentiation and vmap"),
+    "jaxdl/models/conv.py": (450, "three primitives closed under differentiation and vmap"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
+    "experiments/few_shot.py": (490, "seven presets, two baselines, and what decides a number"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
 }
 

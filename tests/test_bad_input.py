@@ -146,7 +146,7 @@ TABLE = [
     Row("no value", "sinusoid --lr", nothing, 2, "--lr"),
     Row("no such choice", "sinusoid --estimator best", nothing, 2, "invalid choice 'best'"),
     Row("no such preset", "few_shot --preset mnist", nothing, 2, "no --preset 'mnist'; choose one"),
-    Row("preset without name", "few_shot --preset", nothing, 2, "choose one of digits-5way-1shot"),
+    Row("preset without name", "few_shot --preset", nothing, 2, "choose one of numbers-5way-1shot"),
     Row("no such data", "few_shot --data mnist", nothing, 2, "invalid choice 'mnist'"),
     # Numbers.
     Row("no steps", f"{SINUSOID} --steps 0", nothing, 2, "--steps 0: choose at least 1"),
