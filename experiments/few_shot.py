@@ -243,14 +243,15 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 def load_data(config: Config, split: Any) -> ImageData:
     """The images of one split."""
-    if config.data in ("numbers", "digits"):
-        images, labels, names = (
-            numbers_few_shot(split) if config.data == "numbers" else digits_few_shot(split)
+    if config.data == "numbers":
+        images, labels, names = numbers_few_shot(split)
+    elif config.data == "digits":
+        images, labels, names = digits_few_shot(split)
+    else:
+        return few_shot_arrays(
+            config.data, split, omniglot_split=config.split, data_dir=config.data_dir
         )
-        return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
-    return few_shot_arrays(
-        config.data, split, omniglot_split=config.split, data_dir=config.data_dir
-    )
+    return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
 
 
 def episodes(config: Config, data: ImageData, queries: int) -> Sampler:
