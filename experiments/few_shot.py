@@ -439,7 +439,7 @@ def report(result: dict[str, Any]) -> str:
         f"chosen on validation: step {result['best_steps']}, fine-tuning rate"
         f" {result['fine_tuning_rate']}",
         *result["deviations"],
-        f"{run['wall_seconds']:.0f} s on {run['device']}; {run['directory']}",
+        f"{run['wall_seconds']:.0f} s on {run['device']}, {run['machine']}; {run['directory']}",
     ]
     return "\n".join([tables.markdown(header, rows), *notes])
 

@@ -207,7 +207,7 @@ def report(result: dict[str, Any]) -> str:
     return (
         f"{tables.markdown(header, rows)}\n"
         f"{run['steps']:,} steps, {seeds} seed(s), {tasks:,} test tasks, no batch norm;"
-        f" {run['wall_seconds']:.0f} s on {run['device']}; {run['directory']}"
+        f" {run['wall_seconds']:.0f} s on {run['device']}, {run['machine']}; {run['directory']}"
     )
 
 
