@@ -240,7 +240,9 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         jax.random.key(0), per_seed(params)[0], shown.support, config.test_inner_steps
     )
     logits = learner.predict(adapted, shown.query.x)
-    run.picture("episode", partial(pictures.episode, shown, logits), size=(8, 5))
+    columns = config.shots + min(8, config.test_queries)
+    size = (1 + 1.2 * columns, 0.5 + 1.1 * config.ways)
+    run.picture("episode", partial(pictures.episode, shown, logits), size=size)
     return run.finish(result)
 
 
