@@ -42,12 +42,6 @@ from jaxdl.runs import Run, RunFlags, load_best, load_config, open_run, say
 from jaxdl.train import init_states, loop, make_step, per_seed, task_stream
 from jaxdl.types import Array, MetaLearner, Model, Params, Sampler
 
-ESTIMATORS = {
-    "exact": inner.exact,
-    "first-order": inner.first_order,
-    "rematerialised": inner.rematerialised,
-    "mixed-mode": inner.mixed_mode,
-}
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
     ("omniglot", 5, 5): "99.9 ± 0.1",
@@ -287,7 +281,7 @@ def learner_of(config: Config) -> MetaLearner:
         cross_entropy,
         tx=optax.sgd(scale * config.inner_lr),
         steps=config.inner_steps,
-        estimator=ESTIMATORS[config.estimator],
+        estimator=inner.ESTIMATORS[config.estimator],
     )
 
 

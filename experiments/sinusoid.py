@@ -42,12 +42,6 @@ PAPER_PRETRAINED = {1: 2.41, 5: 2.23, 10: 2.19}
 FINE_TUNING_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 """Keys apart from all training seeds, the same for every learner and seed."""
-ESTIMATORS = {
-    "exact": inner.exact,
-    "first-order": inner.first_order,
-    "rematerialised": inner.rematerialised,
-    "mixed-mode": inner.mixed_mode,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +121,7 @@ def learner_of(
         mean_squared_error,
         tx=optax.sgd(inner_lr),
         steps=config.inner_steps if inner_steps is None else inner_steps,
-        estimator=ESTIMATORS[config.estimator],
+        estimator=inner.ESTIMATORS[config.estimator],
     )
 
 

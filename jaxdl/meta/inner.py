@@ -88,6 +88,15 @@ def mixed_mode(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
     return mixed_grad
 
 
+ESTIMATORS: dict[str, Estimator] = {
+    "exact": exact,
+    "first-order": first_order,
+    "rematerialised": rematerialised,
+    "mixed-mode": mixed_mode,
+}
+"""By the names that command lines use."""
+
+
 def descend(
     loss: InnerLoss,
     params: Params,
