@@ -39,7 +39,7 @@ from jaxdl.metrics import mean_ci95
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.norm import Mode
 from jaxdl.runs import Run, RunFlags, load_best, load_config, open_run, say
-from jaxdl.train import init_states, loop, make_step, per_seed, task_stream
+from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Model, Params, Sampler
 
 PAPER = {
@@ -298,17 +298,15 @@ def meta_train(
     tx = optax.chain(*clip, optax.adam(config.lr))
 
     image = sample(jax.random.key(0)).support.x[:1]
-    keys = jax.vmap(jax.random.key)(config.seed + jnp.arange(config.seeds))
+    keys = run_keys(config.seed, config.seeds)
     state = run.restore(init_states(lambda key: learner.init(key, image), keys, tx))
-    chunks = loop(
+    training = run.train(
         make_step(grad, tx),
         task_stream(sample, config.tasks),
         keys,
         state,
-        steps=config.steps,
-        every=config.run.log_every,
+        tasks=config.tasks,
         devices=devices,
-        on_compile=run.compiled,
     )
     measure = evaluate(
         learner,
@@ -318,7 +316,7 @@ def meta_train(
         depths=(config.test_inner_steps,),
         chunk=evaluation_chunk(),
     )
-    for i, state in run.follow(chunks, tasks=config.tasks * config.seeds):
+    for i, state in training:
         if i % config.eval_every == 0 or i == config.steps:
             key = jax.random.key(VALIDATION_KEY)
             found = [measure(key, each) for each in per_seed(parallel.local(state.params))]
@@ -333,19 +331,11 @@ def pretrain(config: Config, run: Run, data: ImageData) -> Params:
     """Supervised training on all classes of the training split, for the fine-tuning baseline."""
     learner = fine_tuning(config, data, 0.0)
     tx = optax.adam(config.lr)
-    keys = jax.vmap(jax.random.key)(config.seed + jnp.arange(config.seeds))
+    keys = run_keys(config.seed, config.seeds)
     image = jnp.zeros((2, *data.images.shape[1:]))
     state = run.restore(init_states(lambda key: learner.init(key, image), keys, tx))
-    chunks = loop(
-        make_step(learner.grad, tx),
-        task_stream(examples(data.images, data.labels), 64),
-        keys,
-        state,
-        steps=run.steps,
-        every=config.run.log_every,
-        on_compile=run.compiled,
-    )
-    return parallel.local(run.last(chunks, state, tasks=64 * config.seeds).params)
+    stream = task_stream(examples(data.images, data.labels), 64)
+    return run.trained(make_step(learner.grad, tx), stream, keys, state, tasks=64).params
 
 
 def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> MetaLearner:

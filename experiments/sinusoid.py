@@ -31,7 +31,7 @@ from jaxdl.meta.maml import maml
 from jaxdl.metrics import mean_ci95
 from jaxdl.models.mlp import maml_kernel_init, mlp
 from jaxdl.runs import Run, RunFlags, open_run
-from jaxdl.train import init_states, loop, make_step, per_seed, task_stream
+from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params
 
 DEPTHS = (0, 1, 5, 10)
@@ -133,19 +133,10 @@ def train(config: Config, run: Run, learner: MetaLearner) -> Params:
     step = make_step(over_devices(over_tasks(learner.grad, axis_name=axis), axis), tx)
     stream = task_stream(sinusoid(shots=config.shots, queries=config.shots), config.tasks)
 
-    keys = jax.vmap(jax.random.key)(config.seed + jnp.arange(config.seeds))
+    keys = run_keys(config.seed, config.seeds)
     state = run.restore(init_states(lambda key: learner.init(key, jnp.zeros((1, 1))), keys, tx))
-    chunks = loop(
-        step,
-        stream,
-        keys,
-        state,
-        steps=config.steps,
-        every=config.run.log_every,
-        devices=devices,
-        on_compile=run.compiled,
-    )
-    return parallel.local(run.last(chunks, state, tasks=config.tasks * config.seeds).params)
+    state = run.trained(step, stream, keys, state, tasks=config.tasks, devices=devices)
+    return state.params
 
 
 def errors(config: Config, learner: MetaLearner, params: Params) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
 from jaxdl.signals import Interrupted, Signals, caught_signals
-from jaxdl.types import Params
+from jaxdl.train import HostStream, Stream, loop
+from jaxdl.types import Key, Params, StepFn
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_best", "load_config", "open_run", "say"]
 
@@ -253,11 +254,40 @@ class Run:
                     )
                 self._progress.resumed()
 
-    def last(self, chunks: Any, state: Any, *, tasks: int) -> Any:
-        """Follows to the end and returns the last state; `state` if there is nothing left to do."""
-        for _, state in self.follow(chunks, tasks=tasks):  # noqa: B007
+    def train(
+        self,
+        step: StepFn,
+        stream: Stream | HostStream,
+        keys: Key,
+        state: Any,
+        *,
+        tasks: int,
+        devices: int = 1,
+    ) -> Iterator[tuple[int, Any]]:
+        """`train.loop` up to the run's last step, followed: see there.
+
+        `tasks`: how many tasks or examples a step takes of each seed.
+        """
+        chunks = loop(
+            step,
+            stream,
+            keys,
+            state,
+            steps=self.steps,
+            every=self.flags.log_every,
+            devices=devices,
+            on_compile=self.compiled,
+        )
+        yield from self.follow(chunks, tasks=tasks * len(keys))
+
+    def trained(
+        self, step: StepFn, stream: Stream | HostStream, keys: Key, state: Any, **counts: int
+    ) -> Any:
+        """The last state of `train`, on one device; `state` if there is nothing left to do."""
+        last = state
+        for _, last in self.train(step, stream, keys, state, **counts):  # noqa: B007
             pass
-        return state
+        return parallel.local(last)
 
     def compiled(self, seconds: float) -> None:
         """Notes how long compilation took; pass it to `loop` as `on_compile`."""

@@ -12,8 +12,9 @@ one that never stopped, bit for bit, and no iterator has a state to save.
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,39 @@ from jax.tree_util import Partial
 from jaxdl import parallel
 from jaxdl.grads import leading_axis
 from jaxdl.parallel import Share
-from jaxdl.types import GradFn, Key, Metrics, Params, Sampler, StepFn, TrainState
+from jaxdl.types import (
+    Array,
+    GradFn,
+    Key,
+    LossFn,
+    Metrics,
+    Params,
+    PyTree,
+    Sampler,
+    StatefulModel,
+    StepFn,
+    TrainState,
+)
 
 Stream = Callable[[Key, Any, Share], Any]
-"""`(key, step, share) -> batch`: this device's share of the batch of one step."""
+"""`(run key, step, share) -> batch`: this device's share of the batch of one step.
+
+The key is that of the whole run, so that an epoch can have one order; what is new at each step
+folds the step in.
+"""
+
+
+class HostStream(NamedTuple):
+    """Batches that come from the host, for data larger than the device's memory.
+
+    `fetch(step)` gives the batch of a step as NumPy arrays, a pure function of the step: a
+    `jaxdl.data.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches travel together,
+    the next ones while the device works on these. All seeds see the same batches.
+    """
+
+    fetch: Callable[[int], Any]
+    ahead: int = 16
+
 
 MOST_STEPS = 10_000
 """Steps that one dispatch runs at most: their metrics take memory in the compiled program."""
@@ -38,24 +68,47 @@ def task_stream(sample: Sampler, tasks: int) -> Stream:
     """`tasks` draws of `sample` a step, stacked along a leading axis and shared among devices."""
 
     def draw(sample: Sampler, key: Key, step: Any, share: Share) -> Any:
-        del step  # tasks are drawn afresh at every step, from its key
-        return jax.vmap(sample)(share.of(jax.random.split(key, tasks)))
+        batch_key, _ = step_keys(key, step)
+        return jax.vmap(sample)(share.of(jax.random.split(batch_key, tasks)))
 
     # A Partial carries the sampler's data set into the compiled program as an argument.
     return Partial(draw, sample if isinstance(sample, Partial) else Partial(sample))
 
 
-def init_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
+def step_keys(key: Key, step: Any) -> tuple[Key, Key]:
+    """The keys of one step of the run with this key: for its batch, and for what learns from it."""
+    batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
+    return batch_key, step_key
+
+
+def run_keys(seed: int, seeds: int) -> Key:
+    """The run keys `[seeds]` of so many seeds, from `seed` upward."""
+    return jax.vmap(jax.random.key)(seed + jnp.arange(seeds))
+
+
+def init_state(params: Params, tx: optax.GradientTransformation, stats: PyTree = ()) -> TrainState:
     """The state before step 0."""
-    return TrainState(jnp.int32(0), params, tx.init(params))
+    return TrainState(jnp.int32(0), params, tx.init(params), stats)
 
 
 def init_states(
-    init: Callable[[Key], Params], keys: Key, tx: optax.GradientTransformation
+    init: Callable[[Key], Any],
+    keys: Key,
+    tx: optax.GradientTransformation,
+    *,
+    with_stats: bool = False,
 ) -> TrainState:
-    """One state a seed, stacked along a leading axis `[seeds]`; they share the step counter."""
-    states = lax.map(lambda key: init_state(init(key), tx), keys)
-    return states._replace(step=jnp.int32(0))
+    """One state a seed, stacked along a leading axis `[seeds]`; they share the step counter.
+
+    `init(key)` makes parameters; `with_stats`: a pair of parameters and statistics.
+    """
+
+    def start(key: Key) -> TrainState:
+        made = init(key)
+        params, stats = made if with_stats else (made, ())
+        return init_state(params, tx, stats)
+
+    return lax.map(start, keys)._replace(step=jnp.int32(0))
 
 
 def make_step(grad: GradFn, tx: optax.GradientTransformation) -> StepFn:
@@ -63,16 +116,50 @@ def make_step(grad: GradFn, tx: optax.GradientTransformation) -> StepFn:
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         grads, metrics = grad(key, state.step, state.params, batch)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        return _update(state, tx, grads), metrics
 
     return step
 
 
+def supervised_step(
+    model: StatefulModel,
+    loss: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    axis_name: str | None = None,
+) -> StepFn:
+    """A training step on one `Batch` of a net with statistics, averaged over a device axis.
+
+    `make_step` on `grads.supervised` is the same for a net without. Give `axis_name` to the model
+    too, so that its batch norm sees the whole batch. Every device draws dropout masks of its own.
+    """
+
+    def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        if axis_name is not None:
+            key = jax.random.fold_in(key, lax.axis_index(axis_name))
+
+        def objective(params: Params) -> tuple[Array, Any]:
+            y, stats = model.apply(params, state.stats, batch.x, key=key, mode="train")
+            value, metrics = loss(y, batch.y, batch.weight)
+            return value, (metrics, stats)
+
+        grads, (metrics, stats) = jax.grad(objective, has_aux=True)(state.params)
+        if axis_name is not None:
+            grads, metrics = lax.pmean((grads, metrics), axis_name)
+        return _update(state, tx, grads)._replace(stats=stats), metrics
+
+    return step
+
+
+def _update(state: TrainState, tx: optax.GradientTransformation, grads: Any) -> TrainState:
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
 def loop(
     step: StepFn,
-    stream: Stream,
+    stream: Stream | HostStream,
     keys: Key,
     state: Any,
     *,
@@ -85,7 +172,8 @@ def loop(
     """Runs `step` from `state.step` to `steps`, many steps a dispatch, for all seeds at once.
 
     Args:
-        stream: a `jax.tree_util.Partial`, so that its data sets are arguments of the program.
+        stream: a `jax.tree_util.Partial`, so that its data sets are arguments of the program; or a
+            `HostStream`, for data that do not fit on the device.
         keys: one run key a seed `[seeds]`. Seed s of many computes what it computes alone, up to
             the rounding of batched kernels.
         state: a NamedTuple whose leaves have a leading axis `[seeds]`, except the scalar `step`.
@@ -106,7 +194,10 @@ def loop(
     if done >= steps:
         return
 
-    most = min(every, MOST_STEPS)
+    feed = _Feed(stream, done, steps) if isinstance(stream, HostStream) else None
+    most = min(every, MOST_STEPS if feed is None else feed.ahead)
+    if feed is not None:
+        stream = feed.stream(done)
 
     def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
         return _steps_of_all_seeds(step, stream, share, keys, state, count, most=most)
@@ -120,6 +211,8 @@ def loop(
     while done < steps:
         count = min(count, most, every - done % every, steps - done)
         began = time.perf_counter()
+        if feed is not None:
+            stream, count = feed.stream(done), min(count, feed.left(done))
         state, filled = chunk(state, stream, keys, jnp.int32(count))
         metrics = {name: np.asarray(v)[:, :count] for name, v in parallel.local(filled).items()}
         per_step = (time.perf_counter() - began) / count
@@ -127,6 +220,43 @@ def loop(
         yield done, state, metrics
         # At most fourfold growth: the first steps after a start are not yet typical.
         count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
+
+
+class _Feed:
+    """A `HostStream` as streams on the device, each of `ahead` batches; a thread fetches them."""
+
+    def __init__(self, source: HostStream, first: int, steps: int) -> None:
+        self.ahead = source.ahead
+        self._source = source
+        self._steps = steps
+        self._pool = ThreadPoolExecutor(1)
+        self._next = self._pool.submit(self._fetch, first)
+        self._first = first - self.ahead  # before the first block
+        self._stream: Stream
+
+    def stream(self, step: int) -> Stream:
+        """The stream that holds the batch of this step; steps come in order."""
+        if step >= self._first + self.ahead:
+            self._first = step
+            batches = self._next.result()
+            self._next = self._pool.submit(self._fetch, step + self.ahead)
+            self._stream = Partial(_from_block, batches, jnp.int32(step))
+        return self._stream
+
+    def left(self, step: int) -> int:
+        """How many steps the block at hand still serves."""
+        return self._first + self.ahead - step
+
+    def _fetch(self, first: int) -> Any:
+        # After the last step there is nothing to fetch, and the block keeps its shape.
+        last = max(self._steps - 1, 0)
+        batches = [self._source.fetch(min(first + i, last)) for i in range(self.ahead)]
+        return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
+
+
+def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Share) -> Any:
+    del key  # the host has drawn the batch
+    return share.of(jax.tree.map(lambda leaf: leaf[step - first], batches))
 
 
 def per_seed(tree: Any) -> list[Any]:
@@ -154,8 +284,8 @@ def _steps_of_all_seeds(
         key, rest = seed
 
         def one_step(i: Any, rest: Any) -> Any:
-            batch_key, step_key = jax.random.split(jax.random.fold_in(key, first + i))
-            batch = stream(batch_key, first + i, share)
+            _, step_key = step_keys(key, first + i)
+            batch = stream(key, first + i, share)
             state, metrics = step(step_key, rest._replace(step=first + i), batch)
             return state._replace(step=None), metrics
 

@@ -6,7 +6,7 @@ library together: supervised learning, multi-task learning and meta-learning eac
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
@@ -60,6 +60,35 @@ class Model(NamedTuple):
 
     init: InitFn
     apply: ApplyFn
+
+
+NormMode = Literal["train", "eval"]
+"""Whose statistics normalise: those of the batch at hand, or the running averages of training."""
+
+
+class StatefulInitFn(Protocol):
+    """Makes parameters and statistics for inputs that look like `x`."""
+
+    def __call__(self, key: Key, x: PyTree) -> tuple[Params, PyTree]: ...
+
+
+class StatefulApplyFn(Protocol):
+    """Forward pass over a batch, and the statistics after it, which "eval" leaves as they are."""
+
+    def __call__(
+        self, params: Params, stats: PyTree, x: PyTree, *, key: Key | None = None, mode: NormMode
+    ) -> tuple[PyTree, PyTree]: ...
+
+
+class StatefulModel(NamedTuple):
+    """A net that also keeps statistics, such as the running averages of batch norm.
+
+    No gradient goes through `stats`: they are data that training collects. The mode is an argument
+    without a default, so that no figure is made in a mode that nobody chose.
+    """
+
+    init: StatefulInitFn
+    apply: StatefulApplyFn
 
 
 class LossFn(Protocol):
@@ -118,7 +147,10 @@ class MetaLearner(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that the next step needs, and nothing that people look at."""
+    """All that the next step needs, and nothing that people look at.
+
+    `stats` are those of a `StatefulModel`, empty for other nets.
+    """
 
     step: Array
     params: Params

@@ -355,7 +355,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     with open_run("tiny", settings) as run:
         finite = {"loss": np.ones((2, 1), np.float32)}
         with pytest.raises(RunError, match="the state is not finite at step 6; there is no check"):
-            run.last([(6, broken._replace(step=np.int32(6)), finite)], None, tasks=1)
+            list(run.follow([(6, broken._replace(step=np.int32(6)), finite)], tasks=1))
     assert Checkpoints(run.directory / "checkpoints").steps() == []
 
 
@@ -364,7 +364,7 @@ def test_infinity_in_the_optimiser_is_no_divergence(tmp_path):
     _, state = start(settings)
     state = state._replace(step=np.int32(6), opt_state={"best loss": np.full(2, np.inf)})
     with open_run("tiny", settings) as run:
-        run.last([(6, state, {"loss": np.ones((2, 1))})], None, tasks=1)
+        list(run.follow([(6, state, {"loss": np.ones((2, 1))})], tasks=1))
     assert Checkpoints(run.directory / "checkpoints").steps() == [6]
 
 

@@ -46,8 +46,8 @@ def grad(key: Any, step: Any, params: Any, batch: Any, *, nan_from: int) -> Any:
 
 
 def draw(key: Any, step: Any, share: Any) -> Any:
-    del step, share
-    return jax.random.normal(key, (3,))
+    del share
+    return jax.random.normal(jax.random.fold_in(key, step), (3,))
 
 
 def start(settings: Config) -> tuple[Any, Any]:

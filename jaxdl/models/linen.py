@@ -5,7 +5,10 @@ from typing import Any, cast
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.types import Key, Model, Params
+from jaxdl.types import Key, Model, NormMode, Params, PyTree, StatefulModel
+
+STATISTICS = "batch_stats"
+"""The collection in which Flax modules keep running averages, by Flax's own convention."""
 
 
 def pure(module: nn.Module) -> Model:
@@ -32,3 +35,50 @@ def pure(module: nn.Module) -> Model:
         return cast(Any, module.apply({"params": params}, x, rngs=rngs))
 
     return Model(init, apply)
+
+
+def stateful(module: nn.Module) -> StatefulModel:
+    """The `StatefulModel` of a Flax module that is called as `module(x, mode)`.
+
+    Its variables are parameters, and statistics in the collection "batch_stats". In the mode
+    "train" it may update them; in "eval" it cannot. `key` feeds its "dropout" stream in "train".
+
+    Raises:
+        InputError: at `init`, if the module keeps any other collection.
+    """
+
+    def init(key: Key, x: Any) -> tuple[Params, PyTree]:
+        variables = module.init({"params": key, "dropout": key}, x, "eval")
+        extra = sorted(set(variables) - {"params", STATISTICS})
+        if extra:
+            raise InputError(
+                f"{type(module).__name__} keeps state in {extra}; a StatefulModel has parameters"
+                f' and statistics ("{STATISTICS}") alone'
+            )
+        return variables.get("params", {}), variables.get(STATISTICS, {})
+
+    def apply(
+        params: Params, stats: PyTree, x: Any, *, key: Key | None = None, mode: NormMode
+    ) -> tuple[Any, PyTree]:
+        variables = {"params": params, STATISTICS: stats}
+        if mode == "eval":
+            return cast(Any, module.apply(variables, x, mode)), stats
+        rngs = None if key is None else {"dropout": key}
+        y, new = cast(Any, module.apply(variables, x, mode, rngs=rngs, mutable=[STATISTICS]))
+        return y, new.get(STATISTICS, {})
+
+    return StatefulModel(init, apply)
+
+
+def without_stats(model: Model) -> StatefulModel:
+    """A `Model` where a `StatefulModel` is wanted: its statistics are empty."""
+
+    def init(key: Key, x: Any) -> tuple[Params, PyTree]:
+        return model.init(key, x), {}
+
+    def apply(
+        params: Params, stats: PyTree, x: Any, *, key: Key | None = None, mode: NormMode
+    ) -> tuple[Any, PyTree]:
+        return model.apply(params, x, key=key if mode == "train" else None), stats
+
+    return StatefulModel(init, apply)

@@ -1,4 +1,8 @@
-"""Batch norm without running averages: a pure function of its parameters and its input."""
+"""Batch norm in two kinds, for the two ways to judge a net.
+
+`BatchNorm` knows only the data at hand, as few-shot learners want it; `RunningBatchNorm` keeps
+running averages for the time when single examples come, as supervised nets want it.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.types import Array
+from jaxdl.types import Array, NormMode
 
 Mode = Literal["batch", "example"]
 
@@ -94,3 +98,80 @@ class BatchNorm(nn.Module):
                 f" an input of shape {tuple(shape)} has one position only; use mode 'batch'"
             )
         return axes
+
+
+class RunningBatchNorm(nn.Module):
+    """Batch norm with running averages (Ioffe, Szegedy 2015, arXiv:1502.03167).
+
+    - "train" normalises each channel (the last axis) by mean and variance of the batch, over
+      all examples and positions, and moves the running averages towards them.
+    - "eval" normalises by the running averages: a prediction depends on its own input alone.
+
+    With `axis_name` the mean, and then the squared distance from it, are averaged over the devices
+    of that pmap axis *inside* the forward pass, so that n devices normalise as one with the whole
+    batch; variances averaged afterwards would leave out how the devices' means differ.
+
+    An average becomes `momentum * average + (1 - momentum) * batch`, with n / (n - 1) times the
+    batch's variance, as in PyTorch (whose `momentum` is one minus this one). All of it is float32
+    at least.
+
+    Parameters: `scale` and `bias` `[channels]`; statistics: `mean` and `var` `[channels]`.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    axis_name: str | None = None
+    param_dtype: Any = jnp.float32
+    scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Array, mode: NormMode) -> Array:
+        """`[n, ..., channels]` to the same shape and dtype."""
+        if mode not in get_args(NormMode):
+            raise InputError(f"the mode of RunningBatchNorm is 'train' or 'eval', not {mode!r}")
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = bias = None
+        if self.use_scale:
+            scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape, self.param_dtype)
+        exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if mode == "eval":
+            z = (exact - _along(mean.value, x)) * _along(lax.rsqrt(var.value + self.epsilon), x)
+        else:
+            z = self._by_the_batch(exact, mean, var)
+        if scale is not None:
+            z = z * _along(scale, x)
+        if bias is not None:
+            z = z + _along(bias, x)
+        return z.astype(x.dtype)
+
+    def _by_the_batch(self, x: Array, mean: Any, var: Any) -> Array:
+        axes = tuple(range(x.ndim - 1))
+        count = x.size // x.shape[-1]
+        if self.axis_name is None:
+            z, centred, _ = standardise(x, axes, self.epsilon)
+            found = jnp.mean(x, axes), jnp.mean(jnp.square(centred), axes)
+        else:
+            count = count * lax.axis_size(self.axis_name)
+            # Twice over the wire: E[x^2] - E[x]^2 would need once, and cancels in float32.
+            first = lax.pmean(jnp.mean(x, axes), self.axis_name)
+            centred = x - _along(first, x)
+            found = first, lax.pmean(jnp.mean(jnp.square(centred), axes), self.axis_name)
+            z = centred * _along(lax.rsqrt(found[1] + self.epsilon), x)
+        if not self.is_initializing():
+            keep = self.momentum
+            unbiased = found[1] * (count / max(count - 1, 1))
+            mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(found[0])
+            var.value = keep * var.value + (1 - keep) * lax.stop_gradient(unbiased)
+        return z
+
+
+def _along(vector: Array, x: Array) -> Array:
+    """`[channels]` with the rank of x, whose last axis it is."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)

@@ -1,0 +1,109 @@
+"""Epochs: every example once, in a new order each time, drawn inside the compiled program.
+
+The order of an epoch is a function of (run key, epoch) that can be asked at any place, so that the
+batch of any step is at hand without a list of what came before: a stopped run goes on in the middle
+of an epoch, and no permutation is stored or sorted.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.tree_util import Partial
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Batch, Key
+
+ROUNDS = 8
+"""Rounds of the cipher. Four are known to look random; more cost little."""
+
+Transform = Callable[[Key, Array], Any]
+"""`(key, example) -> x`: what happens to one example as it is stored, augmentation included."""
+
+
+def epochs(
+    x: Any, y: Any, *, batch: int, transform: Transform, count: Array | int | None = None
+) -> Partial:
+    """Stream of batches that go through all examples again and again.
+
+    Batches go across the ends of epochs, so that all are full and each example comes exactly once
+    an epoch; step i holds the places i * batch to (i + 1) * batch - 1 of the endless sequence.
+
+    Args:
+        x: `[n, ...]`, kept on the device as they are (uint8 images, say).
+        y: `[n, ...]`; integers become int32.
+        batch: examples a step, over all devices.
+        transform: makes one stored example `[...]` what the net sees. Its key belongs to the place
+            in the sequence, so that any number of devices draws the same augmentation.
+        count: only the first `count` examples, a number that may be traced; None for all.
+
+    Returns:
+        A `jaxdl.train.Stream` of `Batch`es, which carries the data set as an argument.
+
+    Raises:
+        InputError: no examples, not as many of y as of x, or a batch below 1.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if len(x) == 0 or len(x) != len(y):
+        raise InputError(f"{len(x)} examples and {len(y)} labels make no data set")
+    if batch < 1:
+        raise InputError(f"batch={batch} must be at least 1")
+    if np.issubdtype(y.dtype, np.integer):
+        y = y.astype(np.int32)
+
+    def draw(x: Array, y: Array, count: Array, key: Key, step: Any, share: Any) -> Batch:
+        order_key, augment_key = jax.random.split(key)
+        places = share.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
+        rows = jax.vmap(shuffled, (None, 0, 0, None))(
+            order_key, places // count, places % count, count
+        )
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
+        return Batch(jax.vmap(transform)(keys, x[rows]), y[rows])
+
+    total = jnp.asarray(len(x) if count is None else count, jnp.int32)
+    return Partial(draw, jnp.asarray(x), jnp.asarray(y), total)
+
+
+def shuffled(key: Key, epoch: Any, place: Any, count: Any) -> Array:
+    """Where in `range(count)` the `place`-th example of an epoch lies: int32, all may be traced.
+
+    For a fixed key and epoch it is a permutation of `range(count)`, found without a list: a Feistel
+    cipher permutes the numbers of as many bits as `count - 1` has, and what falls outside is
+    ciphered again until it falls inside (cycle walking; Black, Rogaway 2002).
+    """
+    keys = jax.random.bits(jax.random.fold_in(key, epoch), (ROUNDS,))
+    count = jnp.asarray(count, jnp.uint32)
+    bits = jnp.maximum(32 - lax.clz(count - 1), 2).astype(jnp.uint32)
+    inside = _cipher(keys, jnp.asarray(place, jnp.uint32), bits)
+    found = lax.while_loop(lambda n: n >= count, lambda n: _cipher(keys, n, bits), inside)
+    return found.astype(jnp.int32)
+
+
+def _cipher(keys: Array, number: Array, bits: Array) -> Array:
+    """A permutation of the numbers of `bits` bits, by an unbalanced Feistel network.
+
+    The number is two parts; each round replaces (left, right) by (right, left xor hash(right)).
+    Widths change places with the parts and are back after an even number of rounds.
+    """
+    right_bits = bits // 2
+    left_bits = bits - right_bits
+    left, right = number >> right_bits, number & _ones(right_bits)
+    for round_key in keys:
+        left, right = right, left ^ (_hash(right, round_key) & _ones(left_bits))
+        left_bits, right_bits = right_bits, left_bits
+    return (left << right_bits) | right
+
+
+def _ones(bits: Array) -> Array:
+    return (jnp.uint32(1) << bits) - 1
+
+
+def _hash(number: Array, key: Array) -> Array:
+    """A number that depends on all bits of both (the finaliser of MurmurHash3)."""
+    number = (number ^ key) * jnp.uint32(0x85EBCA6B)
+    number = (number ^ (number >> 13)) * jnp.uint32(0xC2B2AE35)
+    number = number ^ (number >> 16)
+    return number + key
