@@ -24,7 +24,7 @@ LAYERS = (
         "models",
         "data",
     },
-    {"meta", "multitask", "train", "progress", "journal"},
+    {"meta", "multitask", "train", "evaluation", "progress", "journal"},
     {"identity"},
     {"runs", "cli"},
     {"experiments"},

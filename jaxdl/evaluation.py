@@ -1,0 +1,73 @@
+"""What trained nets say about a whole set: every example once, in batches of one program.
+
+Nets are judged in the mode "eval", in which a prediction depends on its own input alone, so that
+neither the size of the batches nor the order of the set matters.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.grads import leading_axis
+from jaxdl.types import Array, LossFn, Metrics, Params, PyTree, StatefulModel
+
+Predict = Callable[[Params, PyTree, Any], Any]
+"""`(params, stats, examples [n, ...]) -> predictions [n, ...]`."""
+
+
+def predict_all(
+    model: StatefulModel, transform: Callable[[Any], Any], *, batch: int = 500
+) -> Predict:
+    """Predictions for a whole set, about `batch` examples at a time.
+
+    Args:
+        model: applied in the mode "eval".
+        transform: makes one example `[...]`, as it is stored, what the net sees; no key, so no
+            augmentation.
+        batch: the most examples at once; the true number divides the set as evenly as it can.
+
+    Returns:
+        `(params, stats, examples [n, ...]) -> [n, ...]`, compiled. Put examples that are judged
+        more than once on the device first (`jnp.asarray`).
+    """
+
+    @jax.jit
+    def run(params: Params, stats: PyTree, examples: Any) -> Any:
+        count = leading_axis(examples)
+        batches = -(-count // batch)
+        size = -(-count // batches)
+
+        def of_batch(rows: Array) -> Any:
+            x = jax.vmap(transform)(jax.tree.map(lambda leaf: leaf[rows], examples))
+            return model.apply(params, stats, x, mode="eval")[0]
+
+        # The last batch is filled up with the last example, and cut again.
+        rows = jnp.minimum(jnp.arange(batches * size), count - 1).reshape(batches, size)
+        found = lax.map(of_batch, rows)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
+
+    return run
+
+
+def measure(
+    model: StatefulModel, loss: LossFn, transform: Callable[[Any], Any], *, batch: int = 500
+) -> Callable[[Params, PyTree, Any, Array], Metrics]:
+    """The metrics of `loss` over a whole set, for each seed; arguments as `predict_all`.
+
+    Returns:
+        `(params, stats, examples [n, ...], labels [n, ...]) -> metrics`, each `[seeds]`, where the
+        leaves of `params` and `stats` have a leading axis `[seeds]`. Seeds go one after another.
+    """
+    predict = predict_all(model, transform, batch=batch)
+
+    @jax.jit
+    def run(params: Params, stats: PyTree, examples: Any, labels: Array) -> Metrics:
+        def of_seed(seed: tuple[Params, PyTree]) -> Metrics:
+            return loss(predict(*seed, examples), labels)[1]
+
+        return lax.map(of_seed, (params, stats))
+
+    return run

@@ -1,0 +1,53 @@
+"""A whole set in batches gives what one batch gives, whatever the sizes, and in the mode "eval"."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxdl.evaluation import measure, predict_all
+from jaxdl.losses import cross_entropy
+from jaxdl.models.linen import stateful
+from jaxdl.models.norm import RunningBatchNorm
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, mode):
+        x = RunningBatchNorm()(nn.Dense(5)(x), mode)
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=mode == "eval")(x))
+
+
+MODEL = stateful(Net())
+EXAMPLES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (23, 4)), jnp.uint8)
+LABELS = jnp.arange(23) % 3
+
+
+def scaled(example):
+    return example.astype(jnp.float32) / 255
+
+
+def trained(seed):
+    """Statistics that are not those of any batch below."""
+    params, stats = MODEL.init(jax.random.key(seed), jnp.ones((1, 4)))
+    return params, jax.tree.map(lambda leaf: leaf + 0.3 + seed, stats)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 12, 22, 23, 500])
+def test_a_set_in_batches_is_the_set_at_once(batch):
+    params, stats = trained(0)
+    found = predict_all(MODEL, scaled, batch=batch)(params, stats, EXAMPLES)
+    expected, _ = MODEL.apply(params, stats, scaled(EXAMPLES), mode="eval")
+    assert found.shape == (23, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_metrics_are_those_of_each_seed_over_all_examples():
+    seeds = [trained(seed) for seed in (0, 1)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seeds)
+    found = measure(MODEL, cross_entropy, scaled, batch=10)(*stacked, EXAMPLES, LABELS)
+    for i, (params, stats) in enumerate(seeds):
+        logits, _ = MODEL.apply(params, stats, scaled(EXAMPLES), mode="eval")
+        for name, value in cross_entropy(logits, LABELS)[1].items():
+            np.testing.assert_allclose(found[name][i], value, rtol=1e-5)
