@@ -337,16 +337,17 @@ ad.defbilinear(
 )
 
 
-def _pair(value: int | Sequence[int] | None, name: str) -> Pair:
+def as_pair(value: int | Sequence[int] | None, name: str) -> Pair:
+    """`value` as (height, width); None is (1, 1). InputError unless both are at least 1."""
     pair = (1, 1) if value is None else (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) < 1:
         raise InputError(f"{name} must be one or two positive whole numbers, not {value!r}")
     return pair[0], pair[1]
 
 
-def _explicit_padding(
+def explicit_padding(
     padding: Padding, size: Pair, kernel: Pair, strides: Pair
-) -> tuple[Pair, ...]:
+) -> tuple[Pair, Pair]:
     """Padding as ((top, bottom), (left, right))."""
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
@@ -361,7 +362,8 @@ def _explicit_padding(
         raise InputError(
             f"padding must be ((top, bottom), (left, right)) of numbers >= 0, not {padding!r}"
         )
-    return tuple((p[0], p[1]) for p in pairs)
+    (top, bottom), (left, right) = pairs
+    return (top, bottom), (left, right)
 
 
 def conv(
@@ -393,9 +395,8 @@ def conv(
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"conv needs floating-point images and kernels, not {dtype}")
     size, kernel = (x.shape[1], x.shape[2]), (w.shape[0], w.shape[1])
-    steps = _pair(strides, "strides")
-    top_bottom, left_right = _explicit_padding(padding, size, kernel, steps)
-    geometry = Geometry(size, kernel, steps, (top_bottom, left_right))
+    steps = as_pair(strides, "strides")
+    geometry = Geometry(size, kernel, steps, explicit_padding(padding, size, kernel, steps))
     if min(geometry.out) < 1:
         raise InputError(f"a {kernel} kernel does not fit into an image of {size} with {padding!r}")
     y = _conv_p.bind(x.astype(dtype)[None], w.astype(dtype)[None], geometry=geometry)
@@ -425,14 +426,14 @@ class Conv(nn.Module):
         """Images `[..., height, width, in_channels]` to `[..., out_h, out_w, features]`."""
         if x.ndim < 3:
             raise InputError(f"Conv needs [..., height, width, channels], not shape {x.shape}")
-        shape = (*_pair(self.kernel_size, "kernel_size"), x.shape[-1], self.features)
+        shape = (*as_pair(self.kernel_size, "kernel_size"), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         images = x.reshape(-1, *x.shape[-3:])
-        y = conv(images, kernel, strides=_pair(self.strides, "strides"), padding=self.padding)
+        y = conv(images, kernel, strides=as_pair(self.strides, "strides"), padding=self.padding)
         if bias is not None:
             y = y + bias.reshape(1, 1, 1, -1)
         return y.reshape(*x.shape[:-3], *y.shape[1:])

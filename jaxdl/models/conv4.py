@@ -6,34 +6,13 @@ https://arxiv.org/abs/1703.03400, section 5.2, with the initialisers of its code
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv
-from jaxdl.models.linen import pure
+from jaxdl.models.linen import check_images, pure
 from jaxdl.models.norm import BatchNorm, Mode
+from jaxdl.models.pooling import max_pool
 from jaxdl.types import Array, Model
-
-
-def max_pool_2x2(x: Array) -> Array:
-    """Largest of each 2x2 window, `[n, h, w, c]` to `[n, h // 2, w // 2, c]`.
-
-    An odd last row or column is dropped ("VALID"). Of equal values the first in reading order
-    gets the whole gradient, as in `lax.reduce_window`; NaN wins over numbers. Made of selections
-    between views, so that derivatives of any order are selections too: `lax.reduce_window`
-    differentiates into scatters that CPUs run slowly.
-    """
-    n, h, w, c = x.shape
-
-    def view(i: int, j: int) -> Array:
-        return lax.slice(x, (0, i, j, 0), (n, h - h % 2, w - w % 2, c), (1, 2, 2, 1))
-
-    def first_largest(a: Array, b: Array) -> Array:
-        return jnp.where((b > a) | jnp.isnan(b), b, a)
-
-    top = first_largest(view(0, 0), view(0, 1))
-    return first_largest(top, first_largest(view(1, 0), view(1, 1)))
-
 
 MAML_HEAD: nn.initializers.Initializer = nn.initializers.normal(1.0)
 """The head of the Omniglot net in the MAML code: `tf.random_normal` there, without the 0.01 of its
@@ -55,11 +34,7 @@ class Conv4(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise InputError(
-                "conv-4 needs floating-point images [n, height, width, channels], not"
-                f" {x.dtype} of shape {x.shape}; uint8 images: x.astype('float32') / 255"
-            )
+        check_images(x, "conv-4")
         for _ in range(4):
             # No bias: the norm would subtract it again.
             x = Conv(
@@ -73,7 +48,7 @@ class Conv4(nn.Module):
             if self.pooled:
                 if min(x.shape[1:3]) < 2:
                     raise InputError("pooled conv-4 halves images four times: 16x16 at least")
-                x = max_pool_2x2(x)
+                x = max_pool(x)
             # After the pool, which commutes with relu, it costs a quarter.
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1) if self.pooled else jnp.mean(x, axis=(1, 2))

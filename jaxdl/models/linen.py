@@ -2,10 +2,11 @@
 
 from typing import Any, cast
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.types import Key, Model, NormMode, Params, PyTree, StatefulModel
+from jaxdl.types import Array, Key, Model, NormMode, Params, PyTree, StatefulModel
 
 STATISTICS = "batch_stats"
 """The collection in which Flax modules keep running averages, by Flax's own convention."""
@@ -82,3 +83,22 @@ def without_stats(model: Model) -> StatefulModel:
         return model.apply(params, x, key=key if mode == "train" else None), stats
 
     return StatefulModel(init, apply)
+
+
+def check_images(x: Array, net: str, *, least: int = 1) -> None:
+    """Refuses what is no batch of floating-point images of `least` pixels a side.
+
+    Integers are refused rather than cast, for 0..255 unscaled trains badly and silently.
+
+    Raises:
+        InputError: naming the net, and what it got.
+    """
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            f"{net} needs floating-point images [n, height, width, channels], not"
+            f" {x.dtype} of shape {x.shape}; uint8 images: x.astype('float32') / 255"
+        )
+    if min(x.shape[1:3]) < least:
+        raise InputError(
+            f"{net} needs images of {least}x{least} pixels at least, not {x.shape[1]}x{x.shape[2]}"
+        )

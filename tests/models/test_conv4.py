@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv4 import conv4_omniglot, conv4_pooled, max_pool_2x2
+from jaxdl.models.conv4 import conv4_omniglot, conv4_pooled
 
 library_pool: Any = nn.max_pool
 
@@ -108,37 +108,6 @@ def test_example_norm_keeps_queries_apart() -> None:
     params = jax.jit(model.init)(jax.random.key(0), x)
     apply = jax.jit(model.apply)
     np.testing.assert_allclose(apply(params, x)[:1], apply(params, x[:1]), rtol=1e-9)
-
-
-@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2)])
-def test_max_pool_is_reduce_window_even_with_ties(shape: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.integers(0, 3, size=shape).astype(float))  # many ties
-    ct = jnp.asarray(rng.normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[3])))
-
-    def theirs(x: Any) -> Any:
-        return library_pool(x, (2, 2), (2, 2))
-
-    np.testing.assert_array_equal(max_pool_2x2(x), theirs(x))
-    for a, b in zip(jax.vjp(max_pool_2x2, x)[1](ct), jax.vjp(theirs, x)[1](ct), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_max_pool_second_derivative_and_nan() -> None:
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 4, 2)))
-    hessian = jax.jit(jax.hessian(lambda x: jnp.sum(max_pool_2x2(x) ** 3)))(x).reshape(32, 32)
-    expected = np.zeros(32)
-    for i in range(2):
-        for j in range(2):
-            for c in range(2):
-                window = np.asarray(x[0, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c])
-                a, b = np.unravel_index(window.argmax(), (2, 2))
-                index = np.ravel_multi_index((2 * i + a, 2 * j + b, c), (4, 4, 2))
-                expected[index] = 6 * window.max()
-    np.testing.assert_allclose(hessian, np.diag(expected), atol=1e-12)
-    for i in range(4):
-        broken = jnp.ones((1, 2, 2, 1)).at[0, i // 2, i % 2, 0].set(jnp.nan)
-        assert jnp.isnan(max_pool_2x2(broken)).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""Pooling over windows of images, closed under differentiation.
+
+A maximum is made of selections between shifted views, so that its derivatives of any order are
+selections too. `lax.reduce_window` differentiates into scatters, which CPUs run slowly: the
+gradient of a 3x3 pool of stride 2 takes 10 times as long through it (196 ms against 19 ms on two
+cores, 8 images of 112x112x64).
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.models.conv import Padding, as_pair, explicit_padding
+from jaxdl.types import Array
+
+
+def max_pool(
+    x: Array,
+    window: int | Sequence[int] = 2,
+    *,
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> Array:
+    """The largest value of each window; by default of each 2x2 block, an odd rest dropped.
+
+    Of equal values the first in reading order gets the whole gradient, as in `lax.reduce_window`;
+    NaN wins over numbers. Padding never wins.
+
+    Args:
+        x: images `[n, height, width, channels]`, floating point.
+        window: height and width, or one number for both.
+        strides: likewise; None: those of the window.
+        padding: "VALID", "SAME", a number, or `((top, bottom), (left, right))`, less than the
+            window. PyTorch's `MaxPool2d(3, stride=2, padding=1)` is `padding=1`; "SAME" pads
+            even images on one side only.
+
+    Returns:
+        `[n, out_height, out_width, channels]`.
+
+    Raises:
+        InputError: integers, an image smaller than the window, padding as wide as the window.
+    """
+
+    def first_largest(a: Array, b: Array) -> Array:
+        return jnp.where((b > a) | jnp.isnan(b), b, a)
+
+    rows = _views(x, window, strides, padding, fill=-jnp.inf)
+    return reduce(first_largest, [reduce(first_largest, row) for row in rows])
+
+
+def avg_pool(
+    x: Array,
+    window: int | Sequence[int] = 2,
+    *,
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> Array:
+    """The mean of each window, padding counted as zeros, as PyTorch and Flax do by default.
+
+    Arguments, result and errors as `max_pool`.
+    """
+    rows = _views(x, window, strides, padding, fill=0.0)
+    total = reduce(jnp.add, [view for row in rows for view in row])
+    return total / (len(rows) * len(rows[0]))
+
+
+def global_avg_pool(x: Array) -> Array:
+    """The mean of each channel over all positions, `[n, h, w, channels]` to `[n, channels]`."""
+    return jnp.mean(x, axis=(1, 2))
+
+
+def _views(
+    x: Array,
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None,
+    padding: Padding,
+    *,
+    fill: float,
+) -> list[list[Array]]:
+    """`[i][j]`: element (i, j) of every window, `[n, out_height, out_width, channels]`."""
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            "pooling needs floating-point images [n, height, width, channels], not"
+            f" {x.dtype} of shape {x.shape}"
+        )
+    size = as_pair(window, "window")
+    steps = size if strides is None else as_pair(strides, "strides")
+    pads = explicit_padding(padding, (x.shape[1], x.shape[2]), size, steps)
+    if any(max(pad) >= length for pad, length in zip(pads, size, strict=True)):
+        raise InputError(f"a window of {size} would see nothing but padding of {padding!r}")
+    x = lax.pad(x, jnp.asarray(fill, x.dtype), ((0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)))
+    n, h, w, c = x.shape
+    if h < size[0] or w < size[1]:
+        raise InputError(f"a window of {size} does not fit into a padded image of {(h, w)}")
+    # The last window ends before `stop`, whatever rest there is.
+    stop = [
+        (length - extent) // step * step + 1
+        for length, extent, step in zip((h, w), size, steps, strict=True)
+    ]
+    return [
+        [
+            lax.slice(x, (0, i, j, 0), (n, i + stop[0], j + stop[1], c), (1, *steps, 1))
+            for j in range(size[1])
+        ]
+        for i in range(size[0])
+    ]
