@@ -63,6 +63,9 @@ class HostStream(NamedTuple):
 MOST_STEPS = 10_000
 """Steps that one dispatch runs at most: their metrics take memory in the compiled program."""
 
+MOST_AHEAD, AHEAD_BYTES = 64, 2**20
+"""Batches that are drawn at once: so many, and so much of them, at most."""
+
 
 def task_stream(sample: Sampler, tasks: int) -> Stream:
     """`tasks` draws of `sample` a step, stacked along a leading axis and shared among devices."""
@@ -195,12 +198,15 @@ def loop(
         return
 
     feed = _Feed(stream, done, steps) if isinstance(stream, HostStream) else None
-    most = min(every, MOST_STEPS if feed is None else feed.ahead)
+    most, most_ahead = min(every, MOST_STEPS), MOST_AHEAD
     if feed is not None:
+        most, most_ahead = min(every, feed.ahead), 1
         stream = feed.stream(done)
 
     def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
-        return _steps_of_all_seeds(step, stream, share, keys, state, count, most=most)
+        return _steps_of_all_seeds(
+            step, stream, share, keys, state, count, most=most, most_ahead=most_ahead
+        )
 
     began = time.perf_counter()
     chunk = parallel.compile_on(run, devices, (state, stream, keys, jnp.int32(1)), donate=0)
@@ -254,6 +260,10 @@ class _Feed:
         return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
 
 
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Share) -> Any:
     del key  # the host has drawn the batch
     return share.of(jax.tree.map(lambda leaf: leaf[step - first], batches))
@@ -271,9 +281,21 @@ def keep(state: Any) -> Any:
 
 
 def _steps_of_all_seeds(
-    step: StepFn, stream: Stream, share: Share, keys: Key, state: Any, count: Any, *, most: int
+    step: StepFn,
+    stream: Stream,
+    share: Share,
+    keys: Key,
+    state: Any,
+    count: Any,
+    *,
+    most: int,
+    most_ahead: int,
 ) -> tuple[Any, Metrics]:
     """`count` (traced, at most `most`) steps of every seed, and their metrics `[seeds, most]`.
+
+    Small batches are drawn many steps at a time, for random numbers of a few hundred bytes cost as
+    much as those of a megabyte. The blocks begin at multiples of their size, wherever a chunk
+    begins, so that a resumed run draws the same.
 
     The step counter stays a scalar: batched, it would turn each `lax.cond` on it into a select that
     runs both branches.
@@ -283,20 +305,34 @@ def _steps_of_all_seeds(
     def one_seed(seed: Any) -> Any:
         key, rest = seed
 
-        def one_step(i: Any, rest: Any) -> Any:
-            _, step_key = step_keys(key, first + i)
-            batch = stream(key, first + i, share)
-            state, metrics = step(step_key, rest._replace(step=first + i), batch)
+        def one_step(i: Any, rest: Any, batch: Any) -> Any:
+            _, step_key = step_keys(key, i)
+            state, metrics = step(step_key, rest._replace(step=i), batch)
             return state._replace(step=None), metrics
 
-        def body(i: Any, carry: Any) -> Any:
-            rest, metrics = one_step(i, carry[0])
-            return rest, jax.tree.map(lambda row, value: row.at[i].set(value), carry[1], metrics)
+        def drawn(block: Any) -> Any:
+            return jax.vmap(lambda i: stream(key, i, share))(block * size + jnp.arange(size))
 
-        shapes = jax.eval_shape(one_step, 0, rest)[1]
+        def one_block(block: Any, carry: Any) -> Any:
+            batches, start = drawn(block), block * size
+
+            def body(i: Any, carry: Any) -> Any:
+                rest, rows = carry
+                batch = jax.tree.map(lambda leaf: leaf[i - start], batches)
+                rest, metrics = one_step(i, rest, batch)
+                write = lambda row, value: row.at[i - first].set(value)  # noqa: E731
+                return rest, jax.tree.map(write, rows, metrics)
+
+            until = jnp.minimum(first + count, start + size)
+            return lax.fori_loop(jnp.maximum(first, start), until, body, carry)
+
+        batch = jax.eval_shape(lambda: stream(key, first, share))
+        size = max(1, min(most_ahead, AHEAD_BYTES // max(1, _bytes(batch))))
+        shapes = jax.eval_shape(one_step, first, rest, batch)[1]
         rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
-        # A loop bound that is an argument: one program serves chunks of any length.
-        return lax.fori_loop(0, count, body, (rest, rows))
+        # Loop bounds that are arguments: one program serves chunks of any length.
+        blocks = first // size, (first + count - 1) // size + 1
+        return lax.fori_loop(*blocks, one_block, (rest, rows))
 
     seeds = keys, state._replace(step=None)
     # A CPU has no idle hardware for a second seed, and one seed at a time stays in its cache.

@@ -51,10 +51,30 @@ def test_over_tasks_is_the_mean_over_tasks_with_keys_of_their_own(chunk, key):
     close(over_tasks(grad, chunk=chunk)(key, STEP, params, batch), expected)
 
 
-def test_of_loss_over_tasks_equals_over_tasks(key):
+def any_grad(loss):
+    """The gradient of a loss as a function that `over_tasks` cannot look into."""
+    grad = of_loss(loss)
+    return lambda *args: grad(*args)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_gradient_of_the_mean_is_the_mean_of_the_gradients(chunk, key):
     params, batch = jnp.ones(3), tasks()
-    together = of_loss(noisy, tasks=True)(key, STEP, params, batch)
-    close(together, over_tasks(of_loss(noisy))(key, STEP, params, batch))
+    once = over_tasks(of_loss(noisy), chunk=chunk)(key, STEP, params, batch)
+    close(once, over_tasks(any_grad(noisy), chunk=chunk)(key, STEP, params, batch))
+
+
+def test_no_task_keeps_a_gradient_of_its_own_where_a_loss_is_known(key):
+    def loss(params, key, task):
+        value = jnp.sum((task @ params) ** 2)
+        return value, {"loss": value}
+
+    def program(grad):
+        run = over_tasks(grad)
+        return str(jax.make_jaxpr(run)(key, STEP, jnp.ones((7, 11)), jnp.ones((6, 5, 7))))
+
+    assert "f32[6,7,11]" in program(any_grad(loss))
+    assert "f32[6,7,11]" not in program(of_loss(loss))
 
 
 def test_a_chunk_that_does_not_divide_the_tasks_is_refused(key):
@@ -86,15 +106,13 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused(key):
 
 
 @pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("make", ["over_tasks", "of_loss"])
+@pytest.mark.parametrize("make", [of_loss, any_grad])
 def test_devices_agree_with_one_device(devices, make, key):
     """Every task keeps the key of its global index, so the mean is the same to rounding."""
     params, batch = jnp.ones(3), tasks(8)
 
     def build(axis_name):
-        if make == "over_tasks":
-            return over_tasks(of_loss(noisy), axis_name=axis_name)
-        return of_loss(noisy, tasks=True, axis_name=axis_name)
+        return over_tasks(make(noisy), axis_name=axis_name)
 
     expected = build(None)(key, STEP, params, batch)
     run = jax.pmap(

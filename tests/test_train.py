@@ -93,6 +93,17 @@ def test_chunk_borders_change_nothing(flags):
     same_bits(run(keys, state, 8)[0], run(keys, state, 8, **flags)[0])
 
 
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_how_many_batches_are_drawn_at_once_changes_nothing(ahead, monkeypatch):
+    keys, state = start((0, 1))
+    expected, losses = run(keys, state, 8)
+    monkeypatch.setattr("jaxdl.train.MOST_AHEAD", ahead)
+    half, first = run(keys, state, 5)  # ends within a block
+    found, second = run(keys, half, 8)
+    close(expected, found)
+    np.testing.assert_allclose(losses, np.concatenate([first, second], axis=1), rtol=1e-5)
+
+
 def test_chunks_stop_at_multiples_of_every():
     keys, state = start()
     chunks = loop(

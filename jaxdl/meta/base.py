@@ -6,12 +6,12 @@ import jax
 from jax import lax
 from jax.tree_util import Partial
 
+from jaxdl.grads import of_loss
 from jaxdl.types import (
     AdaptFn,
     Array,
     Episode,
     GradFn,
-    Grads,
     Key,
     LossFn,
     MetaLearner,
@@ -31,11 +31,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
         query = episode.query
         return loss(predict(adapted, query.x, key=predict_key), query.y, query.weight)
 
-    def grad(key: Key, step: Array, params: Params, batch: Episode) -> tuple[Grads, Metrics]:
-        del step
-        return jax.grad(query_loss, has_aux=True)(params, key, batch)
-
-    return grad
+    return of_loss(query_loss)
 
 
 def evaluate(

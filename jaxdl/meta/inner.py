@@ -137,11 +137,13 @@ def descend(
         params = optax.apply_updates(params, updates)
         return (params, opt_state), (metrics, None if visit is None else visit(params))
 
-    # A scan of one step would still store its residuals in stacked buffers.
-    unroll = steps == 1
-    (params, _), path = lax.scan(
-        step, (params, tx.init(params)), (keys, rates), length=steps, unroll=unroll
-    )
+    start, inputs = (params, tx.init(params)), (keys, rates)
+    if steps == 1:
+        # Under vmap over tasks a scan would copy the initialisation, which they share, to each of
+        # them: matrix products of many small matrices in place of one large one.
+        (params, _), path = step(start, jax.tree.map(lambda leaf: leaf[0], inputs))
+        return params, jax.tree.map(lambda leaf: leaf[None], path)
+    (params, _), path = lax.scan(step, start, inputs, length=steps)
     return params, path
 
 
