@@ -1,5 +1,6 @@
 """Pictures that several experiments draw, on a Matplotlib figure that the caller saves."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,121 @@ def episode(shown: Episode, logits: Array, figure: Any) -> None:
     )
 
 
-def _image(axis: Any, image: Array) -> None:
+def predictions(
+    images: Any,
+    labels: Any,
+    logits: Any,
+    names: Sequence[str],
+    figure: Any,
+    *,
+    columns: int = 10,
+    rows: int = 2,
+) -> None:
+    """The first images of a set with prediction and confidence, then its most confident errors.
+
+    What is wrong is red and says what is right. Confidence is the softmax probability. Each part
+    has `rows` rows of `columns` images, as far as there are so many.
+
+    Args:
+        images: `[n, height, width, channels]`, 1 or 3 channels, uint8 or in `[0, 1]`.
+        labels: `[n]` ints.
+        logits: `[n, classes]`.
+        names: one a class.
+    """
+    labels, confidence = np.asarray(labels), _softmax(logits)
+    predicted, confidence = confidence.argmax(1), confidence.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    count = rows * columns
+    share = f"{len(wrong):,} of {len(labels):,} wrong, {len(wrong) / len(labels):.2%}"
+    parts = [(f"the first images ({share})", np.arange(min(count, len(labels))))]
+    if len(worst):
+        parts.append(("the most confident errors", worst[:count]))
+    panels = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+    for panel, (title, chosen) in zip(panels, parts, strict=True):
+        panel.suptitle(title, fontsize="medium")
+        axes = panel.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, i in zip(axes, chosen, strict=False):
+            _image(axis, np.asarray(images[i]))
+            right = predicted[i] == labels[i]
+            text = f"{names[predicted[i]]} ({confidence[i]:.0%})"
+            truth = "" if right else f"\ntrue: {names[labels[i]]}"
+            axis.set_title(text + truth, fontsize="x-small", color="0.2" if right else "C3")
+
+
+def confusion(labels: Any, predicted: Any, names: Sequence[str], figure: Any) -> None:
+    """How often each class `[rows]` is taken for each other `[columns]`, as counts.
+
+    Errors are the redder the larger a share of their row they are; the diagonal stays pale, for
+    its numbers are hundreds of times those of the errors.
+
+    Args:
+        labels, predicted: `[n]` ints in `[0, classes)`.
+        names: one a class.
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    classes = len(names)
+    counts = np.bincount(labels * classes + predicted, minlength=classes**2)
+    counts = counts.reshape(classes, classes)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    axis = figure.subplots()
+    image = axis.imshow(100 * shares, cmap="Reds", vmin=0, vmax=max(100 * shares.max(), 1e-9))
+    figure.colorbar(image, ax=axis, label="% of the class", shrink=0.8)
+    for (row, column), value in np.ndenumerate(counts):
+        if value:
+            dark = row != column and shares[row, column] > 0.6 * shares.max()
+            weight = "bold" if row == column else "normal"
+            axis.text(
+                column,
+                row,
+                f"{value:,}",
+                ha="center",
+                va="center",
+                fontsize="x-small",
+                fontweight=weight,
+                color="white" if dark else "black",
+            )
+    slant = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
+    axis.set_xticks(range(classes), names, **slant)
+    axis.set_yticks(range(classes), names)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    axis.set_title(f"accuracy {np.mean(labels == predicted):.2%}", fontsize="medium")
+
+
+def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
+    """Loss and error by step, one line a split: the mean over seeds, and their range as a band.
+
+    Args:
+        lines: by split, what `Run.metrics` returns: `step` `[lines]`, `loss` and `accuracy`
+            `[lines, seeds]`.
+    """
+    axes = figure.subplots(1, 2)
+    for color, (split, found) in enumerate(lines.items()):
+        for axis, values in zip(axes, (found["loss"], 100 - 100 * found["accuracy"]), strict=True):
+            mean, low, high = (f(values, axis=1) for f in (np.mean, np.min, np.max))
+            marker = "o" if len(mean) <= 30 else None
+            axis.plot(found["step"], mean, f"C{color}", label=split, marker=marker, markersize=3)
+            axis.fill_between(found["step"], low, high, color=f"C{color}", alpha=0.25, lw=0)
+    axes[0].set(xlabel="step", ylabel="cross-entropy in nats", yscale="log")
+    axes[1].set(xlabel="step", ylabel="error in %", yscale="log")
+    for axis in axes:
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="y", which="minor", labelsize="x-small")
+    axes[0].legend()
+
+
+def _softmax(logits: Any) -> np.ndarray:
+    logits = np.asarray(logits, np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _image(axis: Any, image: Any) -> None:
+    if image.dtype == np.uint8:
+        image = image / 255
     gray = image.shape[-1] == 1
     axis.imshow(image[..., 0] if gray else image, cmap="gray_r" if gray else None, vmin=0, vmax=1)
