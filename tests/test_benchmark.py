@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,16 +73,74 @@ def test_each_inner_step_costs_the_same(works: ModuleType) -> None:
     assert five - none == 5 * (one - none)
 
 
-def test_a_quick_benchmark_of_jaxdl_alone(tmp_path: Path) -> None:
+def supervised_programs(name: str) -> tuple[str, Any]:
+    """The gradient of a supervised work by jaxdl as a program, and the work."""
+    works = importlib.import_module("works")
+    peer = importlib.import_module("jaxdl_supervised")
+    work = works.WORKS[name]
+    model = peer.net(work)
+    x = jnp.zeros((work.batch, *work.images.shape))
+    params, stats = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def loss(params: Any, stats: Any, x: Any) -> Any:
+        y, _ = model.apply(params, stats, x, mode="train")
+        return cross_entropy(y, jnp.zeros(work.batch, jnp.int32))[0]
+
+    return jax.jit(jax.grad(loss)).lower(params, stats, x).as_text(), work
+
+
+def test_flops_of_the_mlp_are_those_of_the_program_that_jax_traces(works: ModuleType) -> None:
+    program, work = supervised_programs("mnist-mlp")
+    assert product_flops(program) == works.step_flops(work)
+
+
+def test_flops_of_resnet18_are_those_that_others_count(works: ModuleType) -> None:
+    """The counts of its authors and of the CIFAR form, in multiply-adds of one image, forward."""
+    paper = sum(works.resnet18_flops([works.conv_flops(112, 7, 3, 64)], 56, 1000)) / 2
+    assert paper == pytest.approx(1.8e9, rel=0.02)  # arXiv:1512.03385, table 1
+    cifar = sum(works.layer_flops(works.WORKS["resnet18-cifar-stem"])) / 2
+    assert cifar == pytest.approx(0.56e9, rel=0.01)  # what kuangliu/pytorch-cifar's net takes
+
+
+def test_flops_of_the_lstm_are_those_of_its_equations(works: ModuleType) -> None:
+    work = works.WORKS["lstm"]
+    gates, rows = 4 * works.CELLS, 28
+    forward = rows * 28 * gates + (rows - 1) * works.CELLS * gates + works.CELLS * works.TARGETS
+    assert works.step_flops(work) == 2 * work.batch * (3 * forward - rows * 28 * gates)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdicts"),
+    [
+        ({"torch.DataLoader": 6.0, "torch.indexed": 1.4}, ["reached", "missed"]),
+        ({"torch.indexed": 1.6}, ["reached"]),
+    ],
+)
+def test_marks_are_judged_by_the_fastest_form(
+    works: ModuleType, seconds: dict[str, float], verdicts: list[str]
+) -> None:
+    benchmark = importlib.import_module("benchmark")
+    rows = [{"peer": "jaxdl", "median_s": 1e-3, "over_jaxdl": 1.0}]
+    for peer, ratio in seconds.items():
+        rows.append({"peer": peer, "median_s": 1e-3 * ratio, "over_jaxdl": ratio})
+        rows.append({"peer": peer, "median_s": 1.0, "over_jaxdl": 1e3})  # a slower form
+    epoch, marks = benchmark.judged(works.WORKS["mnist-mlp"], rows)
+    assert "jaxdl 0.938 s" in epoch
+    assert re.findall("reached|missed", marks) == verdicts
+
+
+def test_every_work_has_jaxdl_and_peers_that_exist(works: ModuleType) -> None:
+    benchmark = importlib.import_module("benchmark")
+    for work in works.WORKS.values():
+        peers = benchmark.peers_of(work)
+        assert {"jaxdl"} < peers.keys() <= set(benchmark.PEERS)
+        assert all((PEERS / peer.script).is_file() for peer in peers.values())
+
+
+@pytest.mark.parametrize("work", ["sinusoid", "mnist-mlp"])
+def test_a_quick_benchmark_of_jaxdl_alone(tmp_path: Path, work: str) -> None:
     figures = tmp_path / "figures.json"
-    command = [sys.executable, PEERS / "benchmark.py", "--quick", "--json", figures]
-    done = subprocess.run(
-        [*command, "--works", "sinusoid", "--peers", "jaxdl"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    done = quick(figures, "--works", work, "--peers", "jaxdl")
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(figures.read_text())["results"]
     (row,) = result["rows"]
@@ -91,3 +150,31 @@ def test_a_quick_benchmark_of_jaxdl_alone(tmp_path: Path) -> None:
     assert row["over_jaxdl"] == 1
     assert not result["failed"]
     assert "| jaxdl" in done.stdout
+
+
+def test_peers_that_do_not_know_the_work_are_refused(tmp_path: Path) -> None:
+    done = quick(tmp_path / "figures.json", "--works", "lstm", "--peers", "torchopt")
+    assert done.returncode == 2
+    assert "none knows lstm" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_quick_benchmark_of_all_supervised_works(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    works = ["mnist-mlp", "cifar-lenet", "resnet18-imagenet-stem", "resnet18-cifar-stem", "lstm"]
+    done = quick(figures, "--works", *works, "--peers", "jaxdl")
+    assert done.returncode == 0, done.stderr
+    for result in json.loads(figures.read_text())["results"]:
+        assert not result["failed"]
+        assert math.isfinite(result["rows"][0]["loss"])
+
+
+def quick(figures: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """A quick race; its figures go to the file."""
+    return subprocess.run(
+        [sys.executable, PEERS / "benchmark.py", "--quick", "--json", figures, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )

@@ -1,16 +1,20 @@
-"""Second-order MAML by jaxdl and by PyTorch libraries: the same work, side by side.
+"""Training by jaxdl and by PyTorch: the same work, side by side.
+
+Second-order MAML beside the libraries that people use for it; supervised learning of images beside
+the script of the tutorials (a Dataset, transforms, DataLoader), a loop over one tensor that holds
+all images, and that loop under torch.compile.
 
 Every peer is a process of its own (serve.py) and stays alive. In each round all of them take a turn
 of some seconds, one at a time, so that whatever slows the machine slows all of them; the order
 rotates. A figure is the median of its rounds, a ratio the median of the rounds' ratios. PyTorch
 runs with one thread and with all: after a first round the slower setting leaves. Compiled forms
-take the thread count that was faster for the same form without the compiler.
+of MAML take the thread count that was faster for the same form without the compiler.
 
-Sampling is part of a step on both sides, and the optimiser too.
+Drawing the batch is part of a step on both sides, and the optimiser too.
 
-On two quiet cores everything takes about 12 minutes; the first time torch.compile adds some ten
-minutes, which build/torch-compile saves from then on. torch with two threads is very slow on cores
-that others use: run it on a quiet machine.
+On two quiet cores MAML takes about 12 minutes and supervised learning as many; the first time
+torch.compile adds some ten minutes, which build/torch-compile saves from then on. torch with two
+threads is very slow on cores that others use: run it on a quiet machine.
 """
 
 import argparse
@@ -28,9 +32,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from works import WORKS, Work, step_flops
+from works import WORKS, Maml, Supervised, Work, step_flops
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -38,17 +42,45 @@ PEERS_ENVIRONMENT = Path(f"{os.environ.get('JAXDL_VENV') or ROOT / '.venv'}-peer
 COMPILED = ROOT / "build" / "torch-compile"
 """What torch.compile keeps between runs; without this folder it compiles everything anew."""
 
-PEERS = {
-    "jaxdl": ("jaxdl_maml.py", ("",)),
-    "learn2learn": ("learn2learn_maml.py", ("",)),
-    "higher": ("higher_maml.py", ("",)),
-    "torchopt": ("torchopt_maml.py", ("",)),
-    "torch.autograd": ("torch_autograd_maml.py", ("",)),
-    "torch.func": ("torch_func_maml.py", ("loop", "vmap")),
-    "torch.compile": ("torch_compile_maml.py", ("loop", "vmap")),
+
+class Peer(NamedTuple):
+    """A script of this folder, its variants, and whose faster thread count it takes (or none's)."""
+
+    script: str
+    forms: tuple[str, ...] = ("",)
+    threads_of: str = ""
+
+
+MAML_PEERS = {
+    "jaxdl": Peer("jaxdl_maml.py"),
+    "learn2learn": Peer("learn2learn_maml.py"),
+    "higher": Peer("higher_maml.py"),
+    "torchopt": Peer("torchopt_maml.py"),
+    "torch.autograd": Peer("torch_autograd_maml.py"),
+    "torch.func": Peer("torch_func_maml.py", ("loop", "vmap")),
+    "torch.compile": Peer("torch_compile_maml.py", ("loop", "vmap"), "torch.func"),
 }
-ON_GPU = ("jaxdl", "torch.func", "torch.compile")
-"""The eager libraries launch some thousand kernels a step: no match, and not asked there."""
+SUPERVISED_PEERS = {
+    "jaxdl": Peer("jaxdl_supervised.py"),
+    "torch.DataLoader": Peer("torch_dataloader.py", ("0 workers", "2 workers")),
+    "torch.indexed": Peer("torch_indexed.py"),
+    "torch.compile": Peer("torch_compile.py"),
+}
+PEERS = tuple(MAML_PEERS | SUPERVISED_PEERS)
+LAYOUTS = ("NCHW", "channels-last")
+ON_GPU = ("jaxdl", "torch.func", "torch.indexed", "torch.compile")
+"""The eager libraries of MAML launch a thousand kernels a step: no match, and not asked there."""
+
+
+def peers_of(work: Work) -> dict[str, Peer]:
+    """Who takes part in a work."""
+    if isinstance(work, Maml):
+        return MAML_PEERS
+    taking = {name: SUPERVISED_PEERS[name] for name in ("jaxdl", *work.marks)}
+    if work.convolves:
+        for name in taking.keys() & {"torch.indexed", "torch.compile"}:
+            taking[name] = taking[name]._replace(forms=LAYOUTS)
+    return taking
 
 
 @dataclass
@@ -95,7 +127,7 @@ class Entrant:
 
 
 def start(peer: str, form: str, threads: int, work: str, device: str, logs: Path) -> Entrant:
-    script, _ = PEERS[peer]
+    script = peers_of(WORKS[work])[peer].script
     python = Path(sys.executable) if peer == "jaxdl" else PEERS_ENVIRONMENT / "bin" / "python"
     log = logs / f"{peer}-{form}-{threads}-{work}.log"
     command = [python, HERE / script, "--work", work, "--threads", threads, "--device", device]
@@ -247,26 +279,28 @@ def racing(race: Race) -> Iterator[Race]:
             entrant.stop()
 
 
-def run_work(work: str, options: argparse.Namespace, logs: Path) -> dict[str, Any]:
+def run_work(name: str, options: argparse.Namespace, logs: Path) -> dict[str, Any]:
     """The result of one work, ready for JSON."""
-    say(f"{work}: {WORKS[work].title}")
+    work = WORKS[name]
+    say(f"{name}: {work.title}")
     counts = (0,) if options.device == "gpu" else tuple(sorted({1, os.cpu_count() or 1}))
-    eager = [
-        (peer, form, threads)
-        for peer in options.peers
-        if peer != "torch.compile"
-        for form in PEERS[peer][1]
-        for threads in ((0,) if peer == "jaxdl" else counts)
-    ]
-    with racing(Race(work, options.device, options.turn, logs)) as race:
+    taking = {peer: how for peer, how in peers_of(work).items() if peer in options.peers}
+
+    def entries(peer: str) -> list[tuple[str, str, int]]:
+        """The peer's forms, each with the thread counts to try."""
+        entered = []
+        for form in taking[peer].forms:
+            threads: Sequence[int | None] = (0,) if peer == "jaxdl" else counts
+            if model := taking[peer].threads_of:
+                threads = (race.faster_threads(model, form),)
+            entered += [(peer, form, counts[-1] if n is None else n) for n in threads]
+        return entered
+
+    with racing(Race(name, options.device, options.turn, logs)) as race:
+        eager = [entry for peer in taking if peer != "torch.compile" for entry in entries(peer)]
         race.enter(eager, together=False)
-        if "torch.compile" in options.peers:
-            forms = [(form, race.faster_threads("torch.func", form)) for form in ("loop", "vmap")]
-            compiled = [
-                ("torch.compile", form, counts[-1] if threads is None else threads)
-                for form, threads in forms
-            ]
-            race.enter(compiled, together=True)
+        if "torch.compile" in taking:
+            race.enter(entries("torch.compile"), together=True)
         for number in range(options.rounds):
             began = time.perf_counter()
             race.round(number)
@@ -276,12 +310,12 @@ def run_work(work: str, options: argparse.Namespace, logs: Path) -> dict[str, An
         rows = race.rows()
     rate = max((median(rates) for rates in race.matmul.values() if rates), default=None)
     for row in rows:
-        row["gflops"] = step_flops(WORKS[work]) / row["median_s"] / 1e9
+        row["gflops"] = step_flops(work) / row["median_s"] / 1e9
         row["share_of_matmul"] = row["gflops"] / rate if rate else None
     return {
-        "work": work,
-        **WORKS[work]._asdict(),
-        "step_gflop": step_flops(WORKS[work]) / 1e9,
+        "work": name,
+        **work._asdict(),
+        "step_gflop": step_flops(work) / 1e9,
         "matmul_gflops": race.matmul,
         "matmul_best_gflops": rate,
         "rows": rows,
@@ -289,14 +323,24 @@ def run_work(work: str, options: argparse.Namespace, logs: Path) -> dict[str, An
     }
 
 
+def heading(work: Work) -> tuple[str, str, int]:
+    """The title of a work's table; of what a step takes how many."""
+    if isinstance(work, Supervised):
+        return f"{work.title}, batch {work.batch}", "images", work.batch
+    steps = f"{work.inner_steps} inner step{'s' if work.inner_steps > 1 else ''}"
+    return f"{work.title}, {work.tasks} tasks, {steps}, second order", "tasks", work.tasks
+
+
 def markdown(result: dict[str, Any]) -> str:
-    """The table of one work."""
-    work = Work(*(result[name] for name in Work._fields))
+    """The table of one work, and what stands beneath it."""
+    work = WORKS[result["work"]]
+    title, items, count = heading(work)
+    # The small net of sine waves is bound by its many small kernels, not by products.
+    products = result["matmul_best_gflops"] and not (isinstance(work, Maml) and not work.conv)
     lines = [
-        f"### {work.title}, {work.tasks} tasks, {work.inner_steps} inner"
-        f" step{'s' if work.inner_steps > 1 else ''}, second order",
+        f"### {title}",
         "",
-        "| | threads | ms a step (least to most) | time over jaxdl's | tasks/s | GFLOP/s"
+        f"| | threads | ms a step (least to most) | time over jaxdl's | {items}/s | GFLOP/s"
         " | peak memory, MB | first step, s |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -304,30 +348,49 @@ def markdown(result: dict[str, Any]) -> str:
         milliseconds = [1e3 * seconds for seconds in row["seconds_per_step"]]
         ratio = "" if row["over_jaxdl"] is None else f"{row['over_jaxdl']:.2f}"
         share = row["share_of_matmul"]
-        rate = f"{row['gflops']:.3g}" + (f" ({share:.0%})" if share and work.conv else "")
+        rate = f"{row['gflops']:.3g}" + (f" ({share:.0%})" if share and products else "")
         memory = row["device_mb"] or row["peak_rss_mb"]
         threads = row["threads"] or "all"
         lines.append(
             f"| {row['peer']} {row['form']} | {threads} | {median(milliseconds):.4g}"
             f" ({min(milliseconds):.4g} to {max(milliseconds):.4g}) | {ratio}"
-            f" | {work.tasks / row['median_s']:.4g} | {rate} | {memory:.0f}"
+            f" | {count / row['median_s']:.4g} | {rate} | {memory:.0f}"
             f" | {row['first_step_s']:.3g} |"
         )
     for name, reason in result["failed"].items():
         lines.append(f"| {name} | | fails: {reason[:80]} | | | | | |")
-    if result["matmul_best_gflops"] and work.conv:
+    notes = []
+    if isinstance(work, Supervised):
+        notes += judged(work, result["rows"])
+    if products:
         rates = ", ".join(
             f"{side} {median(rates):.0f}"
             for side, rates in result["matmul_gflops"].items()
             if rates
         )
-        lines += [
-            "",
+        notes += [
             f"A step needs {result['step_gflop']:.4g} GFLOP of matrix products. A product of two"
             f" 2048x2048 float32 matrices, in the same rounds: {rates} GFLOP/s; shares are of the"
             " larger.",
         ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *(line for note in notes for line in ("", note)), ""])
+
+
+def judged(work: Supervised, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How long an epoch takes, and which marks were reached."""
+    fastest: dict[str, dict[str, Any]] = {}
+    for row in rows:  # the fastest comes first
+        fastest.setdefault(row["peer"], row)
+    steps = work.images.count / work.batch
+    seconds = ", ".join(f"{peer} {steps * row['median_s']:.3g} s" for peer, row in fastest.items())
+    marks = [
+        f"{peer} at least {mark:g} times jaxdl's, found {ratio:.2f}"
+        f" ({'reached' if ratio >= mark else 'missed'})"
+        for peer, mark in work.marks.items()
+        if (ratio := fastest.get(peer, {}).get("over_jaxdl")) is not None
+    ]
+    notes = [f"An epoch of {work.images.count} images ({steps:g} steps): {seconds}."]
+    return notes + ([f"Marks for the fastest form's time: {'; '.join(marks)}."] if marks else [])
 
 
 def facts(device: str, warm: bool) -> dict[str, Any]:
@@ -377,6 +440,11 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     strangers = sorted(set(options.peers) - set(known))
     if strangers:
         parser.error(f"on a GPU choose from {', '.join(ON_GPU)}, not {', '.join(strangers)}")
+    for work in options.works:
+        if not set(options.peers) & set(peers_of(WORKS[work])):
+            parser.error(
+                f"of these peers none knows {work}, which {', '.join(peers_of(WORKS[work]))} do"
+            )
     if options.quick:
         options.rounds, options.turn = 2, 0.5
         options.peers = [peer for peer in options.peers if peer != "torch.compile"]

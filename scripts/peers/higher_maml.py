@@ -4,10 +4,10 @@ import higher
 import torch
 from torch import Tensor
 from torch_side import Net, Sample, Step, adam, loss_of, main
-from works import Work
+from works import Maml
 
 
-def make(work: Work, form: str, device: str, sample: Sample) -> Step:
+def make(work: Maml, form: str, device: str, sample: Sample) -> Step:
     loss = loss_of(work)
     net = Net(work).to(device)
     inner = torch.optim.SGD(net.parameters(), lr=work.inner_lr)

@@ -1,13 +1,11 @@
 """MAML by jaxdl itself: its own learner, samplers, and compiled training loop."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from serve import MATMUL_SIDE, Worker, arguments, serve, timed
-from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, WORKS, Work
+from jaxdl_side import Training, main
+from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, Maml
 
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.sinusoid import sinusoid
@@ -20,7 +18,7 @@ from jaxdl.train import init_states, loop, make_step, task_stream
 from jaxdl.types import Sampler
 
 
-def episodes(work: Work) -> Sampler:
+def episodes(work: Maml) -> Sampler:
     """Episodes as the peers draw them: random images in memory, a random turn for each class."""
     if not work.conv:
         return sinusoid(shots=work.shots, queries=work.queries)
@@ -36,7 +34,7 @@ def episodes(work: Work) -> Sampler:
     )
 
 
-def build(work: Work) -> Worker:
+def train(work: Maml) -> Training:
     model = conv4_omniglot(work.ways) if work.conv else mlp((*HIDDEN, 1))
     loss = cross_entropy if work.conv else mean_squared_error
     learner = maml(model, loss, tx=optax.sgd(work.inner_lr), steps=work.inner_steps)
@@ -46,7 +44,7 @@ def build(work: Work) -> Worker:
     x = jnp.zeros((work.ways * work.shots, *((SIDE, SIDE, 1) if work.conv else (1,))))
     keys = jax.random.split(jax.random.key(0), 1)
     state = init_states(lambda key: learner.init(key, x), keys, tx)
-    training = loop(
+    return loop(
         make_step(over_tasks(learner.grad, chunk=chunk), tx),
         task_stream(episodes(work), work.tasks),
         keys,
@@ -54,33 +52,7 @@ def build(work: Work) -> Worker:
         steps=10**9,
         seconds=0.5,
     )
-    done = 0
-
-    def run(n: int) -> tuple[list[float], float]:
-        """At least `n` steps: `loop` yields after whole chunks."""
-        nonlocal done
-        first, value, began = done, float("nan"), time.perf_counter()
-        while done < first + n:
-            done, _, metrics = next(training)
-            value = float(metrics["loss"][0, -1])
-        return [(time.perf_counter() - began) / (done - first)], value
-
-    def matmul() -> float:
-        a = jax.random.uniform(keys[0], (MATMUL_SIDE, MATMUL_SIDE))
-        product = jax.jit(lambda a: (a @ a)[0, 0])
-        product(a).block_until_ready()
-        seconds, _ = timed(lambda: product(a), 10)
-        return 2e-9 * MATMUL_SIDE**3 / min(seconds)
-
-    def device_mb() -> float | None:
-        stats = jax.local_devices()[0].memory_stats()
-        return stats["peak_bytes_in_use"] / 2**20 if stats else None
-
-    return Worker(run, matmul, device_mb)
 
 
 if __name__ == "__main__":
-    about = arguments()
-    about["threads"] = 0
-    about["version"] = jax.__version__
-    serve(about, lambda: build(WORKS[about["work"]]))
+    main(train)

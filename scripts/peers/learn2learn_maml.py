@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import Tensor
 from torch_side import Net, Sample, Step, adam, loss_of, main
-from works import Work
+from works import Maml
 
 SOURCE = Path(sys.prefix) / "learn2learn-0.2.0"
 
 
-def make(work: Work, form: str, device: str, sample: Sample) -> Step:
+def make(work: Maml, form: str, device: str, sample: Sample) -> Step:
     # The packages' own __init__ import compiled parts that MAML does not need: walk past them.
     for package in ("learn2learn", "learn2learn.algorithms"):
         sys.modules[package] = types.ModuleType(package)

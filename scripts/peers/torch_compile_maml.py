@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch_func_maml import build, mean_loss
 from torch_side import Params, Sample, Step, init_params, main
-from works import LR, Work
+from works import LR, Maml
 
 compiled = partial(torch.compile, fullgraph=True, dynamic=False)
 
 
-def whole_step(work: Work, sample: Sample) -> Step:
+def whole_step(work: Maml, sample: Sample) -> Step:
     """Sampling, gradient and Adam in one graph: a third faster for the small net of sine waves."""
     gradient = grad_and_value(mean_loss(work))
 
@@ -46,7 +46,7 @@ def whole_step(work: Work, sample: Sample) -> Step:
     return step
 
 
-def make(work: Work, form: str, device: str, sample: Sample) -> Step:
+def make(work: Maml, form: str, device: str, sample: Sample) -> Step:
     if form == "vmap" and device == "cpu":
         return whole_step(work, sample)
     # CUDA graphs pay on a GPU, where launching the kernels of so small a net is most of the time.

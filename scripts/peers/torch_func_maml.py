@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 from torch_side import Params, Sample, Step, adam, conv4, init_params, loss_of, main, mlp
-from works import Work
+from works import Maml
 
 
-def task_loss(work: Work) -> Callable[..., Tensor]:
+def task_loss(work: Maml) -> Callable[..., Tensor]:
     """`(params, support x, support y, query x, query y)` -> the query loss after adaptation."""
     net, loss = (conv4 if work.conv else mlp), loss_of(work)
 
@@ -28,13 +28,13 @@ def task_loss(work: Work) -> Callable[..., Tensor]:
     return outer
 
 
-def mean_loss(work: Work) -> Callable[..., Tensor]:
+def mean_loss(work: Maml) -> Callable[..., Tensor]:
     """`(params, *episodes)` -> the mean over tasks, all at once."""
     of_task = vmap(task_loss(work), (None, 0, 0, 0, 0))
     return lambda params, *tasks: of_task(params, *tasks).mean()
 
 
-def build(work: Work, form: str, device: str, sample: Sample, through: Callable[..., Any]) -> Step:
+def build(work: Maml, form: str, device: str, sample: Sample, through: Callable[..., Any]) -> Step:
     """The training step of either form; `through` is the compiler, or the identity."""
     params = {name: value.to(device) for name, value in init_params(work).items()}
     optimizer = adam(params.values())
@@ -67,7 +67,7 @@ def build(work: Work, form: str, device: str, sample: Sample, through: Callable[
     return step
 
 
-def make(work: Work, form: str, device: str, sample: Sample) -> Step:
+def make(work: Maml, form: str, device: str, sample: Sample) -> Step:
     return build(work, form, device, sample, lambda function: function)
 
 

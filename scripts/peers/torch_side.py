@@ -1,4 +1,4 @@
-"""What the PyTorch peers share: nets, episodes, and the start of a process."""
+"""What the PyTorch peers of MAML share: nets and episodes."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -6,19 +6,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from serve import MATMUL_SIDE, Worker, arguments, serve, timed
+import torch_process
 from torch import Tensor, nn
-from works import CLASSES, EXAMPLES, FILTERS, HIDDEN, LR, SIDE, WORKS, Work
+from works import CLASSES, EXAMPLES, FILTERS, HIDDEN, LR, SIDE, Maml
 
 Params = dict[str, Tensor]
 Episodes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Support x and y, query x and y, each with a leading task axis."""
 Sample = Callable[[], Episodes]
-Step = Callable[[], Tensor]
-"""Trains once and returns the mean loss of the tasks."""
+Step = torch_process.Step
 
 
-def init_params(work: Work) -> Params:
+def init_params(work: Maml) -> Params:
     """Weights as the papers draw them, near enough: speed does not depend on them."""
     if not work.conv:
         widths = (1, *HIDDEN, 1)
@@ -55,7 +54,7 @@ def conv4(params: Params, x: Tensor) -> Tensor:
 class Net(nn.Module):
     """The same nets for the libraries that want a module. Flat, since they walk over submodules."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Maml) -> None:
         super().__init__()
         self.net = conv4 if work.conv else mlp
         params = init_params(work)
@@ -67,7 +66,7 @@ class Net(nn.Module):
         return self.net({name: getattr(self, name) for name in self.names}, x)
 
 
-def sinusoids(work: Work, device: str) -> Sample:
+def sinusoids(work: Maml, device: str) -> Sample:
     """Sine waves of MAML section 5.1, all tasks of a step at once."""
     points = work.shots + work.queries
 
@@ -81,7 +80,7 @@ def sinusoids(work: Work, device: str) -> Sample:
     return sample
 
 
-def episodes(work: Work, device: str) -> Sample:
+def episodes(work: Maml, device: str) -> Sample:
     """Episodes from images in memory, all tasks of a step by one gather.
 
     The four rotations are laid out beforehand, which no data loader of the peers does; without
@@ -109,7 +108,7 @@ def episodes(work: Work, device: str) -> Sample:
     return sample
 
 
-def loss_of(work: Work) -> Callable[[Tensor, Tensor], Tensor]:
+def loss_of(work: Maml) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss, inner and outer."""
     return F.cross_entropy if work.conv else F.mse_loss
 
@@ -119,36 +118,14 @@ def adam(params: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=LR, fused=True)
 
 
-Make = Callable[[Work, str, str, Sample], Step]
+Make = Callable[[Maml, str, str, Sample], Step]
 """`(work, form, device, sample) -> step`."""
 
 
 def main(make: Make) -> None:
     """Serves the peer whose training step `make` builds."""
-    about = arguments()
-    work = WORKS[about["work"]]
-    device = "cuda" if about["device"] == "gpu" else "cpu"
 
-    def build() -> Worker:
-        torch.manual_seed(0)
-        if about["threads"]:
-            torch.set_num_threads(about["threads"])
-        about["threads"] = torch.get_num_threads()
-        about["version"] = torch.__version__
-        # JAX multiplies float32 matrices in TF32 on a GPU, so torch may too.
-        torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
-        torch.backends.cudnn.benchmark = True
-        sample = (episodes if work.conv else sinusoids)(work, device)
-        step = make(work, about["form"], device, sample)
+    def of_work(work: Maml, form: str, device: str) -> Step:
+        return make(work, form, device, (episodes if work.conv else sinusoids)(work, device))
 
-        def matmul() -> float:
-            a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=device)
-            seconds, _ = timed(lambda: (a @ b)[0, 0], 10)
-            return 2e-9 * MATMUL_SIDE**3 / min(seconds)
-
-        def device_mb() -> float | None:
-            return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
-
-        return Worker(lambda n: timed(step, n), matmul, device_mb)
-
-    serve(about, build)
+    torch_process.main(of_work)

@@ -11,10 +11,15 @@ CLASSES, EXAMPLES, SIDE, FILTERS = 1200, 20, 28, 64
 HIDDEN = (40, 40)
 """The hidden layers of MAML's net for sine waves."""
 LR = 1e-3
-"""Adam's, in all works."""
+"""Adam's, in all works of MAML."""
+
+TARGETS, MOMENTUM = 10, 0.9
+"""Classes of MNIST and CIFAR-10; of SGD, in all supervised works."""
+WIDE, CELLS = 512, 128
+"""The hidden layer of the MLP for MNIST; the LSTM's cells."""
 
 
-class Work(NamedTuple):
+class Maml(NamedTuple):
     """One training step of second-order MAML: `tasks` tasks, `inner_steps` of SGD in each."""
 
     title: str
@@ -27,29 +32,139 @@ class Work(NamedTuple):
     inner_lr: float
 
 
-WORKS = {
-    "sinusoid": Work("sine waves, MLP 1-40-40-1, 10-shot", False, 25, 1, 10, 10, 1, 1e-3),
-    "omniglot-15q": Work("conv-4, 5-way 1-shot, 15 queries a class", True, 32, 5, 1, 15, 1, 0.4),
-    "omniglot-1q": Work("conv-4, 5-way 1-shot, 1 query a class", True, 32, 5, 1, 1, 1, 0.4),
-    "omniglot-20way": Work("conv-4, 20-way 1-shot, 1 query a class", True, 16, 20, 1, 1, 5, 0.1),
+class Images(NamedTuple):
+    """A set of uint8 images, and mean and deviation of its pixels (0 to 1) as scripts write them.
+
+    Speed does not depend on what they show: the peers fill them with random numbers.
+    """
+
+    count: int
+    shape: tuple[int, ...]
+    mean: float
+    deviation: float
+
+
+MNIST = Images(60_000, (28, 28), 0.1307, 0.3081)
+CIFAR10 = Images(50_000, (32, 32, 3), 0.5, 0.5)
+
+
+class Supervised(NamedTuple):
+    """One training step by SGD with momentum; an epoch takes every image once, in a new order.
+
+    `marks` are what jaxdl is to reach: the time of a peer's fastest form over its own.
+    """
+
+    title: str
+    net: str
+    images: Images
+    batch: int
+    lr: float
+    marks: dict[str, float]
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the net has convolutions."""
+        return self.net.startswith(("lenet", "resnet"))
+
+
+Work = Maml | Supervised
+
+WORKS: dict[str, Work] = {
+    "sinusoid": Maml("sine waves, MLP 1-40-40-1, 10-shot", False, 25, 1, 10, 10, 1, 1e-3),
+    "omniglot-15q": Maml("conv-4, 5-way 1-shot, 15 queries a class", True, 32, 5, 1, 15, 1, 0.4),
+    "omniglot-1q": Maml("conv-4, 5-way 1-shot, 1 query a class", True, 32, 5, 1, 1, 1, 0.4),
+    "omniglot-20way": Maml("conv-4, 20-way 1-shot, 1 query a class", True, 16, 20, 1, 1, 5, 0.1),
+    "mnist-mlp": Supervised(
+        "MLP 784-512-10 on MNIST's shape",
+        "mlp",
+        MNIST,
+        64,
+        0.01,
+        {"torch.DataLoader": 5, "torch.indexed": 1.5, "torch.compile": 1},
+    ),
+    "cifar-lenet": Supervised(
+        "LeNet 6-16-120-84-10 on CIFAR-10's shape",
+        "lenet",
+        CIFAR10,
+        64,
+        0.001,
+        {"torch.DataLoader": 1, "torch.indexed": 1, "torch.compile": 1},
+    ),
+    "resnet18-imagenet-stem": Supervised(
+        "ResNet-18 with ImageNet's 7x7 stem on CIFAR-10's shape",
+        "resnet18-imagenet",
+        CIFAR10,
+        16,
+        0.01,
+        {"torch.indexed": 1.5, "torch.compile": 1.5},
+    ),
+    "resnet18-cifar-stem": Supervised(
+        "ResNet-18 with CIFAR's 3x3 stem on CIFAR-10's shape",
+        "resnet18-cifar",
+        CIFAR10,
+        16,
+        0.01,
+        {"torch.indexed": 1, "torch.compile": 1},
+    ),
+    "lstm": Supervised(
+        "LSTM 28-128-10 over the rows of MNIST's shape",
+        "lstm",
+        MNIST,
+        64,
+        0.01,
+        {"torch.indexed": 1},
+    ),
 }
+
+
+def conv_flops(side: int, taps: int, channels: int, filters: int) -> int:
+    """FLOPs of a convolution with `side * side` positions and `taps * taps` taps."""
+    return 2 * side * side * taps * taps * channels * filters
+
+
+def resnet18_flops(stem: list[int], side: int, classes: int = TARGETS) -> list[int]:
+    """The layers of a ResNet-18 whose first stage has maps of `side * side`."""
+    flops, channels = list(stem), 64
+    for filters in (64, 128, 256, 512):
+        if filters != channels:
+            side //= 2
+            flops.append(conv_flops(side, 1, channels, filters))  # beside the block
+        flops.append(conv_flops(side, 3, channels, filters))
+        flops += 3 * [conv_flops(side, 3, filters, filters)]
+        channels = filters
+    return [*flops, 2 * 512 * classes]
 
 
 def layer_flops(work: Work) -> list[int]:
     """FLOPs (two a multiply-add) of each layer's matrix product for one example, forward.
 
     A convolution counts as the matrix product that it is, padding included; biases, batch norm,
-    ReLU, the loss and Adam are not counted: they are under a hundredth.
+    ReLU, the loss and the optimiser are not counted: they are some hundredths.
     """
-    if not work.conv:
-        widths = (1, *HIDDEN, 1)
-        return [2 * a * b for a, b in pairwise(widths)]
-    flops, side, channels = [], SIDE, 1
-    for _ in range(4):
-        side = -(-side // 2)  # stride 2, SAME: rounded up
-        flops.append(2 * side * side * 9 * channels * FILTERS)
-        channels = FILTERS
-    return [*flops, 2 * FILTERS * work.ways]
+    match work:
+        case Maml(conv=False):
+            widths = (1, *HIDDEN, 1)
+            return [2 * a * b for a, b in pairwise(widths)]
+        case Maml():
+            flops, side, channels = [], SIDE, 1
+            for _ in range(4):
+                side = -(-side // 2)  # stride 2, SAME: rounded up
+                flops.append(conv_flops(side, 3, channels, FILTERS))
+                channels = FILTERS
+            return [*flops, 2 * FILTERS * work.ways]
+        case Supervised(net="mlp"):
+            return [2 * 784 * WIDE, 2 * WIDE * TARGETS]
+        case Supervised(net="lenet"):
+            dense = [2 * a * b for a, b in pairwise((400, 120, 84, TARGETS))]
+            return [conv_flops(28, 5, 3, 6), conv_flops(10, 5, 6, 16), *dense]
+        case Supervised(net="resnet18-imagenet"):
+            return resnet18_flops([conv_flops(16, 7, 3, 64)], 8)  # a pool halves the side
+        case Supervised(net="resnet18-cifar"):
+            return resnet18_flops([conv_flops(32, 3, 3, 64)], 32)
+        case Supervised(net="lstm"):
+            # Four gates; the state that the first row meets is zero.
+            return [28 * 2 * 28 * 4 * CELLS, 27 * 2 * CELLS * 4 * CELLS, 2 * CELLS * TARGETS]
+    raise ValueError(f"no layers are known of {work}")
 
 
 def step_flops(work: Work) -> int:
@@ -64,11 +179,14 @@ def step_flops(work: Work) -> int:
       its two operands, six in all; of the first layer, whose input is data, two remain of its two
       products. 6 F - 4 F1, in either mode of differentiation.
 
-    A support example passes through all three at each inner step, a query example through the first
-    two once. What an implementation computes twice to save memory does not count.
+    A support example passes through all three at each inner step, a query example and one of
+    supervised learning through the first two once. What an implementation computes twice to save
+    memory does not count.
     """
     layers = layer_flops(work)
     forward, first = sum(layers), layers[0]
-    query = 3 * forward - first
+    once = 3 * forward - first
+    if isinstance(work, Supervised):
+        return work.batch * once
     support = work.inner_steps * (9 * forward - 5 * first)
-    return work.tasks * work.ways * (work.shots * support + work.queries * query)
+    return work.tasks * work.ways * (work.shots * support + work.queries * once)
