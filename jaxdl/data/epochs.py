@@ -6,7 +6,7 @@ of an epoch, and no permutation is stored or sorted.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,28 @@ Transform = Callable[[Key, Array], Any]
 """`(key, example) -> x`: what happens to one example as it is stored, augmentation included."""
 
 
+class Visit(NamedTuple):
+    """An example's turn: the `epoch`, int32, and the example's own `key`, the same in each epoch.
+
+    For augmentation that remembers what an example looked like before: see `alternating_flip`.
+    """
+
+    epoch: Array
+    key: Key
+
+
+VisitTransform = Callable[[Key, Array, Visit], Any]
+"""A `Transform` that also gets the visit."""
+
+
 def epochs(
-    x: Any, y: Any, *, batch: int, transform: Transform, count: Array | int | None = None
+    x: Any,
+    y: Any,
+    *,
+    batch: int,
+    transform: Transform | VisitTransform,
+    count: Array | int | None = None,
+    visits: bool = False,
 ) -> Partial:
     """Stream of batches that go through all examples again and again.
 
@@ -39,6 +59,7 @@ def epochs(
         transform: makes one stored example `[...]` what the net sees. Its key belongs to the place
             in the sequence, so that any number of devices draws the same augmentation.
         count: only the first `count` examples, a number that may be traced; None for all.
+        visits: whether `transform` also gets the `Visit`, as its third argument.
 
     Returns:
         A `jaxdl.train.Stream` of `Batch`es, which carries the data set as an argument.
@@ -61,7 +82,14 @@ def epochs(
             order_key, places // count, places % count, count
         )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
-        return Batch(jax.vmap(transform)(keys, x[rows]), y[rows])
+        seen: Any = jax.vmap(transform)
+        if not visits:
+            return Batch(seen(keys, x[rows]), y[rows])
+        # Folded in with a number that no place has.
+        own_key = jax.random.fold_in(augment_key, jnp.uint32(2**32 - 1))
+        own_keys = jax.vmap(jax.random.fold_in, (None, 0))(own_key, rows)
+        visit = Visit(places // count, own_keys)
+        return Batch(seen(keys, x[rows], visit), y[rows])
 
     total = jnp.asarray(len(x) if count is None else count, jnp.int32)
     return Partial(draw, jnp.asarray(x), jnp.asarray(y), total)

@@ -1,0 +1,95 @@
+"""Augmentation of one image at a time, on the device: plain functions to write a `transform` of.
+
+    def transform(key, image):
+        flip_key, crop_key = jax.random.split(key)
+        image = translate(crop_key, flip(flip_key, image), pixels=4)
+        return normalise(image, data.mean, data.std)
+
+Images are `[height, width, channels]` of any dtype; what moves pixels works on uint8 as they are
+stored, a quarter of the memory of floats. `jaxdl.data.epochs` maps over the batch.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.data.epochs import Visit
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Key
+
+Border = Literal["reflect", "zeros"]
+
+
+def flip(key: Key, image: Array, *, probability: float = 0.5) -> Array:
+    """Left and right changed with this probability."""
+    return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
+
+
+def alternating_flip(visit: Visit, image: Array) -> Array:
+    """The image flipped in every other epoch; whether in the even or the odd ones is random.
+
+    In two consecutive epochs the net sees both sides of each image once, where independent coins
+    show one side twice in half of the cases (Jordan 2024, arXiv:2404.00498).
+    """
+    first = jax.random.bernoulli(visit.key)
+    return jnp.where(first ^ (visit.epoch % 2 == 1), image[:, ::-1], image)
+
+
+def translate(key: Key, image: Array, *, pixels: int, border: Border = "zeros") -> Array:
+    """The image moved by `-pixels` to `pixels` along both axes, each offset as likely as another.
+
+    It is a random crop of the image padded by `pixels` zeros, or by its reflection, in which the
+    edge itself does not occur twice.
+
+    Raises:
+        InputError: negative pixels, an unknown border, or a reflection as wide as the image.
+    """
+    least = min(image.shape[:2])
+    if (
+        border not in ("reflect", "zeros")
+        or pixels < 0
+        or (border == "reflect" and pixels >= least)
+    ):
+        raise InputError(
+            f"translate by pixels={pixels} with border={border!r}: choose 'zeros' or 'reflect', and"
+            f" from 0 to less than the {least} pixels of the image"
+        )
+    mode = "reflect" if border == "reflect" else "constant"
+    padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)), mode=mode)
+    row, column = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
+    return lax.dynamic_slice(padded, (row, column, 0), image.shape)
+
+
+def cutout(key: Key, image: Array, *, size: int, fill: Any = 0) -> Array:
+    """A square of `size` pixels, its centre anywhere in the image, painted with `fill`.
+
+    What lies outside is cut off, as in the paper (DeVries, Taylor 2017, arXiv:1708.04552), where
+    that matters: with the square always inside, no image would stay almost whole. On normalised
+    images a fill of 0 is the mean colour.
+
+    Raises:
+        InputError: a negative size.
+    """
+    if size < 0:
+        raise InputError(f"cutout of size={size}: choose 0 or more pixels")
+    height, width = image.shape[:2]
+    centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
+    top, left = centre - size // 2
+    rows = (jnp.arange(height) - top).reshape(height, 1, 1)
+    columns = (jnp.arange(width) - left).reshape(1, width, 1)
+    inside = (rows >= 0) & (rows < size) & (columns >= 0) & (columns < size)
+    return jnp.where(inside, jnp.asarray(fill, image.dtype), image)
+
+
+def normalise(image: Array, mean: Any, std: Any, *, dtype: Any = jnp.float32) -> Array:
+    """Bytes `[..., channels]` in `[0, 255]` as `(image / 255 - mean) / std`, by channel.
+
+    `mean` and `std` are `[channels]`, of images scaled to `[0, 1]`.
+    """
+    shape = (1,) * (image.ndim - 1) + (-1,)
+    # One multiplication and one addition, whose constants XLA folds.
+    scale = (1 / (255 * jnp.asarray(std))).reshape(shape)
+    shift = (-jnp.asarray(mean) / jnp.asarray(std)).reshape(shape)
+    return (image * scale + shift).astype(dtype)
