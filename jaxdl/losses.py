@@ -1,5 +1,6 @@
 """Losses: `(prediction, target, weight) -> (scalar, metrics)`, means over weighted examples."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,15 +20,19 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Array:
 
 
 def cross_entropy(
-    prediction: Array, target: Array, weight: Array | None = None
+    prediction: Array, target: Array, weight: Array | None = None, *, smoothing: float = 0.0
 ) -> tuple[Array, Metrics]:
     """Softmax cross-entropy of logits `[n, classes]` with int labels `[n]`, in nats.
 
-    Metrics: `loss`, and `accuracy` in `[0, 1]`.
+    `smoothing` in `[0, 1)` is the share of each label that goes to all classes alike (Szegedy et
+    al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`.
     """
-    loss = weighted_mean(
-        optax.losses.softmax_cross_entropy_with_integer_labels(prediction, target), weight
-    )
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(prediction, target)
+    if smoothing:
+        # Cross-entropy is linear in the target: the label's own, and the mean over classes.
+        of_all = -jnp.mean(jax.nn.log_softmax(prediction), axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * of_all
+    loss = weighted_mean(losses, weight)
     correct = (jnp.argmax(prediction, axis=-1) == target).astype(prediction.dtype)
     return loss, {"loss": loss, "accuracy": weighted_mean(correct, weight)}
 

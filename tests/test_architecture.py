@@ -24,7 +24,7 @@ LAYERS = (
         "models",
         "data",
     },
-    {"meta", "multitask", "train", "evaluation", "progress", "journal"},
+    {"meta", "multitask", "train", "lookahead", "evaluation", "progress", "journal"},
     {"identity"},
     {"runs", "cli"},
     {"experiments"},

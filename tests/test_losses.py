@@ -21,6 +21,16 @@ def test_cross_entropy(weight):
     np.testing.assert_allclose(metrics["accuracy"], np.average(right, weights=weight), rtol=1e-6)
 
 
+def test_smoothing_mixes_the_label_with_all_classes():
+    loss, metrics = cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), WEIGHT, smoothing=0.2)
+    logits = LOGITS.astype(np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    target = 0.8 * np.eye(4)[LABELS] + 0.2 / 4
+    expected = np.average(-(target * log_probabilities).sum(1), weights=WEIGHT)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert metrics["loss"] == loss
+
+
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 def test_mean_squared_error_has_no_factor_one_half(weight):
     prediction, target = RNG.normal(size=(2, 5, 3)).astype(np.float32)

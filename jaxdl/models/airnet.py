@@ -1,0 +1,176 @@
+"""The small fast net of the CIFAR-10 speed records, from Keller Jordan's airbench94.
+
+https://arxiv.org/abs/2404.00498. Its code trains it to 94 % of CIFAR-10's test images in under four
+seconds on one A100; the recipe around it (augmentation, optimiser, schedule) is the preset `fast`
+of experiments/cifar10.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.models.conv import Conv, conv
+from jaxdl.models.linen import check_images, stateful
+from jaxdl.models.norm import RunningBatchNorm
+from jaxdl.models.pooling import max_pool
+from jaxdl.types import Array, Key, NormMode, Params, PyTree, StatefulModel
+
+_torch_kernel: nn.initializers.Initializer = nn.initializers.variance_scaling(
+    1 / 3, "fan_in", "uniform"
+)
+"""PyTorch's default: uniform in +-1 / sqrt(fan_in)."""
+
+
+def whitening_kernel(images: Array, *, size: int = 2, epsilon: float = 5e-4) -> Array:
+    """A convolution that makes patches of these images uncorrelated and of variance about 1.
+
+    The eigenvectors of the covariance of all `size` x `size` patches (about zero, for normalised
+    images), each divided by `sqrt(eigenvalue + epsilon)`; the same once more with the other sign,
+    for the activation that follows keeps one side. Largest eigenvalue first.
+
+    Args:
+        images: normalised, `[n, height, width, channels]`; some thousands suffice.
+
+    Returns:
+        `[size, size, channels, 2 * size * size * channels]`, float32.
+    """
+    n, height, width, channels = images.shape
+    rows, columns = height - size + 1, width - size + 1
+    images = images.astype(jnp.float32)
+    patches = jnp.stack(
+        [images[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)],
+        axis=3,
+    ).reshape(n * rows * columns, size * size * channels)
+    covariance = jnp.matmul(patches.T, patches, precision="highest") / len(patches)
+    values, vectors = jnp.linalg.eigh(covariance)
+    scaled = (vectors / jnp.sqrt(values + epsilon).reshape(1, -1))[:, ::-1]
+    return jnp.concatenate([scaled, -scaled], axis=1).reshape(size, size, channels, -1)
+
+
+def partial_dirac(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """Kernels `[k, k, in, out]` whose first `in` filters pass their channel on unchanged.
+
+    The other filters are PyTorch's default; where there are fewer filters than channels, all pass.
+    """
+    height, width, channels, features = shape
+    same = min(channels, features)
+    kernel = _torch_kernel(key, tuple(shape), dtype)
+    passing = jnp.zeros((height, width, channels, same), dtype)
+    passing = passing.at[height // 2, width // 2, jnp.arange(same), jnp.arange(same)].set(1)
+    return jnp.concatenate([passing, kernel[..., same:]], axis=3)
+
+
+class AirNet(nn.Module):
+    """See `airnet`."""
+
+    classes: int
+    widths: Sequence[int]
+    logit_scale: float
+    momentum: float
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, mode: NormMode) -> Array:
+        check_images(x, "airnet", least=2 ** len(self.widths) + 1)
+        # Data that training collects, and no parameter: statistics of the first images seen.
+        kernel = self.variable("batch_stats", "whitening", whitening_kernel, x).value
+        if self.is_initializing():
+            x = x[:1]  # the rest of the net wants shapes only
+        bias = self.param("whitening_bias", nn.initializers.zeros, kernel.shape[-1:])
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = nn.gelu(conv(x, kernel, padding="VALID") + bias.reshape(1, 1, 1, -1), approximate=False)
+        for block, width in enumerate(self.widths, 1):
+            x = self._layer(f"block{block}_1", x, width, mode, pool=True)
+            x = self._layer(f"block{block}_2", x, width, mode, pool=False)
+        x = jnp.max(x, axis=(1, 2))
+        head = nn.Dense(
+            self.classes, use_bias=False, kernel_init=_torch_kernel, dtype=self.dtype, name="head"
+        )
+        return head(x).astype(jnp.promote_types(x.dtype, jnp.float32)) * self.logit_scale
+
+    def _layer(self, name: str, x: Array, width: int, mode: NormMode, *, pool: bool) -> Array:
+        x = Conv(
+            width,
+            3,
+            use_bias=False,
+            kernel_init=partial_dirac,
+            dtype=self.dtype,
+            name=f"{name}_conv",
+        )(x)
+        if pool:
+            x = max_pool(x)
+        norm = RunningBatchNorm(
+            momentum=self.momentum,
+            epsilon=1e-12,
+            use_scale=False,
+            axis_name=self.axis_name,
+            name=f"{name}_norm",
+        )
+        return nn.gelu(norm(x, mode), approximate=False)
+
+
+def airnet(
+    classes: int,
+    *,
+    widths: Sequence[int] = (64, 256, 256),
+    logit_scale: float = 1 / 9,
+    momentum: float = 0.6,
+    axis_name: str | None = None,
+    dtype: Any = None,
+) -> StatefulModel:
+    """Normalised images `[n, h, w, channels]` to logits `[n, classes]` in float32.
+
+    A fixed 2x2 convolution that whitens patches, with a trained bias; then a block a width of two
+    3x3 convolutions, with a max-pool after the first, batch norm without scale and GELU; the
+    largest value of each channel; a linear head whose logits are scaled down.
+
+    `init(key, x)` whitens by the patches of `x`: give it some thousands of normalised training
+    images. The kernel lies in the statistics as "whitening", where no gradient reaches it.
+
+    Args:
+        classes: logits per image.
+        widths: channels of the blocks, each of which halves the image.
+        logit_scale: factor of the logits.
+        momentum: of the running averages of batch norm, short for training is.
+        axis_name: of the devices among which a batch is shared.
+        dtype: of the computation, say `jnp.bfloat16`; parameters, statistics and batch norm stay
+            float32.
+
+    Raises:
+        InputError: no classes or widths; at init and apply: integers, images too small.
+    """
+    if classes < 1 or not widths or min(widths) < 1:
+        raise InputError(
+            f"airnet needs classes and widths of at least 1, not classes={classes} and"
+            f" widths={tuple(widths)}"
+        )
+    return stateful(AirNet(classes, tuple(widths), logit_scale, momentum, axis_name, dtype))
+
+
+def with_views(model: StatefulModel) -> StatefulModel:
+    """The model whose "eval" is an average over six views of each image (test-time augmentation).
+
+    Half of the weight lies on the image and its mirror image, half on both moved by one pixel to
+    the lower right and to the upper left, with a reflected border. "train" is as before.
+    """
+
+    def apply(
+        params: Params, stats: PyTree, x: Any, *, key: Key | None = None, mode: NormMode
+    ) -> tuple[Any, PyTree]:
+        if mode == "train":
+            return model.apply(params, stats, x, key=key, mode=mode)
+        _, height, width, _ = x.shape
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        moved = [padded[:, i : i + height, j : j + width] for i, j in ((1, 1), (0, 0), (2, 2))]
+        views = jnp.stack([view for each in moved for view in (each, each[:, :, ::-1])])
+        weights = np.array([0.25, 0.25, 0.125, 0.125, 0.125, 0.125], np.float32)
+        logits = lax.map(lambda view: model.apply(params, stats, view, mode="eval")[0], views)
+        return jnp.tensordot(weights, logits, axes=1), stats
+
+    return StatefulModel(model.init, apply)
