@@ -61,6 +61,7 @@ LONG = {
     "jaxdl/models/conv.py": (450, "three primitives closed under differentiation and vmap"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/few_shot.py": (490, "seven presets, two baselines, and what decides a number"),
+    "experiments/cifar10.py": (470, "three nets, each with the recipe and augmentation it needs"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
 }
 

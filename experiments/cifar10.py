@@ -1,0 +1,462 @@
+"""CIFAR-10 by nets of three sizes: LeNet, ResNet-18, and the fast net of the speed records.
+
+`lenet` is a tutorial's recipe, for a CPU. `resnet18` is the standard one for 95 % and more, and
+`fast` that of airbench94 (arXiv:2404.00498) for 94 % in the shortest time: both want a GPU, and
+their accuracy at full length is not yet measured here. Nothing is chosen on test images: the last
+parameters are reported, and whoever tunes a recipe holds out training images (`--validation`).
+
+Command: scripts/run cifar10 [--preset resnet18]; --predict DIRECTORY shows what a run has learnt
+Runtime: {RUNTIME}
+Result: accuracy on the 10,000 test images, see README.md
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tyro.conf import OmitArgPrefixes
+
+from jaxdl import cli, parallel, pictures, tables
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.checks import above_zero, at_least
+from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise, translate
+from jaxdl.data.epochs import Visit, epochs
+from jaxdl.data.images import STATISTICS, ImageData, image_arrays
+from jaxdl.errors import InputError
+from jaxdl.evaluation import measure, predict_all
+from jaxdl.files import writing
+from jaxdl.lookahead import lookahead, with_slow
+from jaxdl.losses import cross_entropy
+from jaxdl.metrics import seeds_summary
+from jaxdl.models.airnet import airnet, with_views
+from jaxdl.models.lenet import lenet
+from jaxdl.models.linen import without_stats
+from jaxdl.models.resnet import Stem, resnet18
+from jaxdl.models.torch_weights import load_torch_weights
+from jaxdl.runs import Run, RunFlags, load_config, open_run, say
+from jaxdl.train import init_states, per_seed, run_keys, supervised_step
+from jaxdl.types import Array, Key, Params, PyTree, StatefulModel, StepFn, TrainState
+
+CLASSES, IMAGES = 10, 50_000
+MEAN, STD = (np.array(each, np.float32) for each in STATISTICS["cifar10"])
+WHITENED = 5000
+"""Training images from whose patches the fast net's first layer is made."""
+JUDGED = 10_000
+"""Training images, the first ones, on which the accuracy in training is measured at the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    net: Literal["lenet", "resnet18", "airnet"] = "lenet"
+    """The net: 62 thousand, 11 million or 2 million parameters."""
+    data_dir: Path | None = None
+    """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    validation: int = 5000
+    """Training images, the last ones, that are held out to make choices on; 0 trains on all."""
+    images: int = 0
+    """Training images to use, the first ones; 0 for all that are not held out."""
+    steps: int = 14_063
+    """Training steps."""
+    batch: int = 64
+    """Images a step, over all devices."""
+    lr: float = 0.001
+    """The highest learning rate."""
+    momentum: float = 0.9
+    """Of stochastic gradient descent."""
+    nesterov: bool = False
+    """Nesterov's form of momentum."""
+    weight_decay: float = 0.0
+    """Added to the gradient: so many times the weights."""
+    schedule: Literal["staircase", "cosine", "triangle"] = "staircase"
+    """The learning rate: times 0.1 every `decay_epochs`; a half cosine down to 0; or straight up
+    from 0.2 to 1 in the first 23 % of the steps and straight down to 0.07."""
+    decay_epochs: float = 7.0
+    """Epochs between the steps of the staircase."""
+    flip: Literal["none", "random", "alternating"] = "none"
+    """Mirror images: with a coin, or each image in every other epoch."""
+    translate: int = 0
+    """Pixels that images are moved by at most, along both axes."""
+    border: Border = "zeros"
+    """What moves in from outside: nothing, or the reflection of the image."""
+    cutout: int = 0
+    """Side of a square that is painted with the mean colour."""
+    smoothing: float = 0.0
+    """Share of each label that goes to all classes alike."""
+    dropout: float = 0.0
+    """Rate after both hidden dense layers of lenet."""
+    bias_scale: float = 1.0
+    """Airnet: the learning rate of the offsets of batch norm is so many times as high, and their
+    weight decay as much lower."""
+    whitening_epochs: float = 3.0
+    """Airnet: epochs after which the bias of the first layer stays as it is."""
+    lookahead: bool = False
+    """Average the net with a slow one every five steps."""
+    views: bool = False
+    """Judge by the average over six moved and mirrored views of each image."""
+    stem: Stem = "cifar"
+    """Resnet18: begin with a 3x3 convolution, or, as torchvision's weights want, with a 7x7 one of
+    stride 2 and a pool."""
+    init_from: Path | None = None
+    """Resnet18: start from these weights of PyTorch, a .safetensors or .npz in torchvision's
+    layout; a head of other classes is left out."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters and batch norm are float32 always."""
+    eval_every: int = 700
+    """Steps between validations, a multiple of `log_every`."""
+    predict: Path | None = None
+    """Train nothing: show the predictions of the run in this directory."""
+    seed: int = 0
+    """First seed."""
+    seeds: int = 1
+    """How many seeds, from `seed` upward, train in one program."""
+    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+
+
+PRESETS = {
+    "lenet": Config(),
+    # 200 epochs of 50,000 images.
+    "resnet18": Config(
+        net="resnet18",
+        validation=0,
+        steps=78_125,
+        batch=128,
+        lr=0.1,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="cosine",
+        flip="random",
+        translate=4,
+        dtype="bfloat16",
+        eval_every=2000,
+    ),
+    # In airbench94 9.9 epochs that leave out the last 848 images each. Its rate, 11.5, is divided
+    # by 1 + 1 / (1 - momentum), and its weight decay, 0.0153, is that of a step.
+    "fast": Config(
+        net="airnet",
+        validation=0,
+        steps=475,
+        batch=1024,
+        lr=1.5,
+        momentum=0.85,
+        nesterov=True,
+        weight_decay=0.0153 / 11.5,
+        schedule="triangle",
+        flip="alternating",
+        translate=2,
+        border="reflect",
+        smoothing=0.2,
+        bias_scale=64.0,
+        lookahead=True,
+        views=True,
+        dtype="bfloat16",
+        eval_every=475,
+        run=RunFlags(log_every=25),
+    ),
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Trains, or resumes, or reprints; returns what result.json holds."""
+    check(config)
+    if config.predict is not None:
+        return show(config, config.predict)
+    parallel.start(config.run.coordinator, config.run.processes, config.run.process)
+    with open_run("cifar10", config, label=config.net) as run:
+        result = run.result() or experiment(config, run)
+    print(report(result))
+    return result
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot be meant, before anything is loaded or compiled."""
+    at_least(config, 1, "steps", "batch", "seeds", "eval_every")
+    at_least(config, 0, "seed", "momentum", "weight_decay", "cutout", "whitening_epochs")
+    at_least(config, 0, "translate", most=31)
+    at_least(config, 0, "validation", most=IMAGES - 1)
+    at_least(config, 0, "images", most=IMAGES - config.validation)
+    at_least(config, 0, "smoothing", "dropout", most=0.999)
+    above_zero(config, "lr", "decay_epochs", "bias_scale")
+    at_least(config.run, 1, "log_every")
+    if config.eval_every % config.run.log_every:
+        raise InputError(
+            f"--eval-every {config.eval_every} must be a multiple of --log-every"
+            f" {config.run.log_every}"
+        )
+    if config.dropout and config.net != "lenet":
+        raise InputError(f"--dropout is for --net lenet: {config.net} has none")
+    if config.init_from is not None and config.net != "resnet18":
+        raise InputError(f"--init-from is for --net resnet18, not for {config.net}")
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """Training, the figures on all three sets, and the pictures."""
+    data = load_data(config)
+    state = train(config, run, data)
+    judge = measured(config)
+    say("testing ...")
+    found = {}
+    for split, each in data.items():
+        most = JUDGED if split == "train" else len(each.labels)
+        if most and len(each.labels):
+            found[split] = judge(state.params, state.stats, each.images[:most], each.labels[:most])
+    result = {
+        split: {name: seeds_summary(values) for name, values in metrics.items()}
+        for split, metrics in found.items()
+    }
+    draw_pictures(run, data["test"], predictor(config, state), found["test"])
+    about = {
+        "train_images": len(data["train"].labels),
+        "batch_norm": "none" if config.net == "lenet" else "running averages of training",
+        "config": dataclasses.asdict(config),
+    }
+    return run.finish({**result, **about})
+
+
+def load_data(config: Config) -> dict[str, ImageData]:
+    """The images of training, validation (perhaps none) and test."""
+    given = image_arrays("cifar10", "train", data_dir=config.data_dir)
+    held_out = len(given.labels) - config.validation
+
+    def part(where: slice) -> ImageData:
+        return given._replace(images=given.images[where], labels=given.labels[where])
+
+    return {
+        "train": part(slice(config.images or held_out)),
+        "validation": part(slice(held_out, None)),
+        "test": image_arrays("cifar10", "test", data_dir=config.data_dir),
+    }
+
+
+def net(config: Config, axis_name: str | None = None) -> StatefulModel:
+    """The net of a configuration, for normalised images `[n, 32, 32, 3]`."""
+    dtype = jnp.dtype(config.dtype)
+    if config.net == "lenet":
+        return without_stats(lenet(CLASSES, dropout=config.dropout, dtype=dtype))
+    if config.net == "resnet18":
+        return resnet18(CLASSES, stem=config.stem, axis_name=axis_name, dtype=dtype)
+    return airnet(CLASSES, axis_name=axis_name, dtype=dtype)
+
+
+def as_seen(image: Array) -> Array:
+    """Bytes as a net sees them."""
+    return normalise(image, MEAN, STD)
+
+
+def augmentation(config: Config) -> Callable[[Key, Array, Visit], Array]:
+    """What a net sees of a stored image in training."""
+
+    def transform(key: Key, image: Array, visit: Visit) -> Array:
+        flip_key, move_key, cut_key = jax.random.split(key, 3)
+        if config.flip == "random":
+            image = flip(flip_key, image)
+        elif config.flip == "alternating":
+            image = alternating_flip(visit, image)
+        if config.translate:
+            image = translate(move_key, image, pixels=config.translate, border=config.border)
+        image = as_seen(image)
+        return cutout(cut_key, image, size=config.cutout) if config.cutout else image
+
+    return transform
+
+
+def optimiser(config: Config, images: int) -> optax.GradientTransformation:
+    """Stochastic gradient descent on a schedule, by groups of parameters for airnet."""
+    epoch = images / config.batch
+
+    def rate(step: Array) -> Array:
+        done = step / config.steps
+        if config.schedule == "cosine":
+            return config.lr * (1 + jnp.cos(jnp.pi * done)) / 2
+        if config.schedule == "triangle":
+            corners = jnp.array([0.0, 0.23, 1.0]), jnp.array([0.2, 1.0, 0.07])
+            return config.lr * jnp.interp(done, *corners)
+        return config.lr * 0.1 ** jnp.floor(step / (config.decay_epochs * epoch))
+
+    def sgd(scale: float, rate: Callable[[Array], Array]) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay / scale),
+            optax.trace(config.momentum, nesterov=config.nesterov),
+            optax.scale_by_learning_rate(lambda step: scale * rate(step)),
+        )
+
+    if config.net != "airnet":
+        return sgd(1.0, rate)
+
+    def group(path: Any, leaf: Any) -> str:
+        del leaf
+        name = jax.tree_util.keystr(path)
+        return "whitening" if "whitening" in name else "offset" if "norm" in name else "weight"
+
+    early = config.whitening_epochs * epoch
+    return optax.partition(
+        {
+            "weight": sgd(1.0, rate),
+            "offset": sgd(config.bias_scale, rate),
+            "whitening": sgd(1.0, lambda step: rate(step) * (step < early)),
+        },
+        lambda params: jax.tree.map_with_path(group, params),
+    )
+
+
+def initial(config: Config, images: np.ndarray) -> tuple[TrainState, optax.GradientTransformation]:
+    """The state before the first step, `[seeds]`, and the optimiser that it belongs to."""
+    tx = optimiser(config, len(images))
+    x = as_seen(jnp.asarray(images[: WHITENED if config.net == "airnet" else 1]))
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        params, stats = net(config).init(key, x)
+        if config.init_from is None:
+            return params, stats
+        return load_torch_weights(config.init_from, params, stats)[:2]
+
+    keys = run_keys(config.seed, config.seeds)
+    state = init_states(init, keys, tx, with_stats=True)
+    return with_slow(state) if config.lookahead else state, tx
+
+
+def train(config: Config, run: Run, data: dict[str, ImageData]) -> TrainState:
+    """The last state of all seeds, on one device."""
+    devices = parallel.count_devices(config.run.devices)
+    images, labels = data["train"].images, data["train"].labels
+    state, tx = initial(config, images)
+    step = training_step(config, tx, parallel.axis_name(devices))
+    stream = epochs(images, labels, batch=config.batch, transform=augmentation(config), visits=True)
+    keys = run_keys(config.seed, config.seeds)
+    state = run.restore(state)
+    judge = measured(config)
+    held_out = jnp.asarray(data["validation"].images), jnp.asarray(data["validation"].labels)
+    training = run.train(step, stream, keys, state, tasks=config.batch, devices=devices)
+    for i, state in training:
+        if len(held_out[1]) and (i % config.eval_every == 0 or i == config.steps):
+            here = parallel.local(state)
+            found = judge(here.params, here.stats, *held_out)
+            run.log(i, "validation", found)
+            say(f"step {i:,}  validation accuracy {np.mean(found['accuracy']):.4f}")
+    return parallel.local(state)
+
+
+def training_step(
+    config: Config, tx: optax.GradientTransformation, axis_name: str | None = None
+) -> StepFn:
+    """One step on a batch, shared among the devices of the axis."""
+    loss = partial(cross_entropy, smoothing=config.smoothing)
+    step = supervised_step(net(config, axis_name), loss, tx, axis_name=axis_name)
+    if not config.lookahead:
+        return step
+    return lookahead(
+        step,
+        every=5,
+        keep=lambda done: 0.95**5 * (done / config.steps) ** 3,
+        steps=config.steps,
+    )
+
+
+def judged(config: Config) -> StatefulModel:
+    """The net as it is judged: on several views of each image if so wished."""
+    return with_views(net(config)) if config.views else net(config)
+
+
+def measured(config: Config) -> Callable[..., dict[str, np.ndarray]]:
+    """`(params, stats, images, labels) -> loss and accuracy`, each `[seeds]`."""
+    run = measure(judged(config), cross_entropy, as_seen)
+    return lambda *arguments: {name: np.asarray(v) for name, v in run(*arguments).items()}
+
+
+def predictor(config: Config, state: TrainState) -> Callable[[Any], Array]:
+    """Images uint8 `[n, 32, 32, 3]` to logits `[n, 10]`, by the net of the first seed."""
+    params, stats = per_seed((state.params, state.stats))[0]
+    run = predict_all(judged(config), as_seen)
+    return lambda images: run(params, stats, jnp.asarray(images))
+
+
+def load(directory: Path | str) -> Callable[[Any], Array]:
+    """The net of a run: images uint8 `[n, 32, 32, 3]` to logits `[n, 10]` (of the first seed).
+
+    Raises:
+        InputError: if there is no run, or none with a checkpoint.
+        RunError: if it is damaged.
+    """
+    directory = Path(directory)
+    # What the run started from is of no matter now, and the file may be gone.
+    config = dataclasses.replace(load_config(directory, Config), init_from=None)
+    like, _ = initial(config, np.zeros((1, 32, 32, 3), np.uint8))
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        if not checkpoints.steps():
+            raise InputError(f"{directory} has no checkpoint yet: train first")
+        return predictor(config, checkpoints.restore(like))
+
+
+def show(config: Config, directory: Path) -> dict[str, Any]:
+    """Names what the net of a run sees in the first eight test images; the picture has more."""
+    test = load_data(config)["test"]
+    logits = load(directory)(test.images[:1000])
+    predicted = [test.class_names[i] for i in np.argmax(logits, axis=1)[:8]]
+    true = [test.class_names[i] for i in test.labels[:8]]
+    print("true:      " + " ".join(f"{name:10}" for name in true))
+    print("predicted: " + " ".join(f"{name:10}" for name in predicted))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    pictures.predictions(test.images[:1000], test.labels[:1000], logits, test.class_names, figure)
+    with writing(directory / "predicted.png") as path:
+        figure.savefig(path, dpi=150)
+    print(f"picture {directory / 'predicted.png'}")
+    return {"true": true, "predicted": predicted}
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result as a table, and what the numbers depend on."""
+    config, run = result["config"], result["run"]
+    rows = []
+    for split in ("train", "validation", "test"):
+        if split in result:
+            accuracy, loss = result[split]["accuracy"], result[split]["loss"]
+            interval = f" ± {100 * accuracy['ci95']:.2f}" if accuracy["ci95"] is not None else ""
+            each = " ".join(f"{100 * value:.2f}" for value in accuracy["values"])
+            rows.append(
+                [split, f"{100 * accuracy['mean']:.2f}{interval}", each, f"{loss['mean']:.4f}"]
+            )
+    header = [f"CIFAR-10, {config['net']}", "accuracy in %, ± 95 %", "by seed", "cross-entropy"]
+    notes = [
+        f"{run['steps']:,} steps of {config['batch']},"
+        f" {run['steps'] * config['batch'] / result['train_images']:.1f} epochs of"
+        f" {result['train_images']:,} images; {config['dtype']}; seeds {config['seed']} to"
+        f" {config['seed'] + config['seeds'] - 1}, interval over seeds by Student's t",
+        f"the last parameters, nothing chosen on test; train: its first {JUDGED:,} images, not"
+        f" augmented; batch norm: {result['batch_norm']}"
+        + ("; average over six views of each image" if config["views"] else ""),
+        f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
+        f" {run['device']}, {run['machine']}; {run['directory']}",
+    ]
+    return "\n".join([tables.markdown(header, rows), *notes])
+
+
+def draw_pictures(
+    run: Run,
+    test: ImageData,
+    predict: Callable[[Any], Array],
+    found: dict[str, np.ndarray],
+) -> None:
+    """Predictions, confusion matrix and learning curve."""
+    names, labels, logits = test.class_names, test.labels, predict(test.images)
+    predictions = partial(pictures.predictions, test.images, labels, logits, names)
+    run.picture("predictions", predictions, size=(11, 7))
+    confused = partial(pictures.confusion, labels, np.argmax(logits, axis=1), names)
+    run.picture("confusion", confused, size=(6.5, 5.5))
+    lines = {"train (batches)": run.metrics("train")}
+    if len(run.metrics("validation").get("step", ())):
+        lines["validation"] = run.metrics("validation")
+    lines["test"] = {"step": np.array([run.steps])} | {
+        name: values[None] for name, values in found.items()
+    }
+    run.picture("learning_curve", partial(pictures.learning_curve, lines), size=(9, 4))
+
+
+if __name__ == "__main__":
+    cli.command_line(main, Config, presets=PRESETS)

@@ -1,0 +1,259 @@
+"""The CIFAR-10 experiment on made-up images: resume, devices, recipes, prediction."""
+
+import dataclasses
+import os
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from experiments import cifar10
+from jaxdl.data.images import ImageData
+from jaxdl.errors import InputError
+from jaxdl.models.airnet import airnet
+from jaxdl.runs import RunFlags
+
+CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FULL_AIRNET = cifar10.airnet
+
+
+def images(data, split, *, data_dir=None):
+    """Each class a pattern of colours in noise: 80 images to train on, half of them held out."""
+    rng = np.random.default_rng(split == "test")
+    labels = np.arange(80 if split == "train" else 40, dtype=np.int32) % 10
+    patterns = np.random.default_rng(7).integers(40, 216, (10, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
+    noisy = patterns[labels] + rng.normal(0, 20, (len(labels), 32, 32, 3))
+    return ImageData(
+        np.clip(noisy, 0, 255).astype(np.uint8), labels, CLASSES, cifar10.MEAN, cifar10.STD
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once():
+    """Tests here compile the same programs several times over."""
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAXDL_XLA_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def _made_up(monkeypatch):
+    monkeypatch.setattr(cifar10, "image_arrays", images)
+    monkeypatch.setattr(cifar10, "airnet", partial(airnet, widths=(6,)))
+
+
+def config_of(preset, folder, **changes):
+    flags = {"runs_dir": folder, "name": "run", "log_every": 2, "devices": 1, "save_minutes": 0.0}
+    flags |= changes.pop("flags", {})
+    small = {"steps": 6, "batch": 16, "eval_every": 4, "validation": 40, "dtype": "float32"}
+    return dataclasses.replace(cifar10.PRESETS[preset], **(small | changes), run=RunFlags(**flags))
+
+
+def logits(config):
+    return np.asarray(cifar10.load(config.run.runs_dir / "cifar10" / "run")(images("", "test")[0]))
+
+
+def test_a_run_is_trained_judged_drawn_reprinted_and_loaded(tmp_path, capsys):
+    config = config_of("lenet", tmp_path, steps=60, eval_every=20, lr=0.02, seeds=2)
+    result = cifar10.main(config)
+    directory = tmp_path / "cifar10" / "run"
+    for name in ("predictions", "confusion", "learning_curve"):
+        assert (directory / f"{name}.png").stat().st_size > 10_000
+    first = capsys.readouterr().out
+    assert cifar10.main(config) == result
+    assert capsys.readouterr().out.splitlines()[-6:] == first.splitlines()[-6:]
+
+    assert result["test"]["accuracy"]["values"][0] > 0.5  # by chance 0.1
+    assert result["train_images"] == 40
+    found = logits(config)
+    right = found.argmax(1) == images("", "test").labels
+    assert right.mean() == pytest.approx(result["test"]["accuracy"]["values"][0])
+
+    shown = cifar10.main(dataclasses.replace(config, predict=directory))
+    assert shown["predicted"] == [CLASSES[i] for i in found[:8].argmax(1)]
+    assert shown["true"] == list(CLASSES[:8])
+    assert "predicted: " + shown["predicted"][0] in capsys.readouterr().out
+    assert (directory / "predicted.png").exists()
+
+
+@pytest.fixture
+def _no_pictures(monkeypatch):
+    monkeypatch.setattr(cifar10, "draw_pictures", lambda *_: None)
+
+
+@pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [("lenet", {"dropout": 0.5, "flip": "random"}), ("fast", {"cutout": 8, "lr": 0.1})],
+)
+def test_a_resumed_run_equals_one_that_never_stopped(preset, changes, tmp_path, monkeypatch):
+    """Dropout, all augmentation, batch norm, momentum and lookahead go on where they were."""
+    whole = config_of(preset, tmp_path / "whole", **changes)
+    expected = cifar10.main(whole)
+    parted = config_of(preset, tmp_path / "parted", **changes)
+    with monkeypatch.context() as context:
+        context.setattr(cifar10, "measured", lambda config: lambda *rest: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # at the validation after step 4
+            cifar10.main(parted)
+    assert list((tmp_path / "parted/cifar10/run/checkpoints").iterdir())
+    found = cifar10.main(parted)
+    # To the last bit: the mean loss of all test images, and the metrics of every step.
+    assert found["test"] == expected["test"]
+    lines = [
+        (config.run.runs_dir / "cifar10/run/metrics.jsonl").read_text()
+        for config in (whole, parted)
+    ]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_two_devices_equal_one_with_batch_norm(tmp_path):
+    changes = {"lr": 0.05, "bias_scale": 1.0, "cutout": 8}
+    found = []
+    for devices in (1, 2):
+        flags = {"devices": devices}
+        config = config_of("fast", tmp_path / str(devices), flags=flags, **changes)
+        cifar10.main(config)
+        found.append(logits(config))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
+    assert np.abs(found[0]).max() > 0.01
+
+
+def rates(config, count, images=50_000):
+    """The learning rates of the first steps, seen through parameters that only sum them up."""
+    plain = dataclasses.replace(config, net="lenet", momentum=0.0, weight_decay=0.0)
+    tx = cifar10.optimiser(plain, images)
+
+    def one(state, _):
+        update, state = tx.update(jnp.float32(-1), state, jnp.float32(0))
+        return state, update
+
+    return np.asarray(jax.lax.scan(one, tx.init(jnp.float32(0)), None, count)[1])
+
+
+def test_the_learning_rates_are_those_of_the_recipes():
+    lenet = dataclasses.replace(cifar10.PRESETS["lenet"], batch=50)
+    found = rates(lenet, 60, images=200)  # an epoch is 4 steps
+    np.testing.assert_allclose(found, 0.001 * 0.1 ** (np.arange(60) // 28), rtol=1e-5)
+
+    resnet = dataclasses.replace(cifar10.PRESETS["resnet18"], steps=50)
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(50) / 50))
+    np.testing.assert_allclose(rates(resnet, 50), expected, rtol=1e-4, atol=1e-7)
+
+    fast = cifar10.PRESETS["fast"]
+    expected = 1.5 * np.interp(np.arange(475), [0, 0.23 * 475, 475], [0.2, 1, 0.07])
+    np.testing.assert_allclose(rates(fast, 475), expected, rtol=1e-4)
+
+
+def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
+    """Nesterov momentum with weight decay in the gradient, written as PyTorch documents it."""
+    config = dataclasses.replace(
+        cifar10.PRESETS["fast"], steps=10, batch=50, whitening_epochs=1.0, schedule="triangle"
+    )
+    rng = np.random.default_rng(0)
+    shapes = {"block1_1_conv": "kernel", "block1_1_norm": "bias", "head": "kernel"}
+    params = {name: {leaf: rng.normal(size=3)} for name, leaf in shapes.items()}
+    params["whitening_bias"] = rng.normal(size=3)
+    tx = cifar10.optimiser(config, 150)  # an epoch is 3 steps
+    state, now, buffers = tx.init(params), params, jax.tree.map(np.zeros_like, params)
+    ours = params
+    for step in range(5):
+        grads = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), params)
+        updates, state = tx.update(grads, state, ours)
+        ours = optax.apply_updates(ours, updates)
+        rate = 1.5 * np.interp(step / 10, [0, 0.23, 1], [0.2, 1, 0.07])
+
+        def moved(path, p, g, b, step=step, rate=rate):
+            scale = 64 if "norm" in str(path) else 1
+            g = g + 0.0153 / 11.5 / scale * p
+            b = 0.85 * b + g
+            frozen = "whitening" in str(path) and step >= 3
+            return p - (0 if frozen else scale * rate) * (g + 0.85 * b), b
+
+        pairs = jax.tree.map_with_path(moved, now, grads, buffers)
+        now, buffers = jax.tree.transpose(
+            jax.tree.structure(params), jax.tree.structure((0, 0)), pairs
+        )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(now), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"validation": 50_000}, "--validation 50000: choose at most 49,999"),
+        ({"images": 50_000}, "--images 50000: choose at most 49,960"),
+        ({"translate": 32}, "--translate 32"),
+        ({"smoothing": 1.0}, "--smoothing"),
+        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
+        ({"net": "resnet18", "dropout": 0.1}, "--dropout is for --net lenet"),
+        ({"net": "airnet", "init_from": "net.npz"}, "--init-from is for --net resnet18"),
+        ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(changes, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        cifar10.main(config_of("lenet", tmp_path, **changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_prediction_without_a_run_says_so(tmp_path):
+    with pytest.raises(InputError, match="there is no run"):
+        cifar10.main(config_of("lenet", tmp_path, predict=tmp_path / "nothing"))
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, monkeypatch):
+    def load(path, params, stats):
+        assert path == tmp_path / "weights.npz"
+        return jax.tree.map(lambda leaf: leaf + 1, params), stats, ()
+
+    tiny = partial(airnet, widths=(4,))  # in place of the large net
+    monkeypatch.setattr(cifar10, "resnet18", lambda classes, *, stem, **rest: tiny(classes, **rest))
+    monkeypatch.setattr(cifar10, "load_torch_weights", load)
+    config = config_of("resnet18", tmp_path, init_from=tmp_path / "weights.npz", lr=1e-9)
+    plain, _ = cifar10.initial(dataclasses.replace(config, init_from=None), images("", "train")[0])
+    given, _ = cifar10.initial(config, images("", "train")[0])
+    for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(given.params), strict=True):
+        np.testing.assert_array_equal(a + 1, b)
+    cifar10.main(config)
+    monkeypatch.setattr(cifar10, "load_torch_weights", lambda *_: 1 / 0)
+    assert logits(config).shape == (40, 10)
+
+
+def test_every_preset_is_in_range():
+    for preset in cifar10.PRESETS.values():
+        cifar10.check(preset)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.parametrize(
+    ("preset", "dtype", "changes"),
+    [
+        ("resnet18", "float32", {"batch": 32, "lr": 0.02}),
+        ("fast", "float32", {"batch": 64, "lr": 0.5}),
+        ("fast", "bfloat16", {"batch": 64, "lr": 0.5}),
+    ],
+)
+def test_the_full_nets_learn_512_images_by_heart(preset, dtype, changes, tmp_path, monkeypatch):
+    """Labels by chance: there is nothing to generalise, so that each image must be remembered."""
+    rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (512, 8, 8, 3)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    labels = rng.integers(0, 10, 512, dtype=np.int32)
+    data = ImageData(smooth, labels, CLASSES, cifar10.MEAN, cifar10.STD)
+    monkeypatch.setattr(cifar10, "image_arrays", lambda *_, **__: data)
+    monkeypatch.setattr(cifar10, "airnet", FULL_AIRNET)
+    still = {"flip": "none", "translate": 0, "views": False, "validation": 0, "steps": 200}
+    flags = {"log_every": 100, "save_minutes": 2.0}
+    whole = {"eval_every": 200, "dtype": dtype, "smoothing": 0.0, "flags": flags}
+    result = cifar10.main(config_of(preset, tmp_path, **still, **changes, **whole))
+    assert result["train"]["accuracy"]["mean"] > 0.95
