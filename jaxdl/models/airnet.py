@@ -2,7 +2,9 @@
 
 https://arxiv.org/abs/2404.00498. Its code trains it to 94 % of CIFAR-10's test images in under four
 seconds on one A100; the recipe around it (augmentation, optimiser, schedule) is the preset `fast`
-of experiments/cifar10.py.
+of experiments/cifar10.py. A training step of 1024 images of 32x32 needs 0.72 TFLOP of convolutions
+(two a multiply-add, 236 MFLOP an image forward), the 475 steps 0.34 PFLOP. What accuracy it reaches
+here is not yet measured: that wants a GPU.
 """
 
 from collections.abc import Sequence
