@@ -8,8 +8,8 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.linen import pure
-from jaxdl.models.norm import BatchNorm, standardise
+from jaxdl.models.linen import pure, stateful
+from jaxdl.models.norm import BatchNorm, RunningBatchNorm, standardise
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +104,85 @@ def test_wrong_mode_and_no_positions() -> None:
         pure(BatchNorm("example")).init(jax.random.key(0), jnp.ones((4, 1, 1, 3)))
     with pytest.raises(InputError, match="one position"):
         pure(BatchNorm("example")).init(jax.random.key(0), jnp.ones((4, 3)))
+
+
+def running(**options: Any) -> tuple[Any, Any, Any]:
+    """A net of one running norm, with parameters and statistics that show every mistake."""
+    params = {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([-1.0, 5.0])}
+    stats = {"mean": jnp.array([1.0, -2.0]), "var": jnp.array([0.5, 4.0])}
+    return stateful(RunningBatchNorm(**options)), params, stats
+
+
+def test_running_norm_is_numpys_in_both_modes() -> None:
+    model, params, stats = running(momentum=0.7, epsilon=0.01)
+    x = np.asarray(images())
+    y, after = model.apply(params, stats, jnp.asarray(x), mode="train")
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(
+        y, (x - mean) / np.sqrt(var + 0.01) * [2, 3] + [-1, 5], rtol=1e-10, atol=1e-12
+    )
+    np.testing.assert_allclose(after["mean"], 0.7 * np.array([1, -2]) + 0.3 * mean, rtol=1e-12)
+    # What is kept for later estimates the population, so it is the unbiased variance.
+    unbiased = x.var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(after["var"], 0.7 * np.array([0.5, 4]) + 0.3 * unbiased, rtol=1e-12)
+    y, same = model.apply(params, stats, jnp.asarray(x), mode="eval")
+    assert same is stats
+    expected = (x - [1, -2]) / np.sqrt(np.array([0.5, 4]) + 0.01) * [2, 3] + [-1, 5]
+    np.testing.assert_allclose(y, expected, rtol=1e-10)
+
+
+def test_running_norm_sees_each_example_alone_in_eval() -> None:
+    model, params, stats = running()
+    x = images()
+    y, _ = model.apply(params, stats, x, mode="eval")
+    alone, _ = model.apply(params, stats, x[:1], mode="eval")
+    np.testing.assert_array_equal(y[:1], alone)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_running_norm_over_an_axis_is_that_of_the_whole_batch(devices: int) -> None:
+    """Value, averages and gradient; the parts differ in mean, which separate variances miss."""
+    x = jnp.concatenate([images() + i for i in range(4)])
+    parts = x.reshape(devices, -1, *x.shape[1:])
+    whole, params, stats = running()
+    split, *_ = running(axis_name="devices")
+
+    def loss(params: Any, model: Any, x: Any) -> Any:
+        y, after = model.apply(params, stats, x, mode="train")
+        return jnp.mean(jnp.sin(y) * jnp.cos(x)), (y, after)
+
+    def on_device(x: Any) -> Any:
+        (_, aux), grads = jax.value_and_grad(loss, (0, 2), has_aux=True)(params, split, x)
+        return jax.lax.pmean(grads[0], "devices"), grads[1], aux
+
+    grads, by_x, (y, after) = jax.vmap(on_device, axis_name="devices")(parts)
+    (_, (expected, expected_after)), (expected_grads, expected_by_x) = jax.value_and_grad(
+        loss, (0, 2), has_aux=True
+    )(params, whole, x)
+    np.testing.assert_allclose(y.reshape(x.shape), expected, rtol=1e-9, atol=1e-11)
+    # Each device's loss is a mean over its part, so the whole batch's is one part of them.
+    np.testing.assert_allclose(
+        by_x.reshape(x.shape) / devices, expected_by_x, rtol=1e-9, atol=1e-12
+    )
+    for found, wanted in ((grads, expected_grads), (after, expected_after)):
+        for name, value in wanted.items():
+            for each in found[name]:
+                np.testing.assert_allclose(each, value, rtol=1e-10)
+
+
+def test_running_norm_keeps_float32_statistics_of_bfloat16() -> None:
+    model, _, _ = running()
+    x = (images() + 100).astype(jnp.bfloat16)
+    params, stats = model.init(jax.random.key(0), x)
+    y, after = model.apply(params, stats, x, mode="train")
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, after))} == {jnp.dtype(jnp.float32)}
+    exact = np.asarray(x, np.float64)
+    np.testing.assert_allclose(after["mean"], 0.1 * exact.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(after["var"], 0.9 + 0.1 * exact.var((0, 1, 2), ddof=1), rtol=1e-5)
+
+
+def test_running_norm_of_one_value_does_not_divide_by_zero() -> None:
+    model, params, stats = running()
+    _, after = model.apply(params, stats, jnp.ones((1, 2)), mode="train")
+    assert np.isfinite(after["var"]).all()
