@@ -16,7 +16,15 @@ Initializer = nn.initializers.Initializer
 # at two standard deviations and does not rescale it, as this initialiser does not either.
 maml_kernel_init: Initializer = nn.initializers.truncated_normal(0.01)
 
-_lecun_normal: Initializer = nn.initializers.lecun_normal()
+INITIALISERS: dict[str, Initializer] = {
+    "lecun": nn.initializers.lecun_normal(),
+    "glorot": nn.initializers.glorot_uniform(),
+    "he": nn.initializers.he_normal(),
+    "small": nn.initializers.normal(0.01),
+}
+"""Kernels by name, for command lines. Of variance 1 / fan_in (LeCun et al. 1998, for tanh), 2 /
+(fan_in + fan_out) (Glorot, Bengio 2010) and 2 / fan_in (He et al. 2015, for ReLU), or just small.
+"""
 
 
 class Mlp(nn.Module):
@@ -27,6 +35,7 @@ class Mlp(nn.Module):
     norm: Mode | None
     kernel_init: Initializer
     bias_init: Initializer
+    dropout: float
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -45,6 +54,7 @@ class Mlp(nn.Module):
             if self.norm is not None:
                 x = BatchNorm(self.norm, use_scale=False, bias_init=self.bias_init)(x)
             x = self.activation(x)
+            x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
         return nn.Dense(out, kernel_init=self.kernel_init, bias_init=self.bias_init)(x)
 
 
@@ -53,8 +63,9 @@ def mlp(
     *,
     activation: Callable[[Array], Array] = nn.relu,
     norm: Mode | None = None,
-    kernel_init: Initializer = _lecun_normal,
+    kernel_init: Initializer = INITIALISERS["lecun"],
     bias_init: Initializer = nn.initializers.zeros,
+    dropout: float = 0.0,
 ) -> Model:
     """A dense net: `[n, ...]` (flattened) to `[n, features[-1]]`, the last layer linear.
 
@@ -67,13 +78,17 @@ def mlp(
             statistics of the batch at hand, which is transductive. None: no norm.
         kernel_init: for all kernels.
         bias_init: for all biases.
+        dropout: the rate in `[0, 1)` at which activations are zeroed, where a key is given.
 
     Raises:
-        InputError: no layers, a width below 1; at init and apply, integer inputs.
+        InputError: no layers, a width below 1, a rate out of range; at init and apply, integer
+            inputs.
     """
     if not features or min(features) < 1:
         raise InputError(f"mlp needs the widths of its layers, all at least 1, not {features!r}")
-    return pure(Mlp(tuple(features), activation, norm, kernel_init, bias_init))
+    if not 0 <= dropout < 1:
+        raise InputError(f"mlp needs a dropout rate in [0, 1), not {dropout}")
+    return pure(Mlp(tuple(features), activation, norm, kernel_init, bias_init, dropout))
 
 
 def mlp_omniglot(ways: int, norm: Mode | None = "batch") -> Model:

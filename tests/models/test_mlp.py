@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.mlp import maml_kernel_init, mlp, mlp_omniglot
+from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp, mlp_omniglot
 
 
 def test_two_layers_by_hand() -> None:
@@ -48,6 +48,38 @@ def test_norm_stands_before_the_activation_and_replaces_the_bias() -> None:
         hidden = np.maximum(hidden + params[f"BatchNorm_{i}"]["bias"], 0)
     expected = hidden @ params["Dense_4"]["kernel"]
     np.testing.assert_allclose(model.apply(params, x), expected, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [("lecun", 1 / 300), ("glorot", 2 / 500), ("he", 2 / 300), ("small", 1e-4)],
+)
+def test_initialisers_have_the_variance_of_their_papers(name: str, variance: float) -> None:
+    params = mlp((200,), kernel_init=INITIALISERS[name]).init(jax.random.key(0), jnp.ones((1, 300)))
+    kernel = np.asarray(params["Dense_0"]["kernel"])
+    # 60,000 draws: the sample variance is within 2 % nearly always.
+    np.testing.assert_allclose(kernel.var(), variance, rtol=0.03)
+    assert abs(kernel.mean()) < 0.02 * variance**0.5
+
+
+def test_dropout_zeroes_hidden_activations_and_keeps_their_mean() -> None:
+    ones = nn.initializers.ones
+    model = mlp((4000, 1), kernel_init=ones, dropout=0.25)
+    x = jnp.ones((2, 1))
+    params = model.init(jax.random.key(0), x)
+    np.testing.assert_allclose(model.apply(params, x), 4000, rtol=1e-6)  # no key, no dropout
+    found = np.asarray(model.apply(params, x, key=jax.random.key(1)))[:, 0]
+    # Each unit is 0 or 1 / 0.75, so that the sum is 4000 with deviation sqrt(4000 / 3) = 37.
+    assert (np.abs(found - 4000) < 150).all()
+    assert found[0] != found[1]
+    whole = found * 0.75
+    np.testing.assert_allclose(whole, whole.round(), atol=1e-2)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_a_dropout_rate_out_of_range(dropout: float) -> None:
+    with pytest.raises(InputError, match="dropout rate in"):
+        mlp((3,), dropout=dropout)
 
 
 @pytest.mark.parametrize("features", [(), (4, 0)])

@@ -1,0 +1,62 @@
+"""A plain convolutional net: blocks of convolution, pooling, batch norm and ReLU, then a head."""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+
+from jaxdl.errors import InputError
+from jaxdl.models.conv import Conv
+from jaxdl.models.linen import check_images, stateful
+from jaxdl.models.norm import RunningBatchNorm
+from jaxdl.models.pooling import max_pool
+from jaxdl.types import Array, NormMode, StatefulModel
+
+
+class ConvNet(nn.Module):
+    """See `convnet`."""
+
+    classes: int
+    channels: Sequence[int]
+    dropout: float
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: Array, mode: NormMode) -> Array:
+        check_images(x, "convnet", least=2 ** len(self.channels))
+        for channels in self.channels:
+            x = Conv(channels, 3, use_bias=False, kernel_init=nn.initializers.he_normal())(x)
+            # The pool first: the norm and ReLU then cost a quarter.
+            x = nn.relu(RunningBatchNorm(axis_name=self.axis_name)(max_pool(x), mode))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
+        return nn.Dense(self.classes)(x)
+
+
+def convnet(
+    classes: int,
+    channels: Sequence[int] = (16, 32, 64),
+    *,
+    dropout: float = 0.0,
+    axis_name: str | None = None,
+) -> StatefulModel:
+    """Images `[n, h, w, c]`, floating point, to logits `[n, classes]`.
+
+    Every block is a 3x3 convolution, a 2x2 max-pool that halves the image, `RunningBatchNorm` and
+    ReLU; the head is linear on the flattened last map.
+
+    Args:
+        classes: logits per image.
+        channels: of each block.
+        dropout: rate in `[0, 1)` in front of the head, in the mode "train" where a key is given.
+        axis_name: the device axis over which batch norm averages.
+
+    Raises:
+        InputError: no classes, no channels, a rate out of range; at init and apply: integers, or
+            images too small to be halved by each block.
+    """
+    if classes < 1 or not channels or min(channels) < 1 or not 0 <= dropout < 1:
+        raise InputError(
+            "convnet needs classes >= 1, the channels of its blocks and a dropout rate in [0, 1),"
+            f" not classes={classes}, channels={channels!r} and dropout={dropout}"
+        )
+    return stateful(ConvNet(classes, tuple(channels), dropout, axis_name))
