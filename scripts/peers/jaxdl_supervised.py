@@ -9,8 +9,10 @@ from works import CELLS, MOMENTUM, TARGETS, WIDE, Supervised
 
 from jaxdl.data.epochs import epochs
 from jaxdl.losses import cross_entropy
+from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
+from jaxdl.models.resnet import resnet18
 from jaxdl.train import init_states, loop, supervised_step
 from jaxdl.types import Array, Key, StatefulModel
 
@@ -21,15 +23,11 @@ def net(work: Supervised) -> StatefulModel:
         case "mlp":
             return without_stats(mlp((WIDE, TARGETS)))
         case "lenet":
-            from jaxdl.models.lenet import lenet
-
             return without_stats(lenet(TARGETS))
         case "lstm":
             from jaxdl.models.recurrent import lstm
 
             return without_stats(lstm(CELLS, TARGETS))
-    from jaxdl.models.resnet import resnet18
-
     return resnet18(TARGETS, stem=work.net.removeprefix("resnet18-"))
 
 
