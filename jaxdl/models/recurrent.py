@@ -1,0 +1,190 @@
+"""Recurrent nets over sequences of unequal length: plain RNN, LSTM and GRU."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.errors import InputError
+from jaxdl.models.cells import GRU, LSTM, RNN, Cell, recurrence
+from jaxdl.types import Array, Key, Model, Params
+
+Initializer = jax.nn.initializers.Initializer
+Output = Literal["last", "all"]
+
+_glorot: Initializer = jax.nn.initializers.glorot_uniform()
+_orthogonal: Initializer = jax.nn.initializers.orthogonal()
+
+
+class Sequences(NamedTuple):
+    """Sequences side by side: `x` `[n, time, features]`, of which `lengths` `[n]` steps count.
+
+    `lengths` are integers in `[0, time]`; what stands behind them reaches neither results nor
+    gradients, be it NaN. A sequence of length 0 ends in the state in which it began, zeros.
+    """
+
+    x: Array
+    lengths: Array
+
+
+def rnn(hidden: int, out: int | None, **options: Any) -> Model:
+    """A plain (Elman) net, `h = tanh(W [x, 1, h])`; arguments and shapes as `lstm`."""
+    return _model(RNN, hidden, out, **options)
+
+
+def lstm(hidden: int, out: int | None, *, forget_bias: float = 1.0, **options: Any) -> Model:
+    """Long short-term memory (Hochreiter, Schmidhuber 1997), with forget gates (Gers et al. 2000).
+
+        i, f, o = sigmoid(W_ifo [x, 1, h])    c = f * c + i * tanh(W_g [x, 1, h])
+        h = o * tanh(c)
+
+    Sequences `[n, time, features]`, or `Sequences`, to `[n, out]` or `[n, time, out]`. A layer's
+    parameters are, for each direction, `input` `[features, 4 * hidden]`, `recurrent` and `bias`, in
+    the order i, f, g, o of PyTorch and cuDNN, whose two biases are added here.
+
+    Args:
+        hidden: width of the state, of each direction.
+        out: width of the linear head; None leaves it out.
+        forget_bias: what the bias of the forget gate starts at: 1 keeps memory in the beginning.
+        layers: how many lie on each other.
+        bidirectional: a second net runs from the end of each sequence to its start, and the states
+            of both stand side by side. "last" is then the last of each, at opposite ends.
+        output: "last": the head sees the last state; "all": every state, with zeros behind the end
+            of a sequence.
+        input_init: for the weights of inputs, one gate after another, and the head.
+        recurrent_init: for the weights of states, one gate after another.
+
+    Raises:
+        InputError: a width or count below 1, an unknown output; at init and apply, inputs that are
+            not `[n, time, features]`, at least one step long and of floating point.
+    """
+
+    def bias(hidden: int) -> Array:
+        return jnp.zeros((4, hidden)).at[1].set(forget_bias).reshape(-1)
+
+    return _model(LSTM, hidden, out, bias=bias, **options)
+
+
+def gru(hidden: int, out: int | None, **options: Any) -> Model:
+    """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078); arguments and shapes as `lstm`.
+
+        r, z = sigmoid(W_rz [x, 1, h])    n = tanh(W_n [x, 1] + r * (U_n [h, 1]))
+        h = (1 - z) * n + z * h
+
+    The reset gate acts after the product with the state, as in PyTorch and cuDNN; the paper's first
+    version has it before. Order r, z, n; `candidate_bias` is the 1 beside h in n.
+    """
+    return _model(GRU, hidden, out, **options)
+
+
+def _model(
+    cell: Cell,
+    hidden: int,
+    out: int | None,
+    *,
+    bias: Callable[[int], Array] | None = None,
+    layers: int = 1,
+    bidirectional: bool = False,
+    output: Output = "last",
+    input_init: Initializer = _glorot,
+    recurrent_init: Initializer = _orthogonal,
+) -> Model:
+    if min(hidden, layers, 1 if out is None else out) < 1:
+        raise InputError(f"hidden={hidden}, out={out} and layers={layers} must be at least 1")
+    if output not in get_args(Output):
+        raise InputError(f"the output is 'last' or 'all', not {output!r}")
+    directions = ("forward", "backward") if bidirectional else ("forward",)
+
+    def init(key: Key, x: Any) -> Params:
+        features = _sequences(x)[0].shape[2]
+        params: dict[str, Any] = {}
+        for layer in range(layers):
+            params[f"layer_{layer}"] = {
+                name: start(jax.random.fold_in(key, 2 * layer + back), features)
+                for back, name in enumerate(directions)
+            }
+            features = hidden * len(directions)
+        if out is not None:
+            kernel = input_init(jax.random.fold_in(key, 2 * layers), (features, out))
+            params["head"] = {"kernel": kernel, "bias": jnp.zeros(out)}
+        return params
+
+    def start(key: Key, features: int) -> Params:
+        def by_gate(make: Initializer, key: Key, rows: int) -> Array:
+            keys = jax.random.split(key, cell.gates)
+            return jnp.concatenate([make(each, (rows, hidden)) for each in keys], axis=1)
+
+        input_key, recurrent_key = jax.random.split(key)
+        params = {
+            "input": by_gate(input_init, input_key, features),
+            "recurrent": by_gate(recurrent_init, recurrent_key, hidden),
+            "bias": jnp.zeros(cell.gates * hidden) if bias is None else bias(hidden),
+        }
+        return {**params, "candidate_bias": jnp.zeros(hidden)} if cell is GRU else params
+
+    def apply(params: Params, x: Any, *, key: Key | None = None) -> Array:
+        del key  # no dropout
+        x, lengths = _sequences(x)
+        for layer in range(layers):
+            runs = [
+                _run(cell, params[f"layer_{layer}"][name], x, lengths, name == "backward")
+                for name in directions
+            ]
+            x = jnp.concatenate([states for _, states in runs], axis=2)
+        if output == "last":
+            y = jnp.concatenate([last for last, _ in runs], axis=1)
+            return y if out is None else _head(params["head"], y)
+        y = x if out is None else _head(params["head"], x)
+        return y if lengths is None else _padded(y, lengths)
+
+    return Model(init, apply)
+
+
+def _sequences(given: Any) -> tuple[Array, Array | None]:
+    x, lengths = given if isinstance(given, tuple) else (given, None)
+    if x.ndim != 3 or x.shape[1] < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            "a recurrent net needs floating-point sequences [n, time, features] of at least one"
+            f" step, not {x.dtype} {tuple(x.shape)}"
+        )
+    return (x, None) if lengths is None else (_padded(x, lengths), lengths)
+
+
+def _run(
+    cell: Cell, params: Params, x: Array, lengths: Array | None, back: bool
+) -> tuple[Array, Array]:
+    """One layer in one direction: its last h `[n, hidden]`, and all `[n, time, hidden]`."""
+    n, time, _ = x.shape
+    flip = partial(_flipped, lengths=lengths) if back else lambda states: states
+    x = jnp.concatenate([flip(x), jnp.ones((n, time, 1), x.dtype)], axis=2)
+    weights = cell.matrix(params)
+    zeros = jnp.zeros((n, weights.shape[1] // cell.blocks), jnp.result_type(x, weights))
+    last, states = recurrence(cell, weights, jnp.swapaxes(x, 0, 1), (zeros,) * cell.states)
+    states = jnp.swapaxes(states, 0, 1)
+    if lengths is None:
+        return last[0], flip(states)
+    # Steps behind the end are computed and never looked at: what is before cannot know them.
+    at = jnp.maximum(lengths - 1, 0)[:, None, None]
+    end = jnp.take_along_axis(states, at, axis=1)[:, 0]
+    return jnp.where(lengths[:, None] > 0, end, 0), flip(_padded(states, lengths))
+
+
+def _padded(x: Array, lengths: Array) -> Array:
+    """Zeros behind the end of each sequence, whatever stands there."""
+    inside = jnp.arange(x.shape[1])[None] < lengths[:, None]
+    return jnp.where(inside[:, :, None], x, 0)
+
+
+def _flipped(x: Array, *, lengths: Array | None) -> Array:
+    """Each sequence from its end to its start; the padding stays behind it."""
+    if lengths is None:
+        return jnp.flip(x, axis=1)
+    time = x.shape[1]
+    places = (lengths[:, None] - 1 - jnp.arange(time)[None]) % time
+    return jnp.take_along_axis(x, places[:, :, None], axis=1)
+
+
+def _head(params: Params, x: Array) -> Array:
+    return x @ params["kernel"] + params["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
