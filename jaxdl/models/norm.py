@@ -164,11 +164,10 @@ class RunningBatchNorm(nn.Module):
             centred = x - _along(first, x)
             found = first, lax.pmean(jnp.mean(jnp.square(centred), axes), self.axis_name)
             z = centred * _along(lax.rsqrt(found[1] + self.epsilon), x)
-        if not self.is_initializing():
-            keep = self.momentum
-            unbiased = found[1] * (count / max(count - 1, 1))
-            mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(found[0])
-            var.value = keep * var.value + (1 - keep) * lax.stop_gradient(unbiased)
+        keep = self.momentum
+        unbiased = found[1] * (count / max(count - 1, 1))
+        mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(found[0])
+        var.value = keep * var.value + (1 - keep) * lax.stop_gradient(unbiased)
         return z
 
 

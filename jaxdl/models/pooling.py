@@ -31,7 +31,8 @@ def max_pool(
 
     Args:
         x: images `[n, height, width, channels]`, floating point.
-        window: height and width, or one number for both.
+        window: height and width, or one number for both; of a few pixels, for each of them is
+            an operation. Over the whole image: `jnp.max(x, (1, 2))`.
         strides: likewise; None: those of the window.
         padding: "VALID", "SAME", a number, or `((top, bottom), (left, right))`, less than the
             window. PyTorch's `MaxPool2d(3, stride=2, padding=1)` is `padding=1`; "SAME" pads

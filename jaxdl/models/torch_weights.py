@@ -11,6 +11,7 @@ should open; this line converts it, run where PyTorch is:
 import json
 import math
 import re
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -32,6 +33,9 @@ CONVERT = (
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+
+# What JSON, NumPy, zip and zlib raise for bytes that are not what they should be.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
 
 
 class TorchWeights(NamedTuple):
@@ -65,15 +69,13 @@ def load_torch_weights(
     # A counter of batches that PyTorch keeps, and that averages of fixed momentum do not need.
     left = {name for name in tensors if not name.endswith(".num_batches_tracked")}
     wanted = {_torch_name(place): leaf for place, leaf in _leaves((params, stats))}
-    same_head = all(
-        name in tensors and tensors[name].shape[:1] == np.shape(leaf)[-1:]
-        for name, leaf in wanted.items()
-        if _is_part(name, head)
-    )
+    heads = {name: leaf for name, leaf in wanted.items() if _is_part(name, head)}
+    known = [name for name in heads if name in tensors]
+    fresh_head = not known or any(tensors[n].shape[:1] != np.shape(heads[n])[-1:] for n in known)
 
     def filled(place: Any, leaf: Any) -> Any:
         name = _torch_name(place)
-        if _is_part(name, head) and not same_head:
+        if fresh_head and name in heads:
             return leaf
         if name not in tensors:
             raise InputError(f"{path} has no {name}; was it saved from this kind of net?")
@@ -113,9 +115,9 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path.read_bytes())
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputError(f"{path} is no {path.suffix} file of numbers: {error}") from error
 
 

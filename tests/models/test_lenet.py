@@ -18,8 +18,12 @@ from jaxdl.types import Batch
 KEY = jax.random.key(0)
 
 
-def images(*shape: int) -> Any:
-    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 17, 18, 3)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def params() -> Any:
+    return jax.jit(lenet(3).init)(KEY, X)
 
 
 def size(params: Any) -> int:
@@ -32,12 +36,9 @@ def test_number_of_parameters(shape: Any, count: int) -> None:
     assert size(params) == count
 
 
-def test_value_by_numpy() -> None:
-    x = images(2, 17, 18, 3)
-    model = lenet(4)
-    params = jax.jit(model.init)(KEY, x)
+def test_value_by_numpy(params: Any) -> None:
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    y = np.asarray(x, np.float64)
+    y = np.asarray(X[:2], np.float64)
     for i in range(2):
         windows = np.lib.stride_tricks.sliding_window_view(y, (5, 5), axis=(1, 2))
         y = (
@@ -51,52 +52,59 @@ def test_value_by_numpy() -> None:
     for i in range(3):
         y = y @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"]
         y = np.maximum(y, 0) if i < 2 else y
-    np.testing.assert_allclose(model.apply(params, x), y, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(lenet(3).apply)(params, X[:2]), y, rtol=1e-4, atol=1e-5)
 
 
-def test_start_is_pytorchs_or_flaxs() -> None:
-    params = jax.jit(lenet(10).init)(KEY, jnp.ones((1, 32, 32, 3)))
-    for name, fan_in in {"Conv_0": 75, "Conv_1": 150, "Dense_0": 400, "Dense_1": 120}.items():
+def test_start_is_pytorchs_or_flaxs(params: Any) -> None:
+    for name, fan_in in {"Conv_0": 75, "Conv_1": 150, "Dense_0": 16, "Dense_1": 120}.items():
         for leaf in ("kernel", "bias"):
             values = np.asarray(params[name][leaf]) * fan_in**0.5
             assert np.abs(values).max() <= 1
             if values.size > 100:
                 assert np.abs(values).max() > 0.95
                 assert 0.54 < values.std() < 0.62  # 1 / sqrt(3)
-    other = jax.jit(lenet(10, torch_init=False).init)(KEY, jnp.ones((1, 32, 32, 3)))
+    other = jax.jit(lenet(3, torch_init=False).init)(KEY, X)
     assert not other["Conv_0"]["bias"].any()
-    assert 0.95 < np.asarray(other["Dense_0"]["kernel"]).std() * 20 < 1.05
+    assert 0.95 < np.asarray(other["Dense_1"]["kernel"]).std() * 120**0.5 < 1.05
 
 
-def test_dropout_only_with_a_key_and_after_both_dense_layers() -> None:
-    model = lenet(3, dropout=0.5)
-    x = images(4, 16, 16, 1)
-    params = jax.jit(model.init)(KEY, x)
-    apply = jax.jit(model.apply)
-    plain = apply(params, x)
-    np.testing.assert_array_equal(plain, jax.jit(lenet(3).apply)(params, x))
-    draws = [apply(params, x, key=jax.random.key(i)) for i in (1, 2, 1)]
+def test_dropout_only_with_a_key_and_after_both_dense_layers(params: Any) -> None:
+    apply = jax.jit(lenet(3, dropout=0.5).apply)
+    plain = apply(params, X)
+    np.testing.assert_array_equal(plain, apply(params, X))
+    draws = [apply(params, X, key=jax.random.key(i)) for i in (1, 2, 1)]
     assert not np.allclose(draws[0], plain)
     assert not np.allclose(draws[0], draws[1])
     np.testing.assert_array_equal(draws[0], draws[2])
-    # An inner product with a mask that keeps half and doubles: right in the mean.
-    many = jax.vmap(lambda key: apply(params, x, key=key))(jax.random.split(KEY, 2000))
-    np.testing.assert_allclose(many.mean(0), plain, atol=0.05)
+    # Weights of 1: a logit is 4 times the kept units of the first layer times those of the second.
+    ones = {name: jax.tree.map(jnp.zeros_like, layer) for name, layer in params.items()}
+    ones["Dense_0"]["bias"] = jnp.ones(120)
+    ones["Dense_1"]["kernel"] = jnp.ones((120, 84))
+    ones["Dense_2"]["kernel"] = jnp.ones((84, 3))
+    first_alone = apply(
+        {**ones, "Dense_2": {**ones["Dense_2"], "kernel": jnp.eye(84, 3)}}, X, key=KEY
+    )
+    kept = np.asarray(apply(ones, X, key=KEY)[:, 0])
+    first = np.asarray(first_alone).max(1) / 4  # a single unit of the second layer, kept or not
+    for total, one in zip(kept, first, strict=True):
+        if one:
+            assert 40 < one < 80
+            assert total % (4 * one) == 0
+            assert 25 < total / (4 * one) < 60
+    assert (first > 0).sum() > 5
 
 
-@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
-def test_it_learns_in_both_precisions(dtype: Any) -> None:
-    model, tx = lenet(3, dtype=dtype), optax.adam(3e-3)
-    x = images(12, 16, 16, 1)
-    batch = Batch(x, jnp.arange(12, dtype=jnp.int32) % 3)
-    state = init_state(jax.jit(model.init)(KEY, x), tx)
+def test_it_learns_in_bfloat16(params: Any) -> None:
+    model, tx = lenet(3, dtype=jnp.bfloat16), optax.adam(3e-3)
+    batch = Batch(X, jnp.arange(12, dtype=jnp.int32) % 3)
+    state = init_state(params, tx)
     step = jax.jit(make_step(supervised(model, cross_entropy), tx))
     losses = []
     for _ in range(40):
         state, metrics = step(KEY, state, batch)
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.2 * losses[0]
-    assert model.apply(state.params, x).dtype == jnp.float32
+    assert jax.eval_shape(model.apply, params, X).dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
 
 

@@ -28,7 +28,7 @@ from jaxdl.train import init_state, loop, run_keys, step_keys, supervised_step
 from jaxdl.types import Batch
 
 KEY = jax.random.key(0)
-tiny = partial(resnet, depths=(1,), stem="cifar", width=4)
+tiny: Any = partial(resnet, depths=(1,), stem="cifar", width=4)
 
 
 def images(*shape: int, seed: int = 0) -> Any:
@@ -124,16 +124,27 @@ def test_they_learn_in_both_precisions(make: Any, dtype: Any) -> None:
     assert np.mean(losses[-5:]) < 0.4 * losses[0]
     kept = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.stats))}
     assert kept == {jnp.dtype(jnp.float32)}
-    text = str(
-        jax.make_jaxpr(partial(model.apply, mode="eval"))(state.params, state.stats, batch.x)
-    )
-    wide = "bf16" if dtype else "f32"
-    convs = [line for line in text.splitlines() if "jaxdl_conv" in line]
-    assert convs
-    assert all(f":{wide}[" in line for line in convs)
-    evaluate = partial(model.apply, mode="eval")
-    logits, _ = jax.eval_shape(evaluate, state.params, state.stats, batch.x)
-    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(tiny, depths=(1, 1)),
+        partial(tiny, depths=(1,), bottleneck=True),
+        partial(resnet12, widths=(4, 6)),
+    ],
+)
+def test_every_convolution_has_the_asked_precision_and_logits_are_float32(make: Any) -> None:
+    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    for dtype, name in ((None, "f32"), (jnp.bfloat16, "bf16")):
+        model = make(3, dtype=dtype)
+        evaluate = partial(model.apply, mode="eval")
+        variables = jax.eval_shape(model.init, KEY, x)
+        text = str(jax.make_jaxpr(evaluate)(*variables, x))
+        convs = [line for line in text.splitlines() if "jaxdl_conv" in line]
+        assert len(convs) > 3
+        assert all(f":{name}[" in line for line in convs)
+        assert jax.eval_shape(evaluate, *variables, x)[0].dtype == jnp.float32
 
 
 def train_on(devices: int, axis_name: str | None) -> tuple[Any, Any]:

@@ -1,0 +1,178 @@
+"""State dicts in torchvision's layout, written here entry by entry, fill our nets."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl.errors import InputError
+from jaxdl.models.resnet import resnet
+from jaxdl.models.torch_weights import load_torch_weights, read_tensors
+
+IMAGE = jnp.zeros((1, 8, 8, 3))
+
+
+def net(classes: int | None = 5) -> Any:
+    """Two stages of one block; the second has a projection."""
+    model = resnet(classes, (1, 1), stem="cifar", width=2)
+    return model, *jax.tree.map(
+        jnp.zeros_like, jax.eval_shape(model.init, jax.random.key(0), IMAGE)
+    )
+
+
+def state_dict() -> dict[str, np.ndarray]:
+    """Distinct numbers under the names and in the shapes of torchvision."""
+    rng = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (2, 3, 3, 3)}
+    shapes |= norm("bn1", 2)
+    for layer, narrow, wide in (("layer1.0", 2, 2), ("layer2.0", 2, 4)):
+        shapes[f"{layer}.conv1.weight"] = (wide, narrow, 3, 3)
+        shapes[f"{layer}.conv2.weight"] = (wide, wide, 3, 3)
+        shapes |= norm(f"{layer}.bn1", wide) | norm(f"{layer}.bn2", wide)
+    shapes["layer2.0.downsample.0.weight"] = (4, 2, 1, 1)
+    shapes |= norm("layer2.0.downsample.1", 4)
+    shapes |= {"fc.weight": (5, 4), "fc.bias": (5,)}
+    tensors = {name: rng.normal(size=s).astype(np.float32) for name, s in shapes.items()}
+    tensors["bn1.num_batches_tracked"] = np.int64(7)
+    return tensors
+
+
+def norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    leaves = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{leaf}": (channels,) for leaf in leaves}
+
+
+def write_safetensors(path: Path, tensors: dict[str, Any]) -> None:
+    """The format by its specification, bfloat16 included."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    body = b""
+    names = {"float32": "F32", "float16": "F16", "int64": "I64", "bfloat16": "BF16"}
+    for name, tensor in tensors.items():
+        data = np.asarray(tensor).tobytes()
+        header[name] = {
+            "dtype": names[str(tensor.dtype)],
+            "shape": list(tensor.shape),
+            "data_offsets": [len(body), len(body) + len(data)],
+        }
+        body += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+
+
+def saved(folder: Path, kind: str, tensors: dict[str, Any]) -> Path:
+    path = folder / f"net.{kind}"
+    if kind == "npz":
+        np.savez(path, **tensors)
+    else:
+        write_safetensors(path, tensors)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_every_number_finds_its_place(tmp_path: Path, kind: str) -> None:
+    given = state_dict()
+    _, params, stats = net()
+    params, stats, left_out = load_torch_weights(saved(tmp_path, kind, given), params, stats)
+    assert left_out == ()
+    block = "layer2_0"
+    expected = {
+        "conv1/kernel": given["layer2.0.conv1.weight"].transpose(2, 3, 1, 0),
+        "downsample_0/kernel": given["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0),
+        "bn2/scale": given["layer2.0.bn2.weight"],
+        "bn2/bias": given["layer2.0.bn2.bias"],
+    }
+    for name, value in expected.items():
+        module, leaf = name.split("/")
+        np.testing.assert_array_equal(params[block][module][leaf], value)
+    for module in ("bn1", "bn2"):
+        for ours, theirs in (("mean", "running_mean"), ("var", "running_var")):
+            value = given[f"layer2.0.{module}.{theirs}"]
+            np.testing.assert_array_equal(stats[block][module][ours], value)
+    np.testing.assert_array_equal(params["fc"]["kernel"], given["fc.weight"].T)
+    np.testing.assert_array_equal(params["fc"]["bias"], given["fc.bias"])
+    numbers = [v for v in given.values() if v.dtype == np.float32]
+    assert len(jax.tree.leaves((params, stats))) == len(numbers)
+    assert all(leaf.any() for leaf in jax.tree.leaves((params, stats)))
+
+
+@pytest.mark.parametrize("classes", [3, None])
+def test_a_head_of_other_classes_stays_fresh_and_is_reported(
+    tmp_path: Path, classes: int | None
+) -> None:
+    path = saved(tmp_path, "npz", state_dict())
+    _, params, stats = net(classes)
+    filled = load_torch_weights(path, params, stats)
+    assert filled.left_out == ("fc.bias", "fc.weight")
+    assert ("fc" in filled.params) is bool(classes)
+    if classes:
+        np.testing.assert_array_equal(filled.params["fc"]["kernel"], params["fc"]["kernel"])
+    assert filled.params["conv1"]["kernel"].all()
+
+
+def test_a_file_without_head_fills_the_rest(tmp_path: Path) -> None:
+    given = {name: v for name, v in state_dict().items() if not name.startswith("fc.")}
+    _, params, stats = net()
+    filled = load_torch_weights(saved(tmp_path, "npz", given), params, stats)
+    assert filled.left_out == ()
+    assert not filled.params["fc"]["kernel"].any()
+    assert filled.params["conv1"]["kernel"].all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_short_floats_become_those_of_the_net(tmp_path: Path, dtype: Any) -> None:
+    given = {name: v.astype(jnp.dtype(dtype)) if v.ndim else v for name, v in state_dict().items()}
+    _, params, stats = net()
+    filled = load_torch_weights(saved(tmp_path, "safetensors", given), params, stats)
+    kernel = filled.params["fc"]["kernel"]
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_array_equal(kernel, given["fc.weight"].T.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"bn1.weight": None}, "has no bn1.weight"),
+        ({"layer1.0.bn2.running_var": None}, "has no layer1.0.bn2.running_var"),
+        ({"fc.bias": None}, "has no fc.bias"),
+        ({"layer3.0.conv1.weight": (2, 2, 3, 3)}, "no place for layer3.0.conv1.weight"),
+        (
+            {"conv1.weight": (2, 3, 7, 7)},
+            r"conv1.weight .* has shape \(2, 3, 7, 7\), and the net needs \(2, 3, 3, 3\)",
+        ),
+        ({"fc.weight": (5, 9)}, r"fc.weight .*\(5, 9\), and the net needs \(5, 4\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, change: Any, sentence: str) -> None:
+    given = state_dict()
+    for name, shape in change.items():
+        given.pop(name, None)
+        if shape:
+            given[name] = np.ones(shape, np.float32)
+    _, params, stats = net()
+    with pytest.raises(InputError, match=sentence):
+        load_torch_weights(saved(tmp_path, "npz", given), params, stats)
+
+
+@pytest.mark.parametrize("cut", [4, 20, -1])
+def test_damaged_files_are_refused(tmp_path: Path, cut: int) -> None:
+    for kind in ("npz", "safetensors"):
+        path = saved(tmp_path, kind, state_dict())
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(InputError, match=rf"no \.{kind} file of numbers"):
+            read_tensors(path)
+
+
+def test_other_files_are_refused_with_the_way_to_convert_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a .pth becomes one by python -c .*net\.pth .*net\.npz"):
+        read_tensors(tmp_path / "net.pth")
+    with pytest.raises(InputError, match="there is no file"):
+        read_tensors(tmp_path / "net.npz")
+    path = tmp_path / "objects.npz"
+    np.savez(path, a=np.array([{}], object))
+    with pytest.raises(InputError, match=r"is no \.npz file"):
+        read_tensors(path)
