@@ -65,13 +65,16 @@ def epochs(
         A `jaxdl.train.Stream` of `Batch`es, which carries the data set as an argument.
 
     Raises:
-        InputError: no examples, not as many of y as of x, or a batch below 1.
+        InputError: no examples, not as many of y as of x, a batch below 1, or a count (unless it is
+            traced) that is not from 1 to n.
     """
     x, y = np.asarray(x), np.asarray(y)
     if len(x) == 0 or len(x) != len(y):
         raise InputError(f"{len(x)} examples and {len(y)} labels make no data set")
     if batch < 1:
         raise InputError(f"batch={batch} must be at least 1")
+    if not (count is None or isinstance(count, jax.core.Tracer) or 1 <= count <= len(x)):
+        raise InputError(f"count={count} must be from 1 to the {len(x)} examples")
     if np.issubdtype(y.dtype, np.integer):
         y = y.astype(np.int32)
 
@@ -101,8 +104,14 @@ def shuffled(key: Key, epoch: Any, place: Any, count: Any) -> Array:
     For a fixed key and epoch it is a permutation of `range(count)`, found without a list: a Feistel
     cipher permutes the numbers of as many bits as `count - 1` has, and what falls outside is
     ciphered again until it falls inside (cycle walking; Black, Rogaway 2002).
+
+    Each example comes at each place equally often, and each pair at each pair of places. Of fewer
+    than eight or so examples some orders are likelier than others: so few bits leave a Feistel
+    network less choice than there are permutations.
     """
-    keys = jax.random.bits(jax.random.fold_in(key, epoch), (ROUNDS,))
+    # Hashed and not folded in: the random bits stay the same all through a run, so that XLA draws
+    # them once and not at each step, where they would cost as much as a small net's update.
+    keys = _hash(jnp.asarray(epoch, jnp.uint32), jax.random.bits(key, (ROUNDS,)))
     count = jnp.asarray(count, jnp.uint32)
     bits = jnp.maximum(32 - lax.clz(count - 1), 2).astype(jnp.uint32)
     inside = _cipher(keys, jnp.asarray(place, jnp.uint32), bits)
