@@ -140,9 +140,10 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
             marker = "o" if len(mean) <= 30 else None
             axis.plot(found["step"], mean, f"C{color}", label=split, marker=marker, markersize=3)
             axis.fill_between(found["step"], low, high, color=f"C{color}", alpha=0.25, lw=0)
-    axes[0].set(xlabel="step", ylabel="cross-entropy in nats", yscale="log")
-    axes[1].set(xlabel="step", ylabel="error in %", yscale="log")
+    axes[0].set(xlabel="step", ylabel="cross-entropy in nats")
+    axes[1].set(xlabel="step", ylabel="error in %")
     for axis in axes:
+        axis.set_yscale("log", subs=[2, 5])
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("{x:g}")
         axis.tick_params(axis="y", which="minor", labelsize="x-small")

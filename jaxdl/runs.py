@@ -27,13 +27,14 @@ from jaxdl import parallel
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
 from jaxdl.errors import InputError, RunError
+from jaxdl.feed import HostStream
 from jaxdl.files import plain, read_json, write_text, writing
 from jaxdl.identity import check_config, digest, load_config, locked, record_config
 from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
 from jaxdl.signals import Interrupted, Signals, caught_signals
-from jaxdl.train import HostStream, Stream, loop
+from jaxdl.train import Stream, loop
 from jaxdl.types import Key, Params, StepFn
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_best", "load_config", "open_run", "say"]

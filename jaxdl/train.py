@@ -10,11 +10,11 @@ What step i does is a pure function of (key, i, state): a run that was stopped a
 one that never stopped, bit for bit, and no iterator has a state to save.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl import parallel
+from jaxdl.feed import Feed, HostStream
 from jaxdl.grads import leading_axis
 from jaxdl.parallel import Share
 from jaxdl.types import (
@@ -46,18 +47,6 @@ Stream = Callable[[Key, Any, Share], Any]
 The key is that of the whole run, so that an epoch can have one order; what is new at each step
 folds the step in.
 """
-
-
-class HostStream(NamedTuple):
-    """Batches that come from the host, for data larger than the device's memory.
-
-    `fetch(step)` gives the batch of a step as NumPy arrays, a pure function of the step: a
-    `jaxdl.data.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches travel together,
-    the next ones while the device works on these. All seeds see the same batches.
-    """
-
-    fetch: Callable[[int], Any]
-    ahead: int = 16
 
 
 MOST_STEPS = 10_000
@@ -190,6 +179,9 @@ def loop(
         `(i, state, metrics)` after each chunk: steps done, the state, and the metrics of every step
         of the chunk, `[seeds, steps of the chunk]`. The state's buffers are reused: it is valid
         until the generator is resumed; `keep` copies it.
+
+    Raises:
+        whatever the `fetch` of a `HostStream` raises, as it is.
     """
     # A copy: the caller's own buffers must survive the donation.
     state = keep(state)
@@ -197,76 +189,40 @@ def loop(
     if done >= steps:
         return
 
-    feed = _Feed(stream, done, steps) if isinstance(stream, HostStream) else None
-    most, most_ahead = min(every, MOST_STEPS), MOST_AHEAD
-    if feed is not None:
-        most, most_ahead = min(every, feed.ahead), 1
-        stream = feed.stream(done)
+    with contextlib.ExitStack() as stack:
+        most, most_ahead, feed = min(every, MOST_STEPS), MOST_AHEAD, None
+        if isinstance(stream, HostStream):
+            feed = Feed(stream, done, steps)
+            stack.callback(feed.close)  # also where the generator is closed early
+            most, most_ahead, stream = min(every, feed.ahead), 1, feed.stream(done)
 
-    def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
-        return _steps_of_all_seeds(
-            step, stream, share, keys, state, count, most=most, most_ahead=most_ahead
-        )
+        def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
+            return _steps_of_all_seeds(
+                step, stream, share, keys, state, count, most=most, most_ahead=most_ahead
+            )
 
-    began = time.perf_counter()
-    chunk = parallel.compile_on(run, devices, (state, stream, keys, jnp.int32(1)), donate=0)
-    if on_compile is not None:
-        on_compile(time.perf_counter() - began)
-
-    count = 1
-    while done < steps:
-        count = min(count, most, every - done % every, steps - done)
         began = time.perf_counter()
-        if feed is not None:
-            stream, count = feed.stream(done), min(count, feed.left(done))
-        state, filled = chunk(state, stream, keys, jnp.int32(count))
-        metrics = {name: np.asarray(v)[:, :count] for name, v in parallel.local(filled).items()}
-        per_step = (time.perf_counter() - began) / count
-        done += count
-        yield done, state, metrics
-        # At most fourfold growth: the first steps after a start are not yet typical.
-        count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
+        chunk = parallel.compile_on(run, devices, (state, stream, keys, jnp.int32(1)), donate=0)
+        if on_compile is not None:
+            on_compile(time.perf_counter() - began)
 
-
-class _Feed:
-    """A `HostStream` as streams on the device, each of `ahead` batches; a thread fetches them."""
-
-    def __init__(self, source: HostStream, first: int, steps: int) -> None:
-        self.ahead = source.ahead
-        self._source = source
-        self._steps = steps
-        self._pool = ThreadPoolExecutor(1)
-        self._next = self._pool.submit(self._fetch, first)
-        self._first = first - self.ahead  # before the first block
-        self._stream: Stream
-
-    def stream(self, step: int) -> Stream:
-        """The stream that holds the batch of this step; steps come in order."""
-        if step >= self._first + self.ahead:
-            self._first = step
-            batches = self._next.result()
-            self._next = self._pool.submit(self._fetch, step + self.ahead)
-            self._stream = Partial(_from_block, batches, jnp.int32(step))
-        return self._stream
-
-    def left(self, step: int) -> int:
-        """How many steps the block at hand still serves."""
-        return self._first + self.ahead - step
-
-    def _fetch(self, first: int) -> Any:
-        # After the last step there is nothing to fetch, and the block keeps its shape.
-        last = max(self._steps - 1, 0)
-        batches = [self._source.fetch(min(first + i, last)) for i in range(self.ahead)]
-        return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
+        count = 1
+        while done < steps:
+            count = min(count, most, every - done % every, steps - done)
+            began = time.perf_counter()
+            if feed is not None:
+                stream, count = feed.stream(done), min(count, feed.left(done))
+            state, filled = chunk(state, stream, keys, jnp.int32(count))
+            metrics = {name: np.asarray(v)[:, :count] for name, v in parallel.local(filled).items()}
+            per_step = (time.perf_counter() - began) / count
+            done += count
+            yield done, state, metrics
+            # At most fourfold growth: the first steps after a start are not yet typical.
+            count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
 
 
 def _bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Share) -> Any:
-    del key  # the host has drawn the batch
-    return share.of(jax.tree.map(lambda leaf: leaf[step - first], batches))
 
 
 def per_seed(tree: Any) -> list[Any]:

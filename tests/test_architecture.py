@@ -21,6 +21,7 @@ LAYERS = (
         "checkpoint",
         "parallel",
         "provenance",
+        "feed",
         "models",
         "data",
     },
@@ -56,12 +57,15 @@ LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matpl
 # there is none enters it here with a figure of its own and the reason.
 ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
-    "jaxdl/runs.py": (440, "all that a run promises: resume, best, result, pictures, the loop"),
+    "jaxdl/runs.py": (460, "all that a run promises: resume, best, result, pictures, the loop"),
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
     "jaxdl/models/conv.py": (450, "three primitives closed under differentiation and vmap"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
-    "experiments/few_shot.py": (490, "seven presets, two baselines, and what decides a number"),
     "experiments/cifar10.py": (470, "three nets, each with the recipe and augmentation it needs"),
+    "experiments/few_shot.py": (490, "seven presets, two baselines, and what decides a number"),
+    "experiments/limited_data.py": (630, "four ways to learn, four data sets, sizes, a finding"),
+    "experiments/mnist.py": (380, "three presets, two nets, pictures, prediction from a saved run"),
+    "experiments/sequences.py": (360, "three tasks and three cells beside one another"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
 }
 

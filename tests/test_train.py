@@ -5,10 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
+from jax.tree_util import Partial
 
 from jaxdl import parallel
+from jaxdl.data.epochs import epochs
 from jaxdl.errors import InputError
-from jaxdl.grads import of_loss, over_devices, over_tasks
+from jaxdl.grads import of_loss, over_devices, over_tasks, supervised
+from jaxdl.losses import cross_entropy
+from jaxdl.models.linen import stateful, without_stats
+from jaxdl.models.mlp import mlp
+from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.train import (
     TrainState,
     init_state,
@@ -17,8 +24,11 @@ from jaxdl.train import (
     loop,
     make_step,
     per_seed,
+    run_keys,
+    supervised_step,
     task_stream,
 )
+from jaxdl.types import Batch
 
 TX = optax.adam(0.1)
 
@@ -183,8 +193,6 @@ def test_a_finished_run_has_no_chunks():
 
 def test_the_sampler_data_set_is_no_constant_of_the_program():
     """As a constant, 4 MB would be 8 MB of program text and minutes of compilation at 25 MB."""
-    from jax.tree_util import Partial
-
     data = jnp.ones((1000, 1000))
     stream = task_stream(Partial(lambda data, key: data[0, :3] + sample(key), data), 2)
     keys, state = start()
@@ -212,3 +220,103 @@ def test_init_state_is_step_zero():
     assert isinstance(state, TrainState)
     assert state.step == 0
     assert state.stats == ()
+
+
+# --- supervised_step: nets with statistics -------------------------------------------------------
+
+
+class Net(nn.Module):
+    """All that makes a step differ from a function of its parameters."""
+
+    dropout: float = 0.4
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, mode):
+        x = nn.relu(RunningBatchNorm(axis_name=self.axis_name)(nn.Dense(6)(x), mode))
+        x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
+        return nn.Dense(3)(x)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 4), np.uint8)
+
+
+def noisy(key, image):
+    return image / 255 + 0.1 * jax.random.normal(key, image.shape)
+
+
+def supervised_run(state, steps, *, devices=1, dropout=0.4, transform=noisy, **flags):
+    axis = parallel.axis_name(devices)
+    step = supervised_step(stateful(Net(dropout, axis)), cross_entropy, TX, axis_name=axis)
+    stream = epochs(IMAGES, np.arange(30) % 3, batch=8, transform=transform)
+    losses = []
+    chunks = loop(step, stream, run_keys(0, 2), state, steps=steps, devices=devices, **flags)
+    for _, state, metrics in chunks:  # noqa: B007
+        losses.append(metrics["loss"])
+    return state, np.concatenate(losses, axis=1)
+
+
+def supervised_start():
+    init = lambda key: stateful(Net()).init(key, jnp.ones((1, 4)))  # noqa: E731
+    return init_states(init, run_keys(0, 2), TX, with_stats=True)
+
+
+def test_a_supervised_step_of_a_net_without_statistics_is_make_step():
+    model = mlp((5, 3), dropout=0.5)
+    rng = np.random.default_rng(1)
+    weight = jnp.arange(6.0)
+    batch = Batch(jnp.asarray(rng.normal(size=(6, 4)), jnp.float32), jnp.arange(6) % 3, weight)
+    state = other = init_state(model.init(jax.random.key(0), batch.x), TX)
+    one = jax.jit(make_step(supervised(model, cross_entropy), TX))
+    two = jax.jit(supervised_step(without_stats(model), cross_entropy, TX))
+    for i in range(3):
+        state, metrics = one(jax.random.key(i), state, batch)
+        other, same = two(jax.random.key(i), other, batch)
+        close((state.params, metrics), (other.params, same))
+    assert other.step == 3
+
+
+def test_resume_is_exact_with_dropout_augmentation_and_batch_norm():
+    """In the middle of an epoch, and with what batch norm has collected."""
+    never, losses = supervised_run(supervised_start(), 11)
+    half, first = supervised_run(supervised_start(), 5)
+    assert not np.array_equal(half.stats["RunningBatchNorm_0"]["mean"], np.zeros((2, 6)))
+    resumed, second = supervised_run(half, 11, every=4)
+    same_bits(never, resumed)
+    np.testing.assert_array_equal(losses, np.concatenate([first, second], axis=1))
+    # The test would see each of the three: without it, the losses are others.
+    for other in ({"dropout": 0.0}, {"transform": lambda key, image: image / 255}):
+        assert not np.array_equal(supervised_run(supervised_start(), 11, **other)[1], losses)
+    forgotten = half._replace(stats=jax.tree.map(jnp.zeros_like, half.stats))
+    different = supervised_run(forgotten, 11)[0].stats
+    assert not np.array_equal(jax.tree.leaves(different)[0], jax.tree.leaves(never.stats)[0])
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_with_batch_norm_are_one(devices):
+    one, losses = supervised_run(supervised_start(), 6, dropout=0.0)
+    many, same = supervised_run(supervised_start(), 6, dropout=0.0, devices=devices)
+    np.testing.assert_allclose(losses, same, rtol=1e-4)
+    close((one.params, one.stats), (many.params, many.stats), rtol=1e-3)
+    assert parallel.all_equal(many)
+
+
+def test_every_device_draws_dropout_masks_of_its_own():
+    """Two devices with two halves that are alike: equal masks would give equal outputs."""
+    seen = []
+
+    def loss(y, target, weight=None):
+        return jnp.mean(y), {"loss": jnp.mean(y), "square": jnp.mean(y) ** 2}
+
+    class Halves(nn.Module):
+        @nn.compact
+        def __call__(self, x, mode):
+            w = self.param("w", nn.initializers.ones, (64,))
+            return nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(x * w[None])
+
+    step = supervised_step(stateful(Halves()), loss, TX, axis_name=parallel.AXIS)
+    state = init_states(lambda key: ({"w": jnp.ones(64)}, {}), run_keys(0, 1), TX, with_stats=True)
+    stream = Partial(lambda key, step, share: share.of(Batch(jnp.ones((2, 64)), jnp.zeros(2))))
+    for _, _, metrics in loop(step, stream, run_keys(0, 1), state, steps=3, devices=2):
+        seen.append(metrics["square"] - metrics["loss"] ** 2)  # the variance between devices
+    assert (np.concatenate(seen, axis=1) > 1e-6).all()

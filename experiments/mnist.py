@@ -1,0 +1,363 @@
+"""MNIST by a dense and by a convolutional net: load, define, train, evaluate, save, predict.
+
+`tutorial` is the recipe that introductions give: one hidden layer, stochastic gradient descent,
+five epochs. `mlp`, the default, is what a dense net does with Adam, a cosine schedule, dropout and
+images turned, zoomed and moved at random on the device; `cnn` is a small convolutional net with
+batch norm. The last 5,000 training images are held out to make choices on, no net is trained on
+them, and the last parameters are reported.
+
+Command: scripts/run mnist [--preset cnn] [--seeds 3]; --predict DIRECTORY shows what a run learnt
+Runtime: 3 seeds on 2 CPU cores that other work shared: tutorial 42 s, mlp 5 and cnn 16 minutes
+Result: test accuracy in %, ± over 3 seeds: tutorial 97.79 ± 0.08, mlp 99.09 ± 0.09, cnn 99.40
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tyro.conf import OmitArgPrefixes
+
+from jaxdl import cli, parallel, pictures, tables
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.checks import above_zero, at_least
+from jaxdl.data.augment import normalise
+from jaxdl.data.epochs import epochs
+from jaxdl.data.images import STATISTICS, ImageData, image_arrays
+from jaxdl.data.warp import affine
+from jaxdl.errors import InputError
+from jaxdl.evaluation import measure, predict_all
+from jaxdl.files import writing
+from jaxdl.losses import cross_entropy
+from jaxdl.metrics import Z95, seeds_summary
+from jaxdl.models.convnet import convnet
+from jaxdl.models.linen import without_stats
+from jaxdl.models.mlp import INITIALISERS, mlp
+from jaxdl.runs import Run, RunFlags, load_config, open_run, say
+from jaxdl.train import init_states, per_seed, run_keys, supervised_step
+from jaxdl.types import Array, Key, StatefulModel, TrainState
+
+MEAN, STD = STATISTICS["mnist"]
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    net: Literal["mlp", "cnn"] = "mlp"
+    """Dense layers, or 3x3 convolutions with pooling and batch norm."""
+    hidden: tuple[int, ...] = (512, 512)
+    """Width of each hidden layer, or channels of each convolution."""
+    activation: Literal["relu", "sigmoid", "tanh", "gelu", "silu"] = "relu"
+    """Between the layers of the mlp; the cnn has ReLU."""
+    init: Literal["lecun", "glorot", "he", "small"] = "he"
+    """How the kernels of the mlp are drawn; those of the cnn are "he"."""
+    dropout: float = 0.1
+    """Rate after each hidden layer of the mlp, or in front of the head of the cnn."""
+    degrees: float = 12.0
+    """Training images are turned by at most so many degrees,"""
+    zoom: float = 0.1
+    """made larger or smaller by at most this share,"""
+    pixels: float = 2.0
+    """and moved along both axes by at most so many pixels."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum 0.9."""
+    lr: float = 0.001
+    """The learning rate at the start."""
+    decay_steps: int = 8594
+    """Steps in which the rate falls to 0 along a cosine; 0 leaves it as it is."""
+    weight_decay: float = 0.0
+    """Each step takes this share of the weights away, times the learning rate."""
+    clip: float = 0.0
+    """Longest gradient, by its norm; 0 does not clip."""
+    steps: int = 8594
+    """Training steps."""
+    batch: int = 128
+    """Images a step, over all devices."""
+    validation: int = 5000
+    """Training images, the last ones, that are held out to make choices on; 0 trains on all."""
+    eval_every: int = 400
+    """Steps between validations, a multiple of `log_every`."""
+    data_dir: Path | None = None
+    """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    predict: Path | None = None
+    """Train nothing: show the predictions of the run in this directory."""
+    seed: int = 0
+    """First seed."""
+    seeds: int = 1
+    """How many seeds, from `seed` upward, train in one program."""
+    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+
+
+PRESETS = {
+    "mlp": Config(),
+    # Five epochs of the 55,000 images that are not held out.
+    "tutorial": Config(
+        hidden=(512,),
+        dropout=0.0,
+        degrees=0.0,
+        zoom=0.0,
+        pixels=0.0,
+        optimiser="sgd",
+        lr=0.01,
+        decay_steps=0,
+        steps=4297,
+        batch=64,
+    ),
+    "cnn": Config(
+        net="cnn",
+        hidden=(16, 32, 64),
+        dropout=0.3,
+        lr=0.003,
+        decay_steps=4297,
+        steps=4297,
+    ),
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Trains, or resumes, or reprints; returns what result.json holds."""
+    check(config)
+    if config.predict is not None:
+        return show(config, config.predict)
+    parallel.start(config.run.coordinator, config.run.processes, config.run.process)
+    with open_run("mnist", config, label=config.net) as run:
+        result = run.result() or experiment(config, run)
+    print(report(result))
+    return result
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot be meant, before anything is loaded or compiled."""
+    at_least(config, 1, "steps", "batch", "seeds", "eval_every")
+    at_least(config, 0, "seed", "decay_steps", "weight_decay", "clip", "degrees", "pixels")
+    at_least(config, 0, "validation")
+    at_least(config, 0, "dropout", "zoom", most=0.999)
+    above_zero(config, "lr")
+    at_least(config.run, 1, "log_every")
+    net(config)
+    if config.eval_every % config.run.log_every:
+        raise InputError(
+            f"--eval-every {config.eval_every} must be a multiple of --log-every"
+            f" {config.run.log_every}"
+        )
+    if config.net == "cnn" and (config.activation, config.init) != ("relu", "he"):
+        raise InputError("--activation and --init are for --net mlp")
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """Training, the figures on all three sets, and the pictures."""
+    data = load_data(config)
+    state = train(config, run, data)
+    say("testing ...")
+    judge = measure(net(config), cross_entropy, as_seen)
+    result: dict[str, Any] = {}
+    for split, each in data.items():
+        if len(each.labels):
+            found = judge(state.params, state.stats, each.images, jnp.asarray(each.labels))
+            result[split] = {name: seeds_summary(values) for name, values in found.items()}
+    accuracy = result["test"]["accuracy"]["mean"]
+    draw_pictures(run, data["test"], predictor(config, state)(data["test"].images))
+    about = {
+        "binomial_ci95": Z95 * np.sqrt(accuracy * (1 - accuracy) / len(data["test"].labels)),
+        "train_images": len(data["train"].labels),
+        "batch_norm": "running averages of training" if config.net == "cnn" else "none",
+        "config": dataclasses.asdict(config),
+    }
+    return run.finish({**result, **about})
+
+
+def load_data(config: Config) -> dict[str, ImageData]:
+    """The images of training, validation (perhaps none) and test."""
+    given = image_arrays("mnist", "train", data_dir=config.data_dir)
+    held_out = len(given.labels) - config.validation
+    if held_out < 1:
+        raise InputError(
+            f"--validation {config.validation} leaves none of {len(given.labels):,} images to train"
+        )
+
+    def part(where: slice) -> ImageData:
+        return given._replace(images=given.images[where], labels=given.labels[where])
+
+    return {
+        "train": part(slice(held_out)),
+        "validation": part(slice(held_out, None)),
+        "test": image_arrays("mnist", "test", data_dir=config.data_dir),
+    }
+
+
+def net(config: Config, axis_name: str | None = None) -> StatefulModel:
+    """The net of a configuration, for normalised images `[n, 28, 28, 1]`."""
+    if config.net == "cnn":
+        return convnet(10, config.hidden, dropout=config.dropout, axis_name=axis_name)
+    model = mlp(
+        (*config.hidden, 10),
+        activation=ACTIVATIONS[config.activation],
+        kernel_init=INITIALISERS[config.init],
+        dropout=config.dropout,
+    )
+    return without_stats(model)
+
+
+def as_seen(image: Array) -> Array:
+    """Bytes, or floats in their place, as a net sees them."""
+    return normalise(image, MEAN, STD)
+
+
+def augmented(config: Config, key: Key, image: Array) -> Array:
+    """What a net sees of a stored image in training."""
+    if config.degrees or config.zoom or config.pixels:
+        ranges = {"degrees": config.degrees, "zoom": config.zoom, "pixels": config.pixels}
+        image = affine(key, image, **ranges)
+    return as_seen(image)
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """Adam or momentum on a schedule, with decoupled weight decay and clipping where asked for."""
+    rate = (
+        optax.cosine_decay_schedule(config.lr, config.decay_steps)
+        if config.decay_steps
+        else config.lr
+    )
+    parts = [
+        optax.clip_by_global_norm(config.clip) if config.clip else None,
+        optax.scale_by_adam() if config.optimiser == "adam" else optax.trace(0.9),
+        optax.add_decayed_weights(config.weight_decay) if config.weight_decay else None,
+        optax.scale_by_learning_rate(rate),
+    ]
+    return optax.chain(*(part for part in parts if part is not None))
+
+
+def initial(config: Config) -> TrainState:
+    """The state before the first step, `[seeds]`."""
+    keys, image = run_keys(config.seed, config.seeds), jnp.zeros((1, 28, 28, 1))
+    init = lambda key: net(config).init(key, image)  # noqa: E731
+    return init_states(init, keys, optimiser(config), with_stats=True)
+
+
+def train(config: Config, run: Run, data: dict[str, ImageData]) -> TrainState:
+    """The last state of all seeds, on one device."""
+    devices = parallel.count_devices(config.run.devices)
+    axis = parallel.axis_name(devices)
+    images, labels = data["train"].images, data["train"].labels
+    held_out = jnp.asarray(data["validation"].images), jnp.asarray(data["validation"].labels)
+    state = run.restore(initial(config))
+    training = run.train(
+        supervised_step(net(config, axis), cross_entropy, optimiser(config), axis_name=axis),
+        epochs(images, labels, batch=config.batch, transform=partial(augmented, config)),
+        run_keys(config.seed, config.seeds),
+        state,
+        tasks=config.batch,
+        devices=devices,
+    )
+    judge = measure(net(config), cross_entropy, as_seen)
+    for i, state in training:
+        if config.validation and (i % config.eval_every == 0 or i == config.steps):
+            here = parallel.local(state)
+            found = judge(here.params, here.stats, *held_out)
+            run.log(i, "validation", {name: np.asarray(v) for name, v in found.items()})
+            say(f"step {i:,}  validation accuracy {np.mean(found['accuracy']):.4f}")
+    return parallel.local(state)
+
+
+def predictor(config: Config, state: TrainState) -> Callable[[Any], Array]:
+    """Images uint8 `[n, 28, 28, 1]` to logits `[n, 10]`, by the net of the first seed."""
+    params, stats = per_seed((state.params, state.stats))[0]
+    run = predict_all(net(config), as_seen)
+    return lambda images: run(params, stats, jnp.asarray(images))
+
+
+def load(directory: Path | str) -> Callable[[Any], Array]:
+    """The net of a run: images uint8 `[n, 28, 28, 1]`, ink 255, to logits `[n, 10]` (first seed).
+
+    Raises:
+        InputError: if there is no run, or none with a checkpoint.
+        RunError: if it is damaged.
+    """
+    directory = Path(directory)
+    config = load_config(directory, Config)
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        if not checkpoints.steps():
+            raise InputError(f"{directory} has no checkpoint yet: train first")
+        return predictor(config, checkpoints.restore(initial(config)))
+
+
+def show(config: Config, directory: Path) -> dict[str, Any]:
+    """Names what the net of a run sees in the first test images; the picture has more."""
+    predict = load(directory)
+    test = image_arrays("mnist", "test", data_dir=config.data_dir)
+    logits = predict(test.images)
+    confidence = np.asarray(jax.nn.softmax(logits[:10]))
+    shown = {
+        "true": test.labels[:10].tolist(),
+        "predicted": confidence.argmax(1).tolist(),
+        "confidence": confidence.max(1).round(4).tolist(),
+    }
+    header = ["test image", *map(str, range(10))]
+    print(tables.markdown(header, [[name, *map(str, row)] for name, row in shown.items()]))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    pictures.predictions(test.images, test.labels, logits, test.class_names, figure)
+    with writing(directory / "predicted.png") as path:
+        figure.savefig(path, dpi=150)
+    print(f"picture {directory / 'predicted.png'}")
+    return shown
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result as a table, and what the numbers depend on."""
+    config, run = result["config"], result["run"]
+    rows = []
+    for split in ("train", "validation", "test"):
+        if split in result:
+            accuracy, loss = result[split]["accuracy"], result[split]["loss"]
+            half = "" if accuracy["ci95"] is None else f" ± {100 * accuracy['ci95']:.2f}"
+            each = " ".join(f"{100 * value:.2f}" for value in accuracy["values"])
+            rows.append([split, f"{100 * accuracy['mean']:.2f}{half}", each, f"{loss['mean']:.4f}"])
+    title = f"MNIST, {config['net']} {'-'.join(map(str, config['hidden']))}"
+    header = [f"{title}", "accuracy in %, ± 95 %", "by seed", "cross-entropy"]
+    passes = run["steps"] * config["batch"] / result["train_images"]
+    notes = [
+        f"{run['steps']:,} steps of {config['batch']}, {passes:.1f} epochs of"
+        f" {result['train_images']:,} images; seeds {config['seed']} to"
+        f" {config['seed'] + config['seeds'] - 1}, ± over seeds by Student's t; the 10,000 test"
+        f" images alone leave ± {100 * result['binomial_ci95']:.2f} (binomial)",
+        f"the last parameters; {config['validation']:,} images held out for choices, none made on"
+        f" test; train without augmentation; batch norm: {result['batch_norm']}",
+        f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
+        f" {run['device']}, {run['machine']}; {run['directory']}",
+    ]
+    if config["decay_steps"] > run["steps"]:
+        notes.insert(
+            0,
+            f"stopped before the learning rate had fallen (--decay-steps {config['decay_steps']})",
+        )
+    return "\n".join([tables.markdown(header, rows), *notes])
+
+
+def draw_pictures(run: Run, test: ImageData, logits: Array) -> None:
+    """Predictions, confusion matrix and learning curve."""
+    names, labels = test.class_names, test.labels
+    predictions = partial(pictures.predictions, test.images, labels, logits, names)
+    run.picture("predictions", predictions, size=(10, 6))
+    confused = partial(pictures.confusion, labels, np.argmax(logits, axis=1), names)
+    run.picture("confusion", confused, size=(6, 5))
+    lines = {"train (batches as trained on)": run.metrics("train")}
+    if len(run.metrics("validation").get("step", ())):
+        lines["validation"] = run.metrics("validation")
+    run.picture("learning_curve", partial(pictures.learning_curve, lines), size=(9, 3.8))
+
+
+if __name__ == "__main__":
+    cli.command_line(main, Config, presets=PRESETS)

@@ -1,0 +1,81 @@
+"""Batches from the host for a compiled loop, fetched by a thread while the device works."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from jaxdl.errors import InputError
+from jaxdl.types import Key
+
+
+class HostStream(NamedTuple):
+    """Batches that come from the host, for data larger than the device's memory.
+
+    `fetch(step)` gives the batch of a step as NumPy arrays, a pure function of the step: a
+    `jaxdl.data.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches, at least 1, travel
+    together, the next ones while the device works on these. All seeds see the same batches.
+    """
+
+    fetch: Callable[[int], Any]
+    ahead: int = 16
+
+
+class Feed:
+    """A `HostStream` as streams on the device, one for each block of `ahead` batches.
+
+    What `fetch` raises is raised by `stream`, as it is. `close` ends the thread.
+
+    Raises:
+        InputError: if no batch is to travel.
+    """
+
+    def __init__(self, source: HostStream, first: int, steps: int) -> None:
+        if source.ahead < 1:
+            raise InputError(f"HostStream with ahead={source.ahead}: choose at least 1")
+        self.ahead = source.ahead
+        self._source = source
+        self._steps = steps
+        self._first = first - self.ahead  # before the first block
+        self._stream: Any
+        self._closed = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jaxdl-feed")
+        self._next: Future[Any] = self._pool.submit(self._fetch, first)
+
+    def stream(self, step: int) -> Any:
+        """The `train.Stream` that holds the batch of this step; steps come in order."""
+        if step >= self._first + self.ahead:
+            batches = self._next.result()
+            self._first = step
+            self._stream = Partial(_from_block, batches, jnp.int32(step))
+            if step + self.ahead < self._steps:
+                self._next = self._pool.submit(self._fetch, step + self.ahead)
+        return self._stream
+
+    def left(self, step: int) -> int:
+        """How many steps the block at hand still serves."""
+        return self._first + self.ahead - step
+
+    def close(self) -> None:
+        """Waits for the batch that is being fetched, if any, and ends the thread."""
+        self._closed = True
+        self._pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, first: int) -> Any:
+        batches: list[Any] = []
+        for step in range(first, min(first + self.ahead, self._steps)):
+            if self._closed:
+                return None
+            batches.append(self._source.fetch(step))
+        # The last block keeps the shape of the others: there is one program for all.
+        batches += batches[-1:] * (self.ahead - len(batches))
+        return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
+
+
+def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Any) -> Any:
+    del key  # the host has drawn the batch
+    return share.of(jax.tree.map(lambda leaf: leaf[step - first], batches))

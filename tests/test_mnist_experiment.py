@@ -1,0 +1,137 @@
+"""The MNIST experiment on a tiny published set: it trains, resumes, saves, loads and predicts."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import mnist
+from jaxdl.data import tfds
+from jaxdl.data.images import image_arrays
+from jaxdl.errors import InputError
+from jaxdl.losses import cross_entropy
+from jaxdl.runs import RunFlags
+from tests.data import publishers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    source, _ = publishers.mnist(root / "published", train=40, test=12)
+    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
+    return root / "data"
+
+
+def config(folder, runs, **changes):
+    tiny = mnist.Config(
+        hidden=(8,), steps=6, batch=8, validation=10, eval_every=2, seeds=2, data_dir=folder
+    )
+    run = RunFlags(name="tiny", runs_dir=runs, devices=1, log_every=2)
+    return dataclasses.replace(tiny, **{"run": run, **changes})
+
+
+@pytest.mark.parametrize("net", [{}, {"net": "cnn", "hidden": (2, 3)}], ids=["mlp", "cnn"])
+def test_a_run_saves_what_it_can_load_and_predict(folder, tmp_path, net, capsys):
+    settings = config(folder, tmp_path, **net)
+    result = mnist.main(settings)
+    directory = tmp_path / "mnist" / "tiny"
+    names = {path.stem for path in directory.glob("*.png")}
+    assert names == {"predictions", "confusion", "learning_curve"}
+    assert result["train_images"] == 30
+    assert len(result["validation"]["accuracy"]["values"]) == 2
+    assert mnist.main(settings) == json.loads((directory / "result.json").read_text())
+
+    test = image_arrays("mnist", "test", data_dir=folder)
+    logits = mnist.load(directory)(test.images)
+    assert logits.shape == (12, 10)
+    _, metrics = cross_entropy(logits, jnp.asarray(test.labels))
+    found = result["test"]
+    np.testing.assert_allclose(metrics["accuracy"], found["accuracy"]["values"][0], rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], found["loss"]["values"][0], rtol=1e-5)
+
+    capsys.readouterr()
+    shown = mnist.main(config(folder, tmp_path, predict=directory))
+    assert shown["predicted"] == np.argmax(logits, axis=1)[:10].tolist()
+    assert (directory / "predicted.png").exists()
+    assert "| true" in capsys.readouterr().out
+
+
+def test_resumed_equals_never_stopped_bit_for_bit(folder, tmp_path):
+    """With dropout, images turned and moved, batch norm and a falling rate, within an epoch."""
+    net = {"net": "cnn", "hidden": (2, 3), "decay_steps": 6}
+    mnist.main(config(folder, tmp_path / "never", **net))
+    mnist.main(config(folder, tmp_path / "resumed", steps=4, **net))
+    mnist.main(config(folder, tmp_path / "resumed", **net))
+    image = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
+    one, two = (mnist.load(tmp_path / name / "mnist/tiny")(image) for name in ("never", "resumed"))
+    np.testing.assert_array_equal(one, two)
+    lines = [
+        (tmp_path / name / "mnist/tiny/metrics.jsonl").read_text() for name in ("never", "resumed")
+    ]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"optimiser": "sgd"}, optax.sgd(0.001, momentum=0.9)),
+        ({}, optax.adam(0.001)),
+        ({"weight_decay": 0.01}, optax.adamw(0.001, weight_decay=0.01)),
+        ({"optimiser": "sgd", "clip": 1.0}, optax.chain(optax.clip_by_global_norm(1.0),
+                                                        optax.sgd(0.001, momentum=0.9))),
+        ({"decay_steps": 2}, optax.adam(optax.cosine_decay_schedule(0.001, 2))),
+    ],
+)  # fmt: skip
+def test_optimisers_are_those_of_optax(changes, expected):
+    tx = mnist.optimiser(mnist.Config(**{"decay_steps": 0, **changes}))
+    params = {"w": jnp.array([1.0, -2.0, 3.0])}
+    states = tx.init(params), expected.init(params)
+    for i in range(3):
+        grads = {"w": jnp.array([3.0, -4.0, i])}
+        one, first = tx.update(grads, states[0], params)
+        two, second = expected.update(grads, states[1], params)
+        states = first, second
+        np.testing.assert_allclose(one["w"], two["w"], rtol=1e-6)
+        params = optax.apply_updates(params, one)
+
+
+def test_augmentation_is_for_training_alone():
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (28, 28, 1)), jnp.uint8)
+    expected = (np.asarray(image) / 255 - 0.1307) / 0.3081
+    np.testing.assert_allclose(mnist.as_seen(image), expected, rtol=1e-4, atol=1e-5)
+    plain = mnist.augmented(mnist.PRESETS["tutorial"], jax.random.key(0), image)
+    np.testing.assert_allclose(plain, expected, rtol=1e-4, atol=1e-5)
+    moved = mnist.augmented(mnist.PRESETS["mlp"], jax.random.key(0), image)
+    assert not np.allclose(moved, expected, atol=0.1)
+
+
+def test_the_validation_images_are_not_trained_on(folder, tmp_path):
+    data = mnist.load_data(config(folder, tmp_path))
+    all_images = np.concatenate([data[split].images for split in ("train", "validation")])
+    given = image_arrays("mnist", "train", data_dir=folder).images
+    np.testing.assert_array_equal(all_images, given)
+    assert [len(data[split].labels) for split in ("train", "validation", "test")] == [30, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dropout": 1.0}, "--dropout 1.0: choose at most"),
+        ({"hidden": (8, 0)}, "all at least 1"),
+        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
+        ({"net": "cnn", "activation": "tanh"}, "--activation and --init are for --net mlp"),
+        ({"validation": 40}, "--validation 40 leaves none of 40 images"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(folder, tmp_path, changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        mnist.main(config(folder, tmp_path, **changes))
+
+
+def test_a_folder_without_a_run_has_nothing_to_predict_with(tmp_path):
+    with pytest.raises(InputError):
+        mnist.load(tmp_path)
