@@ -1,0 +1,626 @@
+"""Learning from few labels: from scratch, augmented, by transfer, from a MAML initialisation.
+
+The same net is trained in four ways on 1, 5, 20, 100 or all labelled examples a class. Transfer
+starts from a classifier of other images (Omniglot for MNIST, CIFAR-100 for CIFAR-10), MAML
+(arXiv:1703.03400) from an initialisation meta-trained on the same ones; all end in the same
+training by Adam. Its step size, by method and count, and its number of steps, by run, are those
+that are best on labelled validation examples held out from the training split. There are more of
+them than the small counts have; all four methods have that help. A second part shows under- and
+overfitting of dense nets. The counts, step sizes and seeds of a method are the runs of one
+compiled program.
+
+Command: scripts/run limited_data [--data omniglot]
+Runtime: about 20 minutes on 2 CPU cores, estimated from its parts and not yet measured whole
+Result: accuracy by labelled examples a class, and a finding; not yet measured at full length
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from tyro.conf import OmitArgPrefixes
+
+from jaxdl import cli, parallel, tables
+from jaxdl.checks import above_zero, at_least
+from jaxdl.data.augment import flip, translate
+from jaxdl.data.digits import all_drawings
+from jaxdl.data.episodes import few_shot
+from jaxdl.data.epochs import epochs
+from jaxdl.data.images import few_shot_arrays, image_arrays
+from jaxdl.data.subsets import Subset, Table, by_class, in_turn, size, subset_epochs
+from jaxdl.data.warp import affine
+from jaxdl.errors import InputError
+from jaxdl.evaluation import measure, predict_all
+from jaxdl.grads import over_devices, over_tasks, supervised
+from jaxdl.losses import cross_entropy
+from jaxdl.meta.maml import maml
+from jaxdl.metrics import seeds_mean_ci95
+from jaxdl.models.lenet import lenet
+from jaxdl.models.linen import without_stats
+from jaxdl.models.mlp import mlp
+from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.train import init_state, init_states, make_step, run_keys, task_stream
+from jaxdl.types import Array, Key, Model, Params
+
+METHODS = {
+    "scratch": "from scratch",
+    "augmented": "augmented, regularised",
+    "transfer": "transfer",
+    "maml": "MAML initialisation",
+}
+COUNTS = {
+    "mnist": (1, 5, 20, 100, 0),
+    "cifar10": (1, 5, 20, 100, 0),
+    "omniglot": (1, 5, 10, 0),
+    "digits": (1, 5, 20, 0),
+}
+HEAD = "Dense_2"
+"""The name of LeNet's last layer, which transfer starts anew."""
+SUBSETS, STARTS = 1_000_001, 1_000_002
+"""Folded into a seed's key: for which examples it gets, the same for all methods; for its net."""
+JUDGED = 2000
+"""Training examples, at most, on which a run's accuracy in training is measured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: Literal["mnist", "omniglot", "cifar10", "digits"] = "mnist"
+    """What is to be learnt; the source of transfer and MAML is Omniglot, other characters of
+    Omniglot, CIFAR-100, or, for scikit-learn's digits 0 to 4, the digits 5 to 9."""
+    data_dir: Path | None = None
+    """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    counts: tuple[int, ...] = ()
+    """Labelled examples a class, rising, 0 for all at the end; by default 1 5 20 100 0 for MNIST
+    and CIFAR-10."""
+    steps: int = 400
+    """Training steps of each run of each method."""
+    batch: int = 64
+    """Examples a step."""
+    rates: tuple[float, ...] = (0.0003, 0.001, 0.003)
+    """Step sizes of Adam to choose from."""
+    weight_decay: float = 0.1
+    """Of the augmented method: each step takes the learning rate times this of the weights away."""
+    dropout: float = 0.3
+    """Of the augmented method: rate after both hidden dense layers."""
+    source_steps: int = 3000
+    """Steps in which the net learns to classify the source, for transfer."""
+    meta_steps: int = 2000
+    """Meta-training steps on the source, for MAML."""
+    tasks: int = 4
+    """Tasks a meta-training step, of one example given and three asked a class."""
+    inner_lr: float = 0.4
+    """Size of the one inner step of MAML."""
+    lr: float = 0.003
+    """Adam's step size on the source, in meta-training too."""
+    widths: tuple[int, ...] = (4, 16, 64, 256, 1024)
+    """Hidden units of the dense nets, rising."""
+    width_steps: int = 2000
+    """Training steps of the dense nets."""
+    width_lr: float = 0.001
+    """Adam's step size for them."""
+    eval_every: int = 100
+    """Steps between validations, a multiple of `log_every`."""
+    seed: int = 0
+    """First seed."""
+    seeds: int = 3
+    """How many seeds, from `seed` upward: each gets other examples and another initialisation."""
+    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+
+
+class Problem(NamedTuple):
+    """Training examples to take subsets of, two pairs of images and labels to judge on, and the
+    labelled images of the source."""
+
+    train: Table
+    validation: tuple[Array, Array]
+    test: tuple[Array, Array]
+    source: tuple[np.ndarray, np.ndarray]
+
+
+class Cells(NamedTuple):
+    """The runs of one program, an axis of rates x counts x seeds: keys, subsets, step sizes."""
+
+    keys: Key
+    subsets: Subset
+    rates: Array
+    seeds: np.ndarray
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Trains, or resumes, or reprints; returns what result.json holds."""
+    check(config)
+    parallel.start(config.run.coordinator, config.run.processes, config.run.process)
+    with open_run("limited_data", config, label=config.data) as run:
+        result = run.result() or experiment(config, run)
+    print(report(result))
+    return result
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot be meant, before anything is loaded or compiled."""
+    at_least(config, 1, "steps", "batch", "source_steps", "meta_steps", "tasks")
+    at_least(config, 1, "width_steps", "eval_every", "seeds")
+    at_least(config, 0, "weight_decay")
+    at_least(config, 0, "dropout", most=0.999)
+    at_least(config, 0, "seed", most=SUBSETS - 1 - config.seeds)
+    above_zero(config, "inner_lr", "lr", "width_lr")
+    at_least(config.run, 1, "log_every")
+    if config.eval_every % config.run.log_every:
+        raise InputError(
+            f"--eval-every {config.eval_every} must be a multiple of --log-every"
+            f" {config.run.log_every}"
+        )
+    counts = counts_of(config)
+    rising = list(counts[:-1] if counts[-1] == 0 else counts)
+    if len(counts) < 2 or min(rising) < 1 or rising != sorted(set(rising)):
+        raise InputError(
+            f"--counts {' '.join(map(str, counts))}: give two rising numbers at least, the last may"
+            " be 0 for all"
+        )
+    if not config.rates or min(config.rates) <= 0 or not np.isfinite(config.rates).all():
+        raise InputError(f"--rates {config.rates}: give step sizes above 0")
+    if not config.widths or min(config.widths) < 1:
+        raise InputError(f"--widths {config.widths}: give numbers of hidden units above 0")
+
+
+def counts_of(config: Config) -> tuple[int, ...]:
+    """Labelled examples a class; 0 stands for all."""
+    return config.counts or COUNTS[config.data]
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """Both trainings on the source, the four methods, the dense nets, and the pictures."""
+    problem = load(config)
+    given = [
+        float(size(problem.train, n or 2**30)) / classes_of(problem) for n in counts_of(config)
+    ]
+    starts = {
+        "scratch": fresh(config, problem, net(classes_of(problem))),
+        "transfer": pretrained(config, run.part("source", config.source_steps), problem),
+        "maml": meta_trained(config, run.part("meta", config.meta_steps), problem),
+    }
+    starts["augmented"] = starts["scratch"]
+    methods = {}
+    for name in METHODS:
+        methods[name] = learn(config, run.part(name), problem, name, starts[name])
+        say(f"{METHODS[name]}: test accuracy {np.mean(methods[name]['test'], axis=1).round(4)}")
+    result = {
+        "methods": methods,
+        "sizes": sizes(config, run, problem),
+        "counts": counts_of(config),
+        "examples": given,
+        "images": {name: len(getattr(problem, name)[1]) for name in ("validation", "test")},
+        "config": dataclasses.asdict(config),
+    }
+    result["finding"] = finding(result)
+    run.picture("accuracy", partial(draw_accuracy, result), size=(6.5, 4.5))
+    run.picture("gap", partial(draw_gap, result), size=(9, 4.2))
+    return run.finish(result)
+
+
+# ---- data
+
+
+def load(config: Config) -> Problem:
+    """The examples of a configuration, on the device.
+
+    Raises:
+        InputError: if a class has fewer training examples than a count asks for.
+    """
+    source: tuple[np.ndarray, np.ndarray]
+    if config.data == "digits":
+        images, digits = all_drawings()
+        images = np.repeat(np.repeat(images, 3, axis=1), 3, axis=2)[..., None]
+        source = images[digits >= 5], digits[digits >= 5] - 5
+        problem = divided(images[digits < 5], digits[digits < 5], source, (100, 30))
+    elif config.data == "omniglot":
+        data = few_shot_arrays("omniglot", "test", data_dir=config.data_dir)
+        # Every fourth character: a net with a logit for each is still one that MAML can train.
+        chosen = data.labels % 4 == 0
+        source = few_shot_arrays("omniglot", "train", data_dir=config.data_dir)[:2]
+        problem = divided(data.images[chosen], data.labels[chosen] // 4, source, (15, 2))
+    else:
+        train, test = (
+            image_arrays(config.data, part, data_dir=config.data_dir) for part in ("train", "test")
+        )
+        source = (
+            few_shot_arrays("omniglot", "train", data_dir=config.data_dir)[:2]
+            if config.data == "mnist"
+            else image_arrays("cifar100", "train", data_dir=config.data_dir)[:2]
+        )
+        problem = divided(train.images, train.labels, source, (-200, 200))
+        problem = problem._replace(test=(jnp.asarray(test.images), jnp.asarray(test.labels)))
+    least, most = int(problem.train.sizes.min()), max(counts_of(config))
+    if most > least:
+        raise InputError(
+            f"--counts {most}: a class of {config.data} has only {least} training examples"
+        )
+    return problem
+
+
+def divided(images: np.ndarray, labels: np.ndarray, source: Any, parts: tuple[int, int]) -> Problem:
+    """Of each class the first examples for training, the next for validation, the rest for test.
+
+    `parts`: how many for the first two; a negative first one means all but so many.
+    """
+    order = np.argsort(labels, kind="stable")
+    images, labels = images[order], labels[order].astype(np.int32)
+    sizes = np.bincount(labels)
+    rank = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels]
+    first = parts[0] if parts[0] > 0 else sizes[labels] + parts[0]
+    train, rest = rank < first, rank >= first + parts[1]
+    held_out = ~train & ~rest
+    pairs = [(jnp.asarray(images[each]), jnp.asarray(labels[each])) for each in (held_out, rest)]
+    return Problem(by_class(images[train], labels[train]), pairs[0], pairs[1], source)
+
+
+def classes_of(problem: Problem) -> int:
+    """The number of classes."""
+    return len(problem.train.sizes)
+
+
+def seen(image: Any) -> Array:
+    """Bytes as a net sees them."""
+    return jnp.asarray(image, jnp.float32) / 255
+
+
+def plain(key: Key, image: Array) -> Array:
+    """What a net sees in training without augmentation."""
+    del key
+    return seen(image)
+
+
+def augmentation(config: Config) -> Callable[[Key, Array], Array]:
+    """Photographs mirrored and moved; characters turned, zoomed and moved."""
+
+    def photograph(key: Key, image: Array) -> Array:
+        flip_key, move_key = jax.random.split(key)
+        return seen(translate(move_key, flip(flip_key, image), pixels=4))
+
+    def character(key: Key, image: Array) -> Array:
+        return seen(affine(key, image, degrees=15, zoom=0.1, pixels=2))
+
+    return photograph if config.data == "cifar10" else character
+
+
+# ---- nets and where they start
+
+
+def net(classes: int, dropout: float = 0.0) -> Model:
+    """LeNet, which has no batch norm: no prediction depends on another example."""
+    return lenet(classes, dropout=dropout, torch_init=False)
+
+
+def fresh(config: Config, problem: Problem, model: Model) -> Params:
+    """Random parameters `[seeds]`."""
+    image = seen(problem.train.x[:1])
+    keys = run_keys(config.seed, config.seeds)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, STARTS)
+    return lax.map(lambda key: model.init(key, image), keys)
+
+
+def pretrained(config: Config, run: Run, problem: Problem) -> Params:
+    """Parameters `[seeds]` of a classifier of all source classes, with a new head."""
+    images, labels = problem.source
+    model = net(int(labels.max()) + 1)
+    axis = parallel.axis_name(devices_of(config))
+    tx, keys = optax.adam(config.lr), run_keys(config.seed, config.seeds)
+    state = run.restore(init_states(lambda key: model.init(key, seen(images[:1])), keys, tx))
+    step = make_step(over_devices(supervised(model, cross_entropy), axis), tx)
+    stream = epochs(images, labels, batch=config.batch, transform=plain)
+    found = run.trained(step, stream, keys, state, tasks=config.batch, devices=devices_of(config))
+    head = fresh(config, problem, net(classes_of(problem)))[HEAD]
+    return {**found.params, HEAD: head}
+
+
+def meta_trained(config: Config, run: Run, problem: Problem) -> Params:
+    """Parameters `[seeds]` from which one gradient step learns as many source classes as asked."""
+    images, labels = problem.source
+    ways = classes_of(problem)
+    tx, keys = optax.adam(config.lr), run_keys(config.seed, config.seeds)
+    learner = maml(net(ways), cross_entropy, tx=optax.sgd(config.inner_lr), steps=1)
+    axis = parallel.axis_name(devices_of(config))
+    chunk = 1 if jax.default_backend() == "cpu" else None
+    grad = over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis)
+    stream = task_stream(few_shot(images, labels, ways=ways, shots=1, queries=3), config.tasks)
+    state = run.restore(init_states(lambda key: learner.init(key, seen(images[:1])), keys, tx))
+    step, devices = make_step(grad, tx), devices_of(config)
+    return run.trained(step, stream, keys, state, tasks=config.tasks, devices=devices).params
+
+
+def devices_of(config: Config) -> int:
+    """How many devices share a step."""
+    return parallel.count_devices(config.run.devices)
+
+
+# ---- the runs
+
+
+def cells_of(config: Config, counts: tuple[int, ...], rates: tuple[float, ...]) -> Cells:
+    """Every rate with every count with every seed; a seed's subsets lie inside each other."""
+    shape = len(rates), len(counts), config.seeds
+    rate, count, seed = np.indices(shape).reshape(3, -1)
+    seed_keys = run_keys(config.seed, config.seeds)[seed]
+    folded = jax.vmap(jax.random.fold_in)
+    examples = np.array([n or 2**30 for n in counts])[count]
+    return Cells(
+        folded(seed_keys, jnp.arange(len(seed))),
+        Subset(folded(seed_keys, jnp.full(len(seed), SUBSETS)), jnp.asarray(examples, jnp.int32)),
+        jnp.asarray(rates)[rate],
+        seed,
+    )
+
+
+def fit(
+    config: Config,
+    run: Run,
+    problem: Problem,
+    model: Model,
+    cells: Cells,
+    start: Params,
+    *,
+    transform: Callable[[Key, Array], Array] = plain,
+    weight_decay: float = 0.0,
+    validate: Callable[[int, Params], None] = lambda step, params: None,
+) -> Params:
+    """Trains all cells from the parameters `[seeds]`; returns the last ones `[cells]`."""
+
+    def optimiser(rate: Any) -> optax.GradientTransformation:
+        # The rate is part of the state, so that it differs between the runs of one program.
+        adamw = optax.inject_hyperparams(optax.adamw)
+        return adamw(learning_rate=rate, weight_decay=weight_decay)
+
+    params = jax.tree.map(lambda leaf: leaf[cells.seeds], start)
+    state = jax.vmap(lambda each, rate: init_state(each, optimiser(rate)))(params, cells.rates)
+    state = run.restore(state._replace(step=jnp.int32(0)))
+    axis = parallel.axis_name(devices_of(config))
+    step = make_step(over_devices(supervised(model, cross_entropy), axis), optimiser(0.0))
+    stream = subset_epochs(
+        problem.train,
+        batch=config.batch,
+        transform=transform,
+        runs=cells.keys,
+        subsets=cells.subsets,
+    )
+    devices, last = devices_of(config), state
+    for i, last in run.train(step, stream, cells.keys, state, tasks=config.batch, devices=devices):
+        if i % config.eval_every == 0 or i == run.steps:
+            validate(i, parallel.local(last.params))
+    return parallel.local(last.params)
+
+
+def learn(config: Config, run: Run, problem: Problem, method: str, start: Params) -> dict[str, Any]:
+    """Accuracies `[counts, seeds]` of one method, with what was chosen on validation examples."""
+    counts, rates = counts_of(config), config.rates
+    regular = method == "augmented"
+    model = net(classes_of(problem), config.dropout if regular else 0.0)
+    cells = cells_of(config, counts, rates)
+    judge = measure(without_stats(model), cross_entropy, seen)
+
+    def validate(step: int, params: Params) -> None:
+        found = judge(params, {}, *problem.validation)
+        run.log(step, "validation", found)
+        run.keep_best(step, found["accuracy"], params)
+
+    last = fit(
+        config,
+        run,
+        problem,
+        model,
+        cells,
+        start,
+        transform=augmentation(config) if regular else plain,
+        weight_decay=config.weight_decay if regular else 0.0,
+        validate=validate,
+    )
+    params, steps = run.best(last)
+    shape = len(rates), len(counts), config.seeds
+    validation = np.asarray(judge(params, {}, *problem.validation)["accuracy"]).reshape(shape)
+    best = validation.mean(axis=2).argmax(axis=0)
+    chosen = np.arange(validation.size).reshape(shape)[best, np.arange(len(counts))]
+    kept, subsets = jax.tree.map(lambda leaf: leaf[chosen.ravel()], (params, cells.subsets))
+    accuracies = {
+        "train": on_own_subset(model, problem.train, kept, subsets),
+        "validation": validation.ravel()[chosen],
+        "test": judge(kept, {}, *problem.test)["accuracy"],
+    }
+    return {
+        **{name: np.reshape(each, chosen.shape).tolist() for name, each in accuracies.items()},
+        "rates": [rates[i] for i in best],
+        "steps": steps[chosen].tolist(),
+    }
+
+
+def on_own_subset(model: Model, table: Table, params: Params, subsets: Subset) -> Array:
+    """Accuracy `[cells]` on the examples that each was trained on, `JUDGED` of them at most."""
+    predict = predict_all(without_stats(model), seen)
+
+    @jax.jit
+    def run(table: Table, params: Params, subsets: Subset) -> Array:
+        def of_cell(cell: tuple[Params, Subset]) -> Array:
+            params, subset = cell
+            turns = jnp.arange(JUDGED)
+            rows, labels = in_turn(table, subset, subset.key, turns)
+            first = (turns < size(table, subset.shots)).astype(jnp.float32)
+            return cross_entropy(predict(params, {}, table.x[rows]), labels, first)[1]["accuracy"]
+
+        return lax.map(of_cell, (params, subsets))
+
+    return run(table, params, subsets)
+
+
+def sizes(config: Config, run: Run, problem: Problem) -> dict[str, Any]:
+    """Accuracy in training and test of dense nets from scratch, `[counts, widths, seeds]`, after
+    the last step: nothing is chosen."""
+    counts = counts_of(config)[1 if len(counts_of(config)) > 2 else 0], counts_of(config)[-1]
+    found: dict[str, list[Any]] = {"train": [], "test": []}
+    for width in config.widths:
+        model = mlp((width, classes_of(problem)))
+        cells = cells_of(config, counts, (config.width_lr,))
+        part = run.part(f"width-{width}", config.width_steps)
+        params = fit(config, part, problem, model, cells, fresh(config, problem, model))
+        judge = measure(without_stats(model), cross_entropy, seen)
+        found["train"].append(on_own_subset(model, problem.train, params, cells.subsets))
+        found["test"].append(judge(params, {}, *problem.test)["accuracy"])
+    shape = len(config.widths), len(counts), config.seeds
+    return {
+        "counts": counts,
+        **{
+            name: np.reshape(np.stack(each), shape).swapaxes(0, 1).tolist()
+            for name, each in found.items()
+        },
+    }
+
+
+# ---- what it says
+
+
+def finding(result: dict[str, Any]) -> str:
+    """What a reader can quote, read off the numbers."""
+    test = {name: 100 * np.array(found["test"]) for name, found in result["methods"].items()}
+    few, many = (labelled(result["counts"][i]) for i in (0, -1))
+    best = max(
+        (name for name in METHODS if name != "scratch"), key=lambda name: test[name][0].mean()
+    )
+    ahead, behind = test[best][0].mean(), test["scratch"][0].mean()
+    caught = np.flatnonzero(test["scratch"].mean(axis=1) >= ahead)
+    needed = (
+        f"{labelled(result['counts'][caught[0]])} before it passes"
+        if len(caught)
+        else f"more than {many} to pass"
+    )
+    last, half = seeds_mean_ci95(test[best][-1] - test["scratch"][-1])
+    within = " (within its interval)" if abs(last) <= half else ""
+    train, judged = (
+        100 * np.array(result["sizes"][name]).mean(axis=2) for name in ("train", "test")
+    )
+    small, large = (labelled(count) for count in result["sizes"]["counts"])
+    gap = train - judged
+    narrow, wide = (result["config"]["widths"][i] for i in (0, -1))
+    return (
+        f"With {few} labelled a class of {result['config']['data']}, the best start"
+        f" ({METHODS[best]}) is {difference(test[best][0] - test['scratch'][0])} points above"
+        f" training from scratch, {ahead:.1f} against {behind:.1f} %, and training from scratch"
+        f" needs {needed} that; with {many} the difference is"
+        f" {difference(test[best][-1] - test['scratch'][-1])} points{within}. A dense net of {wide}"
+        f" hidden units is right on {train[0, -1]:.1f} % of its training examples and"
+        f" {judged[0, -1]:.1f} % of the test images with {small}, a gap of"
+        f" {gap[0, -1]:.1f} points, and the gap is {gap[1, -1]:.1f} points with"
+        f" {large}; one of {narrow} has {train[1, 0]:.1f} % in training even then, a gap of"
+        f" {gap[1, 0]:.1f}."
+    )
+
+
+def labelled(count: int) -> str:
+    """A count in words."""
+    return "all examples" if count == 0 else f"{count} example{'s' * (count > 1)}"
+
+
+def difference(values: Any) -> str:
+    """Mean over seeds with its 95 % interval, where there are two seeds at least."""
+    mean, half = seeds_mean_ci95(values)
+    return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+
+
+def report(result: dict[str, Any]) -> str:
+    """Both tables, the finding, and what the numbers depend on."""
+    config, run = result["config"], result["run"]
+    rows = [
+        [
+            f"{examples:,.0f}" + " (all)" * (count == 0),
+            *(difference(100 * np.array(result["methods"][name]["test"][i])) for name in METHODS),
+        ]
+        for i, (count, examples) in enumerate(
+            zip(result["counts"], result["examples"], strict=True)
+        )
+    ]
+    header = [f"{config['data']}: labelled a class", *METHODS.values()]
+    train, test = (100 * np.array(result["sizes"][name]) for name in ("train", "test"))
+    size_rows = [
+        [str(width)]
+        + [
+            difference(values[i, w])
+            for i in range(len(train))
+            for values in (train, test, train - test)
+        ]
+        for w, width in enumerate(config["widths"])
+    ]
+    size_header = ["hidden units"] + [
+        f"{name}, {labelled(count)}"
+        for count in result["sizes"]["counts"]
+        for name in ("train", "test", "gap")
+    ]
+    chosen = "; ".join(
+        f"{METHODS[name]} {' '.join(f'{rate:g}' for rate in found['rates'])}"
+        for name, found in result["methods"].items()
+    )
+    return "\n".join(
+        [
+            "test accuracy in %, ± 95 % over seeds by Student's t",
+            tables.markdown(header, rows),
+            "dense nets from scratch, accuracy in %",
+            tables.markdown(size_header, size_rows),
+            result["finding"],
+            f"{run['steps']:,} steps of {config['batch']}; {result['images']['test']:,} test"
+            f" images; seeds {config['seed']} to {config['seed'] + config['seeds'] - 1}, each"
+            " with other examples; the net is LeNet; batch norm: none",
+            f"chosen on {result['images']['validation']:,} validation images: number of steps, and"
+            f" step size by count: {chosen}",
+            f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
+            f" {run['device']}, {run['machine']}; {run['directory']}",
+        ]
+    )
+
+
+def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
+    """Test accuracy by labelled examples a class, with the interval over seeds as a band."""
+    axis, x = figure.subplots(), np.array(result["examples"])
+    for color, (name, title) in enumerate(METHODS.items()):
+        mean, half = seeds_mean_ci95(100 * np.array(result["methods"][name]["test"]), axis=1)
+        axis.plot(x, mean, f"C{color}", marker="osD^"[color], markersize=5, label=title)
+        low, high = np.clip(mean - half, 0, 100), np.clip(mean + half, 0, 100)
+        axis.fill_between(x, low, high, color=f"C{color}", alpha=0.18, lw=0)
+    axis.set_xscale("log")
+    names = [
+        f"all\n({value:,.0f})" if count == 0 else str(count)
+        for count, value in zip(result["counts"], x, strict=True)
+    ]
+    axis.set_xticks(x, names)
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %")
+    axis.legend(loc="lower right")
+
+
+def draw_gap(result: dict[str, Any], figure: Any) -> None:
+    """Accuracy in training and test by width, one panel a count; the gap is shaded."""
+    widths = result["config"]["widths"]
+    axes = figure.subplots(1, 2, sharey=True)
+    for i, (axis, count) in enumerate(zip(axes, result["sizes"]["counts"], strict=True)):
+        means = []
+        for color, name in enumerate(("train", "test")):
+            mean, half = seeds_mean_ci95(100 * np.array(result["sizes"][name][i]), axis=1)
+            style = {"color": f"C{color}", "marker": "os"[color], "capsize": 3}
+            axis.errorbar(widths, mean, np.nan_to_num(half), label=name, markersize=5, **style)
+            means.append(mean)
+        axis.fill_between(widths, *means, color="0.5", alpha=0.15, lw=0, label="gap")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(widths, [str(width) for width in widths])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.set(
+            xlabel="hidden units", title=f"{labelled(count)} a class" if count else "all examples"
+        )
+    axes[0].set(ylabel="accuracy in %", ylim=(0, 103))
+    axes[0].legend(loc="lower right")
+
+
+if __name__ == "__main__":
+    cli.command_line(main, Config)

@@ -1,0 +1,136 @@
+"""Training on a part of a data set: so many examples of each class, another part for each run.
+
+How many, and which, are numbers that one compiled program reads, so that the runs of one
+`train.loop` may learn from subsets of different sizes. For the same subset key smaller subsets lie
+inside larger ones.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from jaxdl.data.epochs import shuffled
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Batch, Key
+
+
+class Table(NamedTuple):
+    """Examples sorted by class: class c owns rows `starts[c]` to `starts[c] + sizes[c]` of x."""
+
+    x: Array
+    starts: Array
+    sizes: Array
+
+
+class Subset(NamedTuple):
+    """`shots` examples of each class, or all where a class has fewer; `key` says which.
+
+    Both may be traced, or have a leading axis of runs.
+    """
+
+    key: Key
+    shots: Array
+
+
+def by_class(x: Any, y: Any) -> Table:
+    """The table of examples `[n, ...]` whose labels `[n]` are 0 to classes - 1, each at least once.
+
+    Raises:
+        InputError: if they are not.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if y.ndim != 1 or len(x) != len(y) or len(y) == 0:
+        raise InputError(f"{len(x)} examples and labels of shape {y.shape} make no data set")
+    names, sizes = np.unique(y, return_counts=True)
+    if not np.array_equal(names, np.arange(len(names))):
+        raise InputError(
+            f"labels must be 0 to classes - 1, each at least once, not {names[:5].tolist()} ..."
+        )
+    starts, order = np.cumsum(sizes) - sizes, np.argsort(y, kind="stable")
+    as_ints = (jnp.asarray(each, jnp.int32) for each in (starts, sizes))
+    return Table(jnp.asarray(x[order]), *as_ints)
+
+
+def size(table: Table, shots: Any) -> Array:
+    """How many examples a subset of `shots` a class has: int32, `shots` may be traced."""
+    return jnp.sum(jnp.minimum(table.sizes, shots))
+
+
+def members(table: Table, subset: Subset, places: Array) -> tuple[Array, Array]:
+    """Rows of the table, and classes, of the examples at these places of a subset.
+
+    Places `[n]` are below `size(table, subset.shots)`, and each is another example: those of class
+    0 come first. All may be traced; nothing is stored or sorted.
+    """
+    ends = jnp.cumsum(jnp.minimum(table.sizes, subset.shots))
+    labels = jnp.searchsorted(ends, places, side="right").astype(jnp.int32)
+    ranks = places - jnp.where(labels > 0, ends[labels - 1], 0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(subset.key, labels)
+    # The first `shots` of one fixed order of the whole class.
+    found = jax.vmap(shuffled, (0, None, 0, 0))(keys, 0, ranks, table.sizes[labels])
+    return table.starts[labels] + found, labels
+
+
+def in_turn(table: Table, subset: Subset, key: Key, turns: Array) -> tuple[Array, Array]:
+    """Rows and classes at `turns` `[n]` of an endless sequence: each member once an epoch.
+
+    The order of each epoch is another one; `key` says which.
+    """
+    total = size(table, subset.shots)
+    places = jax.vmap(shuffled, (None, 0, 0, None))(key, turns // total, turns % total, total)
+    return members(table, subset, places)
+
+
+def subset_epochs(
+    table: Table,
+    *,
+    batch: int,
+    transform: Callable[[Key, Array], Any],
+    runs: Key,
+    subsets: Subset,
+) -> Partial:
+    """Stream of batches in which the run `runs[i]` goes through `subsets[i]` again and again.
+
+    Each example comes exactly once an epoch; batches go across the ends of epochs, and hold an
+    example more than once where the subset is smaller than a batch. As `data.epochs.epochs`, which
+    see, with subsets in place of one whole set.
+
+    Args:
+        table: see `by_class`.
+        batch: examples a step, over all devices.
+        transform: makes one stored example `[...]` what the net sees.
+        runs: the run keys `[runs]` that `train.loop` gets, all different: by its key a run finds
+            its subset.
+        subsets: key and shots, `[runs]` each.
+
+    Returns:
+        A `jaxdl.train.Stream` of `Batch`es. Table and subsets are arguments of the compiled
+        program: one serves subsets of any size.
+
+    Raises:
+        InputError: a batch below 1, run keys that are not different or not as many as subsets.
+    """
+    names = np.asarray(jax.random.key_data(runs))
+    if batch < 1:
+        raise InputError(f"batch={batch} must be at least 1")
+    if len(np.unique(names, axis=0)) != len(names) or len(names) != len(subsets.shots):
+        raise InputError(
+            f"{len(names)} run keys, which must differ from one another, and"
+            f" {len(subsets.shots)} subsets do not go together"
+        )
+
+    def draw(table: Table, names: Array, subsets: Subset, key: Key, step: Any, share: Any) -> Batch:
+        mine = jnp.argmax(jnp.all(names == jax.random.key_data(key)[None], axis=-1))
+        order_key, transform_key = jax.random.split(key)
+        turns = share.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
+        subset = Subset(subsets.key[mine], subsets.shots[mine])
+        rows, labels = in_turn(table, subset, order_key, turns)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(transform_key, turns)
+        return Batch(jax.vmap(transform)(keys, table.x[rows]), labels)
+
+    subsets = Subset(subsets.key, jnp.asarray(subsets.shots, jnp.int32))
+    return Partial(draw, table, jnp.asarray(names), subsets)

@@ -1,0 +1,184 @@
+"""The experiment on limited data: its data, its runs, what it concludes, and that it resumes."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import limited_data
+from experiments.limited_data import Config, Problem
+from jaxdl.errors import InputError
+from jaxdl.models.mlp import mlp
+from jaxdl.runs import RunFlags, open_run
+
+SMALL = Config(
+    data="digits",
+    counts=(1, 0),
+    steps=20,
+    batch=20,
+    rates=(0.01,),
+    source_steps=10,
+    meta_steps=4,
+    tasks=2,
+    widths=(8,),
+    width_steps=20,
+    eval_every=10,
+    seeds=2,
+)
+
+
+def flags(folder, **kwargs):
+    return RunFlags(runs_dir=folder, log_every=10, devices=1, **kwargs)
+
+
+def blobs(spread, classes=3, each=40):
+    """Images `[n, 2, 2, 1]` in clouds around one corner a class; half train, the rest judged."""
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), each)
+    images = draw.normal(40, spread, (len(labels), 2, 2, 1))
+    images.reshape(len(labels), 4)[np.arange(len(labels)), labels] += 150
+    images = np.clip(images, 0, 255).astype(np.uint8)
+    return limited_data.divided(images, labels, (images, labels), (each // 2, each // 4))
+
+
+def test_data_are_divided_within_each_class():
+    labels = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1])
+    images = np.arange(9).reshape(9, 1, 1, 1)
+    found = limited_data.divided(images, labels, (images, labels), (2, 1))
+    np.testing.assert_array_equal(np.ravel(found.train.x), [1, 4, 0, 2])
+    np.testing.assert_array_equal(np.ravel(found.validation[0]), [5, 3])
+    np.testing.assert_array_equal(np.ravel(found.test[0]), [7, 6, 8])
+    np.testing.assert_array_equal(found.test[1], [0, 1, 1])
+    found = limited_data.divided(images, labels, (images, labels), (-1, 1))
+    np.testing.assert_array_equal(np.ravel(found.validation[0]), [7, 8])
+    assert len(found.test[0]) == 0
+
+
+def test_digits_of_source_and_target_do_not_meet():
+    problem = limited_data.load(SMALL)
+    parts = (problem.train.x, problem.validation[0], problem.test[0], problem.source[0])
+    drawings = [{image.tobytes() for image in np.asarray(part)} for part in parts]
+    assert sum(map(len, drawings)) == len(set().union(*drawings)) == 1797
+    assert limited_data.classes_of(problem) == 5
+    assert problem.train.sizes.tolist() == [100] * 5
+
+
+def test_cells_are_rates_by_counts_by_seeds_and_a_seed_keeps_its_examples():
+    config = dataclasses.replace(SMALL, seeds=2, seed=4)
+    cells = limited_data.cells_of(config, (1, 0), (0.1, 0.2))
+    np.testing.assert_allclose(cells.rates, [0.1] * 4 + [0.2] * 4)
+    np.testing.assert_array_equal(cells.subsets.shots, [1, 1, 2**30, 2**30] * 2)
+    data = jax.random.key_data(cells.subsets.key)
+    np.testing.assert_array_equal(data[::2], data[:1].repeat(4, 0))
+    np.testing.assert_array_equal(data[1::2], data[1:2].repeat(4, 0))
+    assert (data[0] != data[1]).any()
+    assert len(np.unique(jax.random.key_data(cells.keys), axis=0)) == 8
+
+
+def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
+    """A dense net learns one example a class by heart and all of them less well; the smallest rate
+    of all leaves the initialisation as it is."""
+    problem, config = blobs(spread=80), dataclasses.replace(SMALL, steps=300, run=flags(tmp_path))
+    model, cells = mlp((16, 3)), limited_data.cells_of(config, (1, 0), (1e-9, 0.01))
+    start = limited_data.fresh(config, problem, model)
+    with open_run("trial", config) as run:
+        params = limited_data.fit(config, run, problem, model, cells, start)
+    own = limited_data.on_own_subset(model, problem.train, params, cells.subsets)
+    own = np.reshape(own, (2, 2, 2))  # rates, counts, seeds
+    assert (own[1, 0] == 1).all()
+    assert (own[1, 1] < 1).all()
+    assert (own[1, 1] > 0.6).all()
+    moved = [
+        np.abs(leaf[:4] - np.tile(first, (2, *[1] * (first.ndim - 1)))).max()
+        for leaf, first in zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True)
+    ]
+    assert max(moved) < 1e-5
+
+
+def test_accuracy_in_training_is_that_of_the_subset_alone():
+    """A net that is right on one class only, judged by the subset's own proportions."""
+    problem: Problem = blobs(spread=1)
+    table = problem.train._replace(sizes=jnp.array([20, 5, 10]))
+    model = mlp((3,))
+    params = jax.tree.map(
+        lambda leaf: jnp.stack([leaf * 0] * 2), model.init(jax.random.key(0), table.x[:1] / 255)
+    )
+    cells = limited_data.cells_of(SMALL, (0,), (0.1,))
+    # Logits all zero: class 0 is predicted.
+    found = limited_data.on_own_subset(model, table, params, cells.subsets)
+    np.testing.assert_allclose(found, 20 / 35, rtol=1e-6)
+
+
+def made_up(scratch, transfer, counts=(1, 20, 0)):
+    flat = np.full((len(counts), 2), 0.1).tolist()
+    spread = lambda means: [[mean - 0.01, mean + 0.01] for mean in means]  # noqa: E731
+    methods = {name: {"test": flat} for name in limited_data.METHODS}
+    methods["scratch"], methods["transfer"] = {"test": spread(scratch)}, {"test": spread(transfer)}
+    ups = [[[0.5, 0.5], [1.0, 1.0]], [[0.625, 0.625], [0.75, 0.75]]]
+    downs = [[[0.25, 0.25], [0.5, 0.5]], [[0.5, 0.5], [0.625, 0.625]]]
+    return {
+        "methods": methods,
+        "counts": counts,
+        "sizes": {"counts": (1, 0), "train": ups, "test": downs},
+        "config": {"data": "mnist", "widths": (4, 64)},
+    }
+
+
+def test_the_finding_is_read_off_the_numbers():
+    said = limited_data.finding(made_up([0.3, 0.7, 0.9], [0.61, 0.8, 0.895]))
+    assert "the best start (transfer) is 31.0 ± 0.0 points above" in said
+    assert "61.0 against 30.0 %" in said
+    assert "needs 20 examples before it passes that" in said
+    assert "with all examples the difference is -0.5 ± 0.0 points." in said
+    assert "64 hidden units is right on 100.0 % of its training examples and 50.0 %" in said
+    assert "a gap of 50.0 points, and the gap is 12.5 points with all examples" in said
+    assert "one of 4 has 62.5 % in training even then, a gap of 12.5" in said
+    said = limited_data.finding(made_up([0.3, 0.4, 0.5], [0.61, 0.8, 0.5]))
+    assert "needs more than all examples to pass that" in said
+    assert "(within its interval)" in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"counts": (5, 1)}, "--counts 5 1"),
+        ({"counts": (0, 1)}, "--counts 0 1"),
+        ({"counts": (1,)}, "two rising numbers"),
+        ({"rates": (0.1, -1.0)}, "--rates"),
+        ({"widths": ()}, "--widths"),
+        ({"eval_every": 15}, "--eval-every 15"),
+        ({"seeds": 0}, "--seeds 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(wrong, says, tmp_path):
+    config = dataclasses.replace(SMALL, **wrong, run=flags(tmp_path))
+    with pytest.raises(InputError, match=says):
+        limited_data.main(config)
+
+
+def test_more_examples_than_there_are_is_refused():
+    with pytest.raises(InputError, match="only 100 training examples"):
+        limited_data.load(dataclasses.replace(SMALL, counts=(1, 101)))
+
+
+@pytest.mark.slow
+def test_the_whole_run_ends_in_a_finding_and_what_is_finished_is_not_trained_again(tmp_path):
+    config = dataclasses.replace(SMALL, run=flags(tmp_path, name="small"))
+    result = limited_data.main(config)
+    folder = tmp_path / "limited_data" / "small"
+    assert np.shape(result["methods"]["maml"]["test"]) == (2, 2)
+    assert (folder / "accuracy.png").exists()
+    assert (folder / "gap.png").exists()
+    parts = ("source", "meta", *limited_data.METHODS, "width-8")
+    lines = {part: (folder / part / "metrics.jsonl").read_text() for part in parts}
+    assert json.loads((folder / "result.json").read_text())["finding"] == result["finding"]
+
+    # Interrupted at the end: a finished part is read back, and gives the same, bit for bit.
+    (folder / "result.json").unlink()
+    again = limited_data.main(config)
+    assert again["methods"] == result["methods"]
+    assert again["sizes"] == result["sizes"]
+    assert {part: (folder / part / "metrics.jsonl").read_text() for part in parts} == lines
