@@ -136,6 +136,7 @@ def test_what_fetch_raises_comes_out_as_it_is(at):
         for done, _, _ in chunks(HostStream(broken, 3), start()):  # noqa: B007
             pass
     assert caught.value is raised
+    assert not feeding()  # although the traceback still holds the frame of the loop
     assert done == at // 3 * 3  # all whole blocks before
 
 
