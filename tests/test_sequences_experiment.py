@@ -1,0 +1,101 @@
+"""The sequences experiment on tiny sizes: it learns, resumes, reprints, draws, and refuses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import sequences
+from jaxdl.data.images import ImageData
+from jaxdl.errors import InputError
+from jaxdl.runs import RunFlags
+
+
+def images(data, split, *, data_dir=None):
+    """Each class one bright row in noise."""
+    rng = np.random.default_rng(split == "test")
+    labels = np.arange(200 if split == "train" else 50, dtype=np.int32) % 10
+    pixels = rng.integers(0, 60, (len(labels), 28, 28, 1))
+    pixels[np.arange(len(labels)), 2 * labels] += 150
+    return ImageData(pixels.astype(np.uint8), labels, tuple("0123456789"), np.zeros(1), np.ones(1))
+
+
+@pytest.fixture(autouse=True)
+def _made_up(monkeypatch):
+    monkeypatch.setattr(sequences, "image_arrays", images)
+
+
+def config_of(preset, folder, **changes):
+    flags = {"runs_dir": folder, "name": "run", "log_every": 5, "devices": 1}
+    small = {"steps": 10, "batch": 8, "hidden": 8, "eval_every": 5, "validation": 20, "test": 30}
+    config = dataclasses.replace(sequences.PRESETS[preset], **(small | {"length": 6} | changes))
+    return dataclasses.replace(config, run=RunFlags(**flags))
+
+
+def test_rows_are_learnt_judged_drawn_and_reprinted(tmp_path, capsys):
+    config = config_of("mnist-rows", tmp_path, steps=120, cell=("gru",), lr=0.02, batch=32, seeds=2)
+    result = sequences.main(config)
+    first = capsys.readouterr().out
+    accuracy = result["cells"]["gru"]["accuracy"]
+    assert min(accuracy["values"]) > 0.5  # by chance 0.1
+    assert result["test_sequences"] == 50
+    for name in ("learning_curve", "sample"):
+        assert (tmp_path / "sequences" / "run" / f"{name}.png").stat().st_size > 10_000
+    assert sequences.main(config) == result
+    assert capsys.readouterr().out.splitlines()[-6:] == first.splitlines()[-6:]
+    assert f"{100 * accuracy['mean']:.2f}" in first
+
+
+@pytest.mark.parametrize("preset", ["adding", "copy"])
+def test_all_cells_run_beside_one_another_on_what_needs_memory(preset, tmp_path, capsys):
+    result = sequences.main(config_of(preset, tmp_path))
+    assert list(result["cells"]) == ["lstm", "gru", "rnn"]
+    losses = [found["loss"]["mean"] for found in result["cells"].values()]
+    assert len(set(losses)) == 3
+    assert all(found["solved_at"] == [None] for found in result["cells"].values())
+    assert "never" in capsys.readouterr().out
+
+
+def test_a_run_that_is_made_longer_equals_one_that_never_stopped(tmp_path):
+    whole = sequences.main(config_of("adding", tmp_path / "whole", cell=("rnn",)))
+    sequences.main(config_of("adding", tmp_path / "parts", cell=("rnn",), steps=5))
+    assert (
+        sequences.main(config_of("adding", tmp_path / "parts", cell=("rnn",)))["cells"]
+        == (whole["cells"])
+    )
+
+
+def test_solved_at_is_the_first_validation_below_a_tenth_of_the_baseline():
+    class Lines:
+        def metrics(self, split):
+            assert split == "validation"
+            loss = np.array([[1.0, 1.0], [0.05, 0.3], [0.2, 0.2], [0.01, 0.11]])
+            return {"step": np.array([5, 10, 15, 20]), "loss": loss}
+
+    task = sequences.Task(*[None] * 7, baseline=1.0)
+    assert sequences.solved_at(Lines(), task) == [10, None]
+
+
+def test_recall_counts_only_the_symbols_to_be_said_again():
+    target = np.full((2, 15), 8, np.int32)
+    target[:, -10:] = 3
+    prediction = np.zeros((2, 15, 9), np.float32)
+    prediction[:, :, 8] = 1
+    prediction[0, -10:, 3] = 2
+    assert sequences.recall(prediction, target)[1]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cell": ()}, "--cell"),
+        ({"cell": ("gru", "gru")}, "--cell"),
+        ({"hidden": 0}, "--hidden 0"),
+        ({"length": 1}, "--length 1"),
+        ({"eval_every": 7}, "--eval-every 7 must be a multiple of --log-every 5"),
+        ({"task": "mnist-rows", "validation": 200}, "--validation 200 leaves no image"),
+    ],
+)
+def test_mistakes_are_refused(changes, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        sequences.main(config_of("adding", tmp_path, **changes))
