@@ -487,7 +487,8 @@ def finding(result: dict[str, Any]) -> str:
     test = {name: 100 * np.array(found["test"]) for name, found in result["methods"].items()}
     few, many = (labelled(result["counts"][i]) for i in (0, -1))
     best = max(
-        (name for name in METHODS if name != "scratch"), key=lambda name: test[name][0].mean()
+        (name for name in METHODS if name != "scratch"),
+        key=lambda name: float(np.mean(result["methods"][name]["validation"][0])),
     )
     ahead, behind = test[best][0].mean(), test["scratch"][0].mean()
     caught = np.flatnonzero(test["scratch"].mean(axis=1) >= ahead)
