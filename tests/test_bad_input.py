@@ -420,7 +420,7 @@ def test_load_of_a_run_that_kept_nothing(few_shot_run):
 
 def test_load_of_another_experiment(tmp_path):
     record_config(tmp_path, sinusoid.Config())
-    with pytest.raises(RunError, match=r"is not a run of this experiment: .*test_tasks"):
+    with pytest.raises(RunError, match=r"is not a run of this experiment: .*argument 'init'"):
         few_shot.load(tmp_path)
 
 

@@ -33,7 +33,8 @@ def config_of(preset, folder, **changes):
 
 
 def test_rows_are_learnt_judged_drawn_and_reprinted(tmp_path, capsys):
-    config = config_of("mnist-rows", tmp_path, steps=120, cell=("gru",), lr=0.02, batch=32, seeds=2)
+    size = {"steps": 300, "hidden": 32, "lr": 0.01, "batch": 32, "seeds": 2}
+    config = config_of("mnist-rows", tmp_path, cell=("gru",), **size)
     result = sequences.main(config)
     first = capsys.readouterr().out
     accuracy = result["cells"]["gru"]["accuracy"]
