@@ -115,8 +115,9 @@ def test_accuracy_in_training_is_that_of_the_subset_alone():
 def made_up(scratch, transfer, counts=(1, 20, 0)):
     flat = np.full((len(counts), 2), 0.1).tolist()
     spread = lambda means: [[mean - 0.01, mean + 0.01] for mean in means]  # noqa: E731
-    methods = {name: {"test": flat} for name in limited_data.METHODS}
-    methods["scratch"], methods["transfer"] = {"test": spread(scratch)}, {"test": spread(transfer)}
+    both = lambda values: {"test": values, "validation": values}  # noqa: E731
+    methods = {name: both(flat) for name in limited_data.METHODS}
+    methods |= {"scratch": both(spread(scratch)), "transfer": both(spread(transfer))}
     ups = [[[0.5, 0.5], [1.0, 1.0]], [[0.625, 0.625], [0.75, 0.75]]]
     downs = [[[0.25, 0.25], [0.5, 0.5]], [[0.5, 0.5], [0.625, 0.625]]]
     return {

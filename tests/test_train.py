@@ -233,7 +233,9 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, x, mode):
-        x = nn.relu(RunningBatchNorm(axis_name=self.axis_name)(nn.Dense(6)(x), mode))
+        # No bias: the norm takes it away, and Adam would follow the rounding of its gradient.
+        x = nn.Dense(6, use_bias=False)(x)
+        x = nn.relu(RunningBatchNorm(axis_name=self.axis_name)(x, mode))
         x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
         return nn.Dense(3)(x)
 
