@@ -25,7 +25,7 @@ from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, pictures, tables
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.checks import above_zero, at_least
+from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise, translate
 from jaxdl.data.epochs import Visit, epochs
 from jaxdl.data.images import STATISTICS, ImageData, image_arrays
@@ -184,11 +184,7 @@ def check(config: Config) -> None:
     at_least(config, 0, "smoothing", "dropout", most=0.999)
     above_zero(config, "lr", "decay_epochs", "bias_scale")
     at_least(config.run, 1, "log_every")
-    if config.eval_every % config.run.log_every:
-        raise InputError(
-            f"--eval-every {config.eval_every} must be a multiple of --log-every"
-            f" {config.run.log_every}"
-        )
+    evaluated_at_log_points(config)
     if config.dropout and config.net != "lenet":
         raise InputError(f"--dropout is for --net lenet: {config.net} has none")
     if config.init_from is not None and config.net != "resnet18":

@@ -21,13 +21,12 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, pictures, tables
-from jaxdl.checks import above_zero, at_least
+from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.digits import digits_few_shot
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
 from jaxdl.data.images import ImageData, few_shot_arrays
 from jaxdl.data.numbers import numbers_few_shot
-from jaxdl.errors import InputError
 from jaxdl.grads import over_devices, over_tasks
 from jaxdl.losses import cross_entropy
 from jaxdl.meta import inner
@@ -194,11 +193,7 @@ def check(config: Config) -> None:
     at_least(config, 0, "seed", most=TEST_KEY - 1 - config.seeds)
     above_zero(config, "inner_lr", "lr")
     at_least(config.run, 1, "log_every")
-    if config.eval_every % config.run.log_every:
-        raise InputError(
-            f"--eval-every {config.eval_every} must be a multiple of --log-every"
-            f" {config.run.log_every}"
-        )
+    evaluated_at_log_points(config)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from jax import lax
 from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, tables
-from jaxdl.checks import above_zero, at_least
+from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import flip, translate
 from jaxdl.data.digits import all_drawings
 from jaxdl.data.episodes import few_shot
@@ -152,11 +152,7 @@ def check(config: Config) -> None:
     at_least(config, 0, "seed", most=SUBSETS - 1 - config.seeds)
     above_zero(config, "inner_lr", "lr", "width_lr")
     at_least(config.run, 1, "log_every")
-    if config.eval_every % config.run.log_every:
-        raise InputError(
-            f"--eval-every {config.eval_every} must be a multiple of --log-every"
-            f" {config.run.log_every}"
-        )
+    evaluated_at_log_points(config)
     counts = counts_of(config)
     rising = list(counts[:-1] if counts[-1] == 0 else counts)
     if len(counts) < 2 or min(rising) < 1 or rising != sorted(set(rising)):

@@ -25,7 +25,7 @@ from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, pictures, tables
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.checks import above_zero, at_least
+from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.images import STATISTICS, ImageData, image_arrays
@@ -146,11 +146,7 @@ def check(config: Config) -> None:
     above_zero(config, "lr")
     at_least(config.run, 1, "log_every")
     net(config)
-    if config.eval_every % config.run.log_every:
-        raise InputError(
-            f"--eval-every {config.eval_every} must be a multiple of --log-every"
-            f" {config.run.log_every}"
-        )
+    evaluated_at_log_points(config)
     if config.net == "cnn" and (config.activation, config.init) != ("relu", "he"):
         raise InputError("--activation and --init are for --net mlp")
 

@@ -23,7 +23,7 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, tables
-from jaxdl.checks import above_zero, at_least
+from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.images import STATISTICS, image_arrays
@@ -126,11 +126,7 @@ def check(config: Config) -> None:
     at_least(config.run, 1, "log_every")
     if not config.cell or len(set(config.cell)) < len(config.cell):
         raise InputError("--cell: name each of lstm, gru and rnn at most once, and one at least")
-    if config.eval_every % config.run.log_every:
-        raise InputError(
-            f"--eval-every {config.eval_every} must be a multiple of --log-every"
-            f" {config.run.log_every}"
-        )
+    evaluated_at_log_points(config)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:

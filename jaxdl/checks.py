@@ -32,6 +32,19 @@ def above_zero(config: Any, *fields: str) -> None:
             raise InputError(f"{flag(field)} {value}: choose a number above 0")
 
 
+def evaluated_at_log_points(config: Any) -> None:
+    """Refuses an `eval_every` between the log points, where a run hands its state on.
+
+    Raises:
+        InputError: naming both flags.
+    """
+    if config.eval_every % config.run.log_every:
+        raise InputError(
+            f"--eval-every {config.eval_every} must be a multiple of --log-every"
+            f" {config.run.log_every}"
+        )
+
+
 def flag(field: str) -> str:
     """The flag of a field: `--log-every` of `log_every`."""
     return "--" + field.replace("_", "-")
