@@ -59,7 +59,6 @@ ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
     "jaxdl/runs.py": (460, "all that a run promises: resume, best, result, pictures, the loop"),
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
-    "jaxdl/models/conv.py": (450, "three primitives closed under differentiation and vmap"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/cifar10.py": (470, "three nets, each with the recipe and augmentation it needs"),
     "experiments/few_shot.py": (490, "seven presets, two baselines, and what decides a number"),
