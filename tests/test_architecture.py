@@ -62,7 +62,7 @@ LONG = {
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/cifar10.py": (470, "three nets, each with the recipe and augmentation it needs"),
     "experiments/few_shot.py": (490, "seven presets, two baselines, and what decides a number"),
-    "experiments/limited_data.py": (630, "four ways to learn, four data sets, sizes, a finding"),
+    "experiments/limited_data.py": (430, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (380, "three presets, two nets, pictures, prediction from a saved run"),
     "experiments/sequences.py": (360, "three tasks and three cells beside one another"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
@@ -136,9 +136,12 @@ def test_imports_point_down(name):
 
 
 def test_experiments_do_not_import_each_other():
+    """But what one says and draws may stand in a file beside it, `_` and its own name."""
     for name in FILES:
         if name.startswith("experiments/"):
-            assert not [other for other in own_imports(name) if other.startswith("experiments/")]
+            own = name.replace("experiments/", "experiments/_")
+            others = own_imports(name) - {own}
+            assert not [other for other in others if other.startswith("experiments/")]
 
 
 def test_there_is_no_import_cycle():
