@@ -137,11 +137,11 @@ def grad_w_product(x: Array, y: Array, geometry: Geometry, *, cpu: bool = True) 
         strips = _strips(x, geometry, side)
         return _off_band(_matmul(strips, y.reshape(g, -1, side * o), (1, 1)), geometry, side, c)
     matrix, y = columns(x, geometry), y.reshape(g, y.shape[1] * y.shape[2] * y.shape[3], o)
-    if c < _WIDE:
+    if c < _WIDE or matrix.shape[1] < 3 * o:
         w = _matmul(matrix, y, (1, 1))
     else:
-        # Eigen is almost twice as fast with the wide matrix on the right. The barrier keeps XLA
-        # from swapping the operands back to spare itself the small transpose.
+        # Of a long product Eigen is faster with the wide matrix on the right; of a short one the
+        # transpose costs more. The barrier keeps XLA from swapping the operands back.
         w = jnp.swapaxes(lax.optimization_barrier(_matmul(y, matrix, (1, 1))), 1, 2)
     return w.reshape(g, *geometry.kernel, c, o)
 
