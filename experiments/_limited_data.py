@@ -114,13 +114,13 @@ def report(result: dict[str, Any]) -> str:
 
 
 def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
-    """Test accuracy by labelled examples a class, with the interval over seeds as a band."""
+    """Test accuracy by labelled examples a class, with the 95 % interval over seeds."""
     axis, x = figure.subplots(), np.array(result["examples"])
-    for color, (name, title) in enumerate(METHODS.items()):
+    for i, (name, title) in enumerate(METHODS.items()):
         mean, half = seeds_mean_ci95(100 * np.array(result["methods"][name]["test"]), axis=1)
-        axis.plot(x, mean, f"C{color}", marker="osD^"[color], markersize=5, label=title)
-        low, high = np.clip(mean - half, 0, 100), np.clip(mean + half, 0, 100)
-        axis.fill_between(x, low, high, color=f"C{color}", alpha=0.18, lw=0)
+        beside = x * 1.08 ** (i - (len(METHODS) - 1) / 2)  # so that intervals do not hide another
+        style = {"color": f"C{i}", "marker": "osD^"[i], "markersize": 5, "capsize": 3}
+        axis.errorbar(beside, mean, np.nan_to_num(half), label=title, lw=1.2, **style)
     axis.set_xscale("log")
     names = [
         f"all\n({value:,.0f})" if count == 0 else str(count)
@@ -130,6 +130,7 @@ def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %")
+    axis.set_ylim(top=101)
     axis.legend(loc="lower right")
 
 

@@ -10,8 +10,10 @@ overfitting of dense nets. The counts, step sizes and seeds of a method are the 
 compiled program.
 
 Command: scripts/run limited_data [--data omniglot]
-Runtime: about 20 minutes on 2 CPU cores, estimated from its parts and not yet measured whole
-Result: accuracy by labelled examples a class, and a finding; not yet measured at full length
+Runtime: 39 minutes on 2 CPU cores that other work shared, of them 98 s of compilation
+Result: MNIST, 3 seeds, test accuracy in % with 1, 5, 20, 100, all labelled a class: from scratch
+    49.1 72.0 87.4 94.7 97.5; augmented 60.2 89.0 95.2 96.8 97.3; transfer 46.4 76.8 90.0 94.8 97.4;
+    MAML 55.5 81.9 92.4 96.3 98.1
 """
 
 import dataclasses
