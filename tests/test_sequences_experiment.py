@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from experiments import sequences
+from jaxdl.data import images
 from jaxdl.data.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.runs import RunFlags
 
 
-def images(data, split, *, data_dir=None):
+def made_up(data, split, *, data_dir=None):
     """Each class one bright row in noise."""
     rng = np.random.default_rng(split == "test")
     labels = np.arange(200 if split == "train" else 50, dtype=np.int32) % 10
@@ -22,7 +23,7 @@ def images(data, split, *, data_dir=None):
 
 @pytest.fixture(autouse=True)
 def _made_up(monkeypatch):
-    monkeypatch.setattr(sequences, "image_arrays", images)
+    monkeypatch.setattr(images, "image_arrays", made_up)
 
 
 def config_of(preset, folder, **changes):
@@ -94,7 +95,10 @@ def test_recall_counts_only_the_symbols_to_be_said_again():
         ({"hidden": 0}, "--hidden 0"),
         ({"length": 1}, "--length 1"),
         ({"eval_every": 7}, "--eval-every 7 must be a multiple of --log-every 5"),
-        ({"task": "mnist-rows", "validation": 200}, "--validation 200 leaves no image"),
+        (
+            {"task": "mnist-rows", "validation": 200},
+            "--validation 200 of 200 images: choose 0 to 199",
+        ),
     ],
 )
 def test_mistakes_are_refused(changes, words, tmp_path):
