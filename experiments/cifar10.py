@@ -164,8 +164,9 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     if config.predict is not None:
+        predict = load(config.predict)
         test = rows(image_arrays("cifar10", "test", data_dir=config.data_dir), slice(1000))
-        return classify.show(config.predict, load(config.predict), test)
+        return classify.show(config.predict, predict, test)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
     with open_run("cifar10", config, label=config.net) as run:
         result = run.result() or experiment(config, run)

@@ -128,8 +128,9 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     if config.predict is not None:
+        predict = load(config.predict)
         test = image_arrays("mnist", "test", data_dir=config.data_dir)
-        return classify.show(config.predict, load(config.predict), test)
+        return classify.show(config.predict, predict, test)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
     with open_run("mnist", config, label=config.net) as run:
         result = run.result() or experiment(config, run)

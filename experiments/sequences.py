@@ -183,9 +183,10 @@ def drawn(config: Config) -> Task:
     add = config.task == "adding"
     sizes = {"symbols": SYMBOLS, "count": COUNT}
     sample = adding(length=config.length) if add else copying(delay=config.length, **sizes)
+    draw = jax.jit(jax.vmap(sample))
 
     def some(seed: int, count: int) -> tuple[Array, Array]:
-        batch: Batch = jax.vmap(sample)(jax.random.split(jax.random.key(seed), count))
+        batch: Batch = draw(jax.random.split(jax.random.key(seed), count))
         return batch.x, batch.y
 
     return Task(
@@ -295,10 +296,10 @@ def draw_sample(config: Config, task: Task, params: dict[str, Params], figure: A
     """One test sequence, and what each cell (first seed) answers after each of its steps."""
     x = task.seen(task.test[0][0])
     target = np.asarray(task.test[1][0])
-    answers = {
-        cell: np.asarray(net(config, cell, task, "all").apply(per_seed(each)[0], x[None])[0])
-        for cell, each in params.items()
-    }
+    answers = {}
+    for cell, each in params.items():
+        apply = jax.jit(net(config, cell, task, "all").apply)
+        answers[cell] = np.asarray(apply(per_seed(each)[0], x[None])[0])
     if config.task == "copy":
         shown = {"target": target} | {cell: each.argmax(1) for cell, each in answers.items()}
         axes = figure.subplots(len(shown), sharex=True)
