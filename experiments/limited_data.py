@@ -49,7 +49,7 @@ from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import init_state, init_states, make_step, run_keys, task_stream
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
 
 COUNTS = {
     "mnist": (1, 5, 20, 100, 0),
@@ -326,7 +326,7 @@ def fit(
     *,
     transform: Callable[[Key, Array], Array] = plain,
     weight_decay: float = 0.0,
-    validate: Callable[[int, Params], None] = lambda step, params: None,
+    validate: Callable[[TrainState], Metrics] | None = None,
 ) -> Params:
     """Trains all cells from the parameters `[seeds]`; returns the last ones `[cells]`."""
 
@@ -347,11 +347,17 @@ def fit(
         runs=runs.keys,
         subsets=runs.subsets,
     )
-    devices, last = devices_of(config), state
-    for i, last in run.train(step, stream, runs.keys, state, tasks=config.batch, devices=devices):
-        if i % config.eval_every == 0 or i == run.steps:
-            validate(i, parallel.local(last.params))
-    return parallel.local(last.params)
+    return run.trained(
+        step,
+        stream,
+        runs.keys,
+        state,
+        validate=validate,
+        eval_every=config.eval_every,
+        best="accuracy",
+        tasks=config.batch,
+        devices=devices_of(config),
+    ).params
 
 
 def learn(config: Config, run: Run, problem: Problem, method: str, start: Params) -> dict[str, Any]:
@@ -363,10 +369,8 @@ def learn(config: Config, run: Run, problem: Problem, method: str, start: Params
     judge = measure(without_stats(model), cross_entropy, seen)
     learnt = measure_subsets(without_stats(model), cross_entropy, seen)
 
-    def validate(step: int, params: Params) -> None:
-        found = judge(params, {}, *problem.validation)
-        run.log(step, "validation", found)
-        run.keep_best(step, found["accuracy"], params)
+    def validate(state: TrainState) -> Metrics:
+        return judge(state.params, {}, *problem.validation)
 
     last = fit(
         config,
