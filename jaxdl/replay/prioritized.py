@@ -1,10 +1,10 @@
 """Prioritized experience replay (Schaul et al. 2016, arXiv:1511.05952), the proportional variant.
 
-    replay = prioritized(capacity=100_000, alpha=0.6)
-    state = replay.add(key, state, transitions)
-    items, places, weights = replay.sample(key, state, 32, beta)
-    ... a step on `weights * errors**2` ...
-    state = replay.update(state, places, jnp.abs(errors) + 1e-6)
+replay = prioritized(capacity=100_000, alpha=0.6)
+state = replay.add(key, state, transitions)
+items, places, weights = replay.sample(key, state, 32, beta)
+... a step on `weights * errors**2` ...
+state = replay.update(state, places, jnp.abs(errors) + 1e-6)
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from jaxdl.types import Array, Key, PyTree
 
 
 class Sample(NamedTuple):
-    """`items` `[count, ...]`, their int32 `places` `[count]`, and importance `weights` `[count]`."""
+    """`items` `[count, ...]`, their int32 `places` and importance `weights`, both `[count]`."""
 
     items: PyTree
     places: Array
@@ -76,21 +76,28 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> PrioritizedReplay:
 
     def sample(key: Key, state: PrioritizedMemory, count: int, beta: Any) -> Sample:
         rows.refuse_empty(state.memory.size)
-        places = sumtree.draw(key, state.tree, count)
-        values = sumtree.get(state.tree, places)
-        # size and total cancel: the rarest of the sample has weight 1, the others by their ratio.
-        rarest = values.min()
-        weights = jnp.where(rarest > 0, (rarest / values) ** beta, 1)
-        return Sample(rows.read(state.memory.items, places), places, weights)
 
-    def update(
-        state: PrioritizedMemory, places: Array, priorities: Array
-    ) -> PrioritizedMemory:
+        def drawn() -> Sample:
+            places = sumtree.draw(key, state.tree, count)
+            values = sumtree.get(state.tree, places)
+            # size and total cancel: the rarest has weight 1, the others by their ratio to it.
+            rarest = values.min()
+            weights = jnp.where(rarest > 0, (rarest / values) ** beta, 1)
+            items = rows.read(state.memory.items, places)
+            return Sample(items, rows.after(values.sum(), state.memory.size, places), weights)
+
+        return rows.all_at_once(state.memory.size, drawn)
+
+    def update(state: PrioritizedMemory, places: Array, priorities: Array) -> PrioritizedMemory:
         values = priorities**alpha
         filled = (places >= 0) & (places < state.memory.size)
         nowhere = state.tree[0].size
         places = rows.last_of_each(jnp.where(filled, places, nowhere), nowhere)
         largest = jnp.maximum(state.largest, jnp.where(filled, values, 0).max(initial=0))
-        return state._replace(tree=sumtree.put(state.tree, places, values), largest=largest)
+        # `add` must not overwrite what the sample still reads: tell XLA that it comes later.
+        memory = state.memory._replace(
+            turn=rows.after(places, state.memory.size, state.memory.turn)
+        )
+        return PrioritizedMemory(memory, sumtree.put(state.tree, places, values), largest)
 
     return PrioritizedReplay(init, add, sample, update)

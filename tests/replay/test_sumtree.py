@@ -1,6 +1,7 @@
 """The sum tree against a plain list of numbers, and its draws against their probabilities."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,8 @@ from jaxdl.replay.sumtree import FAN
 
 
 def assert_sums(tree):
-    """Each level holds the sums of the groups below it, and zeros past them; the top is one group."""
-    for below, above in zip(tree, tree[1:], strict=False):
+    """Each level holds the sums of the groups below it, and zeros past them, up to one group."""
+    for below, above in itertools.pairwise(tree):
         sums = np.asarray(above).ravel()
         np.testing.assert_allclose(sums[: len(below)], np.float64(below).sum(1), rtol=1e-6)
         assert not sums[len(below) :].any()
@@ -100,7 +101,6 @@ def test_a_million_places_are_drawn_alike():
     capacity, draws = 10**6, 100_000
     values = np.bincount(np.arange(2**23, dtype=np.int64) * capacity // 2**23)
     tree = filled(np.ones(capacity))
-    drawn = np.asarray(sumtree.draw(jax.random.key(0), tree, 1))
     drawn = jax.jit(jax.vmap(lambda key: sumtree.draw(key, tree, 1)[0]))(
         jax.random.split(jax.random.key(0), draws)
     )
@@ -113,7 +113,7 @@ def test_the_ends_of_the_range_are_drawn_and_never_a_zero(monkeypatch):
     # The smallest and the largest random number, numbers with zeros on either side, and sums whose
     # rounding leaves the largest number beyond the others.
     for numbers in ([0, 0, 1, 0], [0, 1e-6, 1e6, 0], [0.1] * 63 + [0], [1e-30, 0, 0, 0]):
-        tree = filled([*numbers, *np.zeros(3 * FAN)])
+        tree = filled(np.array([*numbers, *np.zeros(3 * FAN)]))
         for u in (0, 1 - 2.0**-24, 0.5):
             monkeypatch.setattr(jax.random, "uniform", lambda _, shape, u=u: jnp.full(shape, u))
             places = np.asarray(sumtree.draw(jax.random.key(0), tree, 3))
