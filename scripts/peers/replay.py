@@ -78,7 +78,7 @@ def programs(peer: Peer, item: Any) -> dict[str, Any]:
 
     def adds(state: Any, steps: int) -> Any:
         body = lambda i, state: peer.add(jax.random.fold_in(KEY, i), state, item)  # noqa: E731
-        return lax.fori_loop(0, steps, body, state)
+        return lax.fori_loop(0, steps, body, state), 0.0
 
     def learns(state: Any, steps: int) -> Any:
         def body(i: Any, carry: Any) -> Any:
@@ -87,11 +87,11 @@ def programs(peer: Peer, item: Any) -> dict[str, Any]:
             state, found = peer.sample(key, peer.add(key, state, item))
             return state, value + total(found)
 
-        return lax.fori_loop(0, steps, body, (state, 0.0))[0]
+        return lax.fori_loop(0, steps, body, (state, 0.0))
 
     state = jax.eval_shape(peer.init, item)
     jitted = {
-        "add, jit": jax.jit(lambda state, _: peer.add(KEY, state, item), donate_argnums=0),
+        "add, jit": jax.jit(lambda state, _: (peer.add(KEY, state, item), 0.0), donate_argnums=0),
         "add, loop": jax.jit(adds, donate_argnums=0),
         "add + sample, loop": jax.jit(learns, donate_argnums=0),
     }
@@ -105,9 +105,9 @@ def seconds(name: str, program: Any, state: Any, turn: float) -> tuple[float, An
         began = time.perf_counter()
         if name == "add, jit":
             for _ in range(steps):
-                state = program(state, 1)
+                state, _ = program(state, 1)
         else:
-            state = program(state, steps)
+            state, _ = program(state, steps)
         jax.block_until_ready(state)
         spent = time.perf_counter() - began
         if spent > turn / 3:

@@ -32,7 +32,7 @@ def compiled():
 
 @pytest.mark.parametrize(
     ("capacity", "levels"),
-    [(1, 1), (FAN, 1), (FAN + 1, 2), (FAN**2, 2), (FAN**2 + 1, 3), (10**6, 4)],
+    [(1, 1), (FAN, 1), (FAN + 1, 2), (FAN**2, 2), (FAN**2 + 1, 3), (10**6, 5)],
 )
 def test_levels(capacity, levels):
     tree = sumtree.zeros(capacity)
@@ -87,9 +87,9 @@ def test_places_are_drawn_in_proportion_to_their_numbers(capacity, count):
 
 
 def test_a_draw_is_stratified():
-    # 32 equal numbers in 32 strata: each comes exactly once, where independent draws repeat some.
-    drawn = sumtree.draw(jax.random.key(0), filled(np.full(32, 0.3)), 32)
-    np.testing.assert_array_equal(drawn, np.arange(32))
+    # As many equal numbers as strata: each comes exactly once, where independent draws repeat some.
+    drawn = sumtree.draw(jax.random.key(0), filled(np.full(FAN, 0.3)), FAN)
+    np.testing.assert_array_equal(drawn, np.arange(FAN))
     # Over two levels each group comes as often as it weighs.
     drawn = sumtree.draw(jax.random.key(0), filled(np.ones(4 * FAN)), 64)
     np.testing.assert_array_equal(np.bincount(drawn // FAN), 16)
