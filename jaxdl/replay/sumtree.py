@@ -24,7 +24,8 @@ sum in the level above, at the same place in the order. What lies past the last 
 
 def zeros(capacity: int) -> SumTree:
     """A tree of `capacity` numbers that are 0."""
-    levels, entries = [], capacity
+    levels: list[Array] = []
+    entries = capacity
     while not levels or entries > 1:
         entries = -(-entries // FAN)
         levels.append(jnp.zeros((entries, FAN)))
