@@ -171,7 +171,9 @@ class Replay(NamedTuple):
     `add(key, state, items) -> state`: one item, or a batch of them along one more leading axis.
     `sample(key, state, count) -> items`: `[count, ...]`, drawn with replacement.
 
-    Donate the state to a jitted `add`, or carry it through a scan, and nothing is copied.
+    Donate the state to a jitted `add`, or carry it through a scan, and nothing is copied. Add before
+    you sample: one program that samples from a state and then adds to the same state makes XLA copy
+    the memory, unless what it adds depends on the whole sample.
     """
 
     init: Callable[[PyTree], Any]

@@ -65,7 +65,7 @@ def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
 def write(rows: PyTree, places: Array, items: PyTree) -> PyTree:
     """The rows with items `[count, ...]` at int32 places `[count]`, which differ from one another.
 
-    A place past the end takes nothing.
+    Places past the end take nothing.
     """
 
     def put(row: Array, item: Array) -> Array:
@@ -100,17 +100,19 @@ def length(rows: PyTree) -> int:
 
 
 def last_of_each(places: Array, capacity: int) -> Array:
-    """Places `[count]` with those that come again later moved past the end, where `write` drops.
+    """Places `[count]` with those that come again later moved past the end, each to its own.
 
     So that the last of several writes to one place counts, as it would one after another; an
-    accelerator writes them in any order.
+    accelerator writes them in any order. `write` drops what lies past the end.
     """
     if places.shape[0] < 2:
         return places
     order = jnp.argsort(places, stable=True)
     ordered = places[order]
     again = jnp.concatenate([ordered[:-1] == ordered[1:], jnp.zeros(1, bool)])
-    return places.at[order].set(jnp.where(again, capacity, ordered), unique_indices=True)
+    beyond = capacity + jnp.arange(places.shape[0], dtype=places.dtype)
+    apart = jnp.where(again | (ordered >= capacity), beyond, ordered)
+    return places.at[order].set(apart, unique_indices=True)
 
 
 def refuse_empty(size: Array) -> None:

@@ -2,7 +2,7 @@
 
 Sampling is with replacement. Inside jit nobody can see that a memory is still empty: a draw then
 gives the zeros that it was made of. Where learning starts before the memory has filled, add first,
-or put the step into `lax.cond(state.size >= enough, ...)`.
+or learn in `lax.cond(state.size >= enough, ...)`.
 """
 
 from typing import NamedTuple
