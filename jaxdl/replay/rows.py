@@ -41,7 +41,8 @@ def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
     Raises:
         InputError: when tracing, if the items differ from the rows in structure, shape or type.
     """
-    if jax.tree.structure(items) != jax.tree.structure(rows):
+    here: Any = jax.tree.structure(items)
+    if here != jax.tree.structure(rows):
         raise InputError(
             f"items are {_described(items)} here and {_described(rows)} in the memory;"
             " add such items as `init` was given"

@@ -114,7 +114,7 @@ def test_the_ends_of_the_range_are_drawn_and_never_a_zero(monkeypatch):
     # rounding leaves the largest number beyond the others.
     for numbers in ([0, 0, 1, 0], [0, 1e-6, 1e6, 0], [0.1] * 63 + [0], [1e-30, 0, 0, 0]):
         tree = filled(np.array([*numbers, *np.zeros(3 * FAN)]))
-        for u in (0, 1 - 2.0**-24, 0.5):
+        for u in (0.0, 1 - 2.0**-24, 0.5):
             monkeypatch.setattr(jax.random, "uniform", lambda _, shape, u=u: jnp.full(shape, u))
             places = np.asarray(sumtree.draw(jax.random.key(0), tree, 3))
             assert np.asarray(tree[0]).ravel()[places].all()
