@@ -162,3 +162,20 @@ class StepFn(Protocol):
     """`(key, state, batch) -> (state, metrics)`; `state` is any pytree with a `step`."""
 
     def __call__(self, key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]: ...
+
+
+class Replay(NamedTuple):
+    """A memory of past items as three pure functions over a state of plain arrays.
+
+    `init(item) -> state`: room for items like this one, a pytree of arrays.
+    `add(key, state, items) -> state`: one item, or a batch of them along one more leading axis.
+    `sample(key, state, count) -> items`: `[count, ...]`, drawn with replacement.
+
+    Donate the state to a jitted `add`, or carry it through a scan, and nothing is copied. Add
+    before you sample: one program that samples from a state and then adds to the same state makes
+    XLA copy the memory, unless what it adds depends on the whole sample.
+    """
+
+    init: Callable[[PyTree], Any]
+    add: Callable[[Key, Any, PyTree], Any]
+    sample: Callable[[Key, Any, int], Any]

@@ -25,7 +25,7 @@ LAYERS = (
         "models",
         "data",
     },
-    {"meta", "multitask", "train", "lookahead", "evaluation", "progress", "journal"},
+    {"meta", "multitask", "rl", "train", "lookahead", "evaluation", "progress", "journal"},
     {"identity", "stored", "pictures"},
     {"runs", "cli"},
     {"classify"},

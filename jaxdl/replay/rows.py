@@ -1,0 +1,135 @@
+"""Rows of a memory: items side by side in arrays of fixed length, overwritten in place.
+
+Nothing here copies an array of the memory's size when its buffers may be reused: under `jit` with
+the state donated, or as the carry of a `scan`. `tests/replay/test_in_place.py` holds that fast.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, PyTree
+
+Reading = TypeVar("Reading")
+
+
+def empty(item: PyTree, capacity: int) -> PyTree:
+    """Zeros `[capacity, ...]` for items like this one, of arrays or `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        InputError: if there is no room for one item, or an item holds nothing.
+    """
+    if capacity < 1:
+        raise InputError(f"capacity={capacity}: a memory holds at least 1 item")
+    if not jax.tree.leaves(item):
+        raise InputError("an item without arrays leaves nothing to remember")
+
+    def zeros(leaf: Any) -> Array:
+        like = jax.eval_shape(jnp.asarray, leaf)
+        return jnp.zeros((capacity, *like.shape), like.dtype)
+
+    return jax.tree.map(zeros, item)
+
+
+def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
+    """One item, or a batch of them, as a batch `[count, ...]` that fits into `rows`, and its count.
+
+    Raises:
+        InputError: when tracing, if the items differ from the rows in structure, shape or type.
+    """
+    here: Any = jax.tree.structure(items)
+    if here != jax.tree.structure(rows):
+        raise InputError(
+            f"items are {_described(items)} here and {_described(rows)} in the memory;"
+            " add such items as `init` was given"
+        )
+    items = jax.tree.map(jnp.asarray, items)
+    single = jax.tree.leaves(items)[0].ndim < jax.tree.leaves(rows)[0].ndim
+    if single:
+        items = jax.tree.map(lambda leaf: leaf[None], items)
+    counts = {leaf.shape[:1] for leaf in jax.tree.leaves(items)}
+    pairs = zip(jax.tree_util.tree_leaves_with_path(items), jax.tree.leaves(rows), strict=True)
+    for (path, leaf), row in pairs:
+        if leaf.shape[1:] != row.shape[1:] or leaf.dtype != row.dtype or len(counts) > 1:
+            found, wanted = _like(leaf, leaf.shape[1 if single else 0 :]), _like(row, row.shape[1:])
+            raise InputError(
+                f"item{jax.tree_util.keystr(path)} is {found} here and {wanted} in the memory;"
+                " add one such item, or a batch of them with one leading axis"
+            )
+    return items, jax.tree.leaves(items)[0].shape[0]
+
+
+def write(rows: PyTree, places: Array, items: PyTree) -> PyTree:
+    """The rows with items `[count, ...]` at int32 places `[count]`, which differ from one another.
+
+    Places past the end take nothing.
+    """
+
+    def put(row: Array, item: Array) -> Array:
+        return row.at[places].set(item, mode="drop", unique_indices=True)
+
+    return jax.tree.map(put, rows, items)
+
+
+def read(rows: PyTree, places: Array) -> PyTree:
+    """The items at places in `[0, capacity)`; their shape leads that of each leaf."""
+    return jax.tree.map(lambda row: row.at[places].get(mode="clip"), rows)
+
+
+def all_at_once(size: Array, reading: Callable[[], Reading]) -> Reading:
+    """What `reading` returns, read once and before anything that depends on any part of it.
+
+    XLA copies an array that is read and overwritten unless every read comes before the write by
+    what depends on what; and it reads again wherever a value is used. A branch it leaves whole.
+    """
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(reading))
+    return lax.cond(size >= 0, reading, lambda: zeros)  # always, but XLA does not know
+
+
+def after(earlier: Array, size: Array, value: Array) -> Array:
+    """`value`, in a way that XLA takes for dependent on `earlier`."""
+    return jnp.where(size < 0, earlier.sum().astype(value.dtype), value)
+
+
+def length(rows: PyTree) -> int:
+    """The capacity of the memory that these rows are."""
+    return int(jax.tree.leaves(rows)[0].shape[0])
+
+
+def last_of_each(places: Array, capacity: int) -> Array:
+    """Places `[count]` with those that come again later moved past the end, each to its own.
+
+    So that the last of several writes to one place counts, as it would one after another; an
+    accelerator writes them in any order. `write` drops what lies past the end.
+    """
+    if places.shape[0] < 2:
+        return places
+    order = jnp.argsort(places, stable=True)
+    ordered = places[order]
+    again = jnp.concatenate([ordered[:-1] == ordered[1:], jnp.zeros(1, bool)])
+    beyond = capacity + jnp.arange(places.shape[0], dtype=places.dtype)
+    apart = jnp.where(again | (ordered >= capacity), beyond, ordered)
+    return places.at[order].set(apart, unique_indices=True)
+
+
+def refuse_empty(size: Array) -> None:
+    """Refuses to sample from nothing where that can be seen: outside of jit.
+
+    Raises:
+        InputError: if the size is known and zero.
+    """
+    if not isinstance(size, jax.core.Tracer) and not size.all():
+        raise InputError("the memory is empty: add items before you sample")
+
+
+def _like(leaf: Any, shape: tuple[int, ...]) -> str:
+    return f"{leaf.dtype}{list(shape)}"
+
+
+def _described(tree: PyTree) -> str:
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return f"a {type(tree).__name__} of {', '.join(paths) or 'nothing'}"

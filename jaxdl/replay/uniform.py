@@ -1,0 +1,101 @@
+"""Memories from which every item is drawn alike: of the newest items, or of all that ever came.
+
+Sampling is with replacement. Inside jit nobody can see that a memory is still empty: a draw then
+gives the zeros that it was made of. Where learning starts before the memory has filled, add first,
+or learn in `lax.cond(state.size >= enough, ...)`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.replay import rows
+from jaxdl.types import Array, Key, PyTree, Replay
+
+
+class Memory(NamedTuple):
+    """The first `size` rows of `items` are filled.
+
+    `turn` is what the rule of the memory needs: the place of the next item in a ring, int32; how
+    many items came so far for a reservoir, uint32.
+    """
+
+    items: PyTree
+    size: Array
+    turn: Array
+
+
+def ring(*, capacity: int) -> Replay:
+    """The newest `capacity` items (Lin, "Self-improving reactive agents", 1992).
+
+    `add` needs no key and looks at none; a batch counts as its items one after another.
+    """
+
+    def init(item: PyTree) -> Memory:
+        return Memory(rows.empty(item, capacity), jnp.int32(0), jnp.int32(0))
+
+    def add(key: Key | None, state: Memory, items: PyTree) -> Memory:
+        del key  # where an item goes is no matter of chance
+        return push(state, items)[0]
+
+    return Replay(init, add, draw)
+
+
+def reservoir(*, capacity: int) -> Replay:
+    """A uniform sample of all items that ever came (Vitter, "Random sampling with a reservoir",
+    1985, algorithm R).
+
+    After n items each is kept with probability `capacity / n`, the first as well as the last. A
+    batch counts as its items one after another. Past 2**32 - 1 items the count stands still.
+    """
+
+    def init(item: PyTree) -> Memory:
+        return Memory(rows.empty(item, capacity), jnp.int32(0), jnp.uint32(0))
+
+    def add(key: Key, state: Memory, items: PyTree) -> Memory:
+        batch, count = rows.as_batch(state.items, items)
+        places = reservoir_places(key, state.turn, count, capacity)
+        return Memory(
+            rows.write(state.items, rows.last_of_each(places, capacity), batch),
+            jnp.minimum(state.size + count, capacity),
+            _counted(state.turn, count),
+        )
+
+    return Replay(init, add, draw)
+
+
+def push(state: Memory, items: PyTree) -> tuple[Memory, Array]:
+    """Items added to a ring, and the places `[count]` where they went."""
+    batch, count = rows.as_batch(state.items, items)
+    capacity = rows.length(state.items)
+    kept = min(count, capacity)  # the first of a long batch would be overwritten by its last
+    places = (state.turn + (count - kept) + jnp.arange(kept, dtype=jnp.int32)) % capacity
+    newest = jax.tree.map(lambda leaf: leaf[count - kept :], batch)
+    after = Memory(
+        rows.write(state.items, places, newest),
+        jnp.minimum(state.size + count, capacity),
+        (state.turn + count) % capacity,
+    )
+    return after, places
+
+
+def draw(key: Key, state: Memory, count: int) -> PyTree:
+    """`count` items `[count, ...]`, each of the filled rows with the same probability."""
+    rows.refuse_empty(state.size)
+    places = jax.random.randint(key, (count,), 0, jnp.maximum(state.size, 1))
+    return rows.read(state.items, places)
+
+
+def reservoir_places(key: Key, seen: Array, count: int, capacity: int) -> Array:
+    """Where `count` items go after `seen` others: int32 `[count]`, `capacity` for not at all."""
+    before = _counted(seen, jnp.arange(count, dtype=jnp.uint32))
+    chosen = jax.random.randint(key, (count,), 0, _counted(before, 1), jnp.uint32)
+    places = jnp.where(before < capacity, before, jnp.minimum(chosen, capacity))
+    return places.astype(jnp.int32)
+
+
+def _counted(seen: Array, more: Array | int) -> Array:
+    """`seen + more` in uint32, which stands still at the end instead of starting again at 0."""
+    total = seen + jnp.uint32(more)
+    return jnp.where(total < seen, jnp.uint32(2**32 - 1), total)

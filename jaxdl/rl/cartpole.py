@@ -1,0 +1,99 @@
+"""The cart and pole of Barto, Sutton and Anderson (1983), as CartPole-v1 has it, as pure functions.
+
+A cart is pushed left or right, each step, to keep the pole on it upright: one reward a step, the
+last one included, until the pole leans by 12 degrees, or the cart leaves a track of 2.4 to either
+side, or 500 steps are over. Nobody has to tell the last from the others by counting rewards: the
+clock truncates, the fall terminates.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.types import Array, Key, PyTree
+
+GRAVITY, CART_MASS, POLE_MASS = 9.8, 1.0, 0.1
+HALF_LENGTH, FORCE, SECONDS = 0.5, 10.0, 0.02
+"""Of the pole; of a push; of a step of Euler's method."""
+
+TRACK, LEAN, LIMIT = 2.4, 12 * math.pi / 180, 500
+"""Where an episode ends: position, angle in radians, steps."""
+
+
+class CartPole(NamedTuple):
+    """`physics` `[4]`: position, velocity, angle, angular velocity. `steps` so far, int32."""
+
+    physics: Array
+    steps: Array
+
+
+class Outcome(NamedTuple):
+    """What a step leads to: the state, what is seen of it, and whether the episode is over.
+
+    `terminated`: it failed, and nothing comes after. `truncated`: time is up, and it would go on.
+    Never both.
+    """
+
+    state: PyTree
+    obs: PyTree
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+Reset = Callable[[Key], tuple[Any, Any]]
+Step = Callable[[Key, Any, Array], Outcome]
+
+
+def reset(key: Key) -> tuple[CartPole, Array]:
+    """The start of an episode, all four numbers uniform in [-0.05, 0.05), and its observation."""
+    physics = jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
+    return CartPole(physics, jnp.int32(0)), physics
+
+
+def step(key: Key | None, state: CartPole, action: Array) -> Outcome:
+    """A push to the left (0) or to the right (1).
+
+    One episode, float32; vmap for more. A step after the end goes on with the physics.
+    """
+    del key  # no chance in its physics
+    _, speed, angle, turning = state.physics
+    force = jnp.where(action == 1, FORCE, -FORCE)
+    sine, cosine = jnp.sin(angle), jnp.cos(angle)
+    mass = CART_MASS + POLE_MASS
+    pull = POLE_MASS * HALF_LENGTH
+    push = (force + pull * turning**2 * sine) / mass
+    inertia = HALF_LENGTH * (4 / 3 - POLE_MASS * cosine**2 / mass)
+    turning_rate = (GRAVITY * sine - cosine * push) / inertia
+    speed_rate = push - pull * turning_rate * cosine / mass
+    # Euler: positions move by the speeds from before.
+    physics = state.physics + SECONDS * jnp.stack([speed, speed_rate, turning, turning_rate])
+    after = CartPole(physics, state.steps + 1)
+    terminated = (jnp.abs(physics[0]) > TRACK) | (jnp.abs(physics[2]) > LEAN)
+    truncated = (after.steps >= LIMIT) & ~terminated
+    return Outcome(after, physics, jnp.float32(1), terminated, truncated)
+
+
+def auto_reset(reset: Reset, step: Step) -> Callable[[Key, Any, Array], tuple[Outcome, Any]]:
+    """A step that begins the next episode where one ended: `(key, state, action)` gives a pair.
+
+    The outcome has the state and observation to act on, of the new episode where one began. Beside
+    it stands what the action itself led to, the `next_obs` of `jaxdl.replay.nstep.Step`, which is
+    what a truncated episode is bootstrapped from.
+    """
+
+    def going_on(key: Key, state: Any, action: Array) -> tuple[Outcome, Any]:
+        step_key, reset_key = jax.random.split(key)
+        outcome = step(step_key, state, action)
+        ended = outcome.terminated | outcome.truncated
+        state, obs = jax.tree.map(
+            lambda new, old: jnp.where(ended, new, old),
+            reset(reset_key),
+            (outcome.state, outcome.obs),
+        )
+        return outcome._replace(state=state, obs=obs), outcome.obs
+
+    return going_on

@@ -1,0 +1,134 @@
+"""Prioritized replay against a plain list of priorities and the formulas of the paper."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from jaxdl.errors import InputError
+from jaxdl.replay.prioritized import prioritized
+from jaxdl.replay.uniform import ring
+from tests.replay.test_sumtree import assert_sums
+from tests.replay.test_uniform import ITEM, assert_whole, items
+
+ALPHA = 0.7
+
+
+@functools.cache
+def compiled(capacity, alpha=ALPHA):
+    memory = prioritized(capacity=capacity, alpha=alpha)
+    sample = jax.jit(memory.sample, static_argnums=2)
+    return memory.init, jax.jit(memory.add), sample, jax.jit(memory.update)
+
+
+ADDS = st.sampled_from([None, 1, 2, 7])
+UPDATES = st.lists(
+    st.tuples(st.integers(-2, 80), st.floats(0, 100, width=32)), min_size=3, max_size=3
+)
+
+
+@given(capacity=st.sampled_from([1, 5, 70]), operations=st.lists(ADDS | UPDATES, max_size=10))
+@settings(max_examples=60)
+def test_priorities_are_those_of_a_plain_list(capacity, operations):
+    init, add, sample, update = compiled(capacity)
+    plain = ring(capacity=capacity)
+    state, rows, seen = init(ITEM), plain.init(ITEM), 0
+    priorities, largest = {}, 1.0
+    for operation in operations:
+        if isinstance(operation, list):
+            at, values = zip(*operation, strict=True)
+            state = update(state, jnp.array(at, jnp.int32), jnp.array(values, jnp.float32))
+            for place, value in operation:  # of equal places the last counts
+                if place in priorities:
+                    priorities[place] = value
+                    largest = max(largest, value)
+        else:
+            new = items(seen, operation)
+            state, rows = add(None, state, new), plain.add(None, rows, new)
+            for _ in range(operation or 1):
+                priorities[seen % capacity] = largest
+                seen += 1
+    jax.tree.map(np.testing.assert_array_equal, state.memory, rows)
+    assert_sums(state.tree)
+    expected = np.zeros(state.tree[0].size)
+    expected[list(priorities)] = np.array(list(priorities.values())) ** ALPHA
+    np.testing.assert_allclose(np.ravel(state.tree[0]), expected, rtol=1e-5)
+    np.testing.assert_allclose(state.largest, largest**ALPHA, rtol=1e-5)
+    if expected.any():
+        drawn = sample(jax.random.key(seen), state, 8, 0.5)
+        assert_whole(drawn.items)
+        assert expected[drawn.places].all()
+        np.testing.assert_array_equal(drawn.items["number"], rows.items["number"][drawn.places])
+
+
+def with_priorities(priorities, alpha=ALPHA, capacity=100):
+    init, add, sample, update = compiled(capacity, alpha)
+    state = add(None, init(ITEM), items(0, len(priorities)))
+    return update(state, jnp.arange(len(priorities)), jnp.asarray(priorities, jnp.float32)), sample
+
+
+@pytest.mark.parametrize("alpha", [0, 0.6, 1])
+def test_items_are_drawn_in_proportion_to_priority_to_the_alpha(alpha):
+    priorities = np.random.default_rng(0).exponential(size=80) + 0.01
+    state, sample = with_priorities(priorities, alpha)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    drawn = jax.vmap(lambda key: sample(key, state, 32, 1.0).places)(keys)
+    counts = np.bincount(np.ravel(drawn), minlength=80)
+    expected = priorities**alpha / np.sum(priorities**alpha) * counts.sum()
+    assert stats.chisquare(counts, expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+def test_weights_are_those_of_the_formula(beta):
+    priorities = np.random.default_rng(0).exponential(size=80) + 0.01
+    state, sample = with_priorities(priorities)
+    drawn = sample(jax.random.key(0), state, 32, beta)
+    probabilities = priorities**ALPHA / np.sum(priorities**ALPHA)
+    weights = (len(priorities) * probabilities[drawn.places]) ** -beta
+    np.testing.assert_allclose(drawn.weights, weights / weights.max(), rtol=1e-5)
+
+
+def test_weights_at_beta_one_undo_the_priorities():
+    # The estimate of a mean over all items is that of uniform sampling, up to the scale.
+    priorities = np.random.default_rng(0).exponential(size=80) + 0.1
+    state, sample = with_priorities(priorities, alpha=1.0)
+    values = jnp.arange(80.0)
+
+    def estimate(key):
+        _, places, _ = sample(key, state, 32, 1.0)
+        probability = jnp.asarray(priorities / priorities.sum(), jnp.float32)[places]
+        return jnp.mean(values[places] / (80 * probability))
+
+    means = np.asarray(jax.vmap(estimate)(jax.random.split(jax.random.key(2), 4000)))
+    assert abs(means.mean() - 39.5) < 4 * means.std() / np.sqrt(len(means))
+
+
+def test_a_priority_of_zero_is_never_drawn_and_without_any_no_weight_is_nan():
+    state, sample = with_priorities([0.0, 1.0, 0.0, 2.0])
+    drawn = sample(jax.random.key(0), state, 100, 0.5)
+    assert set(np.asarray(drawn.places).tolist()) == {1, 3}
+    state, sample = with_priorities(np.zeros(4))
+    drawn = sample(jax.random.key(0), state, 3, 0.5)
+    np.testing.assert_array_equal(drawn.places, 0)
+    np.testing.assert_array_equal(drawn.weights, 1)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, float("nan")])
+def test_an_alpha_below_zero_is_refused(alpha):
+    with pytest.raises(InputError, match=r"alpha=.*: choose 0"):
+        prioritized(capacity=3, alpha=alpha)
+
+
+def test_no_room_and_nothing_and_other_shapes_are_refused():
+    with pytest.raises(InputError, match="capacity=0"):
+        prioritized(capacity=0).init(ITEM)
+    memory = prioritized(capacity=3)
+    with pytest.raises(InputError, match="the memory is empty"):
+        memory.sample(jax.random.key(0), memory.init(ITEM), 2, 0.5)
+    with pytest.raises(InputError, match="a dict of"):
+        memory.add(None, memory.init(ITEM), {"number": jnp.int32(0)})
