@@ -1,14 +1,14 @@
 """CIFAR-10 by nets of three sizes: LeNet, ResNet-18, and the fast net of the speed records.
 
-`lenet` is a tutorial's recipe, for a CPU; its learning rate falls so early that it underfits: one
-seed reached 54.4 % on test and 54.5 % on training images. `resnet18` is the standard recipe for
+`lenet` is a tutorial's recipe, for a CPU; its learning rate falls so early that it underfits: three
+seeds reach 54.2 % on test and 54.8 % on training images. `resnet18` is the standard recipe for
 95 % and more, `fast` that of airbench94 (arXiv:2404.00498) for 94 % in the shortest time. Both want
 a GPU, and their accuracy at full length is not yet measured here. Nothing is chosen on test images:
 the last parameters are reported, and whoever tunes holds out training images (`--validation`).
 
 Command: scripts/run cifar10 [--preset resnet18]; --predict DIRECTORY shows what a run has learnt
-Runtime: 11 minutes for lenet on 2 CPU cores that two other programs shared; the others want a GPU
-Result: accuracy on the 10,000 test images, see README.md
+Runtime: 3 seeds of lenet 15 minutes on 2 CPU cores that other work shared; the others want a GPU
+Result: lenet, 3 seeds: 54.19 ± 0.50 % of the 10,000 test images
 """
 
 import dataclasses

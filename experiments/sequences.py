@@ -7,8 +7,10 @@ width, data, optimiser and number of steps. The last parameters are reported, no
 test.
 
 Command: scripts/run sequences [--preset adding] [--seeds 3]
-Runtime: about 5 minutes on 2 CPU cores
-Result: MNIST rows 98.89 % (LSTM), 99.09 % (GRU), 97.49 % (RNN) on test, one seed each
+Runtime: 3 seeds on 2 CPU cores that other work shared: rows 14 minutes, adding 17
+Result: 3 seeds, test: MNIST rows 99.03 ± 0.37 % (LSTM), 98.98 ± 0.24 (GRU), 97.57 ± 0.17 (RNN);
+    squared error of adding 0.00027 (LSTM), 0.00015 (GRU), 0.149 (RNN, not learnt); copy is not yet
+    measured
 """
 
 import dataclasses
