@@ -6,6 +6,7 @@ lengths. Of the first kind `y` is `[n, tasks, ...]`, or a tuple of targets `[n, 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -90,14 +91,11 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
         if x is None:
 
             def of_task(task: int) -> TaskFn:
-                def value(both: TaskParams, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
-                    return of_head(task)(both.heads, features(both.trunk, part.x), part, key)
+                def value(trunk: Params, own: Params, part: Batch, key: Key | None) -> Any:
+                    return of_head(task)(own, features(trunk, part.x), part, key)
 
-                def with_grad(own: Params, part: Batch, key: Key | None) -> Any:
-                    both = TaskParams(params.trunk, own)
-                    return jax.value_and_grad(value, has_aux=True)(both, part, key)
-
-                return with_grad
+                grad = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+                return partial(grad, params.trunk)
 
             found = map_tasks(of_task, kinds, params.heads, parts, keys)
             losses, metrics = _gathered([value for value, _ in found])

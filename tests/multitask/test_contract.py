@@ -18,9 +18,7 @@ from jaxdl.multitask.gradients import multitask_step, task_grads
 from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.train import init_states, keep, loop, run_keys
 from jaxdl.types import Batch, Model
-from tests.multitask.contract import KEY, ROWS, compiled, flat, gradients, losses, once
-
-TASKS = 4
+from tests.multitask.contract import HARD, KEY, ROWS, TASKS, flat, gradients, losses, made
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
@@ -31,76 +29,51 @@ def close(found, expected, rtol=2e-4, atol=1e-5):
     )
 
 
-def scaled(stacked, factors):
-    """Each task's gradient times its factor."""
-    by = lambda leaf: jnp.asarray(factors, leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1)) * leaf  # noqa: E731
-    return jax.tree.map(by, stacked)
-
-
-def steps_of(update, state, seeds=range(3), keys=range(3)):
-    """Three updates of a method in a row, so that what it remembers shows."""
-    found = []
-    for seed, key in zip(seeds, keys, strict=True):
-        values = losses(TASKS, seed), jax.random.fold_in(KEY, key)
-        made, state = update(gradients(TASKS, seed), state, *values)
-        found.append((made, state))
-    return found
+def look(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
 @rows
 def test_updates_look_like_the_gradient_of_one_task(row):
-    state = row.make(TASKS).init(None)
-    look = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)  # noqa: E731
-    for update, new_state in steps_of(compiled(row, TASKS), state):
+    for step in made(row):
+        update, state = step.of("usual")
         assert look(update) == {"a": ((3, 2), np.float32), "b": ((5,), np.float32)}
-        assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in update.values())
-        assert look(new_state) == look(state)
-    half = jax.eval_shape(lambda: once(row, gradients(TASKS, dtype=jnp.bfloat16), losses(TASKS)))
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(half))
-
-
-@rows
-def test_compiled_it_does_what_it_does_operation_by_operation(row):
+        assert look(state) == look(row.make(TASKS).init(None))
+        assert np.isfinite(flat(update)).all()
+        assert np.any(flat(update))
     method = row.make(TASKS)
-
-    def by_operation(stacked, state, values, key):
-        with jax.disable_jit():
-            return method.update(stacked, state, losses=values, key=key)
-
-    state = method.init(None)
-    close(steps_of(by_operation, state), steps_of(compiled(row, TASKS), state))
-
-
-@rows
-def test_many_at_once_are_each_alone(row):
-    """As seeds are run on accelerators."""
-    method = row.make(TASKS)
-    alone = [
-        compiled(row, TASKS)(gradients(TASKS, s), method.init(None), losses(TASKS, s), KEY)
-        for s in (0, 1)
-    ]
-    stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
-    many = jax.jit(jax.vmap(lambda g, v: method.update(g, method.init(None), losses=v, key=KEY)))(
-        jax.tree.map(stack, *(gradients(TASKS, s) for s in (0, 1))),
-        jax.tree.map(stack, *(losses(TASKS, s) for s in (0, 1))),
+    half = jax.eval_shape(
+        lambda g: method.update(g, method.init(None), losses=losses(), key=KEY)[0],
+        gradients(dtype=jnp.bfloat16),
     )
-    close(many, jax.tree.map(stack, *alone))
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in half.values())
+
+
+@rows
+def test_compiled_for_many_at_once_it_does_what_it_does_for_one(row):
+    """As seeds are run on accelerators; and nothing that Python remembers matters."""
+    method = row.make(TASKS)
+    state, values = method.init(None), losses()
+    for step in made(row):
+        update, state = method.update(gradients(), state, losses=values, key=KEY)
+        close(step.of("usual"), (update, state))
+        values = values[::-1]
+    other = method.update(gradients(seed=1), method.init(None), losses=losses(seed=1), key=KEY)
+    close(made(row)[0].of("other"), other)
 
 
 @rows
 def test_of_one_task_it_makes_that_tasks_gradient(row):
-    stacked = gradients(1)
-    found = flat(once(row, stacked, losses(1)))
+    method, stacked = row.make(1), gradients(1)
+    update, _ = method.update(stacked, method.init(None), losses=losses(1), key=KEY)
     expected = flat(stacked)[0]
-    close(found, row.scale(1, np.linalg.norm(expected)) * expected)
+    close(flat(update), row.scale(1, np.linalg.norm(expected)) * expected)
 
 
 @rows
 def test_of_identical_tasks_it_makes_their_gradient(row):
-    one = gradients(1)
-    stacked = jax.tree.map(lambda leaf: jnp.repeat(leaf, TASKS, axis=0), one)
-    found = flat(once(row, stacked, jnp.full(TASKS, 0.8)))
-    expected = flat(one)[0]
+    expected = flat(gradients())[0]
+    found = flat(made(row)[0].of("identical")[0])
     close(found, row.scale(TASKS, np.linalg.norm(expected)) * expected)
 
 
@@ -108,36 +81,22 @@ def test_of_identical_tasks_it_makes_their_gradient(row):
 def test_the_order_of_tasks_does_not_matter(row):
     if not row.symmetric:
         pytest.skip("its rule is random")
-    order = np.array([2, 0, 3, 1])
-    stacked, values = gradients(TASKS), losses(TASKS)
-    permuted = once(row, jax.tree.map(lambda leaf: leaf[order], stacked), values[order])
-    close(permuted, once(row, stacked, values))
+    close(made(row)[0].of("permuted")[0], made(row)[0].of("usual")[0])
 
 
 @rows
-@pytest.mark.parametrize(
-    "factors", [(1, 0, 1, 1), (1, -1, 0, 0), (1, -1, 1, -1), (1e-6, 1, 1e6, 1)], ids=str
-)
-def test_vanishing_opposite_and_uneven_gradients_do_no_harm(row, factors):
-    stacked = gradients(TASKS)
-    same = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], TASKS, axis=0), stacked)
-    for case in (same, stacked):
-        state = row.make(TASKS).init(None)
-        for _ in range(2):
-            update, state = compiled(row, TASKS)(scaled(case, factors), state, losses(TASKS), KEY)
-            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((update, state)))
-
-
-@rows
-def test_of_no_gradients_it_makes_none(row):
-    update = once(row, scaled(gradients(TASKS), (0, 0, 0, 0)), losses(TASKS))
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(update))
+def test_vanishing_opposite_and_uneven_gradients_do_no_harm(row):
+    for step in made(row):
+        for name in (*HARD, *(f"{name}, else identical" for name in HARD), "none"):
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(step.of(name))), name
+        assert not np.any(flat(step.of("none")[0]))
 
 
 @rows
 def test_gradients_that_are_not_stacked_beside_the_losses_are_refused(row):
+    method = row.make(TASKS)
     with pytest.raises(InputError, match=r"stacked \[tasks, ...\] beside losses"):
-        once(row, gradients(TASKS), losses(TASKS - 1))
+        method.update(gradients(), method.init(None), losses=losses(TASKS - 1), key=KEY)
 
 
 # Training. All methods learn side by side in one compiled program, each in a state of its own.
@@ -186,10 +145,13 @@ def train(start, steps, devices=1):
 @cache
 def start():
     init = lambda key: NET.init(key, jnp.zeros((1, 3)))  # noqa: E731
-    states = {
-        row.name: init_states(init, run_keys(3, 2), optax.chain(row.make(3), TX)) for row in ROWS
-    }
-    return All(jnp.int32(0), {name: state._replace(step=None) for name, state in states.items()})
+
+    @jax.jit
+    def make(keys):
+        states = {row.name: init_states(init, keys, optax.chain(row.make(3), TX)) for row in ROWS}
+        return {name: state._replace(step=None) for name, state in states.items()}
+
+    return All(jnp.int32(0), make(run_keys(3, 2)))
 
 
 @cache
@@ -234,7 +196,12 @@ def test_weighing_losses_is_weighing_gradients(row):
     state = start().states[row.name]
     state = jax.tree.map(lambda leaf: leaf[0], state)._replace(step=jnp.int32(0))
     net_key, method_key = jax.random.split(KEY)
-    each, _ = task_grads(NET, mean_squared_error)(net_key, state.step, state.params, batch)
-    trunk, _ = method.update(each.trunk, state.opt_state[0], losses=each.losses, key=method_key)
-    new, _ = multitask_step(NET, mean_squared_error, method, TX)(KEY, state, batch)
+
+    @jax.jit
+    def both(state):
+        each, _ = task_grads(NET, mean_squared_error)(net_key, state.step, state.params, batch)
+        trunk, _ = method.update(each.trunk, state.opt_state[0], losses=each.losses, key=method_key)
+        return trunk, multitask_step(NET, mean_squared_error, method, TX)(KEY, state, batch)[0]
+
+    trunk, new = both(state)
     close(new.params.trunk, state.params.trunk - 0.02 * trunk, rtol=1e-5, atol=1e-6)
