@@ -19,6 +19,7 @@ from jaxdl.multitask.sharing import TaskParams, hard_sharing, mmoe
 from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.train import init_state
 from jaxdl.types import Batch
+from tests.multitask.contract import QUICK
 
 STEP = jnp.int32(0)
 RNG = np.random.default_rng(0)
@@ -91,12 +92,16 @@ def close(found, expected, rtol=1e-4, atol=1e-6):
     )
 
 
-@pytest.mark.parametrize("case", CASES)
+# Convolutions are slow to compile, and no other than products to what is tested here.
+SLOW = {"lenet": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=SLOW.get(c, ())) for c in CASES])
 def test_each_gradient_is_that_of_its_task_alone(case, key):
     net, loss, batch = CASES[case]
     params = net.init(key, inputs(batch))
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def run(params):
         grads, metrics = task_grads(net, loss)(None, STEP, params, batch)
         losses, same = task_losses(net, loss)(params, None, batch)
@@ -123,7 +128,7 @@ def cost(method, tasks, width=128):
     tx = optax.sgd(0.1)
     make = lambda key: init_state(net.init(key, x), optax.chain(method, tx))  # noqa: E731
     state = jax.eval_shape(make, jax.random.key(0))
-    step = jax.jit(multitask_step(net, mean_squared_error, method, tx))
+    step = jax.jit(multitask_step(net, mean_squared_error, method, tx), compiler_options=QUICK)
     return step.lower(jax.random.key(0), state, Batch(x, y)).compile().cost_analysis()["flops"]
 
 
@@ -151,7 +156,9 @@ def test_a_step_gives_the_trunk_the_combination_and_each_head_its_own(key):
     net, loss, batch = CASES["same inputs, heads and losses differ"]
     method, tx = pcgrad(), optax.sgd(0.5)
     state = init_state(net.init(key, X), optax.chain(method, tx))
-    new, metrics = jax.jit(multitask_step(net, loss, method, tx))(key, state, batch)
+    new, metrics = jax.jit(multitask_step(net, loss, method, tx), compiler_options=QUICK)(
+        key, state, batch
+    )
     first, second = (jax.grad(partial(alone, net, loss, batch, t))(state.params) for t in (0, 1))
     moved = jax.tree.map(lambda a, b: (a - b) / 0.5, state.params, new.params)
     close(moved.heads, (first.heads[0], second.heads[1]), atol=1e-5)
@@ -170,7 +177,9 @@ def test_a_weighted_step_is_the_gradient_of_the_weighted_loss_in_all_parameters(
     net, loss, batch = CASES["same inputs, heads and losses differ"]
     method, tx = uncertainty(tasks=2, tx=optax.sgd(0.1), gaussian=[False, True]), optax.sgd(0.5)
     state = init_state(net.init(key, X), optax.chain(method, tx))
-    new, _ = jax.jit(multitask_step(net, loss, method, tx))(key, state, batch)
+    new, _ = jax.jit(multitask_step(net, loss, method, tx), compiler_options=QUICK)(
+        key, state, batch
+    )
 
     def weighted(params):
         return alone(net, loss, batch, 0, params) + 0.5 * alone(net, loss, batch, 1, params)
