@@ -99,7 +99,7 @@ SLOW = {"lenet": pytest.mark.slow}
 @pytest.mark.parametrize("case", [pytest.param(c, marks=SLOW.get(c, ())) for c in CASES])
 def test_each_gradient_is_that_of_its_task_alone(case, key):
     net, loss, batch = CASES[case]
-    params = net.init(key, inputs(batch))
+    params = jax.jit(net.init)(key, inputs(batch))
 
     @partial(jax.jit, compiler_options=QUICK)
     def run(params):
@@ -155,11 +155,14 @@ def test_heads_that_are_alike_are_one_batched_program(key):
 def test_a_step_gives_the_trunk_the_combination_and_each_head_its_own(key):
     net, loss, batch = CASES["same inputs, heads and losses differ"]
     method, tx = pcgrad(), optax.sgd(0.5)
-    state = init_state(net.init(key, X), optax.chain(method, tx))
+    state = init_state(jax.jit(net.init)(key, X), optax.chain(method, tx))
     new, metrics = jax.jit(multitask_step(net, loss, method, tx), compiler_options=QUICK)(
         key, state, batch
     )
-    first, second = (jax.grad(partial(alone, net, loss, batch, t))(state.params) for t in (0, 1))
+    first, second = (
+        jax.jit(jax.grad(partial(alone, net, loss, batch, t)), compiler_options=QUICK)(state.params)
+        for t in (0, 1)
+    )
     moved = jax.tree.map(lambda a, b: (a - b) / 0.5, state.params, new.params)
     close(moved.heads, (first.heads[0], second.heads[1]), atol=1e-5)
     g, h = (
@@ -176,7 +179,7 @@ def test_a_step_gives_the_trunk_the_combination_and_each_head_its_own(key):
 def test_a_weighted_step_is_the_gradient_of_the_weighted_loss_in_all_parameters(key):
     net, loss, batch = CASES["same inputs, heads and losses differ"]
     method, tx = uncertainty(tasks=2, tx=optax.sgd(0.1), gaussian=[False, True]), optax.sgd(0.5)
-    state = init_state(net.init(key, X), optax.chain(method, tx))
+    state = init_state(jax.jit(net.init)(key, X), optax.chain(method, tx))
     new, _ = jax.jit(multitask_step(net, loss, method, tx), compiler_options=QUICK)(
         key, state, batch
     )
@@ -185,12 +188,12 @@ def test_a_weighted_step_is_the_gradient_of_the_weighted_loss_in_all_parameters(
         return alone(net, loss, batch, 0, params) + 0.5 * alone(net, loss, batch, 1, params)
 
     moved = jax.tree.map(lambda a, b: (a - b) / 0.5, state.params, new.params)
-    close(moved, jax.grad(weighted)(state.params), atol=1e-5)
+    close(moved, jax.jit(jax.grad(weighted))(state.params), atol=1e-5)
 
 
 def test_dropout_draws_for_every_task(key):
     net = hard_sharing(mlp((16,)), [mlp((32, 3), dropout=0.5)] * 2)
-    params = net.init(key, X)
+    params = jax.jit(net.init)(key, X)
     same = TaskParams(params.trunk, (params.heads[0],) * 2)
     batch = Batch(X, jnp.stack([LABELS[:, 0]] * 2, axis=1))
     run = jax.jit(task_losses(net, cross_entropy), compiler_options=QUICK)
