@@ -11,6 +11,9 @@ from jaxdl.multitask.quadratic import min_norm, nonnegative
 def test_nonnegative_least_squares_is_that_of_scipy():
     rng = np.random.default_rng(0)
     matrices, targets = rng.normal(size=(60, 9, 6)), rng.normal(size=(60, 9))
+    # Alike, and with positive solutions nearby: here members of the active set leave it again.
+    matrices[30:] += 3 * rng.normal(size=(30, 9, 1))
+    targets[30:] += np.einsum("bij,bj->bi", matrices[30:], np.abs(rng.normal(size=(30, 6))) / 3)
     matrices *= np.exp(2 * rng.normal(size=(60, 1, 6)))
     with jax.enable_x64(True):
         grams = jnp.asarray(matrices.transpose(0, 2, 1) @ matrices)
