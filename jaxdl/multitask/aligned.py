@@ -1,0 +1,30 @@
+"""Aligned-MTL (Senushkin et al. 2023, arXiv:2305.19000)."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl.multitask.combine import weigh_gram
+from jaxdl.types import Array
+
+
+def aligned() -> optax.GradientTransformationExtraArgs:
+    """The mean of gradients made orthogonal, and all as long as the least of their components.
+
+    The matrix of gradients gets the condition number 1: its singular values become the smallest of
+    those that are not zero, its singular vectors stay (algorithm 1 with equal preferences).
+    Identical tasks give the gradient of one.
+
+    What counts as zero depends on the precision: in float32, components 2000 times shorter than the
+    longest or so.
+    """
+    return weigh_gram(_balanced)
+
+
+def _balanced(gram: Array) -> Array:
+    tasks = gram.shape[0]
+    values, vectors = jnp.linalg.eigh(gram)
+    present = values > tasks * float(np.finfo(gram.dtype).eps) * jnp.max(values)
+    least = jnp.min(jnp.where(present, values, jnp.inf))
+    factors = jnp.where(present, jnp.sqrt(least / jnp.where(present, values, 1)), 0)
+    return vectors @ (factors * jnp.mean(vectors, axis=0))

@@ -1,0 +1,66 @@
+"""CAGrad, conflict-averse gradient descent (Liu et al. 2021, arXiv:2110.14048)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.quadratic import min_norm
+from jaxdl.types import Array
+
+HALVINGS = 26
+"""Of the interval that holds the multiplier: more than float32 tells apart."""
+
+
+def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
+    """The direction that serves the worst-off task best, within `c` lengths of the mean gradient.
+
+    It maximises the smallest inner product with a task's gradient among all `d` with
+    `|d - mean| <= c * |mean|`; c is in `[0, 1)`, and 0 is the mean. As in the paper there is no
+    rescaling: identical tasks give `1 + c` times their gradient.
+
+    At the solution `d` is the mean plus `1 / m` times a convex combination of the gradients, and
+    `m * d` is the shortest vector in the convex hull of the gradients plus m times their mean. The
+    multiplier m is found by bisection: the ball is left the further, the smaller it is.
+
+    Raises:
+        InputError: if c is not in `[0, 1)`.
+    """
+    if not 0 <= c < 1:
+        raise InputError(f"cagrad needs c in [0, 1), not {c}")
+
+    def weigh(gram: Array) -> Array:
+        tasks = gram.shape[0]
+        mean_products = jnp.mean(gram, axis=0)
+        mean_square = jnp.mean(mean_products)
+        radius = c * jnp.sqrt(jnp.maximum(mean_square, 0))
+        shifts = mean_products[:, None] + mean_products[None, :]
+
+        def lengths(weights: Array) -> Array:
+            return jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0))
+
+        def convex(multiplier: Array) -> Array:
+            return min_norm(gram + multiplier * shifts + multiplier**2 * mean_square)
+
+        # Of the convex combinations the shortest and the longest bound the multiplier.
+        safe = jnp.where(radius > 0, radius, 1)
+        high = jnp.sqrt(jnp.max(jnp.diagonal(gram))) / safe
+        high = jnp.where(high > 0, high, 1)
+        low = jnp.maximum(lengths(min_norm(gram)) / safe, 1e-4 * high)
+
+        def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = bounds
+            middle = jnp.sqrt(low * high)
+            outside = lengths(convex(middle)) > middle * radius
+            return jnp.where(outside, middle, low), jnp.where(outside, high, middle)
+
+        low, high = lax.fori_loop(0, HALVINGS, halve, (low, high))
+        weights = convex(high)
+        length = lengths(weights)
+        added = jnp.where(length > 0, radius / jnp.where(length > 0, length, 1), 0) * weights
+        return 1 / tasks + added
+
+    return weigh_gram(weigh)

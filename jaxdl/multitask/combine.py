@@ -1,0 +1,160 @@
+"""What combinations of task gradients have in common: each is a weighted sum of them.
+
+Gradients projected, rotated or averaged stay in the span of the given ones, so a method is a rule
+for `tasks` numbers, found from the losses, from the `[tasks, tasks]` inner products of the
+gradients, from a state, or by chance. The parameters are read twice, to take inner products and to
+add up; what lies between is tiny and independent of the net.
+
+A method is an Optax transformation of updates stacked `[tasks, ...]` with the extra arguments
+`losses` `[tasks]` and `key`, to be chained before an optimiser:
+
+    tx = optax.chain(pcgrad(), optax.adam(1e-3))
+
+It is not linear, so it comes *after* the average over devices and microbatches.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Grads, Key, PyTree
+
+WeighLosses = Callable[[Any, Array, Any], tuple[Array, Any]]
+"""`(state, losses, key) -> (weights [tasks], state)`."""
+
+WeighGradients = Callable[[Any, Array, Any, Any], tuple[Array, Any]]
+"""`(state, gram [tasks, tasks], losses, key) -> (weights [tasks], state)`."""
+
+
+class LossWeighting(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
+    """A method whose weights depend on losses, state and key, and never on gradients.
+
+    It weighs the losses as well as their gradients, and `multitask_step` takes one gradient, of the
+    weighted loss, where it takes one a task for others.
+    """
+
+
+def weigh_losses(
+    weigh: WeighLosses,
+    init: Callable[[], PyTree] = optax.EmptyState,
+    *,
+    tasks: int | None = None,
+) -> LossWeighting:
+    """The method whose weights are `weigh(state, losses, key)`, from the state `init()` on.
+
+    `tasks` is their number, where the state depends on it.
+    """
+
+    def update(
+        updates: Grads,
+        state: PyTree,
+        params: Any = None,
+        *,
+        losses: Array | None = None,
+        key: Key | None = None,
+        **_: Any,
+    ) -> tuple[Grads, PyTree]:
+        del params
+        losses = needs_losses(losses, "this method")
+        _check(updates, losses, tasks)
+        weights, state = weigh(state, losses, key)
+        return weighted_sum(weights, updates), state
+
+    return LossWeighting(lambda params: init(), update)
+
+
+def weigh_gradients(
+    weigh: WeighGradients,
+    init: Callable[[], PyTree] = optax.EmptyState,
+    *,
+    tasks: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
+
+    def update(
+        updates: Grads,
+        state: PyTree,
+        params: Any = None,
+        *,
+        losses: Array | None = None,
+        key: Key | None = None,
+        **_: Any,
+    ) -> tuple[Grads, PyTree]:
+        del params
+        _check(updates, losses, tasks)
+        weights, state = weigh(state, gram(updates), losses, key)
+        return weighted_sum(weights, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: init(), update)
+
+
+def weigh_gram(weigh: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
+    """The method whose weights are a function of inner products alone."""
+    return weigh_gradients(lambda state, gram, losses, key: (weigh(gram), state))
+
+
+def gram(stacked: Grads) -> Array:
+    """Inner products `[tasks, tasks]` of gradients stacked `[tasks, ...]`, in float32 at least."""
+
+    def of_leaf(leaf: Array) -> Array:
+        rows = leaf.reshape(leaf.shape[0], -1)
+        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        # At full precision: conflicts are found in small differences.
+        return jnp.matmul(
+            rows, rows.T, precision=lax.Precision.HIGHEST, preferred_element_type=dtype
+        )
+
+    return functools.reduce(jnp.add, map(of_leaf, jax.tree.leaves(stacked)))
+
+
+def weighted_sum(weights: Array, stacked: Grads) -> Grads:
+    """The sum over tasks of `weights[t] * stacked[t]`, in the dtypes of the gradients."""
+
+    def of_leaf(leaf: Array) -> Array:
+        dtype = jnp.promote_types(leaf.dtype, weights.dtype)
+        summed = jnp.tensordot(
+            weights.astype(dtype), leaf.astype(dtype), axes=1, precision=lax.Precision.HIGHEST
+        )
+        return summed.astype(leaf.dtype)
+
+    return jax.tree.map(of_leaf, stacked)
+
+
+def needs_key(key: Key | None, method: str) -> Key:
+    """The key that a method draws from.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if key is None:
+        raise InputError(f"{method} draws at random: give its update the extra argument key=")
+    return key
+
+
+def needs_losses(losses: Array | None, method: str) -> Array:
+    """The losses `[tasks]` that a method looks at.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if losses is None:
+        raise InputError(f"{method} looks at losses: give its update the extra argument losses=")
+    return losses
+
+
+def _check(updates: Grads, losses: Array | None, tasks: int | None) -> None:
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(updates)}
+    if len(counts) != 1 or (losses is not None and losses.shape != (*counts,)):
+        shapes = [leaf.shape for leaf in jax.tree.leaves(updates)][:3]
+        raise InputError(
+            "gradients of tasks are stacked [tasks, ...] beside losses [tasks], not"
+            f" {shapes} beside {None if losses is None else losses.shape}"
+        )
+    if tasks is not None and counts != {tasks}:
+        raise InputError(f"a method made for tasks={tasks} got gradients of {counts.pop()}")

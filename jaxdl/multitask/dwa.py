@@ -1,0 +1,57 @@
+"""DWA, dynamic weight average (Liu, Johns, Davison 2019, arXiv:1803.10704)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.errors import InputError
+from jaxdl.multitask.combine import LossWeighting, weigh_losses
+from jaxdl.types import Array
+
+
+class DwaState(NamedTuple):
+    """Steps taken, the losses `[tasks]` summed in this period, and means of the two before it."""
+
+    taken: Array
+    total: Array
+    last: Array
+    before: Array
+
+
+def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
+    """Weights `tasks * softmax(r / temperature)`, r the ratio of the last two periods' losses.
+
+    What learns slowly is weighed more. A period is `every` steps (the paper's is an epoch, over
+    which it averages the losses); weights are 1 for the first two.
+
+    Raises:
+        InputError: a period without steps, or a temperature that is not above 0.
+    """
+    if every < 1 or not temperature > 0:
+        raise InputError(
+            f"dwa needs every >= 1 and temperature > 0, not every={every} and {temperature}"
+        )
+
+    def init() -> DwaState:
+        return DwaState(jnp.int32(0), jnp.zeros(tasks), jnp.ones(tasks), jnp.ones(tasks))
+
+    def weigh(state: DwaState, losses: Array, key: Any) -> tuple[Array, DwaState]:
+        del key  # nothing is random
+        # A loss of exactly zero would leave no finite ratio.
+        tiny = float(np.finfo(state.before.dtype).tiny)
+        ratios = state.last / jnp.maximum(state.before, tiny)
+        ratios = jnp.where(state.taken < 2 * every, 1, ratios)
+        weights = tasks * jax.nn.softmax(ratios / temperature)
+
+        steps, total = state.taken + 1, state.total + losses
+        ended = steps % every == 0
+        return weights, DwaState(
+            steps,
+            jnp.where(ended, 0, total),
+            jnp.where(ended, total / every, state.last),
+            jnp.where(ended, state.last, state.before),
+        )
+
+    return weigh_losses(weigh, init, tasks=tasks)

@@ -1,0 +1,55 @@
+"""FAMO, fast adaptive multitask optimisation (Liu et al. 2023, arXiv:2306.03792)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.multitask.combine import LossWeighting, weigh_losses
+from jaxdl.types import Array
+
+
+class FamoState(NamedTuple):
+    """Logits `[tasks]`, their optimiser's state, the log losses of the last step, steps taken."""
+
+    logits: Array
+    tx_state: optax.OptState
+    log_losses: Array
+    taken: Array
+
+
+def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) -> LossWeighting:
+    """Weights under which all losses fall at the same rate, from losses alone (algorithm 1).
+
+    A step goes down the logarithms of the losses, weighed by `z = softmax(logits)`: the weights are
+    `c * z / losses`, with c such that they sum to 1. Then the logits follow, by `tx`, the fall of
+    the log losses times the Jacobian of the softmax, plus `decay` times the logits: what fell
+    faster weighs less. Losses must be positive, with a lowest value near 0.
+
+    The fall is that from one step's losses to the next step's, which takes no forward pass of its
+    own; where batches differ, so do they. (The authors' code evaluates a batch twice.)
+    """
+
+    def init() -> FamoState:
+        start = jnp.zeros(tasks)
+        return FamoState(start, tx.init(start), jnp.zeros(tasks), jnp.int32(0))
+
+    def weigh(state: FamoState, losses: Array, key: Any) -> tuple[Array, FamoState]:
+        del key  # nothing is random
+        losses = jnp.maximum(losses, 1e-8)
+        log_losses = jnp.log(losses)
+
+        # The last step's logits get what its update brought.
+        _, pull = jax.vjp(jax.nn.softmax, state.logits)
+        (fall,) = pull((state.log_losses - log_losses).astype(state.logits.dtype))
+        updates, tx_state = tx.update(fall + decay * state.logits, state.tx_state, state.logits)
+        learned = optax.apply_updates(state.logits, updates), tx_state
+        keep = lambda new, old: jnp.where(state.taken == 0, old, new)  # noqa: E731
+        logits, tx_state = jax.tree.map(keep, learned, (state.logits, state.tx_state))
+
+        weights = jax.nn.softmax(logits) / losses
+        state = FamoState(logits, tx_state, log_losses, state.taken + 1)
+        return weights / jnp.sum(weights), state
+
+    return weigh_losses(weigh, init, tasks=tasks)

@@ -1,0 +1,243 @@
+"""Losses and gradients of many tasks on one batch, and the training step that combines them.
+
+A batch is a `Batch` whose inputs all tasks see, or a tuple of `Batch`es, one a task, of any
+lengths. Of the first kind `y` is `[n, tasks, ...]`, or a tuple of targets `[n, ...]`, one a task;
+`weight` is `[n]`, `[n, tasks]` (0 where a task has no label, say) or a tuple.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.errors import InputError
+from jaxdl.multitask.combine import LossWeighting
+from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
+from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, StepFn
+
+TaskLosses = Callable[[TaskParams, Key | None, Any], tuple[Array, Metrics]]
+"""`(params, key, batch) -> (losses [tasks], metrics)`."""
+
+TaskFn = Callable[..., Any]
+"""Something of one task, as a function of its head's parameters, its examples and its key."""
+
+
+class TaskGrads(NamedTuple):
+    """Losses `[tasks]`; their gradients in the trunk, stacked `[tasks, ...]`; each head's own."""
+
+    losses: Array
+    trunk: Grads
+    heads: tuple[Grads, ...]
+
+
+def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
+    """The losses of all tasks, by one pass of the trunk over what they share.
+
+    `loss` is one for all, or a sequence, one a task. Metrics are those of every task by its number,
+    `loss/0`, and the means over tasks of what all of them have, `loss`.
+
+    Raises:
+        InputError: not as many losses as heads; when tracing, not as many targets or batches.
+    """
+    of_head, kinds = _heads(net, loss)
+
+    def values(params: TaskParams, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
+        x, parts = _parts(batch, len(kinds))
+        trunk_key, keys = net_keys(key, len(kinds))
+
+        def features(x: Any) -> Any:
+            return net.trunk.apply(params.trunk, x, key=trunk_key)
+
+        shared = None if x is None else features(x)
+
+        def of_task(task: int) -> TaskFn:
+            def value(own: Params, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
+                z = features(part.x) if x is None else shared
+                return of_head(task)(own, z, part, key)
+
+            return value
+
+        return _gathered(map_tasks(of_task, kinds, params.heads, parts, keys))
+
+    return values
+
+
+def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
+    """The `GradFn` whose gradients are `TaskGrads`, for methods that look at task gradients.
+
+    Tasks that see the same inputs share one forward pass of the trunk, and of their heads there is
+    one forward and one backward pass. A pass a task is the trunk's backward pass alone, batched by
+    `vmap` into one program, in the memory of a gradient a task and of the cotangents of its
+    activations a task. Tasks with inputs of their own cost the passes of one gradient over all of
+    their examples, and the memory of a gradient a task.
+
+    Metrics and errors are those of `task_losses`.
+    """
+    of_head, kinds = _heads(net, loss)
+    tasks = len(kinds)
+
+    def grads(key: Key, step: Array, params: TaskParams, batch: Any) -> tuple[TaskGrads, Metrics]:
+        del step  # losses do not change with training time
+        x, parts = _parts(batch, tasks)
+        trunk_key, keys = net_keys(key, tasks)
+
+        def features(trunk: Params, x: Any) -> Any:
+            return net.trunk.apply(trunk, x, key=trunk_key)
+
+        if x is None:
+
+            def of_task(task: int) -> TaskFn:
+                def value(trunk: Params, own: Params, part: Batch, key: Key | None) -> Any:
+                    return of_head(task)(own, features(trunk, part.x), part, key)
+
+                grad = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+                return partial(grad, params.trunk)
+
+            found = map_tasks(of_task, kinds, params.heads, parts, keys)
+            losses, metrics = _gathered([value for value, _ in found])
+            trunks, heads = zip(*(grad for _, grad in found), strict=True)
+            return TaskGrads(losses, stack(trunks), heads), metrics
+
+        z, pull = jax.vjp(lambda trunk: features(trunk, x), params.trunk)
+
+        def of_heads(heads: Any, zs: Any) -> tuple[Array, Metrics]:
+            return _gathered(map_tasks(of_head, kinds, heads, zs, parts, keys))
+
+        # Features of its own for each task: one backward pass keeps their cotangents apart.
+        losses, pull_heads, metrics = jax.vjp(of_heads, params.heads, (z,) * tasks, has_aux=True)
+        heads, cotangents = pull_heads(jnp.ones_like(losses))
+        (trunk,) = jax.vmap(pull)(stack(cotangents))
+        return TaskGrads(losses, trunk, heads), metrics
+
+    return grads
+
+
+def multitask_step(
+    net: MultiTask,
+    loss: LossFn | Sequence[LossFn],
+    method: optax.GradientTransformationExtraArgs,
+    tx: optax.GradientTransformation,
+    *,
+    axis_name: str | None = None,
+) -> StepFn:
+    """A training step: `method` combines the task gradients, and `tx` makes the update.
+
+    The state is `train.init_state(params, optax.chain(method, tx))`.
+
+    A `LossWeighting` costs one gradient, of the weighted sum of losses, as its paper defines it
+    (heads included): the weights are the cotangent of the losses. Of other methods the trunk takes
+    the combined gradient, and each head that of its own task's loss.
+
+    Losses and gradients are averaged over a device axis before they are combined; every device
+    draws dropout masks of its own, and `method` draws the same everywhere.
+
+    Raises:
+        InputError: when tracing, if the optimiser's state is not that of `method` and `tx`.
+    """
+    losses_of, grads_of = task_losses(net, loss), task_grads(net, loss)
+    tx = optax.with_extra_args_support(tx)
+
+    def average(tree: Any) -> Any:
+        return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+    def step(key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]:
+        _check(state, optax.chain(method, tx))
+        method_state, tx_state = state.opt_state
+        net_key, method_key = jax.random.split(key)
+        if axis_name is not None:
+            net_key = jax.random.fold_in(net_key, lax.axis_index(axis_name))
+
+        grads: Grads
+        if isinstance(method, LossWeighting):
+            losses, pull, metrics = jax.vjp(
+                lambda params: losses_of(params, net_key, batch), state.params, has_aux=True
+            )
+            losses = average(losses)
+            # The weighted sum of the unit vectors is the vector of the weights.
+            unit = jnp.eye(len(losses), dtype=losses.dtype)
+            weights, method_state = method.update(unit, method_state, losses=losses, key=method_key)
+            grads = average(pull(weights)[0])
+        else:
+            each, metrics = grads_of(net_key, state.step, state.params, batch)
+            losses, trunks, heads = average(each)
+            trunk, method_state = method.update(trunks, method_state, losses=losses, key=method_key)
+            grads = TaskParams(trunk, heads)
+
+        updates, tx_state = tx.update(grads, tx_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        opt_state = method_state, tx_state
+        new = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+        return new, average(metrics)
+
+    return step
+
+
+def _check(state: Any, tx: optax.GradientTransformation) -> None:
+    structures: list[Any] = [
+        jax.tree.structure(tree)
+        for tree in (state.opt_state, jax.eval_shape(tx.init, state.params))
+    ]
+    if structures[0] != structures[1]:
+        raise InputError(
+            "the optimiser's state is not that of the method and the optimiser together:"
+            " make it with init_state(params, optax.chain(method, tx))"
+        )
+
+
+def _heads(
+    net: MultiTask, loss: LossFn | Sequence[LossFn]
+) -> tuple[Callable[[int], TaskFn], list[Any]]:
+    """`task -> (own, features, part, key) -> (loss, metrics)`, and what kind each task is of."""
+    losses = [loss] * len(net.heads) if callable(loss) else list(loss)
+    if len(losses) != len(net.heads):
+        raise InputError(
+            f"{len(losses)} losses for {len(net.heads)} heads: give one for all or one a task"
+        )
+
+    def of_head(task: int) -> TaskFn:
+        def value(own: Params, z: Any, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
+            prediction = net.heads[task].apply(own, z, key=key)
+            return losses[task](prediction, part.y, part.weight)
+
+        return value
+
+    return of_head, list(zip(net.heads, losses, strict=True))
+
+
+def _parts(batch: Any, tasks: int) -> tuple[Any, list[Batch]]:
+    """The inputs, if all tasks see the same, and a `Batch` a task."""
+    if isinstance(batch, Batch):
+        ys = _of_tasks(batch.y, tasks, "targets y")
+        shared = batch.weight is None or getattr(batch.weight, "ndim", 0) == 1
+        weights = [batch.weight] * tasks if shared else _of_tasks(batch.weight, tasks, "weight")
+        return batch.x, [Batch(None, y, w) for y, w in zip(ys, weights, strict=True)]
+    if len(batch) != tasks or not all(isinstance(part, Batch) for part in batch):
+        raise InputError(
+            f"a net of {tasks} tasks takes one Batch for all, or a tuple of {tasks}, one a task"
+        )
+    return None, list(batch)
+
+
+def _of_tasks(values: Any, tasks: int, name: str) -> list[Any]:
+    """One part a task of a tuple, or of an array `[n, tasks, ...]`."""
+    if isinstance(values, tuple) and len(values) == tasks:
+        return list(values)
+    if isinstance(values, tuple) or values.shape[1:2] != (tasks,):
+        got = f"a tuple of {len(values)}" if isinstance(values, tuple) else values.shape
+        raise InputError(
+            f"{name} of {tasks} tasks: [n, {tasks}, ...] or a tuple of {tasks}, not {got}"
+        )
+    return [values[:, task] for task in range(tasks)]
+
+
+def _gathered(found: list[tuple[Array, Metrics]]) -> tuple[Array, Metrics]:
+    """Losses `[tasks]`, and the metrics of all tasks by name."""
+    losses, metrics = zip(*found, strict=True)
+    common = [name for name in metrics[0] if all(name in of_task for of_task in metrics)]
+    means = {name: jnp.mean(jnp.stack([m[name] for m in metrics])) for name in common}
+    each = {f"{name}/{t}": value for t, m in enumerate(metrics) for name, value in m.items()}
+    return jnp.stack(losses), {**means, **each}

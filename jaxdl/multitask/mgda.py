@@ -1,0 +1,16 @@
+"""MGDA, the multiple-gradient descent algorithm (Sener, Koltun 2018, arXiv:1810.04650)."""
+
+import optax
+
+from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.quadratic import min_norm
+
+
+def mgda() -> optax.GradientTransformationExtraArgs:
+    """The shortest vector in the convex hull of the task gradients.
+
+    Its inner product with every task's gradient is at least its own square: no loss increases to
+    first order, and where it is zero the point is Pareto stationary. The paper finds it by
+    Frank-Wolfe, here it is exact. Identical tasks give the gradient of one.
+    """
+    return weigh_gram(min_norm)

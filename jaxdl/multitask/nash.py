@@ -1,0 +1,52 @@
+"""Nash-MTL (Navon et al. 2022, arXiv:2202.01017)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.quadratic import correlations
+from jaxdl.types import Array
+
+
+def nash() -> optax.GradientTransformationExtraArgs:
+    """The bargaining solution: the sum whose weights `a > 0` solve `gram @ a = 1 / a`.
+
+    A task's scale does not matter, and the length of the sum is the root of `tasks`, however long
+    the gradients are: decay the learning rate, or chain an optimiser that normalises as Adam does.
+    A task without a gradient takes no part in the bargain but counts in that length. Where the
+    gradients have no common descent direction there is no solution; the weights stay bounded.
+
+    The paper solves the equations by a sequence of convex problems. They are also those of the
+    minimum of `a @ gram @ a / 2 - sum(log(a))`, a self-concordant function, which damped Newton
+    steps reach from anywhere.
+    """
+    return weigh_gram(_bargain)
+
+
+def _bargain(gram: Array) -> Array:
+    cosines, lengths = correlations(gram)
+    tasks = len(lengths)
+    eps = float(np.finfo(gram.dtype).eps)
+    # So that there is a minimum even if a positive sum of gradients is zero.
+    cosines = cosines + tasks * eps * jnp.eye(tasks, dtype=gram.dtype)
+
+    def unfinished(carry: Any) -> Array:
+        _, decrement, count = carry
+        return (decrement > 10 * eps**0.5) & (count < 100)
+
+    def newton(carry: Any) -> Any:
+        a, _, count = carry
+        slope = cosines @ a - 1 / a
+        # In units of a, where the Hessian is well conditioned.
+        hessian = cosines * jnp.outer(a, a) + jnp.eye(tasks, dtype=gram.dtype)
+        step = jnp.linalg.solve(hessian, a * slope)
+        decrement = jnp.sqrt(jnp.maximum(step @ (a * slope), 0))
+        damped = jnp.where(decrement > 0.25, 1 / (1 + decrement), 1)
+        return a * (1 - damped * step), decrement, count + 1
+
+    start = jnp.ones_like(lengths), jnp.asarray(jnp.inf, gram.dtype), jnp.int32(0)
+    return lax.while_loop(unfinished, newton, start)[0] / lengths

@@ -1,0 +1,46 @@
+"""PCGrad, projecting conflicting gradients (Yu et al. 2020, arXiv:2001.06782)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.multitask.combine import needs_key, weigh_gradients
+from jaxdl.types import Array, Key
+
+
+def pcgrad() -> optax.GradientTransformationExtraArgs:
+    """The sum of the gradients, each freed of what conflicts with another task.
+
+    A gradient with a negative inner product with that of another task loses its component along
+    it; the other tasks are visited one after another, in an order drawn with `key` for each
+    gradient. Algorithm 1 adds up, so `tasks` identical tasks give `tasks` times their gradient.
+    """
+
+    def weigh(state: Any, gram: Array, losses: Any, key: Key | None) -> tuple[Array, Any]:
+        del losses
+        tasks = gram.shape[0]
+        orders = jax.vmap(jax.random.permutation, (0, None))(
+            jax.random.split(needs_key(key, "pcgrad"), tasks), tasks
+        )
+        projected = jax.vmap(_without_conflict, (None, 0, 0))(gram, jnp.arange(tasks), orders)
+        return jnp.sum(projected, axis=0), state
+
+    return weigh_gradients(weigh)
+
+
+def _without_conflict(gram: Array, task: Array, order: Array) -> Array:
+    """Coefficients `[tasks]` of one task's gradient after its projections."""
+
+    def visit(coefficients: Array, other: Array) -> tuple[Array, None]:
+        product = coefficients @ gram[other]
+        conflict = (product < 0) & (other != task)
+        square = jnp.where(conflict, gram[other, other], 1)
+        # A negative product with a zero gradient is rounding alone.
+        removed = jnp.where(conflict & (square > 0), product / jnp.where(square > 0, square, 1), 0)
+        return coefficients.at[other].add(-removed), None
+
+    alone = jax.nn.one_hot(task, gram.shape[0], dtype=gram.dtype)
+    return lax.scan(visit, alone, order)[0]

@@ -1,0 +1,21 @@
+"""RLW, random loss weighting (Lin et al. 2022, arXiv:2111.10603)."""
+
+from typing import Any
+
+import jax
+
+from jaxdl.multitask.combine import LossWeighting, needs_key, weigh_losses
+from jaxdl.types import Array, Key
+
+
+def rlw() -> LossWeighting:
+    """Weights that are the softmax of standard normals, drawn anew at each step with `key`.
+
+    In expectation it is `equal`: a baseline for methods whose weights move.
+    """
+
+    def weigh(state: Any, losses: Array, key: Key | None) -> tuple[Array, Any]:
+        drawn = jax.random.normal(needs_key(key, "rlw"), losses.shape, losses.dtype)
+        return jax.nn.softmax(drawn), state
+
+    return weigh_losses(weigh)

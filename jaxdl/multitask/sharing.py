@@ -1,0 +1,187 @@
+"""Nets of many tasks: hard sharing (Caruana 1997), and a mixture of experts as the soft form.
+
+A trunk sees the inputs and makes features; each task has a head of its own on them. Everything that
+makes models in `jaxdl.models` serves as either:
+
+    net = hard_sharing(lenet(84), [mlp((10,))] * 2)
+
+The soft form is the multi-gate mixture of experts, and not cross-stitch units, because it *is* hard
+sharing, with experts as the trunk and gates in the heads: what combines task gradients in the
+trunk, and what weighs losses, serves it unchanged. Of cross-stitched towers all weights are shared.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.errors import InputError
+from jaxdl.types import ApplyFn, Array, InitFn, Key, Model, Params
+
+Activation = Callable[[Array], Array]
+
+
+class TaskParams(NamedTuple):
+    """What tasks share, and what each has for itself: `heads` is a tuple, one a task."""
+
+    trunk: Params
+    heads: tuple[Params, ...]
+
+
+class MultiTask(NamedTuple):
+    """A net of many tasks; `init` and `apply` are those of a `Model` with `TaskParams`.
+
+    `apply` predicts for all tasks: a tuple, one a task, from one `x` for all or from a tuple of
+    inputs, one a task. `trunk` and `heads` are its parts, for what differentiates them apart.
+    """
+
+    init: InitFn
+    apply: ApplyFn
+    trunk: Model
+    heads: tuple[Model, ...]
+
+
+def hard_sharing(
+    trunk: Model, heads: Sequence[Model], *, between: Activation = jax.nn.relu
+) -> MultiTask:
+    """One trunk, and a head a task on its features.
+
+    Args:
+        trunk: `x` to features `[n, ...]`.
+        heads: one model a task. Where it is the same model for all, `[mlp((10,))] * tasks`, each
+            has parameters of its own, but all run as one batched program.
+        between: applied to the features, because nets of `jaxdl.models` end in a linear layer.
+
+    Raises:
+        InputError: no heads.
+    """
+    active = Model(
+        trunk.init, lambda params, x, *, key=None: between(trunk.apply(params, x, key=key))
+    )
+    return _net(active, tuple(heads))
+
+
+def mmoe(
+    expert: Model,
+    heads: Sequence[Model],
+    *,
+    experts: int,
+    gate: Model,
+    between: Activation = jax.nn.relu,
+) -> MultiTask:
+    """Multi-gate mixture of experts (Ma et al. 2018, doi:10.1145/3219819.3220007).
+
+    Each task mixes the outputs of all experts, with weights that its own gate finds from the
+    input, and has a head on the mixture.
+
+    Args:
+        expert: the model of each of `experts` experts, all started differently; `[n, ...]` out.
+        heads: one model a task, as in `hard_sharing`.
+        gate: inputs to logits `[n, experts]`; the paper's is linear, `mlp((experts,))`.
+        between: applied to the output of each expert.
+
+    Raises:
+        InputError: no experts, no heads; when tracing: a gate of another width.
+    """
+    if experts < 1:
+        raise InputError(f"a mixture needs at least one expert, not experts={experts}")
+
+    def init(key: Key, x: Any) -> Params:
+        return jax.vmap(expert.init, (0, None))(jax.random.split(key, experts), x)
+
+    def apply(params: Params, x: Any, *, key: Key | None = None) -> Any:
+        keys = None if key is None else jax.random.split(key, experts)
+
+        def one(params: Params, key: Key | None) -> Array:
+            return between(expert.apply(params, x, key=key))
+
+        # [n, experts, ...], and the input once more, which the gates look at.
+        return jax.vmap(one, out_axes=1)(params, keys), x
+
+    def gated(head: Model) -> Model:
+        def mix(params: Params, features: Any) -> Array:
+            outputs, x = features
+            logits = gate.apply(params, x)
+            if logits.shape[-1] != experts:
+                raise InputError(f"the gate of {experts} experts gives {logits.shape[-1]} logits")
+            return jnp.einsum("ne,ne...->n...", jax.nn.softmax(logits), outputs)
+
+        def init_head(key: Key, x: Any) -> Params:
+            gate_key, head_key = jax.random.split(key)
+            params = gate.init(gate_key, x[1])
+            return params, head.init(head_key, mix(params, x))
+
+        def apply_head(params: Params, x: Any, *, key: Key | None = None) -> Any:
+            return head.apply(params[1], mix(params[0], x), key=key)
+
+        return Model(init_head, apply_head)
+
+    # The same object for the same head, so that equal heads stay one batched program.
+    made = {head: gated(head) for head in heads}
+    return _net(Model(init, apply), tuple(made[head] for head in heads))
+
+
+def map_tasks(
+    of_task: Callable[[int], Callable[..., Any]], kinds: Sequence[Any], *args: Sequence[Any]
+) -> Any:
+    """`of_task(task)` of each task's arguments: a list of results, one a task.
+
+    Tasks of one kind, whose arguments look alike, are stacked and run as one vmapped call;
+    otherwise they run one after another. Each of `args` holds one value a task.
+    """
+    rows = list(zip(*args, strict=True))
+    looks = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), row) for row in rows]
+    # One task alone has no batch axis, which costs in convolutions.
+    if len(rows) > 1 and all(
+        kind == kinds[0] and look == looks[0] for kind, look in zip(kinds, looks, strict=True)
+    ):
+        found = jax.vmap(of_task(0))(*stack(rows))
+        return [jax.tree.map(lambda leaf, t=task: leaf[t], found) for task in range(len(rows))]
+    return [of_task(task)(*row) for task, row in enumerate(rows)]
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of equal shapes as one tree with a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def net_keys(key: Key | None, tasks: int) -> tuple[Key | None, list[Key | None]]:
+    """A key for the trunk and one for each head; without a key (no dropout), none."""
+    if key is None:
+        return None, [None] * tasks
+    trunk_key, heads_key = jax.random.split(key)
+    return trunk_key, list(jax.random.split(heads_key, tasks))
+
+
+def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
+    if not heads:
+        raise InputError("a net of many tasks needs a head a task, not none")
+    tasks = len(heads)
+
+    def init(key: Key, x: Any) -> TaskParams:
+        trunk_key, heads_key = jax.random.split(key)
+        xs = x if isinstance(x, tuple) else (x,) * tasks
+        params = trunk.init(trunk_key, xs[0])
+
+        def head(head: Model, key: Key, x: Any) -> Params:
+            # Heads are made from what features look like: the trunk need not run for it.
+            looks = jax.eval_shape(lambda x: trunk.apply(params, x), x)
+            return head.init(key, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), looks))
+
+        keys = jax.random.split(heads_key, tasks)
+        return TaskParams(params, tuple(map(head, heads, keys, xs)))
+
+    def apply(params: TaskParams, x: Any, *, key: Key | None = None) -> tuple[Any, ...]:
+        trunk_key, keys = net_keys(key, tasks)
+
+        def run(x: Any) -> Any:
+            return trunk.apply(params.trunk, x, key=trunk_key)
+
+        def head(task: int) -> Callable[..., Any]:
+            return lambda own, z, key: heads[task].apply(own, z, key=key)
+
+        features = [run(part) for part in x] if isinstance(x, tuple) else [run(x)] * tasks
+        return tuple(map_tasks(head, heads, params.heads, features, keys))
+
+    return MultiTask(init, apply, trunk, heads)

@@ -1,0 +1,43 @@
+"""Uncertainty weighting (Kendall, Gal, Cipolla 2018, arXiv:1705.07115)."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from jaxdl.multitask.combine import LossWeighting, weigh_losses
+from jaxdl.types import Array
+
+
+class UncertaintyState(NamedTuple):
+    """Logarithms `[tasks]` of the tasks' variances, and the state of their optimiser."""
+
+    log_variances: Array
+    tx_state: optax.OptState
+
+
+def uncertainty(
+    *, tasks: int, tx: optax.GradientTransformation, gaussian: bool | Sequence[bool] = False
+) -> LossWeighting:
+    """Weights that are learned precisions: the loss `sum(w * losses + s / 2)`, `w = exp(-s)`.
+
+    The log-variances s start at 0 and follow the gradient of that loss by `tx`; the paper gives
+    them the net's own optimiser. `gaussian`, for all or a task: whether a loss is a squared error,
+    the likelihood of a normal distribution, whose weight is halved (equation 7; otherwise 10).
+    """
+    factor = jnp.broadcast_to(jnp.where(jnp.asarray(gaussian), 0.5, 1.0), (tasks,))
+
+    def init() -> UncertaintyState:
+        start = jnp.zeros(tasks)
+        return UncertaintyState(start, tx.init(start))
+
+    def weigh(state: UncertaintyState, losses: Array, key: Any) -> tuple[Array, UncertaintyState]:
+        del key  # nothing is random
+        weights = factor * jnp.exp(-state.log_variances)
+        grads = 0.5 - weights * losses
+        updates, tx_state = tx.update(grads, state.tx_state, state.log_variances)
+        moved = optax.apply_updates(state.log_variances, updates)
+        return weights, UncertaintyState(moved, tx_state)
+
+    return weigh_losses(weigh, init, tasks=tasks)

@@ -1,0 +1,24 @@
+"""UPGrad, unconflicting projection of gradients (Quinton, Rey 2024, arXiv:2406.16232)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.quadratic import nonnegative
+from jaxdl.types import Array
+
+
+def upgrad() -> optax.GradientTransformationExtraArgs:
+    """The mean of the gradients, each projected onto the cone where no loss increases.
+
+    That is the set of all `d` whose inner product with every task's gradient is not negative. The
+    projection of a gradient is itself plus a sum of the others with weights of at least zero, the
+    solution of a quadratic program a task. Identical tasks give the gradient of one.
+    """
+
+    def weigh(gram: Array) -> Array:
+        added = jax.vmap(nonnegative, (None, 0))(gram, -gram)
+        return jnp.mean(jnp.eye(gram.shape[0], dtype=gram.dtype) + added, axis=0)
+
+    return weigh_gram(weigh)
