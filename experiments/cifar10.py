@@ -23,26 +23,24 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel, pictures, tables
-from jaxdl.checkpoint import Checkpoints
+from jaxdl import classify, cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise, translate
 from jaxdl.data.epochs import Visit, epochs
-from jaxdl.data.images import STATISTICS, ImageData, image_arrays
+from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits, rows
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure, predict_all
-from jaxdl.files import writing
+from jaxdl.evaluation import measure
 from jaxdl.lookahead import lookahead, with_slow
 from jaxdl.losses import cross_entropy
-from jaxdl.metrics import seeds_summary
 from jaxdl.models.airnet import airnet, with_views
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.resnet import Stem, resnet18
 from jaxdl.models.torch_weights import load_torch_weights
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
-from jaxdl.train import init_states, per_seed, run_keys, supervised_step
-from jaxdl.types import Array, Key, Params, PyTree, StatefulModel, StepFn, TrainState
+from jaxdl.stored import load_last
+from jaxdl.train import init_states, run_keys, supervised_step
+from jaxdl.types import Array, Key, Metrics, Params, PyTree, StatefulModel, StepFn, TrainState
 
 CLASSES, IMAGES = 10, 50_000
 MEAN, STD = (np.array(each, np.float32) for each in STATISTICS["cifar10"])
@@ -166,7 +164,9 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     if config.predict is not None:
-        return show(config, config.predict)
+        predict = load(config.predict)
+        test = rows(image_arrays("cifar10", "test", data_dir=config.data_dir), slice(1000))
+        return classify.show(config.predict, predict, test)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
     with open_run("cifar10", config, label=config.net) as run:
         result = run.result() or experiment(config, run)
@@ -193,41 +193,21 @@ def check(config: Config) -> None:
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training, the figures on all three sets, and the pictures."""
-    data = load_data(config)
-    state = train(config, run, data)
-    judge = measured(config)
+    data = image_splits("cifar10", validation=config.validation, data_dir=config.data_dir)
+    train_data = rows(data["train"], slice(config.images or None))
+    judge = measure(judged(config), cross_entropy, as_seen)
+    state = train(config, run, train_data, classify.validation(judge, data["validation"]))
     say("testing ...")
-    found = {}
-    for split, each in data.items():
-        most = JUDGED if split == "train" else len(each.labels)
-        if most and len(each.labels):
-            found[split] = judge(state.params, state.stats, each.images[:most], each.labels[:most])
-    result = {
-        split: {name: seeds_summary(values) for name, values in metrics.items()}
-        for split, metrics in found.items()
-    }
-    draw_pictures(run, data["test"], predictor(config, state), found["test"])
+    data["train"] = rows(train_data, slice(JUDGED))
+    result = classify.judged(judge, state, data)
+    logits = classify.predictor(judged(config), as_seen, state)(data["test"].images)
+    classify.draw(run, data["test"], logits, result["test"])
     about = {
-        "train_images": len(data["train"].labels),
+        "train_images": len(train_data.labels),
         "batch_norm": "none" if config.net == "lenet" else "running averages of training",
         "config": dataclasses.asdict(config),
     }
     return run.finish({**result, **about})
-
-
-def load_data(config: Config) -> dict[str, ImageData]:
-    """The images of training, validation (perhaps none) and test."""
-    given = image_arrays("cifar10", "train", data_dir=config.data_dir)
-    held_out = len(given.labels) - config.validation
-
-    def part(where: slice) -> ImageData:
-        return given._replace(images=given.images[where], labels=given.labels[where])
-
-    return {
-        "train": part(slice(config.images or held_out)),
-        "validation": part(slice(held_out, None)),
-        "test": image_arrays("cifar10", "test", data_dir=config.data_dir),
-    }
 
 
 def net(config: Config, axis_name: str | None = None) -> StatefulModel:
@@ -317,25 +297,22 @@ def initial(config: Config, images: np.ndarray) -> tuple[TrainState, optax.Gradi
     return with_slow(state) if config.lookahead else state, tx
 
 
-def train(config: Config, run: Run, data: dict[str, ImageData]) -> TrainState:
+def train(
+    config: Config, run: Run, data: ImageData, validate: Callable[[TrainState], Metrics] | None
+) -> TrainState:
     """The last state of all seeds, on one device."""
     devices = parallel.count_devices(config.run.devices)
-    images, labels = data["train"].images, data["train"].labels
-    state, tx = initial(config, images)
-    step = training_step(config, tx, parallel.axis_name(devices))
-    stream = epochs(images, labels, batch=config.batch, transform=augmentation(config), visits=True)
-    keys = run_keys(config.seed, config.seeds)
-    state = run.restore(state)
-    judge = measured(config)
-    held_out = jnp.asarray(data["validation"].images), jnp.asarray(data["validation"].labels)
-    training = run.train(step, stream, keys, state, tasks=config.batch, devices=devices)
-    for i, state in training:
-        if len(held_out[1]) and (i % config.eval_every == 0 or i == config.steps):
-            here = parallel.local(state)
-            found = judge(here.params, here.stats, *held_out)
-            run.log(i, "validation", found)
-            say(f"step {i:,}  validation accuracy {np.mean(found['accuracy']):.4f}")
-    return parallel.local(state)
+    state, tx = initial(config, data.images)
+    return run.trained(
+        training_step(config, tx, parallel.axis_name(devices)),
+        epochs(*data[:2], batch=config.batch, transform=augmentation(config), visits=True),
+        run_keys(config.seed, config.seeds),
+        run.restore(state),
+        validate=validate,
+        eval_every=config.eval_every,
+        tasks=config.batch,
+        devices=devices,
+    )
 
 
 def training_step(
@@ -359,100 +336,28 @@ def judged(config: Config) -> StatefulModel:
     return with_views(net(config)) if config.views else net(config)
 
 
-def measured(config: Config) -> Callable[..., dict[str, np.ndarray]]:
-    """`(params, stats, images, labels) -> loss and accuracy`, each `[seeds]`."""
-    run = measure(judged(config), cross_entropy, as_seen)
-    return lambda *arguments: {name: np.asarray(v) for name, v in run(*arguments).items()}
-
-
-def predictor(config: Config, state: TrainState) -> Callable[[Any], Array]:
-    """Images uint8 `[n, 32, 32, 3]` to logits `[n, 10]`, by the net of the first seed."""
-    params, stats = per_seed((state.params, state.stats))[0]
-    run = predict_all(judged(config), as_seen)
-    return lambda images: run(params, stats, jnp.asarray(images))
-
-
-def load(directory: Path | str) -> Callable[[Any], Array]:
+def load(directory: Path | str) -> classify.Predictor:
     """The net of a run: images uint8 `[n, 32, 32, 3]` to logits `[n, 10]` (of the first seed).
 
     Raises:
         InputError: if there is no run, or none with a checkpoint.
         RunError: if it is damaged.
     """
-    directory = Path(directory)
     # What the run started from is of no matter now, and the file may be gone.
-    config = dataclasses.replace(load_config(directory, Config), init_from=None)
+    config = dataclasses.replace(load_config(Path(directory), Config), init_from=None)
     like, _ = initial(config, np.zeros((1, 32, 32, 3), np.uint8))
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        if not checkpoints.steps():
-            raise InputError(f"{directory} has no checkpoint yet: train first")
-        return predictor(config, checkpoints.restore(like))
-
-
-def show(config: Config, directory: Path) -> dict[str, Any]:
-    """Names what the net of a run sees in the first eight test images; the picture has more."""
-    test = load_data(config)["test"]
-    logits = load(directory)(test.images[:1000])
-    predicted = [test.class_names[i] for i in np.argmax(logits, axis=1)[:8]]
-    true = [test.class_names[i] for i in test.labels[:8]]
-    print("true:      " + " ".join(f"{name:10}" for name in true))
-    print("predicted: " + " ".join(f"{name:10}" for name in predicted))
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    pictures.predictions(test.images[:1000], test.labels[:1000], logits, test.class_names, figure)
-    with writing(directory / "predicted.png") as path:
-        figure.savefig(path, dpi=150)
-    print(f"picture {directory / 'predicted.png'}")
-    return {"true": true, "predicted": predicted}
+    return classify.predictor(judged(config), as_seen, load_last(directory, like))
 
 
 def report(result: dict[str, Any]) -> str:
     """The result as a table, and what the numbers depend on."""
-    config, run = result["config"], result["run"]
-    rows = []
-    for split in ("train", "validation", "test"):
-        if split in result:
-            accuracy, loss = result[split]["accuracy"], result[split]["loss"]
-            interval = f" ± {100 * accuracy['ci95']:.2f}" if accuracy["ci95"] is not None else ""
-            each = " ".join(f"{100 * value:.2f}" for value in accuracy["values"])
-            rows.append(
-                [split, f"{100 * accuracy['mean']:.2f}{interval}", each, f"{loss['mean']:.4f}"]
-            )
-    header = [f"CIFAR-10, {config['net']}", "accuracy in %, ± 95 %", "by seed", "cross-entropy"]
-    notes = [
-        f"{run['steps']:,} steps of {config['batch']},"
-        f" {run['steps'] * config['batch'] / result['train_images']:.1f} epochs of"
-        f" {result['train_images']:,} images; {config['dtype']}; seeds {config['seed']} to"
-        f" {config['seed'] + config['seeds'] - 1}, interval over seeds by Student's t",
-        f"the last parameters, nothing chosen on test; train: its first {JUDGED:,} images, not"
-        f" augmented; batch norm: {result['batch_norm']}"
-        + ("; average over six views of each image" if config["views"] else ""),
-        f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
-        f" {run['device']}, {run['machine']}; {run['directory']}",
-    ]
-    return "\n".join([tables.markdown(header, rows), *notes])
-
-
-def draw_pictures(
-    run: Run,
-    test: ImageData,
-    predict: Callable[[Any], Array],
-    found: dict[str, np.ndarray],
-) -> None:
-    """Predictions, confusion matrix and learning curve."""
-    names, labels, logits = test.class_names, test.labels, predict(test.images)
-    predictions = partial(pictures.predictions, test.images, labels, logits, names)
-    run.picture("predictions", predictions, size=(11, 7))
-    confused = partial(pictures.confusion, labels, np.argmax(logits, axis=1), names)
-    run.picture("confusion", confused, size=(6.5, 5.5))
-    lines = {"train (batches)": run.metrics("train")}
-    if len(run.metrics("validation").get("step", ())):
-        lines["validation"] = run.metrics("validation")
-    lines["test"] = {"step": np.array([run.steps])} | {
-        name: values[None] for name, values in found.items()
-    }
-    run.picture("learning_curve", partial(pictures.learning_curve, lines), size=(9, 4))
+    config = result["config"]
+    note = (
+        f"{config['dtype']}; the last parameters, nothing chosen on test; train: its first"
+        f" {JUDGED:,} images, not augmented; batch norm: {result['batch_norm']}"
+        + ("; average over six views of each image" if config["views"] else "")
+    )
+    return classify.report(f"CIFAR-10, {config['net']}", result, note)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ from jaxdl.meta.protonet import nearest_centroid
 from jaxdl.metrics import mean_ci95
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.norm import Mode
-from jaxdl.runs import Run, RunFlags, load_best, load_config, open_run, say
+from jaxdl.runs import Run, RunFlags, load_config, open_run, say
+from jaxdl.stored import load_best
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
-from jaxdl.types import Array, MetaLearner, Model, Params, Sampler
+from jaxdl.types import Array, MetaLearner, Model, Params, Sampler, TrainState
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -295,14 +296,6 @@ def meta_train(
     image = sample(jax.random.key(0)).support.x[:1]
     keys = run_keys(config.seed, config.seeds)
     state = run.restore(init_states(lambda key: learner.init(key, image), keys, tx))
-    training = run.train(
-        make_step(grad, tx),
-        task_stream(sample, config.tasks),
-        keys,
-        state,
-        tasks=config.tasks,
-        devices=devices,
-    )
     measure = evaluate(
         learner,
         cross_entropy,
@@ -311,15 +304,24 @@ def meta_train(
         depths=(config.test_inner_steps,),
         chunk=evaluation_chunk(),
     )
-    for i, state in training:
-        if i % config.eval_every == 0 or i == config.steps:
-            key = jax.random.key(VALIDATION_KEY)
-            found = [measure(key, each) for each in per_seed(parallel.local(state.params))]
-            means = {name: [float(each[name].mean()) for each in found] for name in found[0]}
-            run.log(i, "validation", means)
-            run.keep_best(i, means["accuracy"], state.params)
-            say(f"step {i:,}  validation accuracy {np.mean(means['accuracy']):.4f}")
-    return run.best(parallel.local(state.params))
+
+    def validate(state: TrainState) -> dict[str, list[float]]:
+        key = jax.random.key(VALIDATION_KEY)
+        found = [measure(key, each) for each in per_seed(state.params)]
+        return {name: [float(each[name].mean()) for each in found] for name in found[0]}
+
+    state = run.trained(
+        make_step(grad, tx),
+        task_stream(sample, config.tasks),
+        keys,
+        state,
+        validate=validate,
+        eval_every=config.eval_every,
+        best="accuracy",
+        tasks=config.tasks,
+        devices=devices,
+    )
+    return run.best(state.params)
 
 
 def pretrain(config: Config, run: Run, data: ImageData) -> Params:
@@ -427,7 +429,7 @@ def report(result: dict[str, Any]) -> str:
         f"chosen on validation: step {result['best_steps']}, fine-tuning rate"
         f" {result['fine_tuning_rate']}",
         *result["deviations"],
-        f"{run['wall_seconds']:.0f} s on {run['device']}, {run['machine']}; {run['directory']}",
+        tables.made_by(run),
     ]
     return "\n".join([tables.markdown(header, rows), *notes])
 

@@ -23,24 +23,23 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel, pictures, tables
-from jaxdl.checkpoint import Checkpoints
+from jaxdl import classify, cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
-from jaxdl.data.images import STATISTICS, ImageData, image_arrays
+from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure, predict_all
-from jaxdl.files import writing
+from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
-from jaxdl.metrics import Z95, seeds_summary
+from jaxdl.metrics import Z95
 from jaxdl.models.convnet import convnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
-from jaxdl.train import init_states, per_seed, run_keys, supervised_step
-from jaxdl.types import Array, Key, StatefulModel, TrainState
+from jaxdl.stored import load_last
+from jaxdl.train import init_states, run_keys, supervised_step
+from jaxdl.types import Array, Key, Metrics, StatefulModel, TrainState
 
 MEAN, STD = STATISTICS["mnist"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -129,7 +128,9 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     if config.predict is not None:
-        return show(config, config.predict)
+        predict = load(config.predict)
+        test = image_arrays("mnist", "test", data_dir=config.data_dir)
+        return classify.show(config.predict, predict, test)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
     with open_run("mnist", config, label=config.net) as run:
         result = run.result() or experiment(config, run)
@@ -153,17 +154,14 @@ def check(config: Config) -> None:
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training, the figures on all three sets, and the pictures."""
-    data = load_data(config)
-    state = train(config, run, data)
-    say("testing ...")
+    data = image_splits("mnist", validation=config.validation, data_dir=config.data_dir)
     judge = measure(net(config), cross_entropy, as_seen)
-    result: dict[str, Any] = {}
-    for split, each in data.items():
-        if len(each.labels):
-            found = judge(state.params, state.stats, each.images, jnp.asarray(each.labels))
-            result[split] = {name: seeds_summary(values) for name, values in found.items()}
+    state = train(config, run, data["train"], classify.validation(judge, data["validation"]))
+    say("testing ...")
+    result = classify.judged(judge, state, data)
+    logits = classify.predictor(net(config), as_seen, state)(data["test"].images)
+    classify.draw(run, data["test"], logits, result["test"])
     accuracy = result["test"]["accuracy"]["mean"]
-    draw_pictures(run, data["test"], predictor(config, state)(data["test"].images))
     about = {
         "binomial_ci95": Z95 * np.sqrt(accuracy * (1 - accuracy) / len(data["test"].labels)),
         "train_images": len(data["train"].labels),
@@ -171,25 +169,6 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "config": dataclasses.asdict(config),
     }
     return run.finish({**result, **about})
-
-
-def load_data(config: Config) -> dict[str, ImageData]:
-    """The images of training, validation (perhaps none) and test."""
-    given = image_arrays("mnist", "train", data_dir=config.data_dir)
-    held_out = len(given.labels) - config.validation
-    if held_out < 1:
-        raise InputError(
-            f"--validation {config.validation} leaves none of {len(given.labels):,} images to train"
-        )
-
-    def part(where: slice) -> ImageData:
-        return given._replace(images=given.images[where], labels=given.labels[where])
-
-    return {
-        "train": part(slice(held_out)),
-        "validation": part(slice(held_out, None)),
-        "test": image_arrays("mnist", "test", data_dir=config.data_dir),
-    }
 
 
 def net(config: Config, axis_name: str | None = None) -> StatefulModel:
@@ -241,118 +220,48 @@ def initial(config: Config) -> TrainState:
     return init_states(init, keys, optimiser(config), with_stats=True)
 
 
-def train(config: Config, run: Run, data: dict[str, ImageData]) -> TrainState:
+def train(
+    config: Config, run: Run, data: ImageData, validate: Callable[[TrainState], Metrics] | None
+) -> TrainState:
     """The last state of all seeds, on one device."""
     devices = parallel.count_devices(config.run.devices)
     axis = parallel.axis_name(devices)
-    images, labels = data["train"].images, data["train"].labels
-    held_out = jnp.asarray(data["validation"].images), jnp.asarray(data["validation"].labels)
-    state = run.restore(initial(config))
-    training = run.train(
+    return run.trained(
         supervised_step(net(config, axis), cross_entropy, optimiser(config), axis_name=axis),
-        epochs(images, labels, batch=config.batch, transform=partial(augmented, config)),
+        epochs(*data[:2], batch=config.batch, transform=partial(augmented, config)),
         run_keys(config.seed, config.seeds),
-        state,
+        run.restore(initial(config)),
+        validate=validate,
+        eval_every=config.eval_every,
         tasks=config.batch,
         devices=devices,
     )
-    judge = measure(net(config), cross_entropy, as_seen)
-    for i, state in training:
-        if config.validation and (i % config.eval_every == 0 or i == config.steps):
-            here = parallel.local(state)
-            found = judge(here.params, here.stats, *held_out)
-            run.log(i, "validation", {name: np.asarray(v) for name, v in found.items()})
-            say(f"step {i:,}  validation accuracy {np.mean(found['accuracy']):.4f}")
-    return parallel.local(state)
 
 
-def predictor(config: Config, state: TrainState) -> Callable[[Any], Array]:
-    """Images uint8 `[n, 28, 28, 1]` to logits `[n, 10]`, by the net of the first seed."""
-    params, stats = per_seed((state.params, state.stats))[0]
-    run = predict_all(net(config), as_seen)
-    return lambda images: run(params, stats, jnp.asarray(images))
-
-
-def load(directory: Path | str) -> Callable[[Any], Array]:
+def load(directory: Path | str) -> classify.Predictor:
     """The net of a run: images uint8 `[n, 28, 28, 1]`, ink 255, to logits `[n, 10]` (first seed).
 
     Raises:
         InputError: if there is no run, or none with a checkpoint.
         RunError: if it is damaged.
     """
-    directory = Path(directory)
-    config = load_config(directory, Config)
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        if not checkpoints.steps():
-            raise InputError(f"{directory} has no checkpoint yet: train first")
-        return predictor(config, checkpoints.restore(initial(config)))
-
-
-def show(config: Config, directory: Path) -> dict[str, Any]:
-    """Names what the net of a run sees in the first test images; the picture has more."""
-    predict = load(directory)
-    test = image_arrays("mnist", "test", data_dir=config.data_dir)
-    logits = predict(test.images)
-    confidence = np.asarray(jax.nn.softmax(logits[:10]))
-    shown = {
-        "true": test.labels[:10].tolist(),
-        "predicted": confidence.argmax(1).tolist(),
-        "confidence": confidence.max(1).round(4).tolist(),
-    }
-    header = ["test image", *map(str, range(10))]
-    print(tables.markdown(header, [[name, *map(str, row)] for name, row in shown.items()]))
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    pictures.predictions(test.images, test.labels, logits, test.class_names, figure)
-    with writing(directory / "predicted.png") as path:
-        figure.savefig(path, dpi=150)
-    print(f"picture {directory / 'predicted.png'}")
-    return shown
+    config = load_config(Path(directory), Config)
+    return classify.predictor(net(config), as_seen, load_last(directory, initial(config)))
 
 
 def report(result: dict[str, Any]) -> str:
     """The result as a table, and what the numbers depend on."""
-    config, run = result["config"], result["run"]
-    rows = []
-    for split in ("train", "validation", "test"):
-        if split in result:
-            accuracy, loss = result[split]["accuracy"], result[split]["loss"]
-            half = "" if accuracy["ci95"] is None else f" ± {100 * accuracy['ci95']:.2f}"
-            each = " ".join(f"{100 * value:.2f}" for value in accuracy["values"])
-            rows.append([split, f"{100 * accuracy['mean']:.2f}{half}", each, f"{loss['mean']:.4f}"])
-    title = f"MNIST, {config['net']} {'-'.join(map(str, config['hidden']))}"
-    header = [f"{title}", "accuracy in %, ± 95 %", "by seed", "cross-entropy"]
-    passes = run["steps"] * config["batch"] / result["train_images"]
+    config, steps = result["config"], result["run"]["steps"]
     notes = [
-        f"{run['steps']:,} steps of {config['batch']}, {passes:.1f} epochs of"
-        f" {result['train_images']:,} images; seeds {config['seed']} to"
-        f" {config['seed'] + config['seeds'] - 1}, ± over seeds by Student's t; the 10,000 test"
-        f" images alone leave ± {100 * result['binomial_ci95']:.2f} (binomial)",
+        f"the 10,000 test images alone leave ± {100 * result['binomial_ci95']:.2f} (binomial)",
         f"the last parameters; {config['validation']:,} images held out for choices, none made on"
         f" test; train without augmentation; batch norm: {result['batch_norm']}",
-        f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
-        f" {run['device']}, {run['machine']}; {run['directory']}",
     ]
-    if config["decay_steps"] > run["steps"]:
-        notes.insert(
-            0,
-            f"stopped before the learning rate had fallen (--decay-steps {config['decay_steps']})",
-        )
-    return "\n".join([tables.markdown(header, rows), *notes])
-
-
-def draw_pictures(run: Run, test: ImageData, logits: Array) -> None:
-    """Predictions, confusion matrix and learning curve."""
-    names, labels = test.class_names, test.labels
-    predictions = partial(pictures.predictions, test.images, labels, logits, names)
-    run.picture("predictions", predictions, size=(10, 6))
-    confused = partial(pictures.confusion, labels, np.argmax(logits, axis=1), names)
-    run.picture("confusion", confused, size=(6, 5))
-    lines = {"train (batches as trained on)": run.metrics("train")}
-    if len(run.metrics("validation").get("step", ())):
-        lines["validation"] = run.metrics("validation")
-    run.picture("learning_curve", partial(pictures.learning_curve, lines), size=(9, 3.8))
+    if config["decay_steps"] > steps:
+        decay = config["decay_steps"]
+        notes.append(f"stopped before the learning rate had fallen (--decay-steps {decay})")
+    title = f"MNIST, {config['net']} {'-'.join(map(str, config['hidden']))}"
+    return classify.report(title, result, *notes)
 
 
 if __name__ == "__main__":

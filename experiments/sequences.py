@@ -26,7 +26,7 @@ from jaxdl import cli, parallel, tables
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
-from jaxdl.data.images import STATISTICS, image_arrays
+from jaxdl.data.images import STATISTICS, image_splits
 from jaxdl.data.sequences import ADDING_BASELINE, adding, copying, copying_baseline
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
@@ -35,7 +35,7 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.metrics import seeds_summary
 from jaxdl.models.linen import without_stats
 from jaxdl.models.recurrent import Output, gru, lstm, rnn
-from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import Stream, init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params
 
@@ -153,10 +153,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 def rows(config: Config) -> Task:
     """MNIST as sequences of 28 rows; the last training images are held out."""
-    train, test = (image_arrays("mnist", s, data_dir=config.data_dir) for s in ("train", "test"))
-    split = len(train.labels) - config.validation
-    if split < 1:
-        raise InputError(f"--validation {config.validation} leaves no image to train on")
+    data = image_splits("mnist", validation=config.validation, data_dir=config.data_dir)
+    validation, test = (
+        (jnp.asarray(data[part].images), jnp.asarray(data[part].labels))
+        for part in ("validation", "test")
+    )
 
     def seen(image: Array) -> Array:
         return normalise(image, *STATISTICS["mnist"])[..., 0]
@@ -166,9 +167,9 @@ def rows(config: Config) -> Task:
         return seen(image)
 
     return Task(
-        epochs(train.images[:split], train.labels[:split], batch=config.batch, transform=transform),
-        (jnp.asarray(train.images[split:]), jnp.asarray(train.labels[split:])),
-        (jnp.asarray(test.images), jnp.asarray(test.labels)),
+        epochs(*data["train"][:2], batch=config.batch, transform=transform),
+        validation,
+        test,
         seen,
         cross_entropy,
         out=10,
@@ -182,9 +183,10 @@ def drawn(config: Config) -> Task:
     add = config.task == "adding"
     sizes = {"symbols": SYMBOLS, "count": COUNT}
     sample = adding(length=config.length) if add else copying(delay=config.length, **sizes)
+    draw = jax.jit(jax.vmap(sample))
 
     def some(seed: int, count: int) -> tuple[Array, Array]:
-        batch: Batch = jax.vmap(sample)(jax.random.split(jax.random.key(seed), count))
+        batch: Batch = draw(jax.random.split(jax.random.key(seed), count))
         return batch.x, batch.y
 
     return Task(
@@ -221,29 +223,23 @@ def train(config: Config, run: Run, cell: str, task: Task) -> Params:
     """The last parameters of all seeds."""
     devices = parallel.count_devices(config.run.devices)
     axis = parallel.axis_name(devices)
-    model = net(config, cell, task)
+    model, measured = net(config, cell, task), judge(config, cell, task)
     decay = optax.cosine_decay_schedule(config.lr, max(config.decay_steps, 1))
     adam = optax.adam(decay if config.decay_steps else config.lr)
     tx = optax.chain(optax.clip_by_global_norm(config.clip), adam)
     keys = run_keys(config.seed, config.seeds)
     like = task.seen(task.test[0][0])[None]
     state = run.restore(init_states(lambda key: model.init(key, like), keys, tx))
-    training = run.train(
+    return run.trained(
         make_step(over_devices(supervised(model, task.loss), axis), tx),
         task.stream,
         keys,
         state,
+        validate=lambda state: measured(state.params, {}, *task.validation),
+        eval_every=config.eval_every,
         tasks=config.batch,
         devices=devices,
-    )
-    measured = judge(config, cell, task)
-    for i, state in training:
-        if i % config.eval_every == 0 or i == config.steps:
-            found = measured(parallel.local(state).params, {}, *task.validation)
-            run.log(i, "validation", {name: np.asarray(values) for name, values in found.items()})
-            shown = ", ".join(f"{name} {np.mean(values):.4f}" for name, values in found.items())
-            say(f"{cell}, step {i:,}  validation {shown}")
-    return parallel.local(state).params
+    ).params
 
 
 def solved_at(run: Run, task: Task) -> list[int | None]:
@@ -258,26 +254,22 @@ def report(result: dict[str, Any]) -> str:
     config, run = result["config"], result["run"]
     rows = []
     for cell, found in result["cells"].items():
-        name, scale = ("accuracy", 100) if "accuracy" in found else ("loss", 1)
-        digits = 2 if scale == 100 else 5
-        half = found[name]["ci95"]
-        interval = "" if half is None else f" ± {scale * half:.{digits}f}"
-        each = " ".join(f"{scale * value:.{digits}f}" for value in found[name]["values"])
+        percent = "accuracy" in found
+        score = found["accuracy" if percent else "loss"]
+        shown = {"scale": 100, "digits": 2} if percent else {"scale": 1, "digits": 5}
         solved = " ".join("never" if at is None else f"{at:,}" for at in found["solved_at"])
-        mean = f"{scale * found[name]['mean']:.{digits}f}{interval}"
+        mean, each = (f(score, **shown) for f in (tables.interval, tables.by_seed))
         rows.append([cell, mean, each, f"{found['loss']['mean']:.5f}", solved])
     title = config["task"] + ("" if config["task"] == "mnist-rows" else f" {config['length']}")
     what = "error" if config["task"] == "adding" else "accuracy in %"
     header = [f"{title}, test", f"{what} ± 95 %", "by seed", "loss", "solved at step"]
     notes = [
         f"{run['steps']:,} steps of {config['batch']} sequences, {config['hidden']} units,"
-        f" {config['layers']} layer(s), seeds {config['seed']} to"
-        f" {config['seed'] + config['seeds'] - 1} (± over seeds by Student's t);"
+        f" {config['layers']} layer(s); {tables.seeds(config['seed'], config['seeds'])};"
         f" {result['test_sequences']:,} test sequences, the last parameters, no batch norm",
         f"solved: validation loss below a tenth of {result['baseline']:.4f}, the loss without"
         f" memory; validated every {config['eval_every']} steps",
-        f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
-        f" {run['device']}, {run['machine']}; {run['directory']}",
+        tables.made_by(run),
     ]
     return "\n".join([tables.markdown(header, rows), *notes])
 
@@ -304,10 +296,10 @@ def draw_sample(config: Config, task: Task, params: dict[str, Params], figure: A
     """One test sequence, and what each cell (first seed) answers after each of its steps."""
     x = task.seen(task.test[0][0])
     target = np.asarray(task.test[1][0])
-    answers = {
-        cell: np.asarray(net(config, cell, task, "all").apply(per_seed(each)[0], x[None])[0])
-        for cell, each in params.items()
-    }
+    answers = {}
+    for cell, each in params.items():
+        apply = jax.jit(net(config, cell, task, "all").apply)
+        answers[cell] = np.asarray(apply(per_seed(each)[0], x[None])[0])
     if config.task == "copy":
         shown = {"target": target} | {cell: each.argmax(1) for cell, each in answers.items()}
         axes = figure.subplots(len(shown), sharex=True)

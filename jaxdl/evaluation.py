@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.data.subsets import Subset, Table, in_turn, size
 from jaxdl.grads import leading_axis
 from jaxdl.types import Array, LossFn, Metrics, Params, PyTree, StatefulModel
 
@@ -69,5 +70,33 @@ def measure(
             return loss(predict(*seed, examples), labels)[1]
 
         return lax.map(of_seed, (params, stats))
+
+    return run
+
+
+def measure_subsets(
+    model: StatefulModel, loss: LossFn, transform: Callable[[Any], Any], *, most: int = 2000
+) -> Callable[[Params, PyTree, Table, Subset], Metrics]:
+    """The metrics of `loss` over the subset of a table that each run has learnt from.
+
+    Arguments as `predict_all`; of a subset of more than `most` examples, as many of them count.
+
+    Returns:
+        `(params, stats, table, subsets) -> metrics`, each `[runs]`, where the leaves of `params`,
+        `stats` and `subsets` have a leading axis `[runs]`.
+    """
+    predict = predict_all(model, transform)
+
+    @jax.jit
+    def run(params: Params, stats: PyTree, table: Table, subsets: Subset) -> Metrics:
+        def of_run(each: tuple[Params, PyTree, Subset]) -> Metrics:
+            params, stats, subset = each
+            turns = jnp.arange(most)
+            rows, labels = in_turn(table, subset, subset.key, turns)
+            # A smaller subset comes round again, with no weight.
+            first = (turns < size(table, subset.shots)).astype(jnp.float32)
+            return loss(predict(params, stats, table.x[rows]), labels, first)[1]
+
+        return lax.map(of_run, (params, stats, subsets))
 
     return run

@@ -1,11 +1,34 @@
-"""Pictures that several experiments draw, on a Matplotlib figure that the caller saves."""
+"""Pictures: how they are saved, and those that several experiments draw on a Matplotlib figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdl.files import writing
+from jaxdl.progress import say
 from jaxdl.types import Array, Episode
+
+
+def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
+    """Saves what `draw(figure)` draws on a figure of `size` inches.
+
+    Without Matplotlib (a cluster node) it says so and goes on.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        say(f"no {path.name}: Matplotlib is not installed")
+        return
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
+    with writing(path):
+        figure.savefig(path, dpi=150)
+    say(f"picture {path}")
 
 
 def episode(shown: Episode, logits: Array, figure: Any) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import parallel
+from jaxdl import parallel, pictures
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
 from jaxdl.errors import InputError, RunError
@@ -34,10 +34,11 @@ from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
 from jaxdl.signals import Interrupted, Signals, caught_signals
+from jaxdl.stored import load_best
 from jaxdl.train import Stream, loop
 from jaxdl.types import Key, Params, StepFn
 
-__all__ = ["Interrupted", "Run", "RunFlags", "load_best", "load_config", "open_run", "say"]
+__all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +76,14 @@ class Run:
         steps: int,
         signals: Signals,
         on_resume: Callable[[], None] = lambda: None,
+        part: str = "",
     ) -> None:
         self.directory = directory
         self.flags = flags
         self.steps = steps
         self._signals = signals
         self._on_resume = on_resume
+        self._part = part
         self._parts: dict[str, Run] = {}
         self._checkpoints = Checkpoints(directory / "checkpoints")
         self._best = Checkpoints(directory / "best", keep=1)
@@ -99,7 +102,8 @@ class Run:
             directory = self.directory / name
             with writing(directory):
                 directory.mkdir(exist_ok=True)
-            self._parts[name] = Run(directory, self.flags, steps or self.steps, self._signals)
+            steps = steps or self.steps
+            self._parts[name] = Run(directory, self.flags, steps, self._signals, part=name)
         return self._parts[name]
 
     def close(self) -> None:
@@ -282,12 +286,33 @@ class Run:
         yield from self.follow(chunks, tasks=tasks * len(keys))
 
     def trained(
-        self, step: StepFn, stream: Stream | HostStream, keys: Key, state: Any, **counts: int
+        self,
+        step: StepFn,
+        stream: Stream | HostStream,
+        keys: Key,
+        state: Any,
+        *,
+        validate: Callable[[Any], Mapping[str, Any]] | None = None,
+        eval_every: int = 1,
+        best: str = "",
+        **counts: int,
     ) -> Any:
-        """The last state of `train`, on one device; `state` if there is nothing left to do."""
+        """The last state of `train`, on one device; `state` if there is nothing left to do.
+
+        `validate(state) -> metrics [seeds]` is asked every `eval_every` steps, which must be log
+        points, and after the last one; what it finds becomes the "validation" lines of
+        metrics.jsonl. `best` names the metric by which `keep_best` then keeps parameters.
+        """
         last = state
-        for _, last in self.train(step, stream, keys, state, **counts):  # noqa: B007
-            pass
+        for i, last in self.train(step, stream, keys, state, **counts):
+            if validate is not None and (i % eval_every == 0 or i == self.steps):
+                here = parallel.local(last)
+                found = {name: np.asarray(values) for name, values in validate(here).items()}
+                self.log(i, "validation", found)
+                if best:
+                    self.keep_best(i, found[best], here.params)
+                shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
+                say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
         return parallel.local(last)
 
     def compiled(self, seconds: float) -> None:
@@ -305,22 +330,9 @@ class Run:
         return self._journal.read(split)
 
     def picture(self, name: str, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
-        """Saves `name`.png, drawn by `draw(figure)` on a figure of `size` inches.
-
-        Without Matplotlib (a cluster node) it says so and goes on.
-        """
-        if not parallel.is_first():
-            return
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            say(f"no {name}.png: Matplotlib is not installed")
-            return
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        with writing(self.directory / f"{name}.png") as path:
-            figure.savefig(path, dpi=150)
-        say(f"picture {self.directory / name}.png")
+        """`pictures.save` of `name`.png in the run directory."""
+        if parallel.is_first():
+            pictures.save(self.directory / f"{name}.png", draw, size=size)
 
     # ---- what the methods above share
 
@@ -416,25 +428,6 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         if not known:
             record()
         yield run
-
-
-def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
-    """The parameters of a run that were best on validation, and their steps `[seeds]`.
-
-    `like` has the structure and shapes, leading axis `[seeds]` included.
-
-    Raises:
-        RunError: if there are none, or they are damaged.
-    """
-    seeds = jax.tree.leaves(like)[0].shape[0]
-    target = {
-        "score": np.zeros(seeds, np.float32),
-        "step": np.zeros(seeds, np.int32),
-        "params": parallel.local(like),
-    }
-    with Checkpoints(directory / "best") as checkpoints:
-        best = checkpoints.restore(target)
-    return best["params"], np.asarray(best["step"])
 
 
 def _directory(experiment: str, config: Any, label: str) -> Path:

@@ -1,6 +1,7 @@
 """Results as a table that reads well in a terminal and pastes into a README."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,3 +21,42 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
+
+
+def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
+    """The mean of `metrics.seeds_summary` with its 95 % interval, which a single seed has not.
+
+    >>> interval({"mean": 0.978, "ci95": 0.002}, scale=100)
+    '97.80 ± 0.20'
+    """
+    half = "" if summary["ci95"] is None else f" ± {scale * summary['ci95']:.{digits}f}"
+    return f"{scale * summary['mean']:.{digits}f}{half}"
+
+
+def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
+    """The values of `metrics.seeds_summary` beside one another.
+
+    >>> by_seed({"values": [0.977, 0.979]}, scale=100, digits=1)
+    '97.7 97.9'
+    """
+    return " ".join(f"{scale * value:.{digits}f}" for value in summary["values"])
+
+
+def seeds(first: int, count: int) -> str:
+    """Which seeds a number comes from, and what its interval is then.
+
+    >>> seeds(0, 3)
+    "seeds 0 to 2, ± over seeds by Student's t"
+    """
+    return f"seeds {first} to {first + count - 1}, ± over seeds by Student's t"
+
+
+def made_by(run: Mapping[str, Any]) -> str:
+    """The last line of a report: seconds, device, machine and directory of a finished run.
+
+    `run` is what `Run.finish` writes to result.json under that name.
+    """
+    return (
+        f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
+        f" {run['device']}, {run['machine']}; {run['directory']}"
+    )

@@ -25,7 +25,7 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.feed import Feed, HostStream
-from jaxdl.grads import leading_axis
+from jaxdl.grads import leading_axis, together
 from jaxdl.parallel import Share
 from jaxdl.types import (
     Array,
@@ -144,7 +144,7 @@ def supervised_step(
 
 
 def _update(state: TrainState, tx: optax.GradientTransformation, grads: Any) -> TrainState:
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = tx.update(together(grads), state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
 

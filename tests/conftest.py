@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before JAX starts. NPROC: with few cores, collectives among virtual devices wait for threads that
@@ -73,3 +74,17 @@ def key() -> jax.Array:
 def shared_data() -> Path:
     """The folder with the downloaded data sets; for tests marked `realdata`."""
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """For modules whose tests compile the same programs several times over."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAXDL_XLA_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    compilation_cache.reset_cache()

@@ -1,7 +1,6 @@
 """The CIFAR-10 experiment on made-up images: resume, devices, recipes, prediction."""
 
 import dataclasses
-import os
 from functools import partial
 
 import jax
@@ -9,19 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import cifar10
+from jaxdl import classify
+from jaxdl.data import images
 from jaxdl.data.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.models.airnet import airnet
-from jaxdl.runs import RunFlags
+from jaxdl.runs import RunFlags, open_run
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FULL_AIRNET = cifar10.airnet
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
-def images(data, split, *, data_dir=None):
+def made_up(data, split, *, data_dir=None):
     """Each class a pattern of colours in noise: 80 images to train on, half of them held out."""
     rng = np.random.default_rng(split == "test")
     labels = np.arange(80 if split == "train" else 40, dtype=np.int32) % 10
@@ -32,22 +33,15 @@ def images(data, split, *, data_dir=None):
     )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_once():
-    """Tests here compile the same programs several times over."""
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAXDL_XLA_CACHE"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    compilation_cache.reset_cache()
+def replace_data(patch):
+    for module in (images, cifar10):
+        patch.setattr(module, "image_arrays", made_up)
+    patch.setattr(cifar10, "airnet", partial(airnet, widths=(6,)))
 
 
 @pytest.fixture(autouse=True)
 def _made_up(monkeypatch):
-    monkeypatch.setattr(cifar10, "image_arrays", images)
-    monkeypatch.setattr(cifar10, "airnet", partial(airnet, widths=(6,)))
+    replace_data(monkeypatch)
 
 
 def config_of(preset, folder, **changes):
@@ -58,7 +52,7 @@ def config_of(preset, folder, **changes):
 
 
 def logits(config):
-    return np.asarray(cifar10.load(config.run.runs_dir / "cifar10" / "run")(images("", "test")[0]))
+    return np.asarray(cifar10.load(config.run.runs_dir / "cifar10" / "run")(made_up("", "test")[0]))
 
 
 def test_a_run_is_trained_judged_drawn_reprinted_and_loaded(tmp_path, capsys):
@@ -74,36 +68,46 @@ def test_a_run_is_trained_judged_drawn_reprinted_and_loaded(tmp_path, capsys):
     assert result["test"]["accuracy"]["values"][0] > 0.5  # by chance 0.1
     assert result["train_images"] == 40
     found = logits(config)
-    right = found.argmax(1) == images("", "test").labels
+    right = found.argmax(1) == made_up("", "test").labels
     assert right.mean() == pytest.approx(result["test"]["accuracy"]["values"][0])
 
     shown = cifar10.main(dataclasses.replace(config, predict=directory))
-    assert shown["predicted"] == [CLASSES[i] for i in found[:8].argmax(1)]
-    assert shown["true"] == list(CLASSES[:8])
-    assert "predicted: " + shown["predicted"][0] in capsys.readouterr().out
+    assert shown["predicted"] == [CLASSES[i] for i in found[:10].argmax(1)]
+    assert shown["true"] == list(CLASSES)
+    assert "| predicted" in capsys.readouterr().out
     assert (directory / "predicted.png").exists()
 
 
 @pytest.fixture
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr(cifar10, "draw_pictures", lambda *_: None)
+    monkeypatch.setattr(classify, "draw", lambda *_: None)
+
+
+def fast_config(folder, devices=1):
+    """All augmentation, groups of parameters, batch norm, momentum and lookahead."""
+    changes = {"lr": 0.05, "bias_scale": 1.0, "cutout": 8}
+    return config_of("fast", folder, flags={"devices": devices}, **changes)
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """A run of `fast_config` on one device, and its result."""
+    config = fast_config(tmp_path_factory.mktemp("whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        replace_data(patch)
+        patch.setattr(classify, "draw", lambda *_: None)
+        return config, cifar10.main(config)
 
 
 @pytest.mark.usefixtures("_no_pictures")
-@pytest.mark.parametrize(
-    ("preset", "changes"),
-    [("lenet", {"dropout": 0.5, "flip": "random"}), ("fast", {"cutout": 8, "lr": 0.1})],
-)
-def test_a_resumed_run_equals_one_that_never_stopped(preset, changes, tmp_path, monkeypatch):
-    """Dropout, all augmentation, batch norm, momentum and lookahead go on where they were."""
-    whole = config_of(preset, tmp_path / "whole", **changes)
-    expected = cifar10.main(whole)
-    parted = config_of(preset, tmp_path / "parted", **changes)
+def test_a_resumed_run_equals_one_that_never_stopped(never_stopped, tmp_path, monkeypatch):
+    whole, expected = never_stopped
+    parted = fast_config(tmp_path)
     with monkeypatch.context() as context:
-        context.setattr(cifar10, "measured", lambda config: lambda *rest: 1 / 0)
+        context.setattr(cifar10, "measure", lambda *_: lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):  # at the validation after step 4
             cifar10.main(parted)
-    assert list((tmp_path / "parted/cifar10/run/checkpoints").iterdir())
+    assert list((tmp_path / "cifar10/run/checkpoints").iterdir())
     found = cifar10.main(parted)
     # To the last bit: the mean loss of all test images, and the metrics of every step.
     assert found["test"] == expected["test"]
@@ -115,14 +119,10 @@ def test_a_resumed_run_equals_one_that_never_stopped(preset, changes, tmp_path, 
 
 
 @pytest.mark.usefixtures("_no_pictures")
-def test_two_devices_equal_one_with_batch_norm(tmp_path):
-    changes = {"lr": 0.05, "bias_scale": 1.0, "cutout": 8}
-    found = []
-    for devices in (1, 2):
-        flags = {"devices": devices}
-        config = config_of("fast", tmp_path / str(devices), flags=flags, **changes)
-        cifar10.main(config)
-        found.append(logits(config))
+def test_two_devices_equal_one_with_batch_norm(never_stopped, tmp_path):
+    two = fast_config(tmp_path, devices=2)
+    cifar10.main(two)
+    found = [logits(config) for config in (never_stopped[0], two)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
     assert np.abs(found[0]).max() > 0.01
 
@@ -210,7 +210,6 @@ def test_prediction_without_a_run_says_so(tmp_path):
         cifar10.main(config_of("lenet", tmp_path, predict=tmp_path / "nothing"))
 
 
-@pytest.mark.usefixtures("_no_pictures")
 def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, monkeypatch):
     def load(path, params, stats):
         assert path == tmp_path / "weights.npz"
@@ -220,11 +219,12 @@ def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, m
     monkeypatch.setattr(cifar10, "resnet18", lambda classes, *, stem, **rest: tiny(classes, **rest))
     monkeypatch.setattr(cifar10, "load_torch_weights", load)
     config = config_of("resnet18", tmp_path, init_from=tmp_path / "weights.npz", lr=1e-9)
-    plain, _ = cifar10.initial(dataclasses.replace(config, init_from=None), images("", "train")[0])
-    given, _ = cifar10.initial(config, images("", "train")[0])
+    plain, _ = cifar10.initial(dataclasses.replace(config, init_from=None), made_up("", "train")[0])
+    given, _ = cifar10.initial(config, made_up("", "train")[0])
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(given.params), strict=True):
         np.testing.assert_array_equal(a + 1, b)
-    cifar10.main(config)
+    with open_run("cifar10", config) as run:
+        run.save(given)
     monkeypatch.setattr(cifar10, "load_torch_weights", lambda *_: 1 / 0)
     assert logits(config).shape == (40, 10)
 
@@ -250,7 +250,7 @@ def test_the_full_nets_learn_512_images_by_heart(preset, dtype, changes, tmp_pat
     smooth = rng.integers(0, 256, (512, 8, 8, 3)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
     labels = rng.integers(0, 10, 512, dtype=np.int32)
     data = ImageData(smooth, labels, CLASSES, cifar10.MEAN, cifar10.STD)
-    monkeypatch.setattr(cifar10, "image_arrays", lambda *_, **__: data)
+    monkeypatch.setattr(images, "image_arrays", lambda *_, **__: data)
     monkeypatch.setattr(cifar10, "airnet", FULL_AIRNET)
     still = {"flip": "none", "translate": 0, "views": False, "validation": 0, "steps": 200}
     flags = {"log_every": 100, "save_minutes": 2.0}

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxdl.evaluation import measure, predict_all
+from jaxdl.data.subsets import by_class, cells
+from jaxdl.evaluation import measure, measure_subsets, predict_all
 from jaxdl.losses import cross_entropy
-from jaxdl.models.linen import stateful
+from jaxdl.models.linen import stateful, without_stats
+from jaxdl.models.mlp import mlp
 from jaxdl.models.norm import RunningBatchNorm
+from jaxdl.train import run_keys
 
 
 class Net(nn.Module):
@@ -51,3 +54,19 @@ def test_metrics_are_those_of_each_seed_over_all_examples():
         logits, _ = MODEL.apply(params, stats, scaled(EXAMPLES), mode="eval")
         for name, value in cross_entropy(logits, LABELS)[1].items():
             np.testing.assert_allclose(found[name][i], value, rtol=1e-5)
+
+
+def test_a_run_is_judged_on_its_own_subset_alone():
+    """A net that is right on one class only, judged by the subset's own proportions."""
+    x = jax.random.normal(jax.random.key(1), (60, 2, 2, 1))
+    labels = np.arange(3).repeat(20)
+    table = by_class(x, labels)._replace(sizes=jnp.array([20, 5, 10]))
+    model = mlp((3,))
+    params = jax.tree.map(
+        lambda leaf: jnp.stack([leaf * 0] * 4), model.init(jax.random.key(0), table.x[:1])
+    )
+    runs = cells(run_keys(0, 2), (0, 6), (0.1,))
+    judge = measure_subsets(without_stats(model), cross_entropy, lambda x: x)
+    # Logits all zero: class 0 is predicted.
+    found = judge(params, {}, table, runs.subsets)["accuracy"]
+    np.testing.assert_allclose(found, [20 / 35] * 2 + [6 / 17] * 2, rtol=1e-6)

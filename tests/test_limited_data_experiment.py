@@ -4,15 +4,20 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import _limited_data as words
 from experiments import limited_data
-from experiments.limited_data import Config, Problem
+from experiments.limited_data import Config
+from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
+from jaxdl.evaluation import measure_subsets
+from jaxdl.losses import cross_entropy
+from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.runs import RunFlags, open_run
+from jaxdl.train import run_keys
 
 SMALL = Config(
     data="digits",
@@ -41,20 +46,7 @@ def blobs(spread, classes=3, each=40):
     images = draw.normal(40, spread, (len(labels), 2, 2, 1))
     images.reshape(len(labels), 4)[np.arange(len(labels)), labels] += 150
     images = np.clip(images, 0, 255).astype(np.uint8)
-    return limited_data.divided(images, labels, (images, labels), (each // 2, each // 4))
-
-
-def test_data_are_divided_within_each_class():
-    labels = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1])
-    images = np.arange(9).reshape(9, 1, 1, 1)
-    found = limited_data.divided(images, labels, (images, labels), (2, 1))
-    np.testing.assert_array_equal(np.ravel(found.train.x), [1, 4, 0, 2])
-    np.testing.assert_array_equal(np.ravel(found.validation[0]), [5, 3])
-    np.testing.assert_array_equal(np.ravel(found.test[0]), [7, 6, 8])
-    np.testing.assert_array_equal(found.test[1], [0, 1, 1])
-    found = limited_data.divided(images, labels, (images, labels), (-1, 1))
-    np.testing.assert_array_equal(np.ravel(found.validation[0]), [7, 8])
-    assert len(found.test[0]) == 0
+    return limited_data.problem_of(images, labels, (images, labels), (each // 2, each // 4))
 
 
 def test_digits_of_source_and_target_do_not_meet():
@@ -66,27 +58,16 @@ def test_digits_of_source_and_target_do_not_meet():
     assert problem.train.sizes.tolist() == [100] * 5
 
 
-def test_cells_are_rates_by_counts_by_seeds_and_a_seed_keeps_its_examples():
-    config = dataclasses.replace(SMALL, seeds=2, seed=4)
-    cells = limited_data.cells_of(config, (1, 0), (0.1, 0.2))
-    np.testing.assert_allclose(cells.rates, [0.1] * 4 + [0.2] * 4)
-    np.testing.assert_array_equal(cells.subsets.shots, [1, 1, 2**30, 2**30] * 2)
-    data = jax.random.key_data(cells.subsets.key)
-    np.testing.assert_array_equal(data[::2], data[:1].repeat(4, 0))
-    np.testing.assert_array_equal(data[1::2], data[1:2].repeat(4, 0))
-    assert (data[0] != data[1]).any()
-    assert len(np.unique(jax.random.key_data(cells.keys), axis=0)) == 8
-
-
 def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
     """A dense net learns one example a class by heart and all of them less well; the smallest rate
     of all leaves the initialisation as it is."""
     problem, config = blobs(spread=80), dataclasses.replace(SMALL, steps=300, run=flags(tmp_path))
-    model, cells = mlp((16, 3)), limited_data.cells_of(config, (1, 0), (1e-9, 0.01))
+    model, runs = mlp((16, 3)), cells(run_keys(0, 2), (1, 0), (1e-9, 0.01))
     start = limited_data.fresh(config, problem, model)
     with open_run("trial", config) as run:
-        params = limited_data.fit(config, run, problem, model, cells, start)
-    own = limited_data.on_own_subset(model, problem.train, params, cells.subsets)
+        params = limited_data.fit(config, run, problem, model, runs, start)
+    learnt = measure_subsets(without_stats(model), cross_entropy, limited_data.seen)
+    own = learnt(params, {}, problem.train, runs.subsets)["accuracy"]
     own = np.reshape(own, (2, 2, 2))  # rates, counts, seeds
     assert (own[1, 0] == 1).all()
     assert (own[1, 1] < 1).all()
@@ -98,25 +79,11 @@ def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
     assert max(moved) < 1e-5
 
 
-def test_accuracy_in_training_is_that_of_the_subset_alone():
-    """A net that is right on one class only, judged by the subset's own proportions."""
-    problem: Problem = blobs(spread=1)
-    table = problem.train._replace(sizes=jnp.array([20, 5, 10]))
-    model = mlp((3,))
-    params = jax.tree.map(
-        lambda leaf: jnp.stack([leaf * 0] * 2), model.init(jax.random.key(0), table.x[:1] / 255)
-    )
-    cells = limited_data.cells_of(SMALL, (0,), (0.1,))
-    # Logits all zero: class 0 is predicted.
-    found = limited_data.on_own_subset(model, table, params, cells.subsets)
-    np.testing.assert_allclose(found, 20 / 35, rtol=1e-6)
-
-
 def made_up(scratch, transfer, counts=(1, 20, 0)):
     flat = np.full((len(counts), 2), 0.1).tolist()
     spread = lambda means: [[mean - 0.01, mean + 0.01] for mean in means]  # noqa: E731
     both = lambda values: {"test": values, "validation": values}  # noqa: E731
-    methods = {name: both(flat) for name in limited_data.METHODS}
+    methods = {name: both(flat) for name in words.METHODS}
     methods |= {"scratch": both(spread(scratch)), "transfer": both(spread(transfer))}
     ups = [[[0.5, 0.5], [1.0, 1.0]], [[0.625, 0.625], [0.75, 0.75]]]
     downs = [[[0.25, 0.25], [0.5, 0.5]], [[0.5, 0.5], [0.625, 0.625]]]
@@ -129,7 +96,7 @@ def made_up(scratch, transfer, counts=(1, 20, 0)):
 
 
 def test_the_finding_is_read_off_the_numbers():
-    said = limited_data.finding(made_up([0.3, 0.7, 0.9], [0.61, 0.8, 0.895]))
+    said = words.finding(made_up([0.3, 0.7, 0.9], [0.61, 0.8, 0.895]))
     assert "the best start (transfer) is 31.0 ± 0.0 points above" in said
     assert "61.0 against 30.0 %" in said
     assert "needs 20 examples before it passes that" in said
@@ -137,7 +104,7 @@ def test_the_finding_is_read_off_the_numbers():
     assert "64 hidden units is right on 100.0 % of its training examples and 50.0 %" in said
     assert "a gap of 50.0 points, and the gap is 12.5 points with all examples" in said
     assert "one of 4 has 62.5 % in training even then, a gap of 12.5" in said
-    said = limited_data.finding(made_up([0.3, 0.4, 0.5], [0.61, 0.8, 0.5]))
+    said = words.finding(made_up([0.3, 0.4, 0.5], [0.61, 0.8, 0.5]))
     assert "needs more than all examples to pass that" in said
     assert "(within its interval)" in said
 
@@ -173,7 +140,7 @@ def test_the_whole_run_ends_in_a_finding_and_what_is_finished_is_not_trained_aga
     assert np.shape(result["methods"]["maml"]["test"]) == (2, 2)
     assert (folder / "accuracy.png").exists()
     assert (folder / "gap.png").exists()
-    parts = ("source", "meta", *limited_data.METHODS, "width-8")
+    parts = ("source", "meta", *words.METHODS, "width-8")
     lines = {part: (folder / part / "metrics.jsonl").read_text() for part in parts}
     assert json.loads((folder / "result.json").read_text())["finding"] == result["finding"]
 

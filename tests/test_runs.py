@@ -17,8 +17,10 @@ import pytest
 from jaxdl import progress, runs
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError, RunError
-from jaxdl.runs import Interrupted, Run, load_best, open_run
+from jaxdl.runs import Interrupted, Run, open_run
 from jaxdl.signals import Signals
+from jaxdl.stored import load_best
+from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -469,9 +471,33 @@ def test_checkpoints_hold_the_state_of_their_step(tmp_path):
             assert bits(checkpoints.restore(start(settings)[1], step)) == bits(copies[step])
 
 
-def test_no_best_parameters(tmp_path):
-    with pytest.raises(RunError, match=r"there is no checkpoint in .*best"):
-        load_best(tmp_path, {"w": np.zeros((1, 2))})
+@pytest.mark.parametrize("part", ["", "lstm"])
+def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeypatch, capfd):
+    def chunks(*_, tasks):
+        assert tasks == 1
+        for i in (2, 4, 6, 8, 9):
+            yield i, TrainState(i, {"w": np.array([i, i], np.float32)}, ())
+
+    def validate(state):
+        assert state.step in (4, 8, 9)
+        return {"loss": [0.5, state.step], "score": [state.step, -state.step]}
+
+    with open_run("tiny", config(tmp_path, steps=9)) as whole:
+        run = whole.part(part) if part else whole
+        monkeypatch.setattr(run, "train", chunks)
+        rest = {"tasks": 1, "validate": validate, "eval_every": 4, "best": "score"}
+        last = run.trained(None, None, None, None, **rest)
+        assert last.step == 9
+        params, steps = run.best({"w": np.zeros(2, np.float32)})
+        lines = run.metrics("validation")
+        monkeypatch.setattr(run, "train", lambda *_, tasks: iter(()))
+        assert run.trained(None, None, None, last, **rest) is not None
+    assert steps.tolist() == [9, 4]
+    assert params["w"].tolist() == [9, 4]
+    assert lines["step"].tolist() == [4, 8, 9]
+    assert lines["loss"].tolist() == [[0.5, 4], [0.5, 8], [0.5, 9]]
+    said = f"{part}{', ' if part else ''}step 4  validation loss 2.2500, score 0.0000"
+    assert said in capfd.readouterr().err.splitlines()
 
 
 # ---- what people see

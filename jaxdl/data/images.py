@@ -113,6 +113,37 @@ def image_arrays(
     return _image_data(data, arrays["image"], labels, arrays["label.names"])
 
 
+def image_splits(
+    data: Literal["mnist", "cifar10", "cifar100"],
+    *,
+    validation: int,
+    data_dir: PathLike | None = None,
+) -> dict[Split, ImageData]:
+    """Training, validation and test of a set: the last `validation` training images are held out.
+
+    Raises:
+        InputError: if no image is left to train on, or as `image_arrays`.
+        RunError: if files are damaged.
+    """
+    given = image_arrays(data, "train", data_dir=data_dir)
+    count = len(given.labels)
+    if not 0 <= validation < count:
+        raise InputError(
+            f"--validation {validation} of {count:,} images: choose 0 to {count - 1:,}, for some"
+            " must be left to train on"
+        )
+    return {
+        "train": rows(given, slice(count - validation)),
+        "validation": rows(given, slice(count - validation, None)),
+        "test": image_arrays(data, "test", data_dir=data_dir),
+    }
+
+
+def rows(data: ImageData, where: slice) -> ImageData:
+    """Some of the images, with their labels."""
+    return data._replace(images=data.images[where], labels=data.labels[where])
+
+
 def _image_data(
     data: str, images: np.ndarray, labels: np.ndarray, names: np.ndarray, *notes: str
 ) -> ImageData:

@@ -5,7 +5,7 @@ How many, and which, are numbers that one compiled program reads, so that the ru
 inside larger ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,12 @@ class Table(NamedTuple):
     sizes: Array
 
 
+ALL = 2**30
+"""More examples than a class can have."""
+SUBSETS = 1_000_001
+"""Folded into a seed's key for which examples it gets; for all else a run's index, below it."""
+
+
 class Subset(NamedTuple):
     """`shots` examples of each class, or all where a class has fewer; `key` says which.
 
@@ -34,6 +40,34 @@ class Subset(NamedTuple):
 
     key: Key
     shots: Array
+
+
+class Cells(NamedTuple):
+    """The runs of one program: keys, subsets, step sizes, and the index of each run's seed.
+
+    Each has a leading axis of rates x counts x seeds, in this order, flattened.
+    """
+
+    keys: Key
+    subsets: Subset
+    rates: Array
+    seeds: np.ndarray
+
+
+def cells(keys: Key, counts: Sequence[int], rates: Sequence[float]) -> Cells:
+    """Every step size with every count of examples a class (0: all) with every seed `[seeds]`.
+
+    What a seed gets with a smaller count lies inside what it gets with a larger one.
+    """
+    rate, count, seed = np.indices((len(rates), len(counts), len(keys))).reshape(3, -1)
+    folded = jax.vmap(jax.random.fold_in)
+    shots = np.array([n or ALL for n in counts])[count]
+    return Cells(
+        folded(keys[seed], jnp.arange(len(seed))),
+        Subset(folded(keys[seed], jnp.full(len(seed), SUBSETS)), jnp.asarray(shots, jnp.int32)),
+        jnp.asarray(rates)[rate],
+        seed,
+    )
 
 
 def by_class(x: Any, y: Any) -> Table:
@@ -53,6 +87,23 @@ def by_class(x: Any, y: Any) -> Table:
     starts, order = np.cumsum(sizes) - sizes, np.argsort(y, kind="stable")
     as_ints = (jnp.asarray(each, jnp.int32) for each in (starts, sizes))
     return Table(jnp.asarray(x[order]), *as_ints)
+
+
+def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ...]:
+    """Rows `[.]` of three parts of a data set: of each class the first, the next, and the rest.
+
+    Args:
+        labels: ints `[n]`, 0 to classes - 1.
+        first: examples a class of the first part; below 0: all but so many.
+        second: examples a class of the second.
+    """
+    order = np.argsort(labels, kind="stable")
+    labels = labels[order]
+    sizes = np.bincount(labels)
+    ranks = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels]
+    ends = first if first >= 0 else sizes[labels] + first
+    parts = ranks < ends, (ranks >= ends) & (ranks < ends + second), ranks >= ends + second
+    return tuple(order[part] for part in parts)
 
 
 def size(table: Table, shots: Any) -> Array:

@@ -14,223 +14,29 @@ matrix product and never a grouped convolution, which XLA runs 10 times slower o
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxdl.errors import InputError
+from jaxdl.models.contractions import (
+    Geometry,
+    Pair,
+    conv_library,
+    conv_product,
+    grad_w_library,
+    grad_w_product,
+    grad_x_library,
+    grad_x_product,
+)
 from jaxdl.types import Array
 
-Pair = tuple[int, int]
-Im2col = Callable[[Array, "Geometry"], Array]
 Padding = str | int | Sequence[int | Sequence[int]]
-
-
-class Geometry(NamedTuple):
-    """All static sizes of a two-dimensional convolution, in (height, width) order."""
-
-    size: Pair
-    kernel: Pair
-    strides: Pair
-    padding: tuple[Pair, Pair]
-
-    @property
-    def out(self) -> Pair:
-        """Height and width of the output."""
-        height, width = (
-            (size + sum(pad) - kernel) // stride + 1
-            for size, kernel, stride, pad in zip(
-                self.size, self.kernel, self.strides, self.padding, strict=True
-            )
-        )
-        return height, width
-
-
-# The three bilinear maps. Every operand carries a leading axis `g` of independent convolutions:
-# x [g, n, h, w, c], w [g, kh, kw, c, o], y [g, n, oh, ow, o].
-
-
-def _columns(x: Array, geometry: Geometry) -> Array:
-    """im2col: `[g, n * oh * ow, kh * kw * c]`, from shifted slices."""
-    (kh, kw), (oh, ow) = geometry.kernel, geometry.out
-    columns = jnp.concatenate(_taps(x, geometry), axis=-1)
-    return columns.reshape(x.shape[0], x.shape[1] * oh * ow, kh * kw * x.shape[-1])
-
-
-def _columns_cpu(x: Array, geometry: Geometry) -> Array:
-    """The same, in the form that XLA's CPU code runs fastest."""
-    (kh, kw), (oh, ow) = geometry.kernel, geometry.out
-    g, n, _, _, c = x.shape
-    if kh * kw == 1 or c < _WIDE or x.size == 0:
-        return _columns(x, geometry)
-    columns = _fenced(partial(_pixels, geometry=geometry), x)
-    return columns.reshape(g, n * oh * ow, kh * kw * c)
-
-
-# From this number of channels on, im2col gathers whole pixels, which XLA's CPU code copies in
-# a third of the time that it takes to concatenate shifted slices.
-_WIDE = 16
-
-
-def _pixels(x: Array, geometry: Geometry) -> Array:
-    """The pixels under the kernel, one after the other: `[g * n * oh * ow * kh * kw, c]`."""
-    (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
-    x = _pad(x, geometry)
-    g, n, height, width, c = x.shape
-    rows = np.arange(oh)[:, None, None, None] * sh + np.arange(kh)[:, None]
-    cols = np.arange(ow)[:, None, None] * sw + np.arange(kw)
-    window = (rows * width + cols).astype(np.int32).reshape(1, -1)
-    image = jnp.arange(g * n, dtype=jnp.int32)[:, None] * (height * width)
-    index = (image + window).reshape(-1)
-    return x.reshape(-1, c).at[index].get(mode="promise_in_bounds")
-
-
-def _fenced(f: Callable[[Array], Array], x: Array) -> Array:
-    """`f(x)`, computed apart: XLA fuses nothing across the branches of a conditional.
-
-    Left alone, it fuses the gather of pixels with the reshape to a matrix and then finds every
-    single element by division and remainder, 5 times slower; an optimisation barrier is gone by
-    then. The condition always holds (NaN included), and XLA does not know it.
-    """
-    shape = jax.eval_shape(f, x)
-    always = ~(x[(0,) * x.ndim] < -jnp.inf)
-    return cast(Array, lax.cond(always, f, lambda _: jnp.zeros(shape.shape, shape.dtype), x))
-
-
-def _pad(x: Array, geometry: Geometry) -> Array:
-    config = ((0, 0, 0), (0, 0, 0), *((*p, 0) for p in geometry.padding), (0, 0, 0))
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
-
-
-def _taps(x: Array, geometry: Geometry) -> list[Array]:
-    """The kh * kw shifted views of x, each `[g, n, oh, ow, c]`, that the kernel multiplies."""
-    (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
-    x = _pad(x, geometry)
-    g, n, _, _, c = x.shape
-    return [
-        lax.slice(
-            x,
-            (0, 0, i, j, 0),
-            (g, n, i + (oh - 1) * sh + 1, j + (ow - 1) * sw + 1, c),
-            (1, 1, sh, sw, 1),
-        )
-        for i in range(kh)
-        for j in range(kw)
-    ]
-
-
-def _matmul(a: Array, b: Array, contract: Pair) -> Array:
-    """Product of `[g, ., .]` and `[g, ., .]`, contracting the given axis of each."""
-    return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
-
-
-def _conv_product(x: Array, w: Array, geometry: Geometry, columns: Im2col = _columns_cpu) -> Array:
-    g, n, o = x.shape[0], x.shape[1], w.shape[-1]
-    y = _matmul(columns(x, geometry), w.reshape(g, -1, o), (2, 1))
-    return y.reshape(g, n, *geometry.out, o)
-
-
-def _grad_w_product(
-    x: Array, y: Array, geometry: Geometry, columns: Im2col = _columns_cpu
-) -> Array:
-    g, c, o = x.shape[0], x.shape[-1], y.shape[-1]
-    matrix, y = columns(x, geometry), y.reshape(g, y.shape[1] * y.shape[2] * y.shape[3], o)
-    if c < _WIDE:
-        w = _matmul(matrix, y, (1, 1))
-    else:
-        # Eigen is almost twice as fast with the wide matrix on the right. The barrier keeps XLA
-        # from swapping the operands back to spare itself the small transpose.
-        w = jnp.swapaxes(lax.optimization_barrier(_matmul(y, matrix, (1, 1))), 1, 2)
-    return w.reshape(g, *geometry.kernel, c, o)
-
-
-def _grad_x_product(y: Array, w: Array, geometry: Geometry) -> Array:
-    """Column gradients by one product, then col2im.
-
-    Rows of x whose index has the same remainder modulo the stride (a phase) are touched by the
-    same taps, so every phase is a sum of shifted arrays and no scatter is needed.
-    """
-    (h, wd), (kh, kw), (sh, sw) = geometry.size, geometry.kernel, geometry.strides
-    (top, _), (left, _) = geometry.padding
-    oh, ow = geometry.out
-    g, n, c, o = y.shape[0], y.shape[1], w.shape[-2], y.shape[-1]
-    columns = _matmul(y.reshape(g, -1, o), w.reshape(g, -1, o), (2, 2))
-    columns = columns.reshape(g, n, oh, ow, kh * kw, c)
-    zero = jnp.zeros((), y.dtype)
-    rows, cols = oh + (kh - 1) // sh, ow + (kw - 1) // sw
-
-    def phase(a: int, b: int) -> Array:
-        taps = [
-            lax.pad(
-                columns[..., i * kw + j, :],
-                zero,
-                (
-                    (0, 0, 0),
-                    (0, 0, 0),
-                    (i // sh, rows - oh - i // sh, 0),
-                    (j // sw, cols - ow - j // sw, 0),
-                    (0, 0, 0),
-                ),
-            )
-            for i in range(a, kh, sh)
-            for j in range(b, kw, sw)
-        ]
-        return sum(taps[1:], start=taps[0]) if taps else jnp.zeros((g, n, rows, cols, c), y.dtype)
-
-    x = jnp.stack(
-        [jnp.stack([phase(a, b) for b in range(sw)], axis=4) for a in range(sh)], axis=3
-    ).reshape(g, n, rows * sh, cols * sw, c)
-    return lax.pad(
-        x,
-        zero,
-        (
-            (0, 0, 0),
-            (0, 0, 0),
-            (-top, h + top - rows * sh, 0),
-            (-left, wd + left - cols * sw, 0),
-            (0, 0, 0),
-        ),
-    )
-
-
-def _library_conv(x: Array, w: Array, geometry: Geometry) -> Array:
-    """The same map by `lax.conv_general_dilated`, for one shared kernel (g = 1)."""
-    y = lax.conv_general_dilated(
-        x[0],
-        w[0],
-        geometry.strides,
-        geometry.padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return y[None]
-
-
-def _conv_library(x: Array, w: Array, geometry: Geometry) -> Array:
-    if x.shape[0] > 1:
-        return _conv_product(x, w, geometry, _columns)
-    return _library_conv(x, w, geometry)
-
-
-def _grad_x_library(y: Array, w: Array, geometry: Geometry) -> Array:
-    if y.shape[0] > 1:
-        return _grad_x_product(y, w, geometry)
-    x = jax.ShapeDtypeStruct((1, y.shape[1], *geometry.size, w.shape[-2]), y.dtype)
-    (out,) = jax.linear_transpose(lambda x: _library_conv(x, w, geometry), x)(y)
-    return cast(Array, out)
-
-
-def _grad_w_library(x: Array, y: Array, geometry: Geometry) -> Array:
-    if x.shape[0] > 1:
-        return _grad_w_product(x, y, geometry, _columns)
-    w = jax.ShapeDtypeStruct((1, *geometry.kernel, x.shape[-1], y.shape[-1]), x.dtype)
-    (out,) = jax.linear_transpose(lambda w: _library_conv(x, w, geometry), w)(y)
-    return cast(Array, out)
 
 
 # Mapping one operand alone folds the mapped axis into the axis that this operand shares with the
@@ -315,9 +121,9 @@ def _bilinear(name: str, kinds: str, product: Contraction, library: Contraction)
     return primitive
 
 
-_conv_p = _bilinear("conv", "xwy", _conv_product, _conv_library)
-_grad_x_p = _bilinear("conv_grad_x", "ywx", _grad_x_product, _grad_x_library)
-_grad_w_p = _bilinear("conv_grad_w", "xyw", _grad_w_product, _grad_w_library)
+_conv_p = _bilinear("conv", "xwy", conv_product, conv_library)
+_grad_x_p = _bilinear("conv_grad_x", "ywx", grad_x_product, grad_x_library)
+_grad_w_p = _bilinear("conv_grad_w", "xyw", grad_w_product, grad_w_library)
 
 # transpose(ct, a, b): the operand that is asked for is undefined, the other one is used.
 ad.defbilinear(

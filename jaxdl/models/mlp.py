@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
+from jaxdl.models.dense import product
 from jaxdl.models.linen import pure
 from jaxdl.models.norm import BatchNorm, Mode
 from jaxdl.types import Array, Model
@@ -55,7 +56,9 @@ class Mlp(nn.Module):
                 x = BatchNorm(self.norm, use_scale=False, bias_init=self.bias_init)(x)
             x = self.activation(x)
             x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
-        return nn.Dense(out, kernel_init=self.kernel_init, bias_init=self.bias_init)(x)
+        return nn.Dense(
+            out, dot_general=product, kernel_init=self.kernel_init, bias_init=self.bias_init
+        )(x)
 
 
 def mlp(

@@ -8,8 +8,11 @@ cores, 8 images of 112x112x64).
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl.errors import InputError
@@ -49,7 +52,42 @@ def max_pool(
         return jnp.where((b > a) | jnp.isnan(b), b, a)
 
     rows = _views(x, window, strides, padding, fill=-jnp.inf)
+    size = as_pair(window, "window")
+    if padding == "VALID" and (strides is None or as_pair(strides, "strides") == size):
+        n, h, w, c = rows[0][0].shape
+        blocks = x[:, : h * size[0], : w * size[1]].reshape(n, h, size[0], w, size[1], c)
+        return _largest(blocks)[0]
     return reduce(first_largest, [reduce(first_largest, row) for row in rows])
+
+
+@jax.custom_jvp
+def _largest(x: Array) -> tuple[Array, Array]:
+    """The largest value of blocks `[n, h, kh, w, kw, c]`, and which one of a block it is.
+
+    Its tangent is a selection from the blocks, and the transpose of that one selection of each
+    number by itself: no views are put together again, which takes CPUs several times as long.
+    """
+    best, place = x[:, :, 0, :, 0], jnp.zeros_like(x[:, :, 0, :, 0], jnp.int32)
+    for i in range(x.shape[2]):
+        for j in range(x.shape[4]):
+            if i + j:
+                value = x[:, :, i, :, j]
+                larger = (value > best) | jnp.isnan(value)
+                best = jnp.where(larger, value, best)
+                place = jnp.where(larger, i * x.shape[4] + j, place)
+    return best, place
+
+
+@_largest.defjvp
+def _largest_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Any]]:
+    (x,), (dx,) = primals, tangents
+    best, place = _largest(x)
+    row, col = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (2, 4))
+    taken = row * x.shape[4] + col == place[:, :, None, :, None]
+    dbest = jnp.sum(jnp.where(taken, dx, 0), axis=(2, 4))
+    return (best, place), (dbest, np.zeros(place.shape, jax.dtypes.float0))
 
 
 def avg_pool(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxdl_side import Training, main
+from jaxdl_side import Training, main, training
 from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, Maml
 
 from jaxdl.data.episodes import few_shot
@@ -14,7 +14,7 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.conv4 import conv4_omniglot
 from jaxdl.models.mlp import mlp
-from jaxdl.train import init_states, loop, make_step, task_stream
+from jaxdl.train import make_step, task_stream
 from jaxdl.types import Sampler
 
 
@@ -42,15 +42,11 @@ def train(work: Maml) -> Training:
     chunk = 1 if work.conv and jax.default_backend() == "cpu" else None
     tx = optax.adam(LR)
     x = jnp.zeros((work.ways * work.shots, *((SIDE, SIDE, 1) if work.conv else (1,))))
-    keys = jax.random.split(jax.random.key(0), 1)
-    state = init_states(lambda key: learner.init(key, x), keys, tx)
-    return loop(
+    return training(
         make_step(over_tasks(learner.grad, chunk=chunk), tx),
         task_stream(episodes(work), work.tasks),
-        keys,
-        state,
-        steps=10**9,
-        seconds=0.5,
+        lambda key: learner.init(key, x),
+        tx,
     )
 
 

@@ -5,11 +5,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import optax
 from serve import MATMUL_SIDE, Worker, arguments, serve, timed
 from works import WORKS
 
+from jaxdl.train import Stream, init_states, loop
+from jaxdl.types import Key, StepFn
+
 Training = Iterator[tuple[int, Any, Any]]
 """What `jaxdl.train.loop` returns."""
+
+
+def training(
+    step: StepFn,
+    stream: Stream,
+    init: Callable[[Key], Any],
+    tx: optax.GradientTransformation,
+    *,
+    with_stats: bool = False,
+) -> Training:
+    """A training of one seed without an end; `init` and `with_stats` as in `init_states`."""
+    keys = jax.random.split(jax.random.key(0), 1)
+    state = init_states(init, keys, tx, with_stats=with_stats)
+    return loop(step, stream, keys, state, steps=10**9, seconds=0.5)
 
 
 def main(train: Callable[[Any], Training]) -> None:

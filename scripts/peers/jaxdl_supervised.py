@@ -1,10 +1,9 @@
 """Supervised learning by jaxdl itself: epochs drawn and normalised inside its compiled loop."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxdl_side import Training, main
+from jaxdl_side import Training, main, training
 from works import CELLS, MOMENTUM, TARGETS, WIDE, Supervised
 
 from jaxdl.data.epochs import epochs
@@ -13,7 +12,7 @@ from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.models.resnet import resnet18
-from jaxdl.train import init_states, loop, supervised_step
+from jaxdl.train import supervised_step
 from jaxdl.types import Array, Key, StatefulModel
 
 
@@ -42,16 +41,13 @@ def train(work: Supervised) -> Training:
         return (image.astype(jnp.float32) / 255 - work.images.mean) / work.images.deviation
 
     model, tx = net(work), optax.sgd(work.lr, momentum=MOMENTUM)
-    keys = jax.random.split(jax.random.key(0), 1)
     x = jnp.zeros((1, *work.images.shape))
-    state = init_states(lambda key: model.init(key, x), keys, tx, with_stats=True)
-    return loop(
+    return training(
         supervised_step(model, cross_entropy, tx),
         epochs(images, labels, batch=work.batch, transform=normalised),
-        keys,
-        state,
-        steps=10**9,
-        seconds=0.5,
+        lambda key: model.init(key, x),
+        tx,
+        with_stats=True,
     )
 
 

@@ -72,6 +72,32 @@ def test_character_name_is_that_of_the_folders():
     assert images.character_name("Malay_(Jawi_-_Arabic)_39") == "Malay_(Jawi_-_Arabic)/character40"
 
 
+# --- Parts of a set for supervised learning ------------------------------------------------------
+
+
+@pytest.mark.parametrize("validation", [0, 3])
+def test_the_last_training_images_are_held_out(validation, monkeypatch):
+    def load(name, split, *, data_dir):
+        assert (name, data_dir) == ("mnist", "here")
+        count, first = (10, 0) if split == "train" else (4, 100)
+        pixels = np.arange(first, first + count, dtype=np.uint8).reshape(count, 1, 1, 1)
+        return {"image": pixels, "label": pixels.ravel() % 10, "label.names": np.array(["a", "b"])}
+
+    monkeypatch.setattr(images, "load_arrays", load)
+    found = images.image_splits("mnist", validation=validation, data_dir="here")
+    left = 10 - validation
+    expected = {"train": range(left), "validation": range(left, 10), "test": range(100, 104)}
+    assert {name: part.images.ravel().tolist() for name, part in found.items()} == {
+        name: list(numbers) for name, numbers in expected.items()
+    }
+    for part in found.values():
+        np.testing.assert_array_equal(part.labels, part.images.ravel() % 10)
+        assert part.class_names == ("a", "b")
+    for wrong in (10, -1):
+        with pytest.raises(InputError, match=f"--validation {wrong} of 10 images: choose 0 to 9"):
+            images.image_splits("mnist", validation=wrong, data_dir="here")
+
+
 # --- Cached arrays alone are enough --------------------------------------------------------------
 
 

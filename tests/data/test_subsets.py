@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from jaxdl.data.subsets import Subset, by_class, in_turn, size, subset_epochs
+from jaxdl.data.subsets import Subset, by_class, cells, divided, in_turn, size, subset_epochs
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share
 from jaxdl.train import run_keys
@@ -122,3 +122,27 @@ def test_a_stream_that_cannot_tell_its_runs_apart_is_refused(batch, runs, subset
             runs=jax.vmap(jax.random.key)(jnp.array(runs)),
             subsets=Subset(run_keys(0, subsets), jnp.ones(subsets)),
         )
+
+
+def test_cells_are_rates_by_counts_by_seeds_and_a_seed_keeps_its_examples():
+    found = cells(run_keys(4, 2), (1, 0), (0.1, 0.2))
+    np.testing.assert_allclose(found.rates, [0.1] * 4 + [0.2] * 4)
+    np.testing.assert_array_equal(found.subsets.shots, [1, 1, 2**30, 2**30] * 2)
+    np.testing.assert_array_equal(found.seeds, [0, 1] * 4)
+    data = jax.random.key_data(found.subsets.key)
+    np.testing.assert_array_equal(data[::2], data[:1].repeat(4, 0))
+    np.testing.assert_array_equal(data[1::2], data[1:2].repeat(4, 0))
+    assert (data[0] != data[1]).any()
+    assert len(np.unique(jax.random.key_data(found.keys), axis=0)) == 8
+
+
+def test_data_are_divided_within_each_class():
+    labels = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1])
+    first, second, rest = divided(labels, 2, 1)
+    np.testing.assert_array_equal(first, [1, 4, 0, 2])
+    np.testing.assert_array_equal(second, [5, 3])
+    np.testing.assert_array_equal(rest, [7, 6, 8])
+    first, second, rest = divided(labels, -1, 1)
+    np.testing.assert_array_equal(first, [1, 4, 5, 0, 2, 3, 6])
+    np.testing.assert_array_equal(second, [7, 8])
+    assert len(rest) == 0

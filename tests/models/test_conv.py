@@ -1,6 +1,7 @@
 """The convolution triad against `lax.conv_general_dilated`, in float64."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,6 +64,14 @@ def losses(case: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return ours, theirs
 
 
+def of_both(case: Any, derivatives: Callable[..., Any], *given: Any) -> list[Any]:
+    """`derivatives(loss, *given)` through ours and through the library's, compiled.
+
+    What is given is an argument: with constants XLA would compute while it compiles.
+    """
+    return [jax.jit(partial(derivatives, loss))(*given) for loss in losses(case)]
+
+
 def close(a: Any, b: Any, tolerance: float = 1e-12) -> None:
     assert len(jax.tree.leaves(a)) == len(jax.tree.leaves(b))
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -76,9 +85,14 @@ def test_value_and_two_derivatives(case: Any) -> None:
     x, w = operands(case)
     dx, dw = operands(case, seed=1)
     strides, padding = case[3:]
-    close(conv(x, w, strides=strides, padding=padding), reference(x, w, strides, padding))
 
-    def derivatives(loss: Any) -> Any:
+    @jax.jit
+    def values(x: Any, w: Any) -> Any:
+        return conv(x, w, strides=strides, padding=padding), reference(x, w, strides, padding)
+
+    close(*values(x, w))
+
+    def derivatives(loss: Any, x: Any, w: Any, dx: Any, dw: Any) -> Any:
         grad = jax.grad(loss, (0, 1))
 
         def slope(x: Any, w: Any) -> Any:
@@ -89,7 +103,7 @@ def test_value_and_two_derivatives(case: Any) -> None:
         _, forward = jax.jvp(grad, (x, w), (dx, dw))
         return grad(x, w), reverse, forward
 
-    ours, theirs = (jax.jit(lambda loss=loss: derivatives(loss))() for loss in losses(case))
+    ours, theirs = of_both(case, derivatives, x, w, dx, dw)
     close(ours, theirs)
     close(ours[1], ours[2])  # rev-over-rev = fwd-over-rev
 
@@ -110,14 +124,13 @@ def test_third_derivative() -> None:
     x, w = operands(case)
     _, dw = operands(case, seed=1)
 
-    def third(loss: Any) -> Any:
+    def third(loss: Any, x: Any, w: Any, dw: Any) -> Any:
         def slope(w: Any) -> Any:
             return jax.jvp(jax.grad(lambda w: loss(x, w)), (w,), (dw,))[1]
 
         return jax.jvp(slope, (w,), (dw,))[1]
 
-    ours, theirs = losses(case)
-    close(jax.jit(lambda: third(ours))(), jax.jit(lambda: third(theirs))(), 1e-11)
+    close(*of_both(case, third, x, w, dw), 1e-11)
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[4], CASES[10]])
@@ -128,15 +141,14 @@ def test_vmap(case: Any, axes: tuple[int | None, int | None]) -> None:
     dxs, dws = operands(case, seed=1, lead=(3,))
     dx, dw = dxs if axes[0] == 0 else dxs[0], dws if axes[1] == 0 else dws[0]
 
-    def derivatives(loss: Any) -> Any:
+    def derivatives(loss: Any, *given: Any) -> Any:
         def one(x: Any, w: Any, dx: Any, dw: Any) -> Any:
             grad = jax.grad(loss, (0, 1))
             return loss(x, w), *jax.jvp(grad, (x, w), (dx, dw))
 
-        return jax.vmap(one, (*axes, *axes))(x, w, dx, dw)
+        return jax.vmap(one, (*axes, *axes))(*given)
 
-    ours, theirs = (jax.jit(lambda loss=loss: derivatives(loss))() for loss in losses(case))
-    close(ours, theirs)
+    close(*of_both(case, derivatives, x, w, dx, dw))
 
 
 @pytest.mark.parametrize("axes", [(0, None, None), (None, 0, None), (None, None, 0)])
@@ -174,12 +186,10 @@ def test_nested_vmap(outer: tuple[int | None, int | None], inner: Any) -> None:
     x = take[outer[0] == 0, inner[0] == 0](x)
     w = take[outer[1] == 0, inner[1] == 0](w)
 
-    def derivatives(loss: Any) -> Any:
-        grad = jax.vmap(jax.vmap(jax.grad(loss, (0, 1)), inner), outer)
-        return grad(x, w)
+    def derivatives(loss: Any, x: Any, w: Any) -> Any:
+        return jax.vmap(jax.vmap(jax.grad(loss, (0, 1)), inner), outer)(x, w)
 
-    ours, theirs = (jax.jit(lambda loss=loss: derivatives(loss))() for loss in losses(case))
-    close(ours, theirs)
+    close(*of_both(case, derivatives, x, w))
 
 
 def test_vmap_over_inner_axes_and_out_axes() -> None:
@@ -225,21 +235,22 @@ def test_accelerators_run_shared_kernels_through_the_library() -> None:
 
     def count(w: Any, axis: int | None) -> int:
         def step(x: Any, w: Any) -> Any:
-            return conv(x, w, strides=2)
+            y, pull = jax.vjp(partial(conv, strides=2), x, w)
+            return y, pull(y)
 
         traced = jax.jit(jax.vmap(step, (0, axis))).trace(x, w)
         text = str(traced.lower(lowering_platforms=("cuda",)).as_text())
         assert "stablehlo.case" not in text  # a branch would wait for the device there
         return text.count("stablehlo.convolution")
 
-    assert count(shared, None) == 1
+    assert count(shared, None) == 2  # the third, the gradient of w, is one a task
     assert count(own, 0) == 0
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[10]])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_accelerator_form_is_the_same_map(case: Any, groups: int) -> None:
-    from jaxdl.models import conv as module
+    from jaxdl.models import contractions as module
 
     x, w = operands(case, lead=(groups,))
     (_, h, wd, _), kernel, _, strides, padding = case
@@ -247,10 +258,25 @@ def test_accelerator_form_is_the_same_map(case: Any, groups: int) -> None:
     if isinstance(padding, str):
         pads = tuple(lax.padtype_to_pads((h, wd), kernel, strides, padding))
     geometry = module.Geometry((h, wd), kernel, strides, pads)
-    y = module._conv_product(x, w, geometry)
-    close(module._conv_library(x, w, geometry), y)
-    close(module._grad_x_library(y, w, geometry), module._grad_x_product(y, w, geometry), 1e-11)
-    close(module._grad_w_library(x, y, geometry), module._grad_w_product(x, y, geometry), 1e-11)
+
+    @jax.jit
+    def both(x: Any, w: Any) -> Any:
+        y = module.conv_product(x, w, geometry)
+        return {
+            "library": [
+                module.conv_library(x, w, geometry),
+                module.grad_x_library(y, w, geometry),
+                module.grad_w_library(x, y, geometry),
+            ],
+            "product": [
+                y,
+                module.grad_x_product(y, w, geometry),
+                module.grad_w_product(x, y, geometry),
+            ],
+        }
+
+    found = both(x, w)
+    close(found["library"], found["product"], 1e-11)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])

@@ -1,0 +1,136 @@
+"""What an experiment with a classifier of images does around its net and its recipe.
+
+Validation while it trains, figures of all parts of the data in the end, pictures, the report, and
+predictions of a stored run. The net, its augmentation and its optimiser are the experiment's.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import pictures, tables
+from jaxdl.data.images import ImageData, Split
+from jaxdl.evaluation import predict_all
+from jaxdl.metrics import seeds_summary
+from jaxdl.runs import Run
+from jaxdl.train import per_seed
+from jaxdl.types import Array, Metrics, Params, PyTree, StatefulModel, TrainState
+
+Judge = Callable[[Params, PyTree, Any, Array], Metrics]
+"""`(params, stats, images, labels) -> metrics [seeds]`: what `evaluation.measure` returns."""
+Predictor = Callable[[Any], Array]
+"""Stored images `[n, ...]` to logits `[n, classes]`."""
+
+
+def validation(judge: Judge, held_out: ImageData) -> Callable[[TrainState], Metrics] | None:
+    """What `Run.trained` asks at each validation; None where nothing is held out."""
+    if len(held_out.labels) == 0:
+        return None
+    images, labels = jnp.asarray(held_out.images), jnp.asarray(held_out.labels)
+    return lambda state: judge(state.params, state.stats, images, labels)
+
+
+def judged(judge: Judge, state: TrainState, data: Mapping[Split, ImageData]) -> dict[str, Any]:
+    """Summaries over seeds of every metric, by part of the data; parts without images are left out.
+
+    Returns:
+        `{part: {metric: seeds_summary}}`, as result.json holds it.
+    """
+    return {
+        name: {
+            metric: seeds_summary(values)
+            for metric, values in judge(
+                state.params, state.stats, part.images, jnp.asarray(part.labels)
+            ).items()
+        }
+        for name, part in data.items()
+        if len(part.labels)
+    }
+
+
+def predictor(
+    model: StatefulModel, transform: Callable[[Any], Any], state: TrainState
+) -> Predictor:
+    """The net of the first seed of a state `[seeds]`; arguments as `evaluation.predict_all`."""
+    params, stats = per_seed((state.params, state.stats))[0]
+    run = predict_all(model, transform)
+    return lambda images: run(params, stats, jnp.asarray(images))
+
+
+def draw(run: Run, test: ImageData, logits: Any, figures: Mapping[str, Any]) -> None:
+    """Predictions, confusion matrix, and learning curve with the `figures` of test at its end.
+
+    `logits` `[n, classes]` are those of the test images; `figures` is what `judged` says of them.
+    """
+    names, labels = test.class_names, test.labels
+    predictions = partial(pictures.predictions, test.images, labels, logits, names)
+    run.picture("predictions", predictions, size=(11, 7))
+    confused = partial(pictures.confusion, labels, np.argmax(logits, axis=1), names)
+    run.picture("confusion", confused, size=(6.5, 5.5))
+    lines = {"train (batches as trained on)": run.metrics("train")}
+    if len(run.metrics("validation").get("step", ())):
+        lines["validation"] = run.metrics("validation")
+    lines["test"] = {"step": np.array([run.steps])} | {
+        name: np.array([found["values"]]) for name, found in figures.items()
+    }
+    run.picture("learning_curve", partial(pictures.learning_curve, lines), size=(9, 4))
+
+
+def show(directory: Path, predict: Predictor, test: ImageData) -> dict[str, Any]:
+    """Prints what a stored net sees in the first ten images, and draws more as predicted.png.
+
+    Returns:
+        `true`, `predicted` (class names) and `confidence` of those ten.
+
+    Raises:
+        RunError: if the picture cannot be written.
+    """
+    logits = predict(test.images)
+    confidence = np.asarray(jax.nn.softmax(logits[:10]))
+    names = np.array(test.class_names)
+    shown = {
+        "true": names[test.labels[:10]].tolist(),
+        "predicted": names[confidence.argmax(1)].tolist(),
+        "confidence": confidence.max(1).round(4).tolist(),
+    }
+    header = ["test image", *map(str, range(len(shown["true"])))]
+    print(tables.markdown(header, [[name, *map(str, row)] for name, row in shown.items()]))
+    pictures.save(
+        directory / "predicted.png",
+        partial(pictures.predictions, test.images, test.labels, logits, test.class_names),
+        size=(11, 7),
+    )
+    return shown
+
+
+def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
+    """The accuracy of all parts as a table, and what the numbers depend on.
+
+    Args:
+        result: what result.json holds: the summaries of `judged`, `train_images`, and the `config`,
+            of which `batch`, `seed` and `seeds` are read.
+        notes: lines that stand between the length of the training and what made the result.
+    """
+    config, run, count = result["config"], result["run"], result["train_images"]
+    rows = [
+        [
+            part,
+            tables.interval(result[part]["accuracy"], scale=100),
+            tables.by_seed(result[part]["accuracy"], scale=100),
+            f"{result[part]['loss']['mean']:.4f}",
+        ]
+        for part in ("train", "validation", "test")
+        if part in result
+    ]
+    header = [title, "accuracy in %, ± 95 %", "by seed", "cross-entropy"]
+    length = (
+        f"{run['steps']:,} steps of {config['batch']},"
+        f" {run['steps'] * config['batch'] / count:.1f} epochs of {count:,} images;"
+        f" {tables.seeds(config['seed'], config['seeds'])}"
+    )
+    return "\n".join([tables.markdown(header, rows), length, *notes, tables.made_by(run)])

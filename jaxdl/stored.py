@@ -1,0 +1,44 @@
+"""What a run has stored, for whoever predicts with it or goes on from it: no `Run` is opened."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl import parallel
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.errors import InputError
+from jaxdl.types import Params
+
+
+def load_last(directory: Path | str, like: Any) -> Any:
+    """The newest state of a run, with the structure and shapes of `like`.
+
+    Raises:
+        InputError: if the run has no checkpoint yet.
+        RunError: if it is damaged or of another shape.
+    """
+    with Checkpoints(Path(directory) / "checkpoints") as checkpoints:
+        if not checkpoints.steps():
+            raise InputError(f"{directory} has no checkpoint yet: train first")
+        return checkpoints.restore(like)
+
+
+def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
+    """The parameters of a run that were best on validation, and their steps `[seeds]`.
+
+    `like` has the structure and shapes, leading axis `[seeds]` included.
+
+    Raises:
+        RunError: if there are none, or they are damaged.
+    """
+    seeds = jax.tree.leaves(like)[0].shape[0]
+    target = {
+        "score": np.zeros(seeds, np.float32),
+        "step": np.zeros(seeds, np.int32),
+        "params": parallel.local(like),
+    }
+    with Checkpoints(directory / "best") as checkpoints:
+        best = checkpoints.restore(target)
+    return best["params"], np.asarray(best["step"])
