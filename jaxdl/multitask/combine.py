@@ -56,11 +56,12 @@ def weigh_losses(
         state: PyTree,
         params: Any = None,
         *,
-        losses: Array,
+        losses: Array | None = None,
         key: Key | None = None,
         **_: Any,
     ) -> tuple[Grads, PyTree]:
         del params
+        losses = needs_losses(losses, "this method")
         _check(updates, losses, tasks)
         weights, state = weigh(state, losses, key)
         return weighted_sum(weights, updates), state

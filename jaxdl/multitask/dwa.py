@@ -14,7 +14,7 @@ from jaxdl.types import Array
 class DwaState(NamedTuple):
     """Steps taken, the losses `[tasks]` summed in this period, and means of the two before it."""
 
-    steps: Array
+    taken: Array
     total: Array
     last: Array
     before: Array
@@ -42,10 +42,10 @@ def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
         # A loss of exactly zero would leave no finite ratio.
         tiny = float(np.finfo(state.before.dtype).tiny)
         ratios = state.last / jnp.maximum(state.before, tiny)
-        ratios = jnp.where(state.steps < 2 * every, 1, ratios)
+        ratios = jnp.where(state.taken < 2 * every, 1, ratios)
         weights = tasks * jax.nn.softmax(ratios / temperature)
 
-        steps, total = state.steps + 1, state.total + losses
+        steps, total = state.taken + 1, state.total + losses
         ended = steps % every == 0
         return weights, DwaState(
             steps,

@@ -16,7 +16,7 @@ class FamoState(NamedTuple):
     logits: Array
     tx_state: optax.OptState
     log_losses: Array
-    steps: Array
+    taken: Array
 
 
 def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) -> LossWeighting:
@@ -45,11 +45,11 @@ def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) 
         (fall,) = pull((state.log_losses - log_losses).astype(state.logits.dtype))
         updates, tx_state = tx.update(fall + decay * state.logits, state.tx_state, state.logits)
         learned = optax.apply_updates(state.logits, updates), tx_state
-        keep = lambda new, old: jnp.where(state.steps == 0, old, new)  # noqa: E731
+        keep = lambda new, old: jnp.where(state.taken == 0, old, new)  # noqa: E731
         logits, tx_state = jax.tree.map(keep, learned, (state.logits, state.tx_state))
 
         weights = jax.nn.softmax(logits) / losses
-        state = FamoState(logits, tx_state, log_losses, state.steps + 1)
+        state = FamoState(logits, tx_state, log_losses, state.taken + 1)
         return weights / jnp.sum(weights), state
 
     return weigh_losses(weigh, init, tasks=tasks)

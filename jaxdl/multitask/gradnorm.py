@@ -16,7 +16,7 @@ class GradNormState(NamedTuple):
     weights: Array
     tx_state: optax.OptState
     first_losses: Array
-    steps: Array
+    taken: Array
 
 
 def gradnorm(
@@ -44,7 +44,7 @@ def gradnorm(
         del key  # nothing is random
         losses = needs_losses(losses, "gradnorm")
         tiny = float(np.finfo(state.weights.dtype).tiny)
-        first = jnp.where(state.steps == 0, losses, state.first_losses)
+        first = jnp.where(state.taken == 0, losses, state.first_losses)
         ratios = losses / jnp.maximum(first, tiny)
         rates = ratios / jnp.maximum(jnp.mean(ratios), tiny)
 
@@ -55,6 +55,6 @@ def gradnorm(
         updates, tx_state = tx.update(grads, state.tx_state, state.weights)
         moved = jnp.maximum(optax.apply_updates(state.weights, updates), 0)
         moved = moved * tasks / jnp.maximum(jnp.sum(moved), tiny)
-        return state.weights, GradNormState(moved, tx_state, first, state.steps + 1)
+        return state.weights, GradNormState(moved, tx_state, first, state.taken + 1)
 
     return weigh_gradients(weigh, init, tasks=tasks)

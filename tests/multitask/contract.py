@@ -44,6 +44,12 @@ class Row(NamedTuple):
         return hash(self.name)
 
 
+SOON = ("famo", "gradvac", "mgda")
+"""What learns its weights, what is random and remembers, what solves: these are tested in full each
+time. Programs of the others take minutes to compile, and are tested in full by `scripts/test slow`.
+"""
+
+
 def as_many(tasks, norm):
     """The scale of what adds up where others average."""
     return tasks

@@ -1,6 +1,6 @@
 """One suite for every method: what a combination of task gradients promises, whatever its rule."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +16,26 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.gradients import multitask_step, task_grads
 from jaxdl.multitask.sharing import hard_sharing
-from jaxdl.train import init_states, keep, loop, run_keys
+from jaxdl.train import init_state, init_states, keep, loop, run_keys
 from jaxdl.types import Batch, Model
-from tests.multitask.contract import HARD, KEY, ROWS, TASKS, flat, gradients, losses, made
+from tests.multitask.contract import (
+    HARD,
+    KEY,
+    QUICK,
+    ROWS,
+    SOON,
+    TASKS,
+    flat,
+    gradients,
+    losses,
+    made,
+)
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+full = pytest.mark.parametrize(
+    "row",
+    [pytest.param(r, marks=() if r.name in SOON else pytest.mark.slow, id=r.name) for r in ROWS],
+)
 
 
 def close(found, expected, rtol=2e-4, atol=1e-5):
@@ -49,7 +64,7 @@ def test_updates_look_like_the_gradient_of_one_task(row):
     assert all(leaf.dtype == jnp.bfloat16 for leaf in half.values())
 
 
-@rows
+@full
 def test_compiled_for_many_at_once_it_does_what_it_does_for_one(row):
     """As seeds are run on accelerators; and nothing that Python remembers matters."""
     method = row.make(TASKS)
@@ -99,7 +114,7 @@ def test_gradients_that_are_not_stacked_beside_the_losses_are_refused(row):
         method.update(gradients(), method.init(None), losses=losses(TASKS - 1), key=KEY)
 
 
-# Training. All methods learn side by side in one compiled program, each in a state of its own.
+# Training. Methods learn side by side in one compiled program, each in a state of its own.
 
 LINEAR = Model(
     lambda key, x: jax.random.normal(key, (x.shape[-1], 2)) / 2,
@@ -124,11 +139,12 @@ def draw(key, step, share):
 
 
 def train(start, steps, devices=1):
-    """The states of all methods after each three steps."""
+    """The states of the methods in `start` after each three steps."""
     axis = parallel.axis_name(devices)
     each = {
         row.name: multitask_step(NET, mean_squared_error, row.make(3), TX, axis_name=axis)
         for row in ROWS
+        if row.name in start.states
     }
 
     def step(key, state, batch):
@@ -143,47 +159,51 @@ def train(start, steps, devices=1):
 
 
 @cache
-def start():
+def start(soon):
     init = lambda key: NET.init(key, jnp.zeros((1, 3)))  # noqa: E731
+    group = [row for row in ROWS if (row.name in SOON) == soon]
 
     @jax.jit
     def make(keys):
-        states = {row.name: init_states(init, keys, optax.chain(row.make(3), TX)) for row in ROWS}
+        states = {row.name: init_states(init, keys, optax.chain(row.make(3), TX)) for row in group}
         return {name: state._replace(step=None) for name, state in states.items()}
 
     return All(jnp.int32(0), make(run_keys(3, 2)))
 
 
 @cache
-def trained(devices=1):
-    return train(start(), 6, devices)
+def trained(soon, devices=1):
+    return train(start(soon), 6, devices)
 
 
 @cache
-def resumed():
-    return train(trained()[3], 6)
+def resumed(soon):
+    return train(trained(soon)[3], 6)
 
 
-@rows
+@full
 def test_it_trains_seeds_in_the_loop(row):
-    before, after = start().states[row.name].params, trained()[6].states[row.name].params
+    soon = row.name in SOON
+    before, after = (s.states[row.name].params for s in (start(soon), trained(soon)[6]))
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         moved = np.abs(new - old).reshape(2, -1).max(axis=1)
         assert np.all((moved > 1e-5) & (moved < 10))
         assert not np.allclose(new[0], new[1])
 
 
-@rows
+@full
 def test_a_resumed_run_is_one_that_never_stopped(row):
     equal = np.testing.assert_array_equal
-    jax.tree.map(equal, resumed()[6].states[row.name], trained()[6].states[row.name])
+    soon = row.name in SOON
+    jax.tree.map(equal, *(s[6].states[row.name] for s in (resumed(soon), trained(soon))))
 
 
-@rows
+@full
 def test_two_devices_do_what_one_does(row):
-    shared = trained(devices=2)[6].states[row.name]
+    soon = row.name in SOON
+    shared = trained(soon, devices=2)[6].states[row.name]
     assert parallel.all_equal(shared)
-    close(shared, trained()[6].states[row.name])
+    close(shared, trained(soon)[6].states[row.name])
 
 
 @rows
@@ -193,11 +213,10 @@ def test_weighing_losses_is_weighing_gradients(row):
     if not isinstance(method, LossWeighting):
         pytest.skip("it looks at gradients")
     batch = draw(KEY, 0, parallel.Share(0, 1))
-    state = start().states[row.name]
-    state = jax.tree.map(lambda leaf: leaf[0], state)._replace(step=jnp.int32(0))
+    state = init_state(NET.init(KEY, batch.x), optax.chain(method, TX))
     net_key, method_key = jax.random.split(KEY)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def both(state):
         each, _ = task_grads(NET, mean_squared_error)(net_key, state.step, state.params, batch)
         trunk, _ = method.update(each.trunk, state.opt_state[0], losses=each.losses, key=method_key)

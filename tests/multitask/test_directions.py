@@ -229,6 +229,7 @@ def test_upgrad_is_the_mean_projection_onto_the_cone_where_no_loss_increases():
     assert conflicts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [mgda(), cagrad(), upgrad(), nash(), imtl_g()], ids=str)
 def test_float32_is_enough(method):
     many = problems(4, count=50)

@@ -21,20 +21,24 @@ def test_nonnegative_least_squares_is_that_of_scipy():
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
-def test_the_shortest_vector_satisfies_its_inequality_even_where_gradients_repeat():
-    """`v @ u >= v @ v` for all u of the hull; float32, degenerate, of very unequal lengths."""
+def test_the_shortest_vector_satisfies_its_inequality_even_where_vectors_repeat():
+    """`v @ u >= v @ v` for all u of the hull; and float32 finds it among very unequal lengths."""
     rng = np.random.default_rng(1)
     many = rng.normal(size=(80, 6, 8)) * np.exp(2 * rng.normal(size=(80, 6, 1)))
     many[:20, 3:] = many[:20, :3]
     many[20:40, 5] = many[20:40, 0] * 1.0001
     many[40:60, 5] = many[40:60, 0] + 0.5 * many[40:60, 1]
-    grams = jnp.asarray(many @ many.transpose(0, 2, 1), jnp.float32)
-    weights = np.asarray(jax.jit(jax.vmap(min_norm))(grams), np.float64)
-    assert np.all(weights >= 0)
-    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
-    shortest = np.einsum("bt,btp->bp", weights, many)
-    products = np.einsum("bp,btp->bt", shortest, many).min(axis=1)
-    squares = np.sum(shortest**2, axis=1)
-    # Relative to the shortest vector of the set, which is all that rounding can see.
-    scale = np.min(np.sum(many**2, axis=2), axis=1)
-    assert np.all(squares - products < 1e-4 * scale)
+    least = np.min(np.linalg.norm(many, axis=2), axis=1)
+    grams = many @ many.transpose(0, 2, 1)
+
+    def shortest(dtype):
+        weights = np.asarray(jax.jit(jax.vmap(min_norm))(jnp.asarray(grams, dtype)), np.float64)
+        assert np.all(weights >= 0)
+        np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+        return np.einsum("bt,btp->bp", weights, many)
+
+    with jax.enable_x64(True):
+        exact = shortest(jnp.float64)
+    products = np.einsum("bp,btp->bt", exact, many).min(axis=1)
+    assert np.all(np.sum(exact**2, axis=1) - products < 1e-10 * least**2)
+    assert np.all(np.linalg.norm(shortest(jnp.float32) - exact, axis=1) < 1e-5 * least)

@@ -18,12 +18,12 @@ def close(found, expected):
 
 
 def dense(params, x):
-    return x @ params["kernel"] + params["bias"]
+    return np.asarray(x) @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
 
 
 def test_every_task_has_a_head_of_its_own_on_one_trunk(key):
     net = hard_sharing(mlp((5,)), [mlp((3,)), mlp((3,)), mlp((7, 2))])
-    params = net.init(key, X)
+    params = jax.jit(net.init)(key, X)
     predictions = net.apply(params, X)
     features = np.maximum(dense(params.trunk["Dense_0"], X), 0)
     for prediction, head in zip(predictions[:2], params.heads, strict=False):
@@ -33,20 +33,26 @@ def test_every_task_has_a_head_of_its_own_on_one_trunk(key):
 
 
 def test_heads_that_are_one_model_predict_as_one_by_one(key):
-    head = mlp((3,))
-    net = hard_sharing(lenet(9), [head] * 3, between=jnp.tanh)
-    images = jnp.ones((2, 16, 16, 1)) * jnp.arange(2.0).reshape(2, 1, 1, 1)
-    params = net.init(key, images)
-    features = jnp.tanh(lenet(9).apply(params.trunk, images))
-    predictions = net.apply(params, images)
+    trunk, head = mlp((5,)), mlp((3,))
+    net = hard_sharing(trunk, [head] * 3, between=jnp.tanh)
+    params = jax.jit(net.init)(key, X)
+    features = jnp.tanh(trunk.apply(params.trunk, X))
+    predictions = net.apply(params, X)
     for prediction, own in zip(predictions, params.heads, strict=True):
         close(prediction, head.apply(own, features))
     assert not np.allclose(predictions[0], predictions[1])
 
 
+def test_a_net_for_images_serves_as_trunk(key):
+    net = hard_sharing(lenet(84), [mlp((10,))] * 2)
+    images = jax.ShapeDtypeStruct((7, 28, 28, 1), jnp.float32)
+    params = jax.eval_shape(net.init, key, images)
+    assert [out.shape for out in jax.eval_shape(net.apply, params, images)] == [(7, 10)] * 2
+
+
 def test_tasks_may_have_inputs_of_their_own(key):
     net = hard_sharing(mlp((5,)), [mlp((3,)), mlp((1,))])
-    params = net.init(key, (X, X[:2]))
+    params = jax.jit(net.init)(key, (X, X[:2]))
     first, second = net.apply(params, (X, 2 * X[:2]))
     close(first, net.apply(params, X)[0])
     close(second, net.apply(params, 2 * X[:2])[1])
@@ -54,10 +60,10 @@ def test_tasks_may_have_inputs_of_their_own(key):
 
 def test_a_mixture_of_experts_is_its_formula(key):
     net = mmoe(mlp((5,)), [mlp((3,)), mlp((2,))], experts=4, gate=mlp((4,)))
-    params = net.init(key, X)
+    params = jax.jit(net.init)(key, X)
     experts = params.trunk["Dense_0"]
     outputs = [
-        np.maximum(X @ kernel + bias, 0)
+        np.maximum(dense({"kernel": kernel, "bias": bias}, X), 0)
         for kernel, bias in zip(experts["kernel"], experts["bias"], strict=True)
     ]
     assert not np.allclose(outputs[0], outputs[1])
@@ -71,7 +77,7 @@ def test_a_mixture_of_experts_is_its_formula(key):
 def test_a_mixture_of_one_expert_is_hard_sharing(key):
     heads = [mlp((3,))] * 2
     mixed = mmoe(mlp((5,)), heads, experts=1, gate=mlp((1,)))
-    params = mixed.init(key, X)
+    params = jax.jit(mixed.init)(key, X)
     trunk = jax.tree.map(lambda leaf: leaf[0], params.trunk)
     hard = hard_sharing(mlp((5,)), heads)
     same = params._replace(trunk=trunk, heads=tuple(head for _, head in params.heads))
