@@ -65,6 +65,11 @@ LONG = {
     "experiments/few_shot.py": (470, "seven presets, two baselines, and what decides a number"),
     "experiments/limited_data.py": (430, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (270, "three presets, two nets, and every flag of their recipes"),
+    "experiments/_multitask.py": (285, "two cases, each with tables, a finding and a picture"),
+    "experiments/multitask.py": (
+        435,
+        "two cases, two kinds of nets, fourteen methods, and imports",
+    ),
     "experiments/sequences.py": (335, "three tasks and three cells beside one another"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
 }

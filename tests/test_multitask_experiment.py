@@ -1,0 +1,260 @@
+"""The experiment on many tasks, on a tiny published MNIST and with a dense trunk."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import _multitask as words
+from experiments import multitask
+from jaxdl.data import tfds
+from jaxdl.errors import InputError
+from jaxdl.grads import supervised
+from jaxdl.losses import cross_entropy
+from jaxdl.metrics import seeds_summary
+from jaxdl.models.mlp import mlp
+from jaxdl.multitask.gradients import TaskGrads, multitask_step
+from jaxdl.multitask.sharing import hard_sharing
+from jaxdl.runs import RunFlags
+from jaxdl.train import init_state, run_keys
+from jaxdl.types import Batch
+from tests.data import publishers
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    source, _ = publishers.mnist(root / "published", train=40, test=12)
+    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
+    return root / "data"
+
+
+@pytest.fixture
+def tiny(folder, tmp_path, monkeypatch):
+    """A configuration whose net is small, with some changes."""
+    monkeypatch.setattr(multitask, "trunk", lambda: mlp((4,)))
+
+    def config(**changes):
+        small = multitask.Config(
+            methods=("equal", "pcgrad"),
+            steps=6,
+            batch=8,
+            decay_steps=6,
+            validation=10,
+            eval_every=2,
+            probes=2,
+            data_dir=folder,
+            seeds=2,
+        )
+        name = changes.pop("name", "tiny")
+        run = RunFlags(name=name, runs_dir=tmp_path, devices=1, log_every=1)
+        return dataclasses.replace(small, **{"run": run, **changes})
+
+    return config
+
+
+def without_time(methods):
+    return {name: {**found, "ms_per_step": 0} for name, found in methods.items()}
+
+
+def lines(directory):
+    """All that is journaled but the time."""
+    text = (directory / "metrics.jsonl").read_text()
+    return [line for line in text.splitlines() if '"time"' not in line]
+
+
+def test_overlaid_digits_end_in_a_table_and_two_pictures(tiny, tmp_path, capsys):
+    result = multitask.main(tiny())
+    directory = tmp_path / "multitask" / "tiny"
+    assert {path.stem for path in directory.glob("*.png")} == {"accuracy", "samples"}
+    assert list(result["methods"]) == ["single", "equal", "pcgrad"]
+    equal, single = result["methods"]["equal"], result["methods"]["single"]
+    means = np.mean([task["values"] for task in equal["accuracy"]], axis=0)
+    np.testing.assert_allclose(equal["mean"]["values"], means)
+    assert equal["ms_per_step"] > 0
+    assert 0 <= equal["conflicts"]["mean"] <= 1
+    # One start and the same data for all methods, and then a way of its own for each.
+    losses = [
+        [line["loss"] for line in map(json.loads, lines(directory / name)) if "loss" in line]
+        for name in ("equal", "pcgrad")
+    ]
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-5)
+    assert not np.allclose(losses[0][-1], losses[1][-1], rtol=1e-5)
+    trunk, head = 36 * 36 * 4 + 4, 4 * 50 + 50 + 50 * 10 + 10
+    assert (single["parameters"], equal["parameters"]) == (2 * trunk + 2 * head, trunk + 2 * head)
+    said = capsys.readouterr().out
+    assert "| two single nets" in said
+    assert "| pcgrad" in said
+    assert result["finding"] in said
+    assert multitask.main(tiny()) == json.loads((directory / "result.json").read_text())
+
+
+def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys):
+    result = multitask.main(tiny(case="binary", methods=()))
+    assert (tmp_path / "multitask" / "tiny" / "f1.png").exists()
+    assert list(result["methods"]) == ["single", "equal"]
+    assert len(result["methods"]["equal"]["f1"]) == len(result["base_rates"]) == 10
+    said = capsys.readouterr().out
+    assert "| ten single nets" in said
+    assert "| is it a 9?" in said
+    assert result["finding"] in said
+
+
+def test_resumed_equals_never_stopped_bit_for_bit(tiny, tmp_path):
+    whole = multitask.main(tiny(name="whole"))
+    multitask.main(tiny(name="stopped", steps=4))
+    resumed = multitask.main(tiny(name="stopped"))
+    assert without_time(resumed["methods"]) == without_time(whole["methods"])
+    assert resumed["finding"] == whole["finding"]
+    for part in ("single", "equal", "pcgrad"):
+        one, two = (tmp_path / "multitask" / name / part for name in ("whole", "stopped"))
+        assert lines(one) == lines(two)
+
+
+def test_every_method_takes_steps():
+    """All in one program, for compilers take longer than steps."""
+    tasks = 2
+    net, tx = hard_sharing(mlp((3,)), [mlp((2,))] * tasks), optax.adam(0.01)
+    rng = np.random.default_rng(0)
+    batch = Batch(
+        jnp.asarray(rng.normal(size=(6, 4)), jnp.float32),
+        jnp.asarray(rng.integers(0, 2, (6, tasks))),
+    )
+    params = net.init(jax.random.key(0), batch.x)
+
+    @jax.jit
+    def run(params, batch):
+        found = {}
+        for name, make in multitask.METHODS.items():
+            method = make(tasks)
+            step = multitask_step(net, cross_entropy, method, tx)
+            state = init_state(params, optax.chain(method, tx))
+            found[name] = step(jax.random.key(1), state, batch)[0].params
+        return found
+
+    compiled = run.lower(params, batch).compile({"xla_backend_optimization_level": "0"})
+    found = compiled(params, batch)
+    assert len(found) == 14
+    for name, after in found.items():
+        moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after, params)
+        assert all(np.isfinite(leaf) and leaf > 0 for leaf in jax.tree.leaves(moved.trunk)), name
+
+
+def test_nets_side_by_side_share_nothing():
+    alone, tasks = mlp((3,)), 2
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(6, 4)), jnp.float32)
+    y = jnp.asarray(rng.integers(0, 3, (6, tasks)))
+    both = multitask.side_by_side(alone, tasks)
+    params = both.init(jax.random.key(0), x)
+    grads, metrics = multitask.each_alone(alone)(jax.random.key(0), 0, params, Batch(x, y))
+    logits, losses = both.apply(params, x), []
+    for task in range(tasks):
+        own, found = (jax.tree.map(lambda leaf: leaf[task], tree) for tree in (params, grads))  # noqa: B023
+        expected, each = supervised(alone, cross_entropy)(None, 0, own, Batch(x, y[:, task]))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+        np.testing.assert_allclose(logits[:, task], alone.apply(own, x), rtol=1e-5)
+        losses.append(each["loss"])
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-6)
+    assert not np.allclose(*jax.tree.leaves(params)[1])  # kernels that start differently
+
+
+def test_conflicts_are_negative_inner_products_of_the_coming_batches():
+    """Of three tasks one pair conflicts in even steps, and two pairs do in odd ones."""
+
+    def grads(key, step, params, batch):
+        even = jnp.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 1.0]])
+        odd = jnp.array([[1.0, 0.0], [-1.0, 0.5], [-1.0, 1.0]])
+        trunk = params * jnp.where(batch % 2 == 0, even, odd)
+        return TaskGrads(jnp.zeros(3), {"w": trunk[:, :1], "b": trunk[:, 1]}, ()), {}
+
+    stream = jax.tree_util.Partial(lambda key, step, share: step)
+    found = multitask.conflicts(grads, 3)(
+        stream, run_keys(0, 2), jnp.array([1.0, 0.0]), jnp.int32(5)
+    )
+    np.testing.assert_allclose(found, [(2 + 1 + 2) / 9, 0], rtol=1e-6)
+
+
+def test_figures_are_those_of_their_definitions():
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
+    margins = np.array([[2.0, 1.0], [-1.0, 3.0], [-1.0, -2.0], [4.0, -1.0]])
+    shift = np.array([[9.0, -9.0], [0.0, 5.0], [7.0, 0.0], [-5.0, 0.0]])  # says nothing
+    logits = np.stack([shift, shift + margins], axis=-1)[None]
+    found = multitask.judged(logits, labels)
+    # Yes to 0 and 3 where 0 and 2 are right; yes to 0 and 1 where 1 and 3 are.
+    assert [task["mean"] for task in found["accuracy"]] == [0.5, 0.5]
+    assert [task["mean"] for task in found["f1"]] == [0.5, 0.5]
+    assert found["ten_way"]["mean"] == 0.75  # 0, 1 and 2, but not 3
+    never = multitask.judged(np.stack([shift, shift - 1], -1)[None], np.zeros_like(labels))
+    assert never["f1_mean"]["mean"] == 0
+    more = multitask.judged(
+        np.eye(3)[None, :, None].repeat(2, 2), np.array([[0, 0], [1, 2], [2, 1]])
+    )
+    assert [task["mean"] for task in more["accuracy"]] == [1, pytest.approx(1 / 3)]
+    assert more["mean"]["mean"] == pytest.approx(2 / 3)
+    assert multitask.base_rates(np.array([[0, 1], [0, 2], [0, 2], [1, 0]])) == [0.75, 0.5]
+
+
+def made_up(case="overlaid", seeds=3, **means):
+    def figures(mean):
+        around = np.linspace(-0.01, 0.01, seeds) if seeds > 1 else np.zeros(1)
+        summary = seeds_summary(mean + around)
+        rest = {"accuracy": [summary] * 2, "f1_mean": summary, "ten_way": summary}
+        return {"mean": summary, "conflicts": summary, "ms_per_step": 2.0, "parameters": 50, **rest}
+
+    methods = {name: figures(mean) for name, mean in means.items()}
+    methods["single"] |= {"parameters": 100, "ms_per_step": 4.0, "conflicts": None}
+    return {"methods": methods, "config": {"case": case, "seeds": seeds}}
+
+
+def test_the_finding_is_read_off_the_numbers():
+    said = words.finding(made_up(single=0.95, equal=0.9, mgda=0.92, rlw=0.89, upgrad=0.9))
+    assert "one net names 90.00 % of the digits, -5.00 ± 0.00 points from the two" in said
+    assert "50 % of their parameters" in said
+    assert "conflict in 90 % of the batches" in said
+    assert "Of 3 other methods, mgda is better than equal weights, and rlw worse" in said
+    assert "chance alone would put 0.2 of" in said
+    assert "none is better" in words.finding(made_up(single=0.95, equal=0.9, upgrad=0.9))
+    assert "One seed" in words.finding(made_up(single=0.95, equal=0.9, upgrad=0.9, seeds=1))
+    assert words.finding(made_up(single=0.95, equal=0.9)).endswith("batches.")
+    said = words.finding(made_up("binary", single=0.95, equal=0.96))
+    assert "50 % of the parameters of ten nets, and a step takes 0.50 times as long" in said
+    assert "96.00 % of the digits, they 95.00 %: a difference of 1.00 ± 0.00 points" in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"methods": ("equal", "best")}, "--methods best: choose among equal uncertainty"),
+        ({"methods": ("mgda",)}, "--methods mgda: give each once, and equal"),
+        ({"methods": ("equal", "equal")}, "--methods equal equal: give each once"),
+        (
+            {"eval_every": 3, "run": RunFlags(log_every=2)},
+            "--eval-every 3 must be a multiple of --log-every 2",
+        ),
+        ({"validation": 1}, "--validation 1: choose at least 2"),
+        ({"validation": 40}, "--validation 40 of 40 images"),
+        ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
+        ({"probes": 0}, "--probes 0: choose at least 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tiny, wrong, says):
+    with pytest.raises(InputError, match=says):
+        multitask.main(tiny(**wrong))
+
+
+@pytest.mark.parametrize("side", [28, 36])
+def test_the_trunk_sees_single_and_overlaid_digits(side):
+    params = jax.eval_shape(
+        multitask.trunk().init, jax.random.key(0), jnp.zeros((1, side, side, 1))
+    )
+    flat = 16 * ((((side - 4) // 2) - 4) // 2) ** 2
+    dense = [(flat, 120), (120, 84), (84, 50)]
+    expected = 6 * 26 + 16 * 151 + sum(a * b + b for a, b in dense)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
