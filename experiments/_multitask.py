@@ -159,7 +159,7 @@ def questions_tables(result: dict[str, Any]) -> str:
     header += ["ten-way accuracy in %", "parameters", "conflicts %", "ms a step", "s, all seeds"]
     each = [
         [
-            f"is it a {task}?",
+            task,
             f"{100 * result['base_rates'][i]:.2f}",
             *(
                 tables.interval(found[key][i], scale=100)
@@ -170,7 +170,7 @@ def questions_tables(result: dict[str, Any]) -> str:
         for i, task in enumerate(result["tasks"])
     ]
     columns = [f"{key}, {name}" for key in ("accuracy", "F1") for name in names.values()]
-    questions = tables.markdown(["in %", "base rate", *columns], each)
+    questions = tables.markdown(["is it this digit? in %", "base rate", *columns], each)
     return "\n".join([tables.markdown(header, rows), questions])
 
 
@@ -203,10 +203,19 @@ def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
             ls="",
             label=name,
         )
+    for (at, _), limit, side in zip(lines, (axis.set_xlim, axis.set_ylim), (0, 1), strict=True):
+        limit(*view([result["methods"][name]["accuracy"][side] for name in names], at))
     axis.grid(alpha=0.3)
     axis.set(xlabel="accuracy on the left digit in %", ylabel="accuracy on the right digit in %")
     axis.set_title("overlaid digits, test; bars and bands: 95 % over seeds", fontsize="medium")
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
+
+
+def view(accuracies: list[dict[str, Any]], single: float) -> tuple[float, float]:
+    """What an axis shows, in %: all means, and room for usual intervals, not for the widest."""
+    means = [single, *(100 * found["mean"] for found in accuracies)]
+    room = 2 * float(np.median([100 * (found["ci95"] or 0) for found in accuracies])) + 0.2
+    return max(min(means) - room, 0), min(max(means) + room, 100)
 
 
 def draw_samples(
@@ -215,8 +224,8 @@ def draw_samples(
     """The first canvases `[n, h, w, 1]`, and the first with an error; `predicted` is `[n, 2]`."""
     first, wrong = np.arange(len(labels))[:20], np.flatnonzero((predicted != labels).any(axis=1))
     parts = [
-        ("the first test images: predicted left and right digit, red where wrong", first),
-        (f"the first of {len(wrong):,} with an error: predicted (true)", wrong[:20]),
+        ("the first test images: what the heads see left and right, red: predicted (true)", first),
+        (f"the first of {len(wrong):,} with an error", wrong[:20]),
     ]
     for panel, (title, chosen) in zip(figure.subfigures(2, 1), parts, strict=True):
         panel.suptitle(title, fontsize="medium")
@@ -225,12 +234,13 @@ def draw_samples(
             axis.set_axis_off()
         for axis, i in zip(axes, chosen, strict=False):
             axis.imshow(canvases[i, ..., 0], cmap="gray_r", vmin=0, vmax=255)
-            for side, loc in enumerate(("left", "right")):
+            for side, at in enumerate((0.25, 0.75)):
                 guess, truth = predicted[i, side], labels[i, side]
                 text, color = (
                     (str(guess), "0.2") if guess == truth else (f"{guess} ({truth})", "C3")
                 )
-                axis.set_title(text, loc=loc, color=color, fontsize="small")
+                style = {"color": color, "fontsize": "small", "ha": "center"}
+                axis.text(at, 1.03, text, transform=axis.transAxes, **style)
 
 
 def draw_questions(result: dict[str, Any], figure: Any) -> None:
@@ -249,7 +259,7 @@ def draw_questions(result: dict[str, Any], figure: Any) -> None:
             capsize=3,
             label=label,
         )
-    axis.set_xticks(x, [f"a {task}?" for task in result["tasks"]])
+    axis.set_xticks(x, result["tasks"])
     axis.grid(alpha=0.3)
-    axis.set(xlabel="is it", ylabel="F1 score in %, ± 95 % over seeds")
+    axis.set(xlabel="is it this digit?", ylabel="F1 score in %, ± 95 % over seeds")
     axis.legend()

@@ -68,9 +68,10 @@ def overlaid_epochs(
     one_side = epochs(x, y, batch=batch, transform=lambda key, image: image)
 
     def draw(one_side: Partial, key: Key, step: Any, share: Any) -> Batch:
-        left, right = (one_side(each, step, share) for each in jax.random.split(key))
-        canvases = jax.vmap(lambda a, b: transform(overlay(a, b, offset=offset)))(left.x, right.x)
-        return Batch(canvases, jnp.stack([left.y, right.y], axis=1))
+        # Both sides by one program, which compiles in half the time.
+        sides = jax.vmap(lambda side: one_side(side, step, share))(jax.random.split(key))
+        canvases = jax.vmap(lambda a, b: transform(overlay(a, b, offset=offset)))(*sides.x)
+        return Batch(canvases, sides.y.T)
 
     return Partial(draw, one_side)
 
