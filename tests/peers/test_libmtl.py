@@ -1,7 +1,7 @@
 """The same combinations as LibMTL's, of the same gradients, for the methods that its release has.
 
-It is installed by hand, `pip install --no-deps LibMTL==1.1.5`: of its requirements, torchvision is
-large and serves none of what is compared here.
+`scripts/test peers` installs it without its requirements, of which torchvision is large and serves
+none of what is compared here.
 """
 
 import importlib.util
@@ -24,8 +24,7 @@ from jaxdl.multitask.pcgrad import pcgrad
 from jaxdl.multitask.uncertainty import UncertaintyState, uncertainty
 
 torch = pytest.importorskip("torch")
-spec = importlib.util.find_spec("LibMTL")
-if spec is None:
+if (spec := importlib.util.find_spec("LibMTL")) is None:
     pytest.skip("LibMTL is not installed", allow_module_level=True)
 pytestmark = pytest.mark.peers
 
