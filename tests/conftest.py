@@ -76,6 +76,18 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session")
+def tiny_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a prepared MNIST of 40 images to train on and 12 to test, all of noise."""
+    from jaxdl.data import tfds
+    from tests.data import publishers
+
+    root = tmp_path_factory.mktemp("mnist")
+    source, _ = publishers.mnist(root / "published", train=40, test=12)
+    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
+    return root / "data"
+
+
 @pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
     """For modules whose tests compile the same programs several times over."""
