@@ -45,6 +45,13 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["peers"]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where no test trains for minutes, compiling takes longer than what is compiled: LLVM
+    optimises nothing then."""
+    if not IS_WORKER and "not slow" in config.option.markexpr:
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Doctests are looked for in jaxdl: programs that tests start are not imported for them."""
     if Path(__file__).parent in collection_path.parents and collection_path.suffix == ".py":
