@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import tables
-from jaxdl.metrics import seeds_mean_ci95
+from jaxdl.metrics import seeds_mean_ci95, seeds_summary
 
 METHODS = {
     "scratch": "from scratch",
@@ -59,8 +59,7 @@ def labelled(count: int) -> str:
 
 def difference(values: Any) -> str:
     """Mean over seeds with its 95 % interval, where there are two seeds at least."""
-    mean, half = seeds_mean_ci95(values)
-    return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+    return tables.interval(seeds_summary(values), digits=1)
 
 
 def report(result: dict[str, Any]) -> str:
@@ -107,8 +106,7 @@ def report(result: dict[str, Any]) -> str:
             " with other examples; the net is LeNet; batch norm: none",
             f"chosen on {result['images']['validation']:,} validation images: number of steps, and"
             f" step size by count: {chosen}",
-            f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"
-            f" {run['device']}, {run['machine']}; {run['directory']}",
+            tables.made_by(run),
         ]
     )
 

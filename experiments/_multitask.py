@@ -7,6 +7,7 @@ import numpy as np
 from jaxdl import tables
 from jaxdl.metrics import seeds_mean_ci95, seeds_summary
 
+MARKERS = "osD^v<>Pp*XhHd"
 ALONE = {"overlaid": "two single nets", "binary": "ten single nets"}
 
 
@@ -195,7 +196,7 @@ def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
             100 * y["mean"],
             xerr=100 * (x["ci95"] or 0),
             yerr=100 * (y["ci95"] or 0),
-            marker="osD^v<>Pp*XhHd"[i % 14],
+            marker=MARKERS[i % len(MARKERS)],
             markersize=11 if name == "equal" else 7,
             color="black" if name == "equal" else f"C{i % 10}",
             elinewidth=0.7,
@@ -254,7 +255,7 @@ def draw_questions(result: dict[str, Any], figure: Any) -> None:
             x + 0.15 * (i - (len(result["methods"]) - 1) / 2),
             mean,
             half,
-            marker="osD^v<>Pp*XhHd"[i % 14],
+            marker=MARKERS[i % len(MARKERS)],
             ls="",
             capsize=3,
             label=label,

@@ -45,6 +45,13 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["peers"]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where no test trains for minutes, compiling takes longer than what is compiled: LLVM
+    optimises nothing then."""
+    if not IS_WORKER and "not slow" in config.option.markexpr:
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Doctests are looked for in jaxdl: programs that tests start are not imported for them."""
     if Path(__file__).parent in collection_path.parents and collection_path.suffix == ".py":
@@ -74,6 +81,18 @@ def key() -> jax.Array:
 def shared_data() -> Path:
     """The folder with the downloaded data sets; for tests marked `realdata`."""
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a prepared MNIST of 40 images to train on and 12 to test, all of noise."""
+    from jaxdl.data import tfds
+    from tests.data import publishers
+
+    root = tmp_path_factory.mktemp("mnist")
+    source, _ = publishers.mnist(root / "published", train=40, test=12)
+    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
+    return root / "data"
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from jaxdl.data import images
 from jaxdl.data.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.models.airnet import airnet
+from jaxdl.models.linen import without_stats
+from jaxdl.models.mlp import mlp
 from jaxdl.runs import RunFlags, open_run
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -116,6 +118,22 @@ def test_a_resumed_run_equals_one_that_never_stopped(never_stopped, tmp_path, mo
         for config in (whole, parted)
     ]
     assert lines[0] == lines[1]
+
+
+def test_coins_that_flip_and_move_images_fall_as_if_the_run_had_never_stopped(
+    tmp_path, monkeypatch
+):
+    """The other augmentation, which remembers nothing, with a net that compiles soon."""
+    monkeypatch.setattr(cifar10, "net", lambda *_: without_stats(mlp((10,))))
+
+    def trained(folder, **changes):
+        changes |= {"flip": "random", "schedule": "staircase"}
+        config = config_of("resnet18", tmp_path / folder, **changes)
+        with open_run("cifar10", config) as run:
+            return cifar10.train(config, run, made_up("", "train"), None)
+
+    trained("parted", steps=4)  # in the middle of an epoch, which ends with step 5
+    jax.tree.map(np.testing.assert_array_equal, trained("parted"), trained("whole"))
 
 
 @pytest.mark.usefixtures("_no_pictures")

@@ -11,22 +11,12 @@ import pytest
 
 from experiments import mnist
 from jaxdl import classify
-from jaxdl.data import tfds
 from jaxdl.data.images import image_arrays
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.runs import RunFlags
-from tests.data import publishers
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    source, _ = publishers.mnist(root / "published", train=40, test=12)
-    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
-    return root / "data"
 
 
 def config(folder, runs, **changes):
@@ -37,8 +27,8 @@ def config(folder, runs, **changes):
     return dataclasses.replace(tiny, **{"run": run, **changes})
 
 
-def test_a_run_draws_what_it_learnt_reprints_and_predicts(folder, tmp_path, capsys):
-    settings = config(folder, tmp_path)
+def test_a_run_draws_what_it_learnt_reprints_and_predicts(tiny_mnist, tmp_path, capsys):
+    settings = config(tiny_mnist, tmp_path)
     result = mnist.main(settings)
     directory = tmp_path / "mnist" / "tiny"
     names = {path.stem for path in directory.glob("*.png")}
@@ -48,8 +38,8 @@ def test_a_run_draws_what_it_learnt_reprints_and_predicts(folder, tmp_path, caps
     assert mnist.main(settings) == json.loads((directory / "result.json").read_text())
 
     capsys.readouterr()
-    shown = mnist.main(config(folder, tmp_path, predict=directory))
-    test = image_arrays("mnist", "test", data_dir=folder)
+    shown = mnist.main(config(tiny_mnist, tmp_path, predict=directory))
+    test = image_arrays("mnist", "test", data_dir=tiny_mnist)
     logits = mnist.load(directory)(test.images)
     judged_as(result, logits, test)
     assert shown["predicted"] == [str(i) for i in np.argmax(logits, axis=1)[:10]]
@@ -66,14 +56,14 @@ def judged_as(result, logits, test):
     np.testing.assert_allclose(metrics["loss"], found["loss"]["values"][0], rtol=1e-5)
 
 
-def test_resumed_equals_never_stopped_bit_for_bit(folder, tmp_path, monkeypatch):
+def test_resumed_equals_never_stopped_bit_for_bit(tiny_mnist, tmp_path, monkeypatch):
     """With dropout, images turned and moved, batch norm and a falling rate, within an epoch."""
     monkeypatch.setattr(classify, "draw", lambda *_: None)
     net = {"net": "cnn", "hidden": (2,), "decay_steps": 6, "seeds": 1}
-    result = mnist.main(config(folder, tmp_path / "never", **net))
-    mnist.main(config(folder, tmp_path / "resumed", steps=4, **net))
-    mnist.main(config(folder, tmp_path / "resumed", **net))
-    test = image_arrays("mnist", "test", data_dir=folder)
+    result = mnist.main(config(tiny_mnist, tmp_path / "never", **net))
+    mnist.main(config(tiny_mnist, tmp_path / "resumed", steps=4, **net))
+    mnist.main(config(tiny_mnist, tmp_path / "resumed", **net))
+    test = image_arrays("mnist", "test", data_dir=tiny_mnist)
     one, two = (
         mnist.load(tmp_path / name / "mnist/tiny")(test.images) for name in ("never", "resumed")
     )
@@ -129,9 +119,9 @@ def test_augmentation_is_for_training_alone():
         ({"validation": 40}, "--validation 40 of 40 images: choose 0 to 39"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(folder, tmp_path, changes, sentence):
+def test_what_cannot_be_meant_is_refused(tiny_mnist, tmp_path, changes, sentence):
     with pytest.raises(InputError, match=sentence):
-        mnist.main(config(folder, tmp_path, **changes))
+        mnist.main(config(tiny_mnist, tmp_path, **changes))
 
 
 def test_a_folder_without_a_run_has_nothing_to_predict_with(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,6 @@ import pytest
 
 from experiments import _multitask as words
 from experiments import multitask
-from jaxdl.data import tfds
 from jaxdl.errors import InputError
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy
@@ -22,41 +22,44 @@ from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.runs import Run, RunFlags
 from jaxdl.train import init_state, run_keys
 from jaxdl.types import Batch
-from tests.data import publishers
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    source, _ = publishers.mnist(root / "published", train=40, test=12)
-    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
-    return root / "data"
+def config_of(data, runs, *, name="tiny", **changes):
+    small = multitask.Config(
+        methods=("equal", "pcgrad"),
+        steps=6,
+        batch=8,
+        decay_steps=6,
+        validation=10,
+        eval_every=2,
+        probes=2,
+        data_dir=data,
+        seeds=2,
+    )
+    run = RunFlags(name=name, runs_dir=runs, devices=1, log_every=1)
+    return dataclasses.replace(small, **{"run": run, **changes})
 
 
 @pytest.fixture
-def tiny(folder, tmp_path, monkeypatch):
+def tiny(tiny_mnist, tmp_path, monkeypatch):
     """A configuration whose net is small, with some changes."""
     monkeypatch.setattr(multitask, "trunk", lambda: mlp((4,)))
+    return partial(config_of, tiny_mnist, tmp_path)
 
-    def config(**changes):
-        small = multitask.Config(
-            methods=("equal", "pcgrad"),
-            steps=6,
-            batch=8,
-            decay_steps=6,
-            validation=10,
-            eval_every=2,
-            probes=2,
-            data_dir=folder,
-            seeds=2,
-        )
-        name = changes.pop("name", "tiny")
-        run = RunFlags(name=name, runs_dir=tmp_path, devices=1, log_every=1)
-        return dataclasses.replace(small, **{"run": run, **changes})
 
-    return config
+@pytest.fixture(scope="module")
+def whole(tiny_mnist, tmp_path_factory):
+    """A run that never stopped: its configuration, and its result."""
+    config = config_of(tiny_mnist, tmp_path_factory.mktemp("whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multitask, "trunk", lambda: mlp((4,)))
+        return config, multitask.main(config)
+
+
+def directory_of(config):
+    return config.run.runs_dir / "multitask" / config.run.name
 
 
 def without_time(methods):
@@ -69,9 +72,9 @@ def lines(directory):
     return [line for line in text.splitlines() if '"time"' not in line]
 
 
-def test_overlaid_digits_end_in_a_table_and_two_pictures(tiny, tmp_path, capsys):
-    result = multitask.main(tiny())
-    directory = tmp_path / "multitask" / "tiny"
+def test_overlaid_digits_end_in_a_table_and_two_pictures(whole, capsys):
+    config, result = whole
+    directory = directory_of(config)
     assert {path.stem for path in directory.glob("*.png")} == {"accuracy", "samples"}
     assert list(result["methods"]) == ["single", "equal", "pcgrad"]
     equal, single = result["methods"]["equal"], result["methods"]["single"]
@@ -88,11 +91,12 @@ def test_overlaid_digits_end_in_a_table_and_two_pictures(tiny, tmp_path, capsys)
     assert not np.allclose(losses[0][-1], losses[1][-1], rtol=1e-5)
     trunk, head = 36 * 36 * 4 + 4, 4 * 50 + 50 + 50 * 10 + 10
     assert (single["parameters"], equal["parameters"]) == (2 * trunk + 2 * head, trunk + 2 * head)
+    capsys.readouterr()
+    assert multitask.main(config) == json.loads((directory / "result.json").read_text())
     said = capsys.readouterr().out
     assert "| two single nets" in said
     assert "| pcgrad" in said
     assert result["finding"] in said
-    assert multitask.main(tiny()) == json.loads((directory / "result.json").read_text())
 
 
 def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys):
@@ -106,15 +110,15 @@ def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys):
     assert result["finding"] in said
 
 
-def test_resumed_equals_never_stopped_bit_for_bit(tiny, tmp_path, monkeypatch):
+def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
-    whole = multitask.main(tiny(name="whole"))
-    multitask.main(tiny(name="stopped", steps=4))
-    resumed = multitask.main(tiny(name="stopped"))
-    assert without_time(resumed["methods"]) == without_time(whole["methods"])
-    assert resumed["finding"] == whole["finding"]
+    config, expected = whole
+    multitask.main(tiny(steps=4))
+    resumed = multitask.main(tiny())
+    assert without_time(resumed["methods"]) == without_time(expected["methods"])
+    assert resumed["finding"] == expected["finding"]
     for part in ("single", "equal", "pcgrad"):
-        one, two = (tmp_path / "multitask" / name / part for name in ("whole", "stopped"))
+        one, two = (directory_of(each) / part for each in (config, tiny()))
         assert lines(one) == lines(two)
 
 
@@ -139,8 +143,7 @@ def test_every_method_takes_steps():
             found[name] = step(jax.random.key(1), state, batch)[0].params
         return found
 
-    compiled = run.lower(params, batch).compile({"xla_backend_optimization_level": "0"})
-    found = compiled(params, batch)
+    found = run(params, batch)
     assert len(found) == 14
     for name, after in found.items():
         moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after, params)

@@ -14,22 +14,13 @@ from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.train import init_states, loop, run_keys, supervised_step
 from jaxdl.types import Batch
-from tests.data import publishers
 
 MODEL = without_stats(mlp((8, 10), dropout=0.2))
 TX = optax.adam(0.01)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    source, _ = publishers.mnist(root / "published", train=20, test=4)
-    tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
-    return root / "data"
-
-
-def batches(folder, *, batch=6, seed=3):
-    """Each as the loop wants it; 20 examples: an epoch ends in the middle of the fourth batch."""
+def batches(folder, *, batch=12, seed=3):
+    """Each as the loop wants it; 40 examples: an epoch ends in the middle of the fourth batch."""
 
     def transform(example):
         return {"x": example["image"].astype(np.float32) / 255, "y": example["label"]}
@@ -52,24 +43,24 @@ def run(fetch, state=None, *, steps, **flags):
     return state, np.concatenate(losses, axis=1)
 
 
-def test_resumed_in_the_middle_of_an_epoch_equals_never_stopped(folder):
-    never, losses = run(batches(folder), steps=9)
-    half, first = run(batches(folder), steps=5)
+def test_resumed_in_the_middle_of_an_epoch_equals_never_stopped(tiny_mnist):
+    never, losses = run(batches(tiny_mnist), steps=9)
+    half, first = run(batches(tiny_mnist), steps=5)
     # As another process would: the set is opened anew, and nothing but the state is carried over.
-    resumed, second = run(batches(folder), half, steps=9, every=3)
+    resumed, second = run(batches(tiny_mnist), half, steps=9, every=3)
     jax.tree.map(np.testing.assert_array_equal, never, resumed)
     np.testing.assert_array_equal(losses, np.concatenate([first, second], axis=1))
 
 
-def test_the_loop_gets_every_image_once_an_epoch(folder):
+def test_the_loop_gets_every_image_once_an_epoch(tiny_mnist):
     seen = []
 
     def watched(step):
-        seen.append(batches(folder, batch=5)(step))
+        seen.append(batches(tiny_mnist, batch=10)(step))
         return seen[-1]
 
     run(watched, steps=8)
-    arrays = image_arrays("mnist", "train", data_dir=folder)
+    arrays = image_arrays("mnist", "train", data_dir=tiny_mnist)
     published = sorted(map(bytes, arrays.images))
     for epoch in (seen[:4], seen[4:]):
         images = np.concatenate([batch.x for batch in epoch]) * np.float32(255)
@@ -77,13 +68,13 @@ def test_the_loop_gets_every_image_once_an_epoch(folder):
     assert not np.array_equal(seen[0].x, seen[4].x)
 
 
-def test_another_seed_of_the_stream_is_another_run(folder):
-    one, two = (run(batches(folder, seed=seed), steps=3)[1] for seed in (3, 4))
+def test_another_seed_of_the_stream_is_another_run(tiny_mnist):
+    one, two = (run(batches(tiny_mnist, seed=seed), steps=3)[1] for seed in (3, 4))
     assert not np.array_equal(one, two)
 
 
-def test_a_damaged_set_stops_the_loop_with_what_the_reader_says(folder):
-    good = batches(folder)
+def test_a_damaged_set_stops_the_loop_with_what_the_reader_says(tiny_mnist):
+    good = batches(tiny_mnist)
 
     def damaged(step):
         if step == 5:

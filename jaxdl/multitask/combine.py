@@ -51,22 +51,10 @@ def weigh_losses(
     `tasks` is their number, where the state depends on it.
     """
 
-    def update(
-        updates: Grads,
-        state: PyTree,
-        params: Any = None,
-        *,
-        losses: Array | None = None,
-        key: Key | None = None,
-        **_: Any,
-    ) -> tuple[Grads, PyTree]:
-        del params
-        losses = needs_losses(losses, "this method")
-        _check(updates, losses, tasks)
-        weights, state = weigh(state, losses, key)
-        return weighted_sum(weights, updates), state
+    def weights(state: Any, _: Grads, losses: Any, key: Any) -> tuple[Array, Any]:
+        return weigh(state, needs_losses(losses, "this method"), key)
 
-    return LossWeighting(lambda params: init(), update)
+    return LossWeighting(lambda params: init(), _update_by(weights, tasks))
 
 
 def weigh_gradients(
@@ -77,21 +65,10 @@ def weigh_gradients(
 ) -> optax.GradientTransformationExtraArgs:
     """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
 
-    def update(
-        updates: Grads,
-        state: PyTree,
-        params: Any = None,
-        *,
-        losses: Array | None = None,
-        key: Key | None = None,
-        **_: Any,
-    ) -> tuple[Grads, PyTree]:
-        del params
-        _check(updates, losses, tasks)
-        weights, state = weigh(state, gram(updates), losses, key)
-        return weighted_sum(weights, updates), state
+    def weights(state: Any, stacked: Grads, losses: Any, key: Any) -> tuple[Array, Any]:
+        return weigh(state, gram(stacked), losses, key)
 
-    return optax.GradientTransformationExtraArgs(lambda params: init(), update)
+    return optax.GradientTransformationExtraArgs(lambda params: init(), _update_by(weights, tasks))
 
 
 def weigh_gram(weigh: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
@@ -146,6 +123,28 @@ def needs_losses(losses: Array | None, method: str) -> Array:
     if losses is None:
         raise InputError(f"{method} looks at losses: give its update the extra argument losses=")
     return losses
+
+
+def _update_by(
+    weigh: Callable[[Any, Grads, Any, Any], tuple[Array, Any]], tasks: int | None
+) -> optax.TransformUpdateExtraArgsFn:
+    """The update of the method whose weights are `weigh(state, stacked, losses, key)`."""
+
+    def update(
+        updates: Grads,
+        state: PyTree,
+        params: Any = None,
+        *,
+        losses: Array | None = None,
+        key: Key | None = None,
+        **_: Any,
+    ) -> tuple[Grads, PyTree]:
+        del params
+        _check(updates, losses, tasks)
+        weights, state = weigh(state, updates, losses, key)
+        return weighted_sum(weights, updates), state
+
+    return update
 
 
 def _check(updates: Grads, losses: Array | None, tasks: int | None) -> None:

@@ -86,7 +86,7 @@ ROWS = [
 
 TASKS = 4
 
-# Compiling takes longer than all that these tests compute.
+# In the slow group too: compiling takes longer than all that these tests compute.
 QUICK = {"xla_backend_optimization_level": "0"}
 
 

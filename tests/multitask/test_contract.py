@@ -1,6 +1,6 @@
 """One suite for every method: what a combination of task gradients promises, whatever its rule."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,6 @@ from jaxdl.types import Batch, Model
 from tests.multitask.contract import (
     HARD,
     KEY,
-    QUICK,
     ROWS,
     SOON,
     TASKS,
@@ -216,7 +215,7 @@ def test_weighing_losses_is_weighing_gradients(row):
     state = init_state(NET.init(KEY, batch.x), optax.chain(method, TX))
     net_key, method_key = jax.random.split(KEY)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(state):
         each, _ = task_grads(NET, mean_squared_error)(net_key, state.step, state.params, batch)
         trunk, _ = method.update(each.trunk, state.opt_state[0], losses=each.losses, key=method_key)

@@ -178,14 +178,13 @@ def test_cagrad_without_a_ball_is_the_mean():
 
 def test_nash_solves_the_bargaining_equation():
     """`gram @ a = 1 / a`: the weights are the inverse of what each task gets from their sum."""
-    many = problems(4)
-    for rows, found in zip(many, solve(nash(), many), strict=True):
+    many, scales = problems(4), np.array([1e-3, 1.0, 30.0, 1e3])[:, None]
+    solved, scaled = np.split(solve(nash(), np.concatenate([many, many * scales])), 2)
+    for rows, found in zip(many, solved, strict=True):
         gains = rows @ found
         assert np.all(gains > 0)
         close((1 / gains) @ rows, found, rtol=1e-5, atol=1e-6)
-    # No task's scale matters.
-    scales = np.array([1e-3, 1.0, 30.0, 1e3])[:, None]
-    close(solve(nash(), many * scales), solve(nash(), many), rtol=1e-5, atol=1e-6)
+    close(scaled, solved, rtol=1e-5, atol=1e-6)  # no task's scale matters
 
 
 def test_imtl_gives_equal_projections_by_the_formula_of_the_paper():
@@ -211,10 +210,11 @@ def test_aligned_has_condition_one_and_the_singular_vectors_of_the_gradients():
     many = problems(4)
     deficient = problems(4)
     deficient[:, 3] = deficient[:, 0] - 2 * deficient[:, 1]
-    for cases, rank in ((many, 4), (deficient, 3)):
-        for rows, found in zip(cases, solve(aligned(), cases), strict=True):
-            left, values, right = np.linalg.svd(rows, full_matrices=False)
-            close(found, values[rank - 1] * np.mean(left[:, :rank] @ right[:rank], axis=0))
+    cases = np.concatenate([many, deficient])
+    ranks = np.repeat([4, 3], len(many))
+    for rows, rank, found in zip(cases, ranks, solve(aligned(), cases), strict=True):
+        left, values, right = np.linalg.svd(rows, full_matrices=False)
+        close(found, values[rank - 1] * np.mean(left[:, :rank] @ right[:rank], axis=0))
 
 
 def test_upgrad_is_the_mean_projection_onto_the_cone_where_no_loss_increases():

@@ -19,7 +19,6 @@ from jaxdl.multitask.sharing import TaskParams, hard_sharing, mmoe
 from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.train import init_state
 from jaxdl.types import Batch
-from tests.multitask.contract import QUICK
 
 STEP = jnp.int32(0)
 RNG = np.random.default_rng(0)
@@ -101,7 +100,7 @@ def test_each_gradient_is_that_of_its_task_alone(case, key):
     net, loss, batch = CASES[case]
     params = jax.jit(net.init)(key, inputs(batch))
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(params):
         grads, metrics = task_grads(net, loss)(None, STEP, params, batch)
         losses, same = task_losses(net, loss)(params, None, batch)
@@ -128,7 +127,7 @@ def cost(method, tasks, width=128):
     tx = optax.sgd(0.1)
     make = lambda key: init_state(net.init(key, x), optax.chain(method, tx))  # noqa: E731
     state = jax.eval_shape(make, jax.random.key(0))
-    step = jax.jit(multitask_step(net, mean_squared_error, method, tx), compiler_options=QUICK)
+    step = jax.jit(multitask_step(net, mean_squared_error, method, tx))
     return step.lower(jax.random.key(0), state, Batch(x, y)).compile().cost_analysis()["flops"]
 
 
@@ -156,12 +155,9 @@ def test_a_step_gives_the_trunk_the_combination_and_each_head_its_own(key):
     net, loss, batch = CASES["same inputs, heads and losses differ"]
     method, tx = pcgrad(), optax.sgd(0.5)
     state = init_state(jax.jit(net.init)(key, X), optax.chain(method, tx))
-    new, metrics = jax.jit(multitask_step(net, loss, method, tx), compiler_options=QUICK)(
-        key, state, batch
-    )
+    new, metrics = jax.jit(multitask_step(net, loss, method, tx))(key, state, batch)
     first, second = (
-        jax.jit(jax.grad(partial(alone, net, loss, batch, t)), compiler_options=QUICK)(state.params)
-        for t in (0, 1)
+        jax.jit(jax.grad(partial(alone, net, loss, batch, t)))(state.params) for t in (0, 1)
     )
     moved = jax.tree.map(lambda a, b: (a - b) / 0.5, state.params, new.params)
     close(moved.heads, (first.heads[0], second.heads[1]), atol=1e-5)
@@ -180,9 +176,7 @@ def test_a_weighted_step_is_the_gradient_of_the_weighted_loss_in_all_parameters(
     net, loss, batch = CASES["same inputs, heads and losses differ"]
     method, tx = uncertainty(tasks=2, tx=optax.sgd(0.1), gaussian=[False, True]), optax.sgd(0.5)
     state = init_state(jax.jit(net.init)(key, X), optax.chain(method, tx))
-    new, _ = jax.jit(multitask_step(net, loss, method, tx), compiler_options=QUICK)(
-        key, state, batch
-    )
+    new, _ = jax.jit(multitask_step(net, loss, method, tx))(key, state, batch)
 
     def weighted(params):
         return alone(net, loss, batch, 0, params) + 0.5 * alone(net, loss, batch, 1, params)
@@ -196,7 +190,7 @@ def test_dropout_draws_for_every_task(key):
     params = jax.jit(net.init)(key, X)
     same = TaskParams(params.trunk, (params.heads[0],) * 2)
     batch = Batch(X, jnp.stack([LABELS[:, 0]] * 2, axis=1))
-    run = jax.jit(task_losses(net, cross_entropy), compiler_options=QUICK)
+    run = jax.jit(task_losses(net, cross_entropy))
     still, drawn, again = (run(same, k, batch)[0] for k in (None, key, jax.random.key(5)))
     assert still[0] == still[1]
     assert len({float(value) for value in (*drawn, *again, still[0])}) == 5

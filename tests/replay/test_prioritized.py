@@ -15,6 +15,7 @@ from jaxdl.replay.prioritized import prioritized
 from jaxdl.replay.uniform import ring
 from tests.replay.test_sumtree import assert_sums
 from tests.replay.test_uniform import ITEM, assert_whole, items
+from tests.replay.test_uniform import compiled as of_ring
 
 ALPHA = 0.7
 
@@ -36,8 +37,8 @@ UPDATES = st.lists(
 @settings(max_examples=60)
 def test_priorities_are_those_of_a_plain_list(capacity, operations):
     init, add, sample, update = compiled(capacity)
-    plain = ring(capacity=capacity)
-    state, rows, seen = init(ITEM), plain.init(ITEM), 0
+    plain_init, plain_add, _ = of_ring(ring, capacity)
+    state, rows, seen = init(ITEM), plain_init(ITEM), 0
     priorities, largest = {}, 1.0
     for operation in operations:
         if isinstance(operation, list):
@@ -49,7 +50,7 @@ def test_priorities_are_those_of_a_plain_list(capacity, operations):
                     largest = max(largest, value)
         else:
             new = items(seen, operation)
-            state, rows = add(None, state, new), plain.add(None, rows, new)
+            state, rows = add(None, state, new), plain_add(None, rows, new)
             for _ in range(operation or 1):
                 priorities[seen % capacity] = largest
                 seen += 1

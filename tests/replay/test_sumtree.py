@@ -62,15 +62,15 @@ def test_sums_hold_after_any_updates(data, capacity):
     numbers = np.zeros(tree[0].size, np.float32)
     numbers[list(expected)] = list(expected.values())
     np.testing.assert_array_equal(np.asarray(tree[0]).ravel(), numbers)
-    held = jnp.array(sorted(expected), jnp.int32)
-    np.testing.assert_array_equal(sumtree.get(tree, held), numbers[held])
+    np.testing.assert_array_equal(sumtree.get(tree, jnp.arange(len(numbers))), numbers)
     if numbers.any():
         assert numbers[np.asarray(draw(jax.random.key(0), tree, 16))].all()
 
 
 def filled(numbers):
+    put, _ = compiled()
     tree = sumtree.zeros(len(numbers))
-    return sumtree.put(tree, jnp.arange(len(numbers)), jnp.asarray(numbers, jnp.float32))
+    return put(tree, jnp.arange(len(numbers)), jnp.asarray(numbers, jnp.float32))
 
 
 @pytest.mark.parametrize("capacity", [5, 200, FAN**2 + 200])
@@ -79,7 +79,8 @@ def test_places_are_drawn_in_proportion_to_their_numbers(capacity, count):
     numbers = np.random.default_rng(0).exponential(size=capacity) + 0.1
     numbers[1::5] = 0
     keys = jax.random.split(jax.random.key(1), 200_000 // count)
-    drawn = jax.jit(jax.vmap(lambda key: sumtree.draw(key, filled(numbers), count)))(keys)
+    tree = filled(numbers)
+    drawn = jax.jit(jax.vmap(lambda key: sumtree.draw(key, tree, count)))(keys)
     counts = np.bincount(np.ravel(drawn), minlength=capacity)
     assert not counts[numbers == 0].any()
     expected = (numbers / numbers.sum() * counts.sum())[numbers > 0]
@@ -87,12 +88,13 @@ def test_places_are_drawn_in_proportion_to_their_numbers(capacity, count):
 
 
 def test_a_draw_is_stratified():
+    _, draw = compiled()
     # As many equal numbers as strata: each comes exactly once, where independent draws repeat some.
-    drawn = sumtree.draw(jax.random.key(0), filled(np.full(FAN, 0.3)), FAN)
+    drawn = draw(jax.random.key(0), filled(np.full(FAN, 0.3)), FAN)
     np.testing.assert_array_equal(drawn, np.arange(FAN))
     # Over two levels each group comes as often as it weighs.
-    drawn = sumtree.draw(jax.random.key(0), filled(np.ones(4 * FAN)), 64)
-    np.testing.assert_array_equal(np.bincount(drawn // FAN), 16)
+    drawn = draw(jax.random.key(0), filled(np.ones(4 * FAN)), 64)
+    np.testing.assert_array_equal(np.bincount(np.asarray(drawn) // FAN), 16)
 
 
 def test_a_million_places_are_drawn_alike():
@@ -112,11 +114,15 @@ def test_a_million_places_are_drawn_alike():
 def test_the_ends_of_the_range_are_drawn_and_never_a_zero(monkeypatch):
     # The smallest and the largest random number, numbers with zeros on either side, and sums whose
     # rounding leaves the largest number beyond the others.
+    @jax.jit
+    def draw(tree, u):
+        monkeypatch.setattr(jax.random, "uniform", lambda _, shape: jnp.full(shape, u))
+        return sumtree.draw(jax.random.key(0), tree, 3)
+
     for numbers in ([0, 0, 1, 0], [0, 1e-6, 1e6, 0], [0.1] * 63 + [0], [1e-30, 0, 0, 0]):
-        tree = filled(np.array([*numbers, *np.zeros(3 * FAN)]))
+        tree = filled(np.array([*numbers, *np.zeros(7 * FAN - len(numbers))]))
         for u in (0.0, 1 - 2.0**-24, 0.5):
-            monkeypatch.setattr(jax.random, "uniform", lambda _, shape, u=u: jnp.full(shape, u))
-            places = np.asarray(sumtree.draw(jax.random.key(0), tree, 3))
+            places = np.asarray(draw(tree, jnp.float32(u)))
             assert np.asarray(tree[0]).ravel()[places].all()
 
 
