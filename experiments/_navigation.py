@@ -29,14 +29,11 @@ def report(result: dict[str, Any]) -> str:
     """The table, and what the numbers depend on."""
     config, run = result["config"], result["run"]
     rows = []
-    for name, title in METHODS.items():
+    for name, by_depth in result["methods"].items():
         rate = result["inner_rates"].get(name)
-        cells = [
-            f"{tables.interval(found)} ({found['ci95_tasks']:.2f})"
-            for found in result["methods"][name]
-        ]
+        cells = [f"{tables.interval(found)} ({found['ci95_tasks']:.2f})" for found in by_depth]
         cells += [""] * (len(DEPTHS) - len(cells))
-        rows.append([title, "" if rate is None else f"{rate:g}", *cells])
+        rows.append([METHODS[name], "" if rate is None else f"{rate:g}", *cells])
         if name == "maml":
             rows.append(["MAML, paper", "0.1", *(f"{value:.2f}" for value in PAPER)])
             rows.append(["context vector, paper", "", *(f"{v:.2f}" for v in PAPER_CONTEXT)])
@@ -101,8 +98,8 @@ def draw_paths(goals: Any, played: Episode, figure: Any) -> None:
 def draw_returns(result: dict[str, Any], figure: Any) -> None:
     """The paper's figure: return by gradient steps, minus it on a logarithmic axis."""
     axis = figure.subplots()
-    for i, (name, title) in enumerate(METHODS.items()):
-        found = result["methods"][name]
+    for i, (name, found) in enumerate(result["methods"].items()):
+        title = METHODS[name]
         mean = np.array([each["mean"] for each in found])
         half = np.array([each["ci95"] or 0 for each in found])
         if name == "oracle":
@@ -124,13 +121,11 @@ def draw_returns(result: dict[str, Any], figure: Any) -> None:
 def draw_curve(curves: dict[str, Any], figure: Any) -> None:
     """Mean returns on training goals by iteration: line the mean, band the range over seeds."""
     axis = figure.subplots()
-    shown = (
-        ("", "before", "MAML, before the inner step"),
-        ("", "after", "MAML, after it"),
-        ("pretrained", "after", METHODS["pretrained"]),
-        ("oracle", "after", METHODS["oracle"]),
-    )
+    shown = [("maml", "before", "MAML, before the inner step"), ("maml", "after", "after it")]
+    shown += [(name, "after", METHODS[name]) for name in ("pretrained", "oracle")]
     for name, column, label in shown:
+        if name not in curves:
+            continue
         lines = curves[name]
         mean, low, high = (f(lines[column], axis=1) for f in (np.mean, np.min, np.max))
         axis.plot(lines["step"], mean, label=label)

@@ -14,8 +14,8 @@ Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps, see README.md
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from tyro.conf import OmitArgPrefixes
 from experiments._navigation import DEPTHS, draw_curve, draw_paths, draw_returns, report
 from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least
+from jaxdl.errors import InputError
 from jaxdl.metrics import mean_ci95, seeds_summary
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.rl import point
@@ -33,7 +34,7 @@ from jaxdl.rl.gaussian import gaussian_policy
 from jaxdl.rl.maml import Draw, halved, play, returns, samples_of, trpo_step
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import init_states, per_seed, run_keys, task_stream
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.types import Array, Episode, Key, Model, Params
 
 FINE_TUNING_RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 20
@@ -43,6 +44,13 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    method: tuple[Literal["maml", "pretrained", "random", "oracle"], ...] = (
+        "maml",
+        "pretrained",
+        "random",
+        "oracle",
+    )
+    """What stands side by side: MAML, one policy for all tasks, none, and one that sees goals."""
     steps: int = 100
     """Meta-iterations; the paper's text has up to 500, its code 100."""
     tasks: int = 20
@@ -91,23 +99,26 @@ def check(config: Config) -> None:
     at_least(config, 0, "seed", most=TEST_KEY - 1 - config.seeds)
     above_zero(config, "inner_lr", "max_kl", "discount")
     at_least(config, 0, "discount", most=1)
+    if not config.method or len(set(config.method)) < len(config.method):
+        raise InputError("--method: name each method at most once, and one at least")
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """The three trainings, their evaluation and the pictures."""
-    blind, seeing = point.environment, point.informed
-    maml = train(config, run, blind, config.inner_steps)
-    joint = train(config, run.part("pretrained"), blind, 0)
-    oracle = train(config, run.part("oracle"), seeing, 0)
-    untrained = start(config, blind).params
-
-    steps = max(DEPTHS)
-    measured = {"maml": test(config, blind, maml, config.inner_lr, steps)}
-    rates = {"maml": config.inner_lr}
-    for name, params in (("pretrained", joint), ("random", untrained)):
-        rates[name] = best_rate(config, params)
-        measured[name] = test(config, blind, params, rates[name], steps)
-    measured["oracle"] = test(config, seeing, oracle, 0.0, 0)
+    """The trainings, their evaluation and the pictures."""
+    params, rates, measured = {}, {}, {}
+    for name in config.method:
+        environment = point.informed if name == "oracle" else point.environment
+        params[name] = (
+            start(config, environment).params
+            if name == "random"
+            else train(config, run.part(name), environment, config.inner_steps * (name == "maml"))
+        )
+    for name, learnt in params.items():
+        environment = point.informed if name == "oracle" else point.environment
+        steps = 0 if name == "oracle" else max(DEPTHS)
+        if steps:
+            rates[name] = config.inner_lr if name == "maml" else best_rate(config, learnt)
+        measured[name] = test(config, environment, learnt, rates.get(name, 0.0), steps)
     result = {
         "methods": {name: summary(found) for name, found in measured.items()},
         "inner_rates": rates,
@@ -115,7 +126,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "batch_norm": "none",
         "config": dataclasses.asdict(config),
     }
-    draw_pictures(config, run, per_seed(maml)[0], result)
+    draw_pictures(config, run, params, result)
     return run.finish(result)
 
 
@@ -164,6 +175,7 @@ def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Param
     return run.trained(step, stream, keys, state, tasks=config.tasks, devices=devices).params
 
 
+@cache
 def evaluation(
     config: Config, environment: Any, steps: int, tasks: int
 ) -> Callable[[Key, Params, Any], Array]:
@@ -210,18 +222,21 @@ def summary(found: np.ndarray) -> list[dict[str, Any]]:
 
 def draw_pictures(config: Config, run: Run, params: Params, result: dict[str, Any]) -> None:
     """Paths of two tasks before and after steps, returns by steps, and the learning curves."""
-    draw = draw_of(config, point.environment, config.trajectories)
     goals = jnp.array([[0.35, 0.3], [-0.4, 0.1]])
-    rates = halved(config.inner_lr)(max(DEPTHS))
     keys = jax.random.split(jax.random.key(FIGURE_KEY), len(goals))
-    one = partial(play, policy_of(config), draw, rates)
-    played = jax.jit(jax.vmap(lambda key, goal: one(key, params, goal)[1]))(keys, goals)
-    run.picture("paths", partial(draw_paths, goals, played), size=(11, 6))
+    policy, draw = policy_of(config), draw_of(config, point.environment, config.trajectories)
+    rates = halved(config.inner_lr)(max(DEPTHS))
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0, 0))
+    def paths(params: Params, key: Key, goal: Array) -> Episode:
+        return play(policy, draw, rates, key, params, goal)[1]
+
+    if "maml" in params:
+        played = paths(per_seed(params["maml"])[0], keys, goals)
+        run.picture("paths", partial(draw_paths, goals, played), size=(11, 6))
     run.picture("returns", partial(draw_returns, result), size=(6, 4.5))
-    curves = {
-        name: run.part(name).metrics("train") if name else run.metrics("train")
-        for name in ("", "pretrained", "oracle")
-    }
+    curves = {name: run.part(name).metrics("train") for name in params if name != "random"}
     run.picture("learning_curve", partial(draw_curve, curves), size=(7, 4.5))
 
 

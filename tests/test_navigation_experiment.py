@@ -9,21 +9,26 @@ import pytest
 from experiments import _navigation, navigation
 from jaxdl.errors import InputError
 from jaxdl.rl import point
-from jaxdl.runs import RunFlags
+from jaxdl.runs import RunFlags, open_run
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("compiled_once", "compiled_quickly")
 
 
 @pytest.fixture(autouse=True)
-def _short_episodes(monkeypatch):
+def _small(monkeypatch):
     monkeypatch.setattr(point, "LIMIT", 5)
+    monkeypatch.setattr(navigation, "VALIDATION_TASKS", 2)
 
 
 def config_of(folder, **changes):
     flags = {"runs_dir": folder, "name": "run", "log_every": 2, "devices": 1}
     small = {"steps": 4, "tasks": 2, "trajectories": 3, "hidden": 4, "seeds": 2}
-    small |= {"test_tasks": 2, "test_trajectories": 2}
+    small |= {"test_tasks": 2, "test_trajectories": 2, "method": ("maml", "random")}
     return dataclasses.replace(navigation.Config(**small | changes), run=RunFlags(**flags))
+
+
+def lines(folder):
+    return (folder / "navigation" / "run" / "maml" / "metrics.jsonl").read_text()
 
 
 def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
@@ -31,29 +36,36 @@ def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
     result = navigation.main(config)
     printed = capsys.readouterr().out
     methods = result["methods"]
-    assert [len(methods[name]) for name in _navigation.METHODS] == [4, 4, 4, 1]
+    assert {name: len(found) for name, found in methods.items()} == {"maml": 4, "random": 4}
     means = [found["mean"] for found in methods["maml"]]
     assert len(set(means)) == 4
     assert all(-5 < mean < 0 for mean in means)
-    assert f"{means[3]:.2f}" in printed
-    assert "-11.68" in printed
-    assert "distance" in printed
-    directory = tmp_path / "whole" / "navigation" / "run"
+    assert means != [found["mean"] for found in methods["random"]]
+    for words in (f"{means[3]:.2f}", "-11.68", "minus the distance"):
+        assert words in printed
     for name in ("paths", "returns", "learning_curve"):
-        assert (directory / f"{name}.png").stat().st_size > 10_000
+        assert (tmp_path / f"whole/navigation/run/{name}.png").stat().st_size > 10_000
     assert navigation.main(config) == result
     assert capsys.readouterr().out == printed
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(navigation.Run, "picture", lambda *_, **__: None)
-        navigation.main(config_of(tmp_path / "parts", steps=2))
-        longer = navigation.main(config_of(tmp_path / "parts"))
-    assert longer["methods"] == methods
-    lines = [
-        (tmp_path / name / "navigation/run/metrics.jsonl").read_text()
-        for name in ("whole", "parts")
-    ]
-    assert lines[0] == lines[1]
+    for steps in (2, 4):
+        short = config_of(tmp_path / "parts", steps=steps)
+        with open_run("navigation", short) as run:
+            navigation.train(short, run.part("maml"), point.environment, 1)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_all_methods_stand_side_by_side_and_a_seed_learns_what_it_learns_alone(tmp_path, capsys):
+    changes = {"method": tuple(_navigation.METHODS), "seeds": 1}
+    result = navigation.main(config_of(tmp_path, **changes))
+    assert [len(result["methods"][name]) for name in _navigation.METHODS] == [4, 4, 4, 1]
+    assert set(result["inner_rates"]) == {"maml", "pretrained", "random"}
+    printed = capsys.readouterr().out
+    assert all(title in printed for title in _navigation.METHODS.values())
+    both = navigation.main(config_of(tmp_path / "both"))
+    alone, first = (found["methods"]["maml"][3]["values"][0] for found in (result, both))
+    np.testing.assert_allclose(alone, first, rtol=1e-4)
 
 
 def test_the_interval_over_tasks_is_that_of_their_means_over_seeds():
@@ -83,6 +95,8 @@ def test_a_rate_is_chosen_by_the_last_return_and_nan_loses(monkeypatch):
         ({"inner_steps": 0}, "--inner-steps 0"),
         ({"trajectories": 1}, "--trajectories 1: choose at least 2"),
         ({"thin": 0}, "--thin 0"),
+        ({"method": ()}, "--method: name each method at most once"),
+        ({"method": ("maml", "maml")}, "--method: name each method at most once"),
         ({"max_kl": 0.0}, "--max-kl 0.0: choose a number above 0"),
         ({"inner_lr": float("nan")}, "--inner-lr nan"),
         ({"discount": 1.5}, "--discount 1.5: choose at most 1"),
