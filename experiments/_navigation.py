@@ -43,8 +43,9 @@ def report(result: dict[str, Any]) -> str:
         f" {tables.seeds(config['seed'], config['seeds'])}, in brackets over"
         f" {config['test_tasks']} test goals, {config['test_trajectories']} trajectories each;"
         " batch norm: none",
-        "the last parameters; the rates of pretrained and untrained are the best of validation"
-        " goals; from the second inner step on rates are halved",
+        "chosen on validation goals: MAML's parameters, of meta-iterations"
+        f" {' '.join(map(str, result['chosen_steps'].get('maml', []))) or 'none'}, and the inner"
+        " rates of pretrained and untrained; rates are halved from the second inner step on",
         *deviations(config, run["steps"]),
         tables.made_by(run),
     ]
@@ -56,9 +57,9 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
     found = [
         "reward: minus the distance, as in the authors' code; the paper says its square, with which"
         " no policy that stays near the start could earn -40 in 100 steps",
-        "the paper reports the best policy of training, after up to 500 meta-iterations"
-        f" (here the last, after {steps:,}), and takes products with the Hessian by finite"
-        " differences (here exact, over a part of the steps)",
+        f"up to {steps:,} meta-iterations, in the paper 500, and the best of them by validation"
+        " goals, in the paper by the return in training; products with the Hessian are exact and"
+        " over a part of the steps, in the paper by finite differences",
     ]
     if config["inner_lr"] != 0.1:
         found.append(f"inner rate {config['inner_lr']:g}, in the paper 0.1")

@@ -70,7 +70,7 @@ LONG = {
         435,
         "two cases, two kinds of nets, fourteen methods, and imports",
     ),
-    "experiments/navigation.py": (260, "four methods, and an evaluation that learns and plays"),
+    "experiments/navigation.py": (285, "four methods, and an evaluation that learns and plays"),
     "experiments/sequences.py": (335, "three tasks and three cells beside one another"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
 }

@@ -22,7 +22,7 @@ def _small(monkeypatch):
 
 def config_of(folder, **changes):
     flags = {"runs_dir": folder, "name": "run", "log_every": 2, "devices": 1}
-    small = {"steps": 4, "tasks": 2, "trajectories": 3, "hidden": 4, "seeds": 2}
+    small = {"steps": 4, "tasks": 2, "trajectories": 3, "hidden": 4, "seeds": 2, "eval_every": 2}
     small |= {"test_tasks": 2, "test_trajectories": 2, "method": ("maml", "random")}
     return dataclasses.replace(navigation.Config(**small | changes), run=RunFlags(**flags))
 
@@ -45,6 +45,7 @@ def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
         assert words in printed
     for name in ("paths", "returns", "learning_curve"):
         assert (tmp_path / f"whole/navigation/run/{name}.png").stat().st_size > 10_000
+    assert set(result["chosen_steps"]["maml"]) <= {2, 4}
     assert navigation.main(config) == result
     assert capsys.readouterr().out == printed
 
@@ -95,6 +96,7 @@ def test_a_rate_is_chosen_by_the_last_return_and_nan_loses(monkeypatch):
         ({"inner_steps": 0}, "--inner-steps 0"),
         ({"trajectories": 1}, "--trajectories 1: choose at least 2"),
         ({"thin": 0}, "--thin 0"),
+        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
         ({"method": ()}, "--method: name each method at most once"),
         ({"method": ("maml", "maml")}, "--method: name each method at most once"),
         ({"max_kl": 0.0}, "--max-kl 0.0: choose a number above 0"),
