@@ -10,8 +10,8 @@ validation tasks, the others' are the last; nothing was chosen on the test tasks
 
 Command: scripts/run navigation
 Runtime: about 35 minutes on 2 CPU cores that other work shared
-Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps: not yet measured. The last parameters
-    have -41.1 / -12.2 / -5.4 / -7.1, the paper's best of training -40.4 / -11.7 / -3.3 / -3.2
+Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps: not yet measured. The last
+    parameters have -41.1 / -12.2 / -5.4 / -7.1; the paper -40.4 / -11.7 / -3.3 / -3.2
 """
 
 import dataclasses
