@@ -7,13 +7,15 @@ clock truncates, the fall terminates.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdl.types import Array, Key, PyTree
+from jaxdl.rl.environment import Outcome, Reset, Step, auto_reset
+from jaxdl.types import Array, Key
+
+__all__ = ["CartPole", "Outcome", "Reset", "Step", "auto_reset", "reset", "step"]
 
 GRAVITY, CART_MASS, POLE_MASS = 9.8, 1.0, 0.1
 HALF_LENGTH, FORCE, SECONDS = 0.5, 10.0, 0.02
@@ -28,24 +30,6 @@ class CartPole(NamedTuple):
 
     physics: Array
     steps: Array
-
-
-class Outcome(NamedTuple):
-    """What a step leads to: the state, what is seen of it, and whether the episode is over.
-
-    `terminated`: it failed, and nothing comes after. `truncated`: time is up, and it would go on.
-    Never both.
-    """
-
-    state: PyTree
-    obs: PyTree
-    reward: Array
-    terminated: Array
-    truncated: Array
-
-
-Reset = Callable[[Key], tuple[Any, Any]]
-Step = Callable[[Key, Any, Array], Outcome]
 
 
 def reset(key: Key) -> tuple[CartPole, Array]:
@@ -75,25 +59,3 @@ def step(key: Key | None, state: CartPole, action: Array) -> Outcome:
     terminated = (jnp.abs(physics[0]) > TRACK) | (jnp.abs(physics[2]) > LEAN)
     truncated = (after.steps >= LIMIT) & ~terminated
     return Outcome(after, physics, jnp.float32(1), terminated, truncated)
-
-
-def auto_reset(reset: Reset, step: Step) -> Callable[[Key, Any, Array], tuple[Outcome, Any]]:
-    """A step that begins the next episode where one ended: `(key, state, action)` gives a pair.
-
-    The outcome has the state and observation to act on, of the new episode where one began. Beside
-    it stands what the action itself led to, the `next_obs` of `jaxdl.replay.nstep.Step`, which is
-    what a truncated episode is bootstrapped from.
-    """
-
-    def going_on(key: Key, state: Any, action: Array) -> tuple[Outcome, Any]:
-        step_key, reset_key = jax.random.split(key)
-        outcome = step(step_key, state, action)
-        ended = outcome.terminated | outcome.truncated
-        state, obs = jax.tree.map(
-            lambda new, old: jnp.where(ended, new, old),
-            reset(reset_key),
-            (outcome.state, outcome.obs),
-        )
-        return outcome._replace(state=state, obs=obs), outcome.obs
-
-    return going_on

@@ -1,0 +1,76 @@
+"""How much better an action was than usual: returns, GAE and a linear baseline.
+
+Everything has time first, `[steps, n]`, for `n` episodes side by side. What comes after the end of
+an episode has reward and value 0 and so changes nothing before it.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+
+from jaxdl.rl.rollout import Trajectories
+from jaxdl.types import Array
+
+
+def discounted(values: Array, discount: float) -> Array:
+    """At each step, the sum of `values` from there on, each weighted by `discount ** delay`."""
+
+    def add(later: Array, now: Array) -> tuple[Array, Array]:
+        total = now + discount * later
+        return total, total
+
+    return lax.scan(add, jnp.zeros_like(values[0]), values, reverse=True)[1]
+
+
+def generalised(reward: Array, value: Array, *, discount: float, trace: float) -> Array:
+    """The advantages of GAE (Schulman et al. 2016, arXiv:1506.02438), `trace` being its lambda.
+
+    The value after the last step is 0: an episode that ran out of time is not bootstrapped, as in
+    the codes of TRPO and MAML, whose returns are those of a finite horizon. A `trace` of 1 gives
+    the return minus the value.
+    """
+    after = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
+    return discounted(reward + discount * after - value, discount * trace)
+
+
+def features(obs: Array) -> Array:
+    """Those of the linear baseline `[steps, n, 2 f + 4]`, of observations `[steps, n, f]`.
+
+    Observations and their squares, time (in hundreds of steps), its square and its cube, and 1
+    (Duan et al. 2016, arXiv:1604.06778, section 4).
+    """
+    obs = jnp.clip(obs, -10, 10)
+    time = jnp.broadcast_to(
+        jnp.arange(obs.shape[0], dtype=obs.dtype)[:, None, None] / 100, (*obs.shape[:2], 1)
+    )
+    return jnp.concatenate([obs, obs**2, time, time**2, time**3, jnp.ones_like(time)], axis=-1)
+
+
+def linear_baseline(obs: Array, target: Array, mask: Array, *, ridge: float = 1e-5) -> Array:
+    """The values `[steps, n]` that a regression on `features` predicts for `target`, 0 after ends.
+
+    Least squares over what `mask` counts, with `ridge` times the squared coefficients added. By QR
+    of the features and not by their normal equations, whose condition is the square of it: powers
+    of time are nearly dependent, and this is float32.
+    """
+    rows = features(obs) * mask[..., None]
+    count = rows.shape[-1]
+    tall = jnp.concatenate([rows.reshape(-1, count), math.sqrt(ridge) * jnp.eye(count)])
+    right = jnp.concatenate([(target * mask).ravel(), jnp.zeros(count)])
+    q, r = jnp.linalg.qr(tall)
+    return rows @ solve_triangular(r, right @ q)
+
+
+def advantages(played: Trajectories, *, discount: float, trace: float) -> Array:
+    """GAE over a linear baseline that is fitted to these same trajectories.
+
+    With mean 0 and deviation 1 over the steps that count, and 0 after the ends.
+    """
+    returns = discounted(played.reward, discount)
+    value = linear_baseline(played.obs, returns, played.mask)
+    raw = generalised(played.reward, value, discount=discount, trace=trace)
+    count = jnp.sum(played.mask)
+    centered = (raw - jnp.sum(raw * played.mask) / count) * played.mask
+    return centered / (jnp.sqrt(jnp.sum(jnp.square(centered)) / count) + 1e-8)

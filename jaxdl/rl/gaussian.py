@@ -1,0 +1,59 @@
+"""Policies over real actions: a normal distribution with a diagonal covariance."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.types import Array, Key, Model, Params
+
+LEAST_STD = 1e-6
+"""A policy is never more certain than that."""
+
+
+class Gaussian(NamedTuple):
+    """Normal distributions of independent coordinates, `mean` and `log_std` `[..., actions]`."""
+
+    mean: Array
+    log_std: Array
+
+    def sample(self, key: Key) -> Array:
+        """One draw of each, `[..., actions]`."""
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def log_prob(self, action: Array) -> Array:
+        """The log density `[...]` at `action` `[..., actions]`."""
+        scaled = (action - self.mean) * jnp.exp(-self.log_std)
+        return -jnp.sum(jnp.square(scaled) / 2 + self.log_std + math.log(2 * math.pi) / 2, axis=-1)
+
+
+def kl_divergence(p: Gaussian, q: Gaussian) -> Array:
+    """KL(p || q) `[...]`, in nats."""
+    ratio = jnp.exp(2 * (p.log_std - q.log_std))
+    apart = jnp.square((p.mean - q.mean) * jnp.exp(-q.log_std))
+    return jnp.sum((ratio + apart - 1) / 2 + q.log_std - p.log_std, axis=-1)
+
+
+def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
+    """A policy whose mean is `net` of the observation, and whose deviation is a parameter.
+
+    A `Model` from observations `[..., features]` to `Gaussian`s `[..., actions]`; `net` maps
+    `[n, features]` to `[n, actions]`. The deviation, `std` at first, is the same everywhere: that
+    is the policy of TRPO and MAML.
+    """
+
+    def init(key: Key, x: Array) -> Params:
+        return {
+            "net": net.init(key, x.reshape(-1, x.shape[-1])),
+            "log_std": jnp.full(actions, math.log(std)),
+        }
+
+    def apply(params: Params, x: Array, *, key: Key | None = None) -> Any:
+        rows = net.apply(params["net"], x.reshape(-1, x.shape[-1]), key=key)
+        mean = rows.reshape(*x.shape[:-1], actions)
+        log_std = jnp.maximum(params["log_std"], math.log(LEAST_STD))
+        return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+
+    return Model(init, apply)

@@ -1,0 +1,111 @@
+"""Trust-region policy optimisation (TRPO; Schulman et al. 2015, arXiv:1502.05477).
+
+The natural gradient, as far as the mean KL divergence from the old policy allows. This is no
+`GradFn`: how long the step is depends on loss and divergence at the points that a line search
+tries, and a gradient cannot tell those. So it takes parameters and returns parameters, and who
+calls it is a `StepFn`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.sparse.linalg import cg
+
+from jaxdl.types import Array, Metrics, Params, PyTree
+
+Compare = Callable[[PyTree, PyTree], Array]
+"""`(old, new) -> scalar`, of two outputs of a policy."""
+
+
+def trust_region(
+    predict: Callable[[Params], PyTree],
+    surrogate: Compare,
+    divergence: Compare,
+    params: Params,
+    *,
+    max_kl: float = 0.01,
+    cg_steps: int = 10,
+    damping: float = 1e-5,
+    backtracks: int = 15,
+    shrink: float = 0.8,
+    curvature: tuple[Callable[[Params], PyTree], Compare] | None = None,
+    axis_name: str | None = None,
+) -> tuple[Params, Metrics]:
+    """One step down `surrogate` with a `divergence` of `max_kl` at most.
+
+    Both compare the policy's outputs at some states, before and after. The divergence has its
+    minimum, 0, where they are equal, so the gradient by the outputs vanishes there and its Hessian
+    by the parameters is J' H J: J the Jacobian of `predict`, H the Hessian by the outputs. It is
+    exact, and needs no second derivative of `predict`, which may contain a gradient itself (MAML).
+    `predict` is linearised once for all products.
+
+    Args:
+        predict: what depends on the parameters: the policy's outputs at the states.
+        surrogate: what to minimise, such as minus the mean of ratio times advantage.
+        divergence: the mean KL divergence of the new outputs from the old.
+        cg_steps: steps of conjugate gradients towards the natural gradient.
+        damping: times the identity, added to the Hessian.
+        backtracks: points that the line search tries, the first where the quadratic model says that
+            the divergence is `max_kl`, each `shrink` times as far as the one before. It takes the
+            first that lowers the surrogate within the region; if there is none, nothing changes.
+        curvature: a `predict` and a `divergence` that stand for the others in the Hessian alone, at
+            a part of the states say, whose products are most of the work (appendix C.1).
+        axis_name: the pmap axis over which gradients, products and values are averaged.
+
+    Returns:
+        The parameters, and metrics: `kl` and `improvement` of the surrogate where it ended, `taken`
+        the share of the first point's way (0 if none was good).
+    """
+
+    def mean(tree: Any) -> Any:
+        return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+    old, pull = jax.vjp(predict, params)
+    (gradient,) = mean(pull(jax.grad(surrogate, argnums=1)(old, old)))
+
+    outputs, apart = curvature or (predict, divergence)
+    here, forward = jax.linearize(outputs, params)
+    backward = jax.linear_transpose(forward, params)
+
+    def product(direction: Params) -> Params:
+        slope = jax.grad(apart, argnums=1)
+        _, bent = jax.jvp(lambda new: slope(here, new), (here,), (forward(direction),))
+        (back,) = mean(backward(bent))
+        return jax.tree.map(lambda a, b: a + damping * b, back, direction)
+
+    direction, _ = cg(product, gradient, tol=0.0, maxiter=cg_steps)
+    bent = _dot(direction, product(direction))
+    # A gradient of zero has a direction of zero, for which no length is too long.
+    length = jnp.sqrt(2 * max_kl / jnp.maximum(bent, np.finfo(bent.dtype).tiny))
+    before = mean(surrogate(old, old))
+
+    def at(share: Array) -> Params:
+        return jax.tree.map(lambda p, d: p - share * length * d, params, direction)
+
+    def search(carry: Any) -> Any:
+        tried, _, _, _ = carry
+        share = shrink ** tried.astype(length.dtype)
+        new = predict(at(share))
+        value, kl = mean((surrogate(old, new), divergence(old, new)))
+        good = (value < before) & (kl <= max_kl)  # so that NaN is not
+        zero = jnp.zeros_like(value)
+        return tried + 1, *jax.tree.map(
+            lambda found: jnp.where(good, found, zero), (share, kl, before - value)
+        )
+
+    def goes_on(carry: Any) -> Array:
+        tried, share, _, _ = carry
+        return (tried < backtracks) & (share == 0)
+
+    zero = jnp.zeros_like(before)
+    _, share, kl, improvement = lax.while_loop(goes_on, search, (jnp.int32(0), zero, zero, zero))
+    moved = jax.tree.map(lambda new, p: jnp.where(share > 0, new, p), at(share), params)
+    return moved, {"kl": kl, "improvement": improvement, "taken": share}
+
+
+def _dot(a: Params, b: Params) -> Array:
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.zeros(()))
