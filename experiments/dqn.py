@@ -10,7 +10,7 @@ How steady a net is: the temporal-difference errors of the batches that it learn
 held-out transitions, 2,000 of random play, the same for all nets and seeds and never learned from.
 All hyper-parameters were chosen on seeds 100 to 102; seeds 0 to 4 were run once, afterwards.
 
-Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 3]
+Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 1]
 Runtime: not measured at full length yet
 Result: not measured at full length yet
 """
@@ -60,31 +60,31 @@ class Config:
     """Transitions that the memory of "replay" holds."""
     short: int = 500
     """Transitions that the memory of "short" holds."""
-    steps: int = 10_000
+    steps: int = 15_000
     """Learning steps of each run, each after `envs * plays` transitions."""
-    envs: int = 8
+    envs: int = 4
     """Environments side by side."""
-    plays: int = 8
+    plays: int = 16
     """Actions in each of them between learning steps."""
     batch: int = 64
     """Transitions that a step learns from; "none" needs envs * plays of them."""
     prefill: int = 1000
     """Transitions of random play before the first step."""
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     lr: float = 1e-3
     """Adam's step size at the start."""
-    decay_steps: int = 10_000
+    decay_steps: int = 15_000
     """Steps in which it falls to 0 along a cosine; 0 leaves it as it is."""
-    delta: float = 1.0
-    """The error from which on Huber's loss is linear."""
+    delta: float = 100.0
+    """The error from which on Huber's loss is linear; values here are up to 100."""
     gamma: float = 0.99
     """Discount of a step."""
-    returns: int = 1
+    returns: int = 3
     """Steps whose rewards a transition adds up (n-step returns)."""
     explore: float = 0.05
     """Share of random actions after the schedule, which begins at 1."""
-    explore_steps: int = 5000
+    explore_steps: int = 1500
     """Steps in which it gets there, along a line."""
     target_every: int = 100
     """Steps between updates of the target net."""
@@ -159,8 +159,9 @@ def environment(name: str) -> Environment:
 
 def experiment(config: Config, env: Environment, run: Run) -> dict[str, Any]:
     """An agent with each memory, and the pictures."""
-    held_out = random_play(config, env)
-    learnt = {name: learn(config, env, run.part(name), name, held_out) for name in config.memories}
+    agents = {name: agent_of(config, env, name) for name in config.memories}
+    judge = judge_of(config, env, next(iter(agents.values())))  # one program: the nets are alike
+    learnt = {name: learn(config, run.part(name), agent, judge) for name, agent in agents.items()}
     result = {"memories": learnt, "steps": config.steps, "config": dataclasses.asdict(config)}
     result["finding"] = words.finding(result)
     lines = {name: {s: run.part(name).metrics(s) for s in words.SPLITS} for name in learnt}
@@ -210,14 +211,13 @@ def net_of(config: Config, env: Environment) -> Model:
 
 def random_play(config: Config, env: Environment) -> Transition:
     """Held-out single-step transitions `[2000]`, of actions drawn at random."""
-    envs = 100
     agent = dqn(
         env,
         mlp((env.actions,)),
         optax.identity(),
         ring(capacity=2000),
         epsilon=optax.constant_schedule(1.0),
-        envs=envs,
+        envs=20,
         prefill=2000,
         gamma=config.gamma,
     )
@@ -225,37 +225,46 @@ def random_play(config: Config, env: Environment) -> Transition:
     return made
 
 
-def learn(
-    config: Config, env: Environment, part: Run, memory: str, held_out: Transition
-) -> dict[str, Any]:
-    """Trains all seeds with a memory; figures of the last step, one a seed."""
-    agent, keys = agent_of(config, env, memory), run_keys(config.seed, config.seeds)
-    state = jax.jit(lambda keys: lax.map(agent.init, keys))(keys)
-    state = part.restore(state._replace(step=jnp.int32(0)))
-    play = evaluation(env, agent, config.episodes)
+Judge = Callable[[Key, DqnState], Metrics]
+
+
+def judge_of(config: Config, env: Environment, agent: Dqn) -> Judge:
+    """`(key, state) -> metrics [seeds]`: the mean return of greedy episodes, whose starts are the
+    same for all seeds, and mean and variance of the errors on the held-out transitions."""
 
     @jax.jit
-    def errors(state: DqnState) -> Metrics:
+    def of_seeds(key: Key, held_out: Transition, nets: Any) -> Metrics:
         def of_seed(nets: Any) -> Metrics:
-            found = agent.errors(*nets, held_out)
-            return {"td_mean": found.mean(), "td_variance": found.var()}
+            act, errors = partial(agent.greedy, nets[0]), agent.errors(*nets, held_out)
+            returns = episode_returns(key, env, act, episodes=config.episodes)
+            return {
+                "return": returns.mean(),
+                "td_mean": errors.mean(),
+                "td_variance": errors.var(),
+            }
 
-        return lax.map(of_seed, (state.params, state.target))
+        return lax.map(of_seed, nets)
 
-    def validate(state: DqnState) -> Metrics:
-        return {"return": play(jax.random.key(CURVE), state.params), **errors(state)}
+    held_out = random_play(config, env)
+    return lambda key, state: of_seeds(key, held_out, (state.params, state.target))
 
+
+def learn(config: Config, part: Run, agent: Dqn, judge: Judge) -> dict[str, Any]:
+    """Trains all seeds of an agent; figures of the last step, one a seed."""
+    keys = run_keys(config.seed, config.seeds)
+    state = jax.jit(lambda keys: lax.map(agent.init, keys))(keys)
+    state = part.restore(state._replace(step=jnp.int32(0)))
     state = part.trained(
         agent.step,
         Partial(lambda key, step, share: ()),
         keys,
         state,
-        validate=validate,
+        validate=partial(judge, jax.random.key(CURVE)),
         eval_every=config.eval_every,
         tasks=config.envs * config.plays,
     )
-    last = np.asarray(play(jax.random.key(LAST), state.params))
-    say(f"{memory}: mean return {last.mean():.1f} at the last step")
+    last = np.asarray(judge(jax.random.key(LAST), state)["return"])
+    say(f"{part.directory.name}: mean return {last.mean():.1f} at the last step")
     batches, seen = (second_half(part.metrics(split), config.steps) for split in words.SPLITS)
     return {
         "return": seeds_summary(last),
@@ -270,20 +279,6 @@ def second_half(lines: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarra
     """The lines of a journal from the middle of training on."""
     late = lines["step"] >= steps / 2
     return {name: values[late] for name, values in lines.items()}
-
-
-def evaluation(env: Environment, agent: Dqn, episodes: int) -> Callable[[Key, Any], Any]:
-    """`(key, params [seeds, ...]) -> [seeds]`: mean returns of greedy episodes, alike for seeds."""
-
-    @jax.jit
-    def play(key: Key, params: Any) -> Any:
-        def of_seed(own: Any) -> Any:
-            act = partial(agent.greedy, own)
-            return episode_returns(key, env, act, episodes=episodes).mean()
-
-        return lax.map(of_seed, params)
-
-    return play
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def gymnax(name: str) -> Environment:
         from gymnax.environments.spaces import Discrete
     except ImportError as error:
         raise InputError(
-            f"gymnax:{name} needs gymnax: install the extra, `pip install 'jaxdl[rl]'`"
+            f"gymnax:{name} needs gymnax, which is not installed: `pip install 'gymnax>=1.0'`"
         ) from error
     try:
         env, params = package.make(name)
