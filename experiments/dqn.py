@@ -100,7 +100,7 @@ class Config:
     """How much priorities count, in a prioritised memory."""
     beta: float = 0.4
     """How far its weights correct at the start; 1 after `decay_steps`."""
-    eval_every: int = 250
+    eval_every: int = 300
     """Steps between evaluations, a multiple of `log_every`."""
     episodes: int = 100
     """Greedy episodes of an evaluation."""
