@@ -70,8 +70,8 @@ def report(result: Mapping[str, Any]) -> str:
         ]
         for name, found in result["memories"].items()
     ]
-    count = ["solved"] if config["env"] in SOLVED else []
-    header = [f"{config['env']}, memory", "return at the end", "by seed", *count]
+    goal = ["solved"] if config["env"] in SOLVED else []
+    header = [f"{config['env']}, memory", "return at the end", "by seed", *goal]
     header += ["var. of error, batches", "var., held out", "mean, held out", "swing of return"]
     options = [name for name in ("double", "dueling", "prioritized") if config[name]]
     notes = [

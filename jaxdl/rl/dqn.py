@@ -85,11 +85,10 @@ def of_actions(values: Array, actions: Array) -> Array:
 
 def epsilon_greedy(key: Key, values: Array, epsilon: Any) -> Array:
     """Actions `[n]`: any with probability `epsilon`, else the best of values `[n, actions]`."""
-    explore_key, action_key = jax.random.split(key)
     count, actions = values.shape
-    anything = jax.random.randint(action_key, (count,), 0, actions)
-    explores = jax.random.uniform(explore_key, (count,)) < epsilon
-    return jnp.where(explores, anything, jnp.argmax(values, axis=1).astype(jnp.int32))
+    chance, choice = jax.random.uniform(key, (2, count))
+    anything, best = jnp.floor(choice * actions), jnp.argmax(values, axis=1)
+    return jnp.where(chance < epsilon, anything.astype(jnp.int32), best.astype(jnp.int32))
 
 
 def dqn(
@@ -170,10 +169,9 @@ def dqn(
     ) -> tuple[Play, Transition]:
         """Actions in all environments, and transitions `[steps * envs]` in the order of time."""
 
-        def once(now: Play, key: Key) -> tuple[Play, Transition]:
-            act_key, env_key = jax.random.split(key)
-            actions = epsilon_greedy(act_key, net.apply(params, now.obs), epsilon)
-            outcome, next_obs = going_on(jax.random.split(env_key, envs), now.states, actions)
+        def once(now: Play, keys: Key) -> tuple[Play, Transition]:
+            actions = epsilon_greedy(keys[0], net.apply(params, now.obs), epsilon)
+            outcome, next_obs = going_on(keys[1:], now.states, actions)
             ends = outcome.terminated, outcome.truncated
             made = Step(now.obs, actions, outcome.reward, next_obs, *ends)
             windows, transitions, _ = jax.vmap(many.push)(now.windows, made)
@@ -186,7 +184,7 @@ def dqn(
                 jnp.where(ended, total, now.finished),
             ), transitions
 
-        played, made = lax.scan(once, start, jax.random.split(key, steps))
+        played, made = lax.scan(once, start, jax.random.split(key, (steps, 1 + envs)))
         return played, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made)
 
     def targets(params: Params, target: Params, made: Transition) -> Array:
