@@ -8,7 +8,9 @@ task counts as solved from a mean return of 475.
 
 How steady a net is: the temporal-difference errors of the batches that it learns from, and those on
 held-out transitions, 2,000 of random play, the same for all nets and seeds and never learned from.
-All hyper-parameters were chosen on seeds 100 to 102; seeds 0 to 4 were run once, afterwards.
+Hyper-parameters were chosen on seeds 100 to 104. A first recipe, chosen on three seeds, solved 3 of 5
+on seeds 0 to 4: its 50,000 transitions held 800 steps, and good play drove all failures out of them.
+So the recipe below is reported on seeds 5 to 9, which were run once.
 
 Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 1]
 Runtime: not measured at full length yet
@@ -56,17 +58,17 @@ class Config:
     """The environment: cartpole, or gymnax:NAME (needs the extra `rl`)."""
     memories: tuple[str, ...] = MEMORIES
     """Which of replay, short and none to train with, in this order."""
-    capacity: int = 50_000
+    capacity: int = 500_000
     """Transitions that the memory of "replay" holds."""
     short: int = 500
     """Transitions that the memory of "short" holds."""
-    steps: int = 15_000
+    steps: int = 30_000
     """Learning steps of each run, each after `envs * plays` transitions."""
     envs: int = 4
     """Environments side by side."""
-    plays: int = 16
+    plays: int = 8
     """Actions in each of them between learning steps."""
-    batch: int = 64
+    batch: int = 32
     """Transitions that a step learns from; "none" needs envs * plays of them."""
     prefill: int = 1000
     """Transitions of random play before the first step."""
@@ -74,7 +76,7 @@ class Config:
     """Widths of the hidden layers."""
     lr: float = 1e-3
     """Adam's step size at the start."""
-    decay_steps: int = 15_000
+    decay_steps: int = 30_000
     """Steps in which it falls to 0 along a cosine; 0 leaves it as it is."""
     delta: float = 100.0
     """The error from which on Huber's loss is linear; values here are up to 100."""
@@ -100,11 +102,11 @@ class Config:
     """How much priorities count, in a prioritised memory."""
     beta: float = 0.4
     """How far its weights correct at the start; 1 after `decay_steps`."""
-    eval_every: int = 300
+    eval_every: int = 600
     """Steps between evaluations, a multiple of `log_every`."""
     episodes: int = 100
     """Greedy episodes of an evaluation."""
-    seed: int = 0
+    seed: int = 5
     """First seed."""
     seeds: int = 5
     """How many seeds, from `seed` upward, train in one program."""
@@ -235,7 +237,9 @@ def judge_of(config: Config, env: Environment, agent: Dqn) -> Judge:
     @jax.jit
     def of_seeds(key: Key, held_out: Transition, nets: Any) -> Metrics:
         def of_seed(nets: Any) -> Metrics:
-            act, errors = partial(agent.greedy, nets[0]), agent.errors(*nets, held_out)
+            params, target = nets
+            errors = agent.errors(params, target, held_out)
+            act = partial(agent.greedy, params)
             returns = episode_returns(key, env, act, episodes=config.episodes)
             return {
                 "return": returns.mean(),

@@ -187,12 +187,10 @@ def dqn(
         played, made = lax.scan(once, start, jax.random.split(key, (steps, 1 + envs)))
         return played, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made)
 
-    def targets(params: Params, target: Params, made: Transition) -> Array:
-        chooser = net.apply(params, made.next_obs) if double else None
-        return td_targets(made, net.apply(target, made.next_obs), chooser)
-
     def errors(params: Params, target: Params, made: Transition) -> Array:
-        wanted = lax.stop_gradient(targets(params, target, made))
+        # No gradient goes through the targets: the largest of the chooser's values has none.
+        chooser = net.apply(params, made.next_obs) if double else None
+        wanted = td_targets(made, net.apply(target, made.next_obs), chooser)
         return wanted - of_actions(net.apply(params, made.obs), made.action)
 
     def learnt(state: DqnState, made: Transition, weights: Any) -> tuple[DqnState, Array, Array]:
@@ -215,18 +213,23 @@ def dqn(
         )
         return after, found, value
 
-    def step(key: Key, state: DqnState, batch_: Any) -> tuple[DqnState, Metrics]:
-        del batch_  # it makes its own
+    def drawn(key: Key, memory: Any, step: Array) -> tuple[Transition, Any, Any]:
+        """Transitions `[batch]`, their weights, and their places where they have priorities."""
+        if not isinstance(replay, PrioritizedReplay):
+            return replay.sample(key, memory, batch), 1.0, None
+        assert beta is not None
+        sample = replay.sample(key, memory, batch, beta(step))
+        return sample.items, sample.weights, sample.places
+
+    def step(key: Key, state: DqnState, batch: Any) -> tuple[DqnState, Metrics]:
+        del batch  # it makes its own
         play_key, add_key, sample_key = jax.random.split(key, 3)
         played, made = play(play_key, state.params, state.play, epsilon(state.step), plays)
         memory = replay.add(add_key, state.memory, made)
+        chosen, weights, places = drawn(sample_key, memory, state.step)
+        after, found, loss = learnt(state, chosen, weights)
         if isinstance(replay, PrioritizedReplay):
-            assert beta is not None
-            sample = replay.sample(sample_key, memory, batch, beta(state.step))
-            after, found, loss = learnt(state, sample.items, sample.weights)
-            memory = replay.update(memory, sample.places, jnp.abs(found) + LEAST_PRIORITY)
-        else:
-            after, found, loss = learnt(state, replay.sample(sample_key, memory, batch), 1.0)
+            memory = replay.update(memory, places, jnp.abs(found) + LEAST_PRIORITY)
         metrics = {
             "loss": loss,
             "td_mean": found.mean(),

@@ -265,7 +265,7 @@ def test_what_is_remembered_is_what_was_played():
     ends = (to < 0) | (to == PLACES)
     np.testing.assert_allclose(made.discount, np.where(ends, 0, GAMMA))
     reward = np.where(to == PLACES, GOAL, np.where(to < 0, CLIFF, STEP))
-    np.testing.assert_allclose(made.reward, reward)
+    np.testing.assert_allclose(made.reward, reward, rtol=1e-6)
     jumps = after[:-ENVS] != place[ENVS:]
     assert 0 < (jumps & ~ends[:-ENVS]).mean() < 0.1  # where the clock ended an episode
 
