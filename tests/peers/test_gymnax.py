@@ -29,7 +29,8 @@ def as_ours(theirs):
 def as_theirs(ours):
     env, params = package.make("CartPole-v1")
     _, like = env.reset_env(jax.random.key(0), params)
-    return type(like)(*jnp.moveaxis(ours.physics, -1, 0), time=ours.steps)
+    x, x_dot, theta, theta_dot = jnp.moveaxis(ours.physics, -1, 0)
+    return like.replace(x=x, x_dot=x_dot, theta=theta, theta_dot=theta_dot, time=ours.steps)
 
 
 def both(ours, action):
@@ -105,15 +106,19 @@ def test_starts_of_cart_and_pole_have_gymnax_s_distribution():
 
 
 def test_the_adapter_gives_our_cart_and_pole():
-    def act(obs):
-        return (obs[:, 2] + 0.1 * obs[:, 3] > 0).astype(jnp.int32)
+    def balance(obs):
+        return (obs[:, 2] + 0.5 * obs[:, 3] > 0).astype(jnp.int32)
+
+    def push_left(obs):
+        return jnp.zeros(len(obs), jnp.int32)
 
     adapted, own = gymnax("CartPole-v1"), cart_pole()
     assert (adapted.actions, adapted.limit) == (own.actions, own.limit)
     key = jax.random.key(4)
-    found, expected = (episode_returns(key, env, act, episodes=50) for env in (adapted, own))
-    np.testing.assert_array_equal(found, expected)
-    assert np.ptp(found) > 0
+    for act, spread in ((balance, 0), (push_left, 2)):
+        found, expected = (episode_returns(key, e, act, episodes=50) for e in (adapted, own))
+        np.testing.assert_array_equal(found, expected)
+        assert np.ptp(found) == spread
 
 
 @pytest.mark.parametrize("name", ["Acrobot-v1", "Catch-bsuite", "Breakout-MinAtar"])
