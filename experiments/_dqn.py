@@ -37,19 +37,15 @@ def finding(result: Mapping[str, Any]) -> str:
         count = solved(result, name)
         of_seeds = "" if count is None else f", {count} of {seeds} seeds at 475 or above"
         told.append(f"{told_memory(name, config)} {found['return']['mean']:.0f}{of_seeds}")
-    says = f"Mean greedy return at step {result['steps']:,}: {'; '.join(told)}."
-    if "replay" not in memories or len(memories) == 1:
-        return says
-    variance = {name: found["held_out_variance"]["mean"] for name, found in memories.items()}
-    ratios = [
-        f"{value / variance['replay']:.3g} times with {told_memory(name, config)}"
-        for name, value in variance.items()
-        if name != "replay"
+    steady = [
+        f"{told_memory(name, config)}"
+        f" {found['batch_variance']['mean']:.3g} and {found['held_out_variance']['mean']:.3g}"
+        for name, found in memories.items()
     ]
     return (
-        f"{says} The variance of the error on held-out transitions, over the second half of"
-        f" training, is {variance['replay']:.3g} with replay, and"
-        f" {' and '.join(ratios)} as large."
+        f"Mean greedy return at step {result['steps']:,}: {'; '.join(told)}. Variance of the error"
+        " over the second half of training, on the batches and on held-out random play:"
+        f" {'; '.join(steady)}."
     )
 
 
@@ -104,7 +100,8 @@ def draw_return(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
         curve.annotate(f"solved: {threshold:.0f}", (0, threshold - 4), color="0.4", va="top")
     curve.set(xlabel="learning step", ylabel=f"return of {config['episodes']} greedy episodes")
     curve.set_title("while training: mean and range over seeds", fontsize="medium")
-    curve.legend(title="memory (transitions)")
+    handles = curve.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, title="memory (transitions)")
     last.set_xticks(range(len(lines)), list(lines))
     last.set_xlim(-0.5, len(lines) - 0.5)
     last.set_title("at the end, a mark a seed", fontsize="medium")
@@ -126,7 +123,8 @@ def draw_errors(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
         column[1].set(xlabel="learning step")
     panels[0, 0].set(ylabel="variance of the error")
     panels[1, 0].set(ylabel="mean error")
-    panels[0, 0].legend(title="memory (transitions)", fontsize="small")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, title="memory (transitions)")
     figure.suptitle("temporal-difference errors: mean and range over seeds", fontsize="medium")
 
 

@@ -92,8 +92,8 @@ def test_the_finding_is_read_off_the_numbers():
     assert (
         "at step 9,000: replay (5,000) 483, 2 of 3 seeds at 475 or above; short (50) 200, 0" in said
     )
-    assert "is 10 with replay, and 2 times with short (50) and 3 times with none as large" in said
-    assert words.finding(made_up("gymnax:Acrobot-v1", none=[-80.0] * 3)).endswith("none -80.")
+    assert "play: replay (5,000) 1 and 10; short (50) 1 and 20; none 1 and 30." in said
+    assert "none -80. Variance" in words.finding(made_up("gymnax:Acrobot-v1", none=[-80.0] * 3))
 
 
 @pytest.mark.parametrize(
