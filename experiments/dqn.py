@@ -14,8 +14,8 @@ reported on seeds 5 to 9, which were run once.
 
 Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 1]
 Runtime: 5 minutes for all three memories and five seeds, on 2 CPU cores that others also used
-Result: replay solves 4 of 5 seeds (mean return 489; 464 to 500), short 4 (411), none 3 (480). Between
-    evaluations of the second half the return swings by 8, 96 and 63; the variance of the error on
+Result: replay solves 4 of 5 seeds (mean return 489), short 4 (411), none 3 (480); between the
+    evaluations of the second half returns swing by 8, 96 and 63, and the variance of the error on
     held-out transitions is 27, 170 and 178.
 """
 
