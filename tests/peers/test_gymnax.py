@@ -115,10 +115,10 @@ def test_the_adapter_gives_our_cart_and_pole():
     adapted, own = gymnax("CartPole-v1"), cart_pole()
     assert (adapted.actions, adapted.limit) == (own.actions, own.limit)
     key = jax.random.key(4)
-    for act, spread in ((balance, 0), (push_left, 2)):
+    for act, varies in ((balance, False), (push_left, True)):
         found, expected = (episode_returns(key, e, act, episodes=50) for e in (adapted, own))
         np.testing.assert_array_equal(found, expected)
-        assert np.ptp(found) == spread
+        assert (np.ptp(found) > 0) == varies
 
 
 @pytest.mark.parametrize("name", ["Acrobot-v1", "Catch-bsuite", "Breakout-MinAtar"])

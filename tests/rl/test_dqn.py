@@ -215,6 +215,11 @@ def trained(agent, keys, state, steps):
 # ---- what a step does
 
 
+def quick(function, *args):
+    """The function, compiled for these arguments in a hurry: compilers take longer than it does."""
+    return jax.jit(function).lower(*args).compile({"xla_backend_optimization_level": "0"})
+
+
 ENVS, PLAYS, EVERY, RATE = 40, 25, 3, 0.25
 
 
@@ -230,7 +235,9 @@ def some_steps():
         target_rate=RATE,
         epsilon=optax.linear_schedule(0.8, 0.2, 3),
     )
-    states, step = [jax.jit(agent.init)(jax.random.key(0))], jax.jit(agent.step)
+    key = jax.random.key(0)
+    states = [quick(agent.init, key)(key)]
+    step = quick(agent.step, key, states[0], ())
     for i in range(7):
         states.append(step(jax.random.key(i), states[-1], ())[0])
     return agent, states
@@ -267,7 +274,8 @@ def test_what_is_remembered_is_what_was_played():
     reward = np.where(to == PLACES, GOAL, np.where(to < 0, CLIFF, STEP))
     np.testing.assert_allclose(made.reward, reward, rtol=1e-6)
     jumps = after[:-ENVS] != place[ENVS:]
-    assert 0 < (jumps & ~ends[:-ENVS]).mean() < 0.1  # where the clock ended an episode
+    by_the_clock = (jumps & ~ends[:-ENVS]).sum()
+    assert 0 < by_the_clock <= ENVS * (PLAYS // LIMIT + 1)
 
 
 def test_returns_are_of_whole_episodes():
@@ -289,17 +297,22 @@ def test_a_prioritised_sample_is_weighed_and_its_priorities_renewed():
         plays=1,
         beta=optax.constant_schedule(beta),
     )
-    key, state = jax.random.key(5), jax.jit(agent.init)(jax.random.key(0))
-    priorities = jax.random.uniform(jax.random.key(1), (size,), minval=0.1, maxval=2)
-    state = state._replace(memory=replay.update(state.memory, jnp.arange(size), priorities))
-    after, _ = jax.jit(agent.step)(key, state, ())
 
-    _, _, sample_key = jax.random.split(key, 3)
-    made = jax.tree.map(lambda leaf: leaf[size : size + 4], after.memory.memory.items)
-    memory = replay.add(None, state.memory, made)
-    sample = replay.sample(sample_key, memory, 16, beta)
+    def run(key):
+        state = agent.init(jax.random.key(0))
+        priorities = jax.random.uniform(jax.random.key(1), (size,), minval=0.1, maxval=2)
+        state = state._replace(memory=replay.update(state.memory, jnp.arange(size), priorities))
+        after, _ = agent.step(key, state, ())
+        _, _, sample_key = jax.random.split(key, 3)
+        made = jax.tree.map(lambda leaf: leaf[size : size + 4], after.memory.memory.items)
+        memory = replay.add(None, state.memory, made)
+        sample = replay.sample(sample_key, memory, 16, beta)
+        return after, memory, sample, agent.errors(state.params, state.target, sample.items)
+
+    key = jax.random.key(5)
+    after, memory, sample, errors = quick(run, key)(key)
+    errors = np.asarray(errors)
     assert np.ptp(sample.weights) > 0.1
-    errors = np.asarray(agent.errors(state.params, state.target, sample.items))
     change = np.zeros((PLACES, 2))
     place, action = np.argmax(sample.items.obs, 1), np.asarray(sample.items.action)
     np.add.at(change, (place, action), np.asarray(sample.weights) * np.clip(errors, -1, 1) / 16)
