@@ -36,6 +36,7 @@ LAYERS = (
 HOMES = {
     "flax": ("jaxdl/models/",),
     "grain": ("jaxdl/data/",),
+    "gymnax": ("jaxdl/rl/gymnax.py",),
     "matplotlib": ("jaxdl/pictures.py",),
     "orbax": ("jaxdl/checkpoint.py",),
     "PIL": ("jaxdl/data/",),
@@ -52,7 +53,7 @@ HOMES = {
 PMAP = ("jaxdl/parallel.py",)
 
 # Imported inside the function that needs them: a run from cached arrays does without.
-LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matplotlib"}
+LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matplotlib", "gymnax"}
 
 # Lines in a file. Alarms, not laws: who passes one looks for a second idea in the file, and where
 # there is none enters it here with a figure of its own and the reason.
@@ -62,6 +63,7 @@ LONG = {
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/cifar10.py": (370, "three nets, each with the recipe and augmentation it needs"),
+    "experiments/dqn.py": (295, "twenty-odd flags of the recipe; three memories, two evaluations"),
     "experiments/few_shot.py": (470, "seven presets, two baselines, and what decides a number"),
     "experiments/limited_data.py": (430, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (270, "three presets, two nets, and every flag of their recipes"),

@@ -12,10 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdl.rl.environment import Outcome, Reset, Step, auto_reset
+from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.types import Array, Key
-
-__all__ = ["CartPole", "Outcome", "Reset", "Step", "auto_reset", "reset", "step"]
 
 GRAVITY, CART_MASS, POLE_MASS = 9.8, 1.0, 0.1
 HALF_LENGTH, FORCE, SECONDS = 0.5, 10.0, 0.02
@@ -59,3 +57,8 @@ def step(key: Key | None, state: CartPole, action: Array) -> Outcome:
     terminated = (jnp.abs(physics[0]) > TRACK) | (jnp.abs(physics[2]) > LEAN)
     truncated = (after.steps >= LIMIT) & ~terminated
     return Outcome(after, physics, jnp.float32(1), terminated, truncated)
+
+
+def cart_pole() -> Environment:
+    """CartPole-v1."""
+    return Environment(reset, step, 2, LIMIT)

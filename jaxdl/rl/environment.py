@@ -30,6 +30,18 @@ Step = Callable[[Key, Any, Array], Outcome]
 """`(key, state, action) -> outcome`; vmap for more than one episode."""
 
 
+class Environment(NamedTuple):
+    """An environment of numbered actions, int32 in `[0, actions)`, whose view is one array.
+
+    Every episode is over, terminated or truncated, after `limit` steps at the latest.
+    """
+
+    reset: Reset
+    step: Step
+    actions: int
+    limit: int
+
+
 def auto_reset(reset: Reset, step: Step) -> Callable[[Key, Any, Array], tuple[Outcome, Any]]:
     """A step that begins the next episode where one ended: `(key, state, action)` gives a pair.
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxdl.rl.cartpole import CartPole, auto_reset, reset, step
+from jaxdl.rl.cartpole import CartPole, reset, step
+from jaxdl.rl.environment import auto_reset
 
 
 def by_the_equations(physics, action):

@@ -1,0 +1,135 @@
+"""What the experiment on replay says and draws, read off its result and its journals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdl import tables
+
+SPLITS = ("train", "validation")
+SOLVED = {"cartpole": 475.0, "gymnax:CartPole-v1": 475.0}
+"""The mean return from which an environment counts as solved, where there is such a number."""
+
+Lines = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+"""By memory, and by split: what `Run.metrics` returns."""
+
+
+def told_memory(name: str, config: Mapping[str, Any]) -> str:
+    """A memory as a reader sees it."""
+    sizes = {"replay": config["capacity"], "short": config["short"]}
+    return f"{name} ({sizes[name]:,})" if name in sizes else name
+
+
+def solved(result: Mapping[str, Any], name: str) -> int | None:
+    """How many seeds solve the task at the last step, where that means something."""
+    threshold = SOLVED.get(result["config"]["env"])
+    if threshold is None:
+        return None
+    return sum(value >= threshold for value in result["memories"][name]["return"]["values"])
+
+
+def finding(result: Mapping[str, Any]) -> str:
+    """What a reader can quote, read off the numbers."""
+    config, memories = result["config"], result["memories"]
+    seeds, told = config["seeds"], []
+    for name, found in memories.items():
+        count = solved(result, name)
+        of_seeds = "" if count is None else f", {count} of {seeds} seeds at 475 or above"
+        told.append(f"{told_memory(name, config)} {found['return']['mean']:.0f}{of_seeds}")
+    steady = [
+        f"{told_memory(name, config)}"
+        f" {found['batch_variance']['mean']:.3g} and {found['held_out_variance']['mean']:.3g}"
+        for name, found in memories.items()
+    ]
+    return (
+        f"Mean greedy return at step {result['steps']:,}: {'; '.join(told)}. Variance of the error"
+        " over the second half of training, on the batches and on held-out random play:"
+        f" {'; '.join(steady)}."
+    )
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """A row a memory, the finding, and what the numbers depend on."""
+    config, run = result["config"], result["run"]
+    rows = [
+        [
+            told_memory(name, config),
+            tables.interval(found["return"], digits=1),
+            tables.by_seed(found["return"], digits=0),
+            *([] if (count := solved(result, name)) is None else [f"{count} of {config['seeds']}"]),
+            *(
+                tables.interval(found[key], digits=2)
+                for key in ("batch_variance", "held_out_variance", "held_out_mean")
+            ),
+            tables.interval(found["swing"], digits=1),
+        ]
+        for name, found in result["memories"].items()
+    ]
+    goal = ["solved"] if config["env"] in SOLVED else []
+    header = [f"{config['env']}, memory", "return at the end", "by seed", *goal]
+    header += ["var. of error, batches", "var., held out", "mean, held out", "swing of return"]
+    options = [name for name in ("double", "dueling", "prioritized") if config[name]]
+    notes = [
+        result["finding"],
+        f"{', '.join(['DQN', *options])}; {result['steps']:,} steps of {config['batch']}, and"
+        f" {config['envs'] * config['plays']} transitions each;"
+        f" {tables.seeds(config['seed'], config['seeds'])}",
+        f"return: the greedy policy of the last step, {config['episodes']} episodes; errors and"
+        " swing (standard deviation between evaluations) are of the second half of training",
+    ]
+    if config["decay_steps"] > result["steps"]:
+        notes.append(
+            f"stopped before the learning rate had fallen (--decay-steps {config['decay_steps']:,})"
+        )
+    return "\n".join([tables.markdown(header, rows), *notes, tables.made_by(run)])
+
+
+def draw_return(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
+    """The greedy return while training, mean and range over seeds, and each seed's at the end."""
+    config = result["config"]
+    curve, last = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    for i, (name, splits) in enumerate(lines.items()):
+        label = told_memory(name, config)
+        band(curve, splits["validation"]["step"], splits["validation"]["return"], i, label)
+        values = result["memories"][name]["return"]["values"]
+        last.plot(i + np.linspace(-0.15, 0.15, len(values)), values, f"C{i}o", alpha=0.8)
+    if (threshold := SOLVED.get(config["env"])) is not None:
+        for axis in (curve, last):
+            axis.axhline(threshold, color="0.4", lw=1, ls="--")
+        curve.annotate(f"solved: {threshold:.0f}", (0, threshold - 4), color="0.4", va="top")
+    curve.set(xlabel="learning step", ylabel=f"return of {config['episodes']} greedy episodes")
+    curve.set_title("while training: mean and range over seeds", fontsize="medium")
+    handles = curve.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, title="memory (transitions)")
+    last.set_xticks(range(len(lines)), list(lines))
+    last.set_xlim(-0.5, len(lines) - 0.5)
+    last.set_title("at the end, a mark a seed", fontsize="medium")
+
+
+def draw_errors(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
+    """Mean and variance of the error, on the batches and on the held-out transitions."""
+    panels = figure.subplots(2, 2, sharex=True)
+    titles = {"train": "batches that it learns from", "validation": "held-out random play"}
+    for column, (split, title) in zip(panels.T, titles.items(), strict=True):
+        for axis, key in zip(column, ("td_variance", "td_mean"), strict=True):
+            for i, (name, splits) in enumerate(lines.items()):
+                label = told_memory(name, result["config"])
+                band(axis, splits[split]["step"], splits[split][key], i, label)
+        column[0].set_title(title, fontsize="medium")
+        column[0].set_yscale("log")
+        column[1].axhline(0, color="0.6", lw=0.7)
+        column[1].set_yscale("symlog", linthresh=0.1)
+        column[1].set(xlabel="learning step")
+    panels[0, 0].set(ylabel="variance of the error")
+    panels[1, 0].set(ylabel="mean error")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, title="memory (transitions)")
+    figure.suptitle("temporal-difference errors: mean and range over seeds", fontsize="medium")
+
+
+def band(axis: Any, steps: np.ndarray, values: np.ndarray, color: int, label: str) -> None:
+    """The mean of values `[lines, seeds]` as a line, and their range as a band."""
+    axis.plot(steps, values.mean(axis=1), f"C{color}", label=label)
+    low, high = values.min(axis=1), values.max(axis=1)
+    axis.fill_between(steps, low, high, color=f"C{color}", alpha=0.2, lw=0)

@@ -1,0 +1,50 @@
+"""Environments of gymnax (Lange 2022), with the extra `rl`: discrete actions, one array as view."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdl.errors import InputError
+from jaxdl.rl.environment import Environment, Outcome
+from jaxdl.types import Array, Key
+
+
+def gymnax(name: str) -> Environment:
+    """The gymnax environment of that name with its default parameters; observations are float32.
+
+    The clock truncates and everything else terminates; a failure in the last step is a failure.
+
+    Raises:
+        InputError: if gymnax is not installed or does not know the name, or if the environment's
+            actions are not numbered.
+    """
+    try:
+        import gymnax as package
+        from gymnax.environments.spaces import Discrete
+    except ImportError as error:
+        raise InputError(
+            f"gymnax:{name} needs gymnax, which is not installed: `pip install 'gymnax>=1.0'`"
+        ) from error
+    try:
+        env, params = package.make(name)
+    except ValueError as error:
+        known = " ".join(sorted(package.registered_envs))
+        raise InputError(f"gymnax has no environment {name!r}; choose among {known}") from error
+    space = env.action_space(params)
+    if not isinstance(space, Discrete):
+        raise InputError(f"gymnax:{name} has actions that are not numbered; DQN needs a list")
+
+    def seen(obs: Any) -> Array:
+        return jnp.asarray(obs, jnp.float32)
+
+    def reset(key: Key) -> tuple[Any, Any]:
+        obs, state = env.reset_env(key, params)
+        return state, seen(obs)
+
+    def step(key: Key, state: Any, action: Array) -> Outcome:
+        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        terminated = jnp.asarray(terminated, bool)
+        truncated = env.is_truncated(state, params) & ~terminated
+        return Outcome(state, seen(obs), jnp.asarray(reward, jnp.float32), terminated, truncated)
+
+    return Environment(reset, step, int(space.n), int(params.max_steps_in_episode))
