@@ -45,6 +45,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.metrics import seeds_summary
 from jaxdl.models.mlp import INITIALISERS, mlp
+from jaxdl.parallel import Share
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, run_keys
 from jaxdl.types import Array, Key, Model, Params
@@ -191,7 +192,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         name: learn(config, run.part(name), problem, METHODS[name](config))
         for name in config.methods
     }
-    result = {
+    result: dict[str, Any] = {
         "methods": found,
         "angles": angles,
         "test_images": len(problem.labels),
@@ -242,7 +243,7 @@ def load(config: Config) -> tuple[Problem, list[float] | None]:
 def learn(config: Config, part: Run, problem: Problem, method: Continual) -> dict[str, Any]:
     """Learns the stream with all seeds; figures of their accuracies after every task."""
     keys = run_keys(config.seed, config.seeds)
-    like = jax.eval_shape(lambda: problem.stream(keys[0], jnp.int32(0), None))
+    like = jax.eval_shape(lambda: problem.stream(keys[0], jnp.int32(0), Share(0, 1)))
     like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
     init = jax.jit(lambda keys: lax.map(lambda key: method.init(key, like), keys))
     state = part.restore(init(keys)._replace(step=jnp.int32(0)))

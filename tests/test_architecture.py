@@ -73,7 +73,7 @@ LONG = {
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/cifar10.py": (370, "three nets, each with the recipe and augmentation it needs"),
-    "experiments/continual.py": (310, "eight methods with their published settings, and the data"),
+    "experiments/continual.py": (315, "eight methods with their published settings, and the data"),
     "experiments/few_shot.py": (470, "seven presets, two baselines, and what decides a number"),
     "experiments/limited_data.py": (430, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (270, "three presets, two nets, and every flag of their recipes"),

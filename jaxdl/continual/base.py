@@ -124,9 +124,9 @@ def recall(
     """
     sample_key, add_key = jax.random.split(key)
     weight = jnp.tile(filled(memory.size, count), batches)
-    drawn = rows.all_at_once(
-        memory.size, lambda: replay.sample(sample_key, memory, batches * count)
-    )
+    # Inside jit, for the first example comes to an empty memory, and that is no mistake.
+    sample = jax.jit(replay.sample, static_argnums=2)
+    drawn = rows.all_at_once(memory.size, lambda: sample(sample_key, memory, batches * count))
     # To draw first and add then, without a copy of the memory: see `Replay`.
     item = jax.tree.map(
         lambda past, now: rows.after(past, memory.size, now), drawn, stored(example)
