@@ -43,7 +43,6 @@ from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.multitask.aligned import aligned
 from jaxdl.multitask.cagrad import cagrad
-from jaxdl.multitask.combine import gram
 from jaxdl.multitask.dwa import dwa
 from jaxdl.multitask.equal import equal
 from jaxdl.multitask.famo import famo
@@ -59,6 +58,7 @@ from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.multitask.upgrad import upgrad
 from jaxdl.parallel import Share
+from jaxdl.quadratic import gram
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, init_state, make_step, per_seed, run_keys
 from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState

@@ -43,6 +43,17 @@ class Episode(NamedTuple):
     query: PyTree
 
 
+class Example(NamedTuple):
+    """One example of a stream of tasks: `x` and `y` without a batch axis, and the task's number.
+
+    `task` is an int32 scalar in `[0, tasks)`. Whether a learner may look at it is its own affair.
+    """
+
+    x: PyTree
+    y: PyTree
+    task: Array
+
+
 class InitFn(Protocol):
     """Makes parameters for inputs that look like `x` (a batch, leading axis included)."""
 

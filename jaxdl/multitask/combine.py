@@ -13,16 +13,14 @@ A method is an Optax transformation of updates stacked `[tasks, ...]` with the e
 It is not linear, so it comes *after* the average over devices and microbatches.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.quadratic import gram, weighted_sum
 from jaxdl.types import Array, Grads, Key, PyTree
 
 WeighLosses = Callable[[Any, Array, Any], tuple[Array, Any]]
@@ -74,33 +72,6 @@ def weigh_gradients(
 def weigh_gram(weigh: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
     """The method whose weights are a function of inner products alone."""
     return weigh_gradients(lambda state, gram, losses, key: (weigh(gram), state))
-
-
-def gram(stacked: Grads) -> Array:
-    """Inner products `[tasks, tasks]` of gradients stacked `[tasks, ...]`, in float32 at least."""
-
-    def of_leaf(leaf: Array) -> Array:
-        rows = leaf.reshape(leaf.shape[0], -1)
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-        # At full precision: conflicts are found in small differences.
-        return jnp.matmul(
-            rows, rows.T, precision=lax.Precision.HIGHEST, preferred_element_type=dtype
-        )
-
-    return functools.reduce(jnp.add, map(of_leaf, jax.tree.leaves(stacked)))
-
-
-def weighted_sum(weights: Array, stacked: Grads) -> Grads:
-    """The sum over tasks of `weights[t] * stacked[t]`, in the dtypes of the gradients."""
-
-    def of_leaf(leaf: Array) -> Array:
-        dtype = jnp.promote_types(leaf.dtype, weights.dtype)
-        summed = jnp.tensordot(
-            weights.astype(dtype), leaf.astype(dtype), axes=1, precision=lax.Precision.HIGHEST
-        )
-        return summed.astype(leaf.dtype)
-
-    return jax.tree.map(of_leaf, stacked)
 
 
 def needs_key(key: Key | None, method: str) -> Key:

@@ -1,17 +1,47 @@
-"""Two small quadratic programs on inner products of gradients, solved exactly on the device.
+"""Inner products of gradients, two small quadratic programs on them, and sums by the solutions.
 
-An active set is changed one member at a time, and on it a linear system is solved: that ends after
-finitely many steps at the solution itself, where first-order methods crawl if gradients differ much
-in length or nearly agree. Both are functions of `[n, n]`; `vmap` solves many.
+Both programs are solved exactly, on the device. An active set is changed one member at a time, and
+on it a linear system is solved: that ends after finitely many steps at the solution itself, where
+first-order methods crawl if gradients differ much in length or nearly agree. Both are functions of
+`[n, n]`; `vmap` solves many.
 """
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.types import Array
+from jaxdl.types import Array, Grads
+
+
+def gram(stacked: Grads) -> Array:
+    """Inner products `[tasks, tasks]` of gradients stacked `[tasks, ...]`, in float32 at least."""
+
+    def of_leaf(leaf: Array) -> Array:
+        rows = leaf.reshape(leaf.shape[0], -1)
+        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        # At full precision: conflicts are found in small differences.
+        return jnp.matmul(
+            rows, rows.T, precision=lax.Precision.HIGHEST, preferred_element_type=dtype
+        )
+
+    return functools.reduce(jnp.add, map(of_leaf, jax.tree.leaves(stacked)))
+
+
+def weighted_sum(weights: Array, stacked: Grads) -> Grads:
+    """The sum over tasks of `weights[t] * stacked[t]`, in the dtypes of the gradients."""
+
+    def of_leaf(leaf: Array) -> Array:
+        dtype = jnp.promote_types(leaf.dtype, weights.dtype)
+        summed = jnp.tensordot(
+            weights.astype(dtype), leaf.astype(dtype), axes=1, precision=lax.Precision.HIGHEST
+        )
+        return summed.astype(leaf.dtype)
+
+    return jax.tree.map(of_leaf, stacked)
 
 
 def nonnegative(q: Array, b: Array) -> Array:

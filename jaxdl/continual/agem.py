@@ -1,0 +1,47 @@
+"""A-GEM, averaged gradient episodic memory (Chaudhry et al. 2019, https://arxiv.org/abs/1812.00420)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.continual import episodic
+from jaxdl.continual.base import Continual, alone, descending, gradient
+from jaxdl.continual.episodic import Episodic
+from jaxdl.types import Example, Grads, Key, LossFn, Metrics, Model, Params
+
+
+def agem(
+    model: Model,
+    loss: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    tasks: int,
+    room: int,
+    replays: int,
+) -> Continual:
+    """Descent that does not raise the mean loss of `replays` examples of other tasks.
+
+    They are drawn anew at each step from `room` examples of each of so many tasks; see `project`.
+    """
+    grad_of = gradient(model, loss)
+
+    def grad(
+        key: Key, params: Params, memory: Episodic, example: Example
+    ) -> tuple[Grads, Metrics, Episodic]:
+        memory = episodic.remember(memory, example)
+        past = episodic.draw_others(key, memory, example.task, replays)
+        grads, metrics = grad_of(params, alone(example))
+        return project(grads, grad_of(params, past)[0]), metrics, memory
+
+    return descending(model, tx, grad, lambda _, example: episodic.empty(example, tasks, room))
+
+
+def project(grads: Grads, reference: Grads) -> Grads:
+    """The nearest gradient whose inner product with `reference` is not negative.
+
+    What agrees with the reference is left as it is, and so is all beside a reference of zeros.
+    """
+    product = optax.tree.vdot(grads, reference)
+    square = optax.tree.vdot(reference, reference)
+    by = jnp.where(square > 0, jnp.minimum(product, 0) / jnp.where(square > 0, square, 1), 0)
+    return jax.tree.map(lambda grad, other: grad - by * other, grads, reference)

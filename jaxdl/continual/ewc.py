@@ -1,0 +1,101 @@
+"""EWC, elastic weight consolidation (Kirkpatrick et al. 2017, https://arxiv.org/abs/1612.00796)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.continual.base import Continual, alone, descending, filled, gradient, stored
+from jaxdl.replay import rows
+from jaxdl.types import Array, Batch, Example, Grads, Key, LossFn, Metrics, Model, Params
+
+
+class Consolidated(NamedTuple):
+    """What holds the parameters where they were, and the first `kept` examples of this task.
+
+    The sum over finished tasks of `F_t (p - p_t)^2` is `importance * (p - anchor)^2` plus a number:
+    `importance` is the sum of the `F_t`, `anchor` the mean of the `p_t` weighted by them. So many
+    tasks take no more memory than one.
+    """
+
+    importance: Params
+    anchor: Params
+    items: Batch
+    kept: Array
+    task: Array
+
+
+def ewc(
+    model: Model,
+    loss: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    strength: float,
+    samples: int = 10,
+    of_mean: bool = False,
+) -> Continual:
+    """Adds `strength * F_t (p - p_t)^2`, summed over parameters, for each finished task t.
+
+    A task is finished when an example of another comes. Then `p_t` are the parameters, and `F_t` is
+    the diagonal of the empirical Fisher information: the mean of the squared gradient of the loss
+    of an example, over the first `samples` of the task.
+
+    Args:
+        of_mean: squares the gradient of the mean loss instead, which for gradients that agree in
+            nothing is `samples` times smaller. So the code of GEM does, and published strengths
+            that were chosen with it (GEM's, MER's) belong to this.
+    """
+    grad_of = gradient(model, loss)
+
+    def remember(params: Params, example: Example) -> Consolidated:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        items = rows.empty(stored(example), samples)
+        return Consolidated(zeros, zeros, items, jnp.int32(0), jnp.int32(-1))
+
+    def squared(params: Params, batch: Batch) -> Grads:
+        return jax.tree.map(jnp.square, grad_of(params, batch)[0])
+
+    def fisher(params: Params, memory: Consolidated) -> Grads:
+        weight = filled(memory.kept, samples)
+        if of_mean:
+            return squared(params, memory.items._replace(weight=weight))
+        each = jax.tree.map(lambda leaf: leaf[:, None], memory.items)
+        found = jax.vmap(squared, (None, 0))(params, each)
+        return jax.tree.map(lambda leaf: jnp.tensordot(weight, leaf, 1) / jnp.sum(weight), found)
+
+    def consolidate(params: Params, memory: Consolidated) -> Consolidated:
+        new = fisher(params, memory)
+        importance = jax.tree.map(jnp.add, memory.importance, new)
+
+        def towards(anchor: Array, here: Array, new: Array, total: Array) -> Array:
+            return anchor + jnp.where(total > 0, new / total, 0) * (here - anchor)
+
+        anchor = jax.tree.map(towards, memory.anchor, params, new, importance)
+        return memory._replace(importance=importance, anchor=anchor, kept=jnp.int32(0))
+
+    def grad(
+        key: Key, params: Params, memory: Consolidated, example: Example
+    ) -> tuple[Grads, Metrics, Consolidated]:
+        del key  # nothing is drawn
+        memory = lax.cond(
+            (example.task != memory.task) & (memory.kept > 0),
+            lambda: consolidate(params, memory),
+            lambda: memory,
+        )
+        memory = memory._replace(
+            # Past the end, where a full memory takes nothing.
+            items=rows.write(memory.items, memory.kept[None], alone(example)),
+            kept=jnp.minimum(memory.kept + 1, samples),
+            task=jnp.asarray(example.task),
+        )
+        grads, metrics = grad_of(params, alone(example))
+
+        def held(grad: Array, here: Array, importance: Array, anchor: Array) -> Any:
+            return grad + 2 * strength * importance * (here - anchor)
+
+        held_grads = jax.tree.map(held, grads, params, memory.importance, memory.anchor)
+        return held_grads, metrics, memory
+
+    return descending(model, tx, grad, remember)

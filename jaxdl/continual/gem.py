@@ -1,0 +1,70 @@
+"""GEM, gradient episodic memory (Lopez-Paz, Ranzato 2017, https://arxiv.org/abs/1706.08840)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxdl.continual import episodic
+from jaxdl.continual.base import Continual, alone, descending, filled, gradient
+from jaxdl.continual.episodic import Episodic
+from jaxdl.quadratic import gram, nonnegative, weighted_sum
+from jaxdl.types import Array, Batch, Example, Grads, Key, LossFn, Metrics, Model, Params
+
+
+def gem(
+    model: Model,
+    loss: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    tasks: int,
+    room: int,
+    margin: float = 0.0,
+) -> Continual:
+    """Descent that raises the loss of no other task, on `room` examples of each of so many tasks.
+
+    See `project` for the margin. A step takes a gradient for each task that came before.
+    """
+    grad_of = gradient(model, loss)
+
+    def others(params: Params, memory: Episodic, task: Array) -> Grads:
+        """Gradients `[tasks, ...]`, zeros for this task and for those that have no example."""
+        sizes = episodic.sizes_of(memory).at[task].set(0)
+
+        def of_task(each: tuple[Batch, Array]) -> Grads:
+            batch, size = each
+            weighted = batch._replace(weight=filled(size, room))
+            return lax.cond(
+                size > 0,
+                lambda: grad_of(params, weighted)[0],
+                lambda: jax.tree.map(jnp.zeros_like, params),
+            )
+
+        apart = jax.tree.map(lambda leaf: leaf.reshape(tasks, room, *leaf.shape[1:]), memory.items)
+        return lax.map(of_task, (apart, sizes))
+
+    def grad(
+        key: Key, params: Params, memory: Episodic, example: Example
+    ) -> tuple[Grads, Metrics, Episodic]:
+        del key  # all of the memory is looked at
+        memory = episodic.remember(memory, example)
+        grads, metrics = grad_of(params, alone(example))
+        return project(grads, others(params, memory, example.task), margin), metrics, memory
+
+    return descending(model, tx, grad, lambda _, example: episodic.empty(example, tasks, room))
+
+
+def project(grads: Grads, others: Grads, margin: float = 0.0) -> Grads:
+    """The nearest gradient whose inner product with each of `others` `[n, ...]` is not negative.
+
+    It is `grads` plus a sum of the others, whose weights solve a quadratic program. A `margin`
+    above 0 is the least that each weight may be, which leans towards old tasks; as in the authors'
+    code it is without effect where no product is negative.
+    """
+    stacked = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), others, grads)
+    products = gram(stacked)
+    between, along = products[:-1, :-1], products[:-1, -1]
+    # Of weights `margin + u` with `u >= 0`.
+    weights = margin + nonnegative(between, -(along + margin * jnp.sum(between, axis=1)))
+    weights = jnp.where(jnp.any(along < 0), weights, 0)
+    return weighted_sum(jnp.append(weights, 1), stacked)

@@ -1,0 +1,20 @@
+"""Online learning: descent on each example as it comes, with no thought of the ones before."""
+
+import optax
+
+from jaxdl.continual.base import Continual, alone, descending, gradient
+from jaxdl.types import Example, Grads, Key, LossFn, Metrics, Model, Params
+
+
+def online(model: Model, loss: LossFn, tx: optax.GradientTransformation) -> Continual:
+    """What all other methods are compared to: it forgets as fast as tasks change."""
+    of_batch = gradient(model, loss)
+
+    def grad(
+        key: Key, params: Params, memory: tuple[()], example: Example
+    ) -> tuple[Grads, Metrics, tuple[()]]:
+        del key  # nothing is drawn
+        grads, metrics = of_batch(params, alone(example))
+        return grads, metrics, memory
+
+    return descending(model, tx, grad)

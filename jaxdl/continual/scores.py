@@ -1,0 +1,27 @@
+"""How well a learner learns and keeps tasks (Riemer et al. 2019, https://arxiv.org/abs/1810.11910).
+
+`accuracy` `[..., tasks, tasks]` is the matrix R of GEM: row i, after task i was learned; column j,
+on test examples of task j. Everything here runs on the host, in float64.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def retained(accuracy: Any) -> Any:
+    """RA: the mean over tasks after the last one `[...]`."""
+    return np.asarray(accuracy, np.float64)[..., -1, :].mean(axis=-1)
+
+
+def learning(accuracy: Any) -> Any:
+    """LA: the mean over tasks of the accuracy right after each was learned `[...]`."""
+    return np.asarray(accuracy, np.float64).diagonal(axis1=-2, axis2=-1).mean(axis=-1)
+
+
+def transfer(accuracy: Any) -> Any:
+    """BTI, backward transfer and interference: RA - LA `[...]`; below 0 where tasks are forgotten.
+
+    (GEM's backward transfer is the same sum divided by the number of tasks but the last.)
+    """
+    return retained(accuracy) - learning(accuracy)

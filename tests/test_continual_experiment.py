@@ -1,0 +1,162 @@
+"""The experiment on continual learning, on scikit-learn's digits."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import _continual as words
+from experiments import continual
+from jaxdl.errors import InputError
+from jaxdl.metrics import seeds_summary
+from jaxdl.runs import Run, RunFlags
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+METHODS = ("online", "er")
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A configuration of a few examples, with some changes."""
+    monkeypatch.setattr(continual, "HIDDEN", 4)
+
+    def config(**changes):
+        name = changes.pop("name", "tiny")
+        run = RunFlags(name=name, runs_dir=tmp_path, log_every=2)
+        small = continual.Config(
+            images="digits", methods=METHODS, tasks=3, examples=6, memories=12, seeds=2, run=run
+        )
+        return dataclasses.replace(small, **changes)
+
+    return config
+
+
+def lines(directory):
+    """All that is journaled but the time."""
+    text = (directory / "metrics.jsonl").read_text()
+    return [line for line in text.splitlines() if '"time"' not in line]
+
+
+def without_time(methods):
+    return {name: {**found, "ms_per_example": 0} for name, found in methods.items()}
+
+
+def test_a_run_ends_in_a_table_and_three_pictures(tiny, tmp_path, capsys):
+    result = continual.main(tiny())
+    directory = tmp_path / "continual" / "tiny"
+    assert {path.stem for path in directory.glob("*.png")} == {"matrices", "retention", "tasks"}
+    found = result["methods"]["er"]
+    matrix = np.array(found["matrix"])
+    assert matrix.shape == (3, 3)
+    np.testing.assert_allclose(found["retained"]["mean"], matrix[-1].mean())
+    np.testing.assert_allclose(found["learning"]["mean"], matrix.diagonal().mean())
+    np.testing.assert_allclose(found["first_task"][1]["mean"], matrix[1, 0])
+    np.testing.assert_allclose(found["tasks_so_far"][1]["mean"], matrix[1, :2].mean())
+    assert 0 <= matrix.min() < matrix.max() <= 1
+    said = capsys.readouterr().out
+    assert "| ER " in said
+    assert "RA in the paper" not in said
+    assert result["finding"] in said
+    assert continual.main(tiny()) == json.loads((directory / "result.json").read_text())
+
+
+def test_resumed_in_the_middle_of_a_task_equals_never_stopped_bit_for_bit(
+    tiny, tmp_path, monkeypatch
+):
+    """The memory included, which what follows is drawn from."""
+    monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
+    whole = continual.main(tiny(name="whole", data="permutations"))
+    stopped = continual.main(tiny(name="stopped", data="permutations", steps=9))
+    assert np.array(stopped["methods"]["er"]["matrix"]).shape == (2, 3)
+    resumed = continual.main(tiny(name="stopped", data="permutations"))
+    assert without_time(resumed["methods"]) == without_time(whole["methods"])
+    for part in METHODS:
+        one, two = (tmp_path / "continual" / name / part for name in ("whole", "stopped"))
+        assert lines(two) == lines(one)
+
+
+def test_every_method_can_be_made():
+    config = continual.Config()
+    for name, make in continual.METHODS.items():
+        assert callable(make(config).step)
+        assert name in words.NAMES
+    assert set(config.methods) < set(continual.METHODS)
+
+
+def test_the_nets_are_those_of_the_paper():
+    image, sizes = jnp.zeros((1, 784), jnp.uint8), []
+    for net in (continual.net(), continual.narrow(continual.Config())):
+        params = jax.eval_shape(net.init, jax.random.key(0), image)
+        sizes.append(sum(leaf.size for leaf in jax.tree.leaves(params)))
+    assert sizes == [784 * 100 + 100 + 100 * 100 + 100 + 100 * 10 + 10, 784 * 5 + 5 + 30 + 60]
+
+
+def made_up(seeds=3, data="rotations", **means):
+    def figures(mean):
+        around = seeds_summary(
+            mean + (np.linspace(-0.01, 0.01, seeds) if seeds > 1 else np.zeros(1))
+        )
+        return {
+            "retained": around,
+            "learning": around,
+            "transfer": seeds_summary(np.full(seeds, -0.125)),
+            "tasks_so_far": [around] * 20,
+            "ms_per_example": 1.0,
+        }
+
+    config = {"seeds": seeds, "seed": 0, "data": data, "images": "mnist", "tasks": 20}
+    config |= {"examples": 1000, "steps": 20_000, "memories": 5120}
+    return {
+        "methods": {name: figures(mean) for name, mean in means.items()},
+        "config": config,
+        "test_images": 10_000,
+        "finding": "",
+    }
+
+
+def test_the_finding_is_read_off_the_numbers():
+    said = words.finding(made_up(online=0.5, er=0.8, mer6=0.85))
+    assert "After 20 tasks MER, algorithm 6 knows most of all of them, 85.0 %" in said
+    assert "learning online knows 50.0 %, and has lost 12.5 points" in said
+    assert "From ER to MER, algorithm 6 it is 5.00 ± 0.00 points" in said
+    assert "points, paired" not in words.finding(made_up(seeds=1, er=0.8, mer1=0.85))
+    assert words.finding(made_up(online=0.9, er=0.8)).endswith("of all of them, 90.0 %.")
+
+
+def test_the_paper_stands_beside_its_own_stream_alone():
+    result = made_up(online=0.5, mer1=0.85) | {
+        "run": {
+            "steps": 20_000,
+            "wall_seconds": 1.0,
+            "compile_seconds": 1.0,
+            "device": "cpu",
+            "machine": "m",
+            "directory": "d",
+        }
+    }
+    assert "RA in the paper" in words.report(result)
+    assert "89.6" in words.report(result)
+    result["config"]["memories"] = 500
+    assert "RA in the paper" not in words.report(result)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"methods": ("online", "best")}, "--methods best: choose among online"),
+        ({"methods": ()}, "give one at least"),
+        ({"methods": ("er", "er")}, "each once"),
+        ({"examples": 7}, "--examples 7 must be a multiple of --log-every 2"),
+        ({"steps": 19}, "--steps 19: choose at most 18"),
+        ({"memories": 2}, "--memories 2: choose at least 3"),
+        ({"tasks": 0}, "--tasks 0: choose at least 1"),
+        ({"examples": 2000}, "--examples 2000: there are 1,500 images"),
+        ({"run": RunFlags(name="x", log_every=2, devices=2)}, "--devices 2: choose at most 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tiny, wrong, says):
+    with pytest.raises(InputError, match=says):
+        continual.main(tiny(**wrong))
