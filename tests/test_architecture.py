@@ -21,6 +21,7 @@ LAYERS = (
         "checkpoint",
         "parallel",
         "provenance",
+        "transfer",
         "feed",
         "models",
         "data",
