@@ -29,7 +29,7 @@ LAYERS = (
     {"meta", "multitask", "rl", "train", "lookahead", "evaluation", "progress", "journal"},
     {"identity", "stored", "pictures"},
     {"runs", "cli"},
-    {"classify"},
+    {"classify", "few_labels"},
     {"experiments"},
 )
 
@@ -64,7 +64,7 @@ LONG = {
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/cifar10.py": (370, "three nets, each with the recipe and augmentation it needs"),
     "experiments/few_shot.py": (470, "seven presets, two baselines, and what decides a number"),
-    "experiments/limited_data.py": (430, "four ways to learn, four data sets, sizes of nets"),
+    "experiments/limited_data.py": (320, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (270, "three presets, two nets, and every flag of their recipes"),
     "experiments/_multitask.py": (285, "two cases, each with tables, a finding and a picture"),
     "experiments/multitask.py": (
@@ -73,6 +73,7 @@ LONG = {
     ),
     "experiments/sequences.py": (335, "three tasks and three cells beside one another"),
     "experiments/sinusoid.py": (280, "the paper's experiment with its two baselines and pictures"),
+    "experiments/transfer.py": (290, "four data sets, five methods, and what they share"),
 }
 
 FILES = sorted(
