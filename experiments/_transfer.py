@@ -86,14 +86,13 @@ def report(result: dict[str, Any]) -> str:
         f"{METHODS[name]} {' '.join(f'{rate:g}' for rate in found['rates'])}"
         for name, found in result["methods"].items()
     )
-    source = tables.interval(seeds_summary(result["source"]), scale=100, digits=1)
     return "\n".join(
         [
             "test accuracy in %, ± 95 % over seeds by Student's t",
             tables.markdown(header, rows),
             result["finding"],
-            f"source: {result['classes']['source']} other classes, {images['source']:,} images; its"
-            f" classifier is right on {source} % of {images['source_test']:,} others of them",
+            f"source: {result['classes']['source']} other classes, {images['source']:,} images;"
+            f" {source_of(result)}",
             f"{run['steps']:,} steps of {config['batch']}, a layer more every {config['stage']} in"
             f" gradual unfreezing; {images['test']:,} test images of {result['classes']['target']}"
             f" classes; {tables.seeds(config['seed'], config['seeds'])}, each with other examples;"
@@ -103,3 +102,11 @@ def report(result: dict[str, Any]) -> str:
             tables.made_by(run),
         ]
     )
+
+
+def source_of(result: dict[str, Any]) -> str:
+    """What the transferred trunk comes from."""
+    if result["source"] is None:
+        return f"but the trunk is that of {result['config']['init_from']}"
+    accuracy = tables.interval(seeds_summary(result["source"]), scale=100, digits=1)
+    return f"its classifier is right on {accuracy} % of {result['images']['source_test']:,} others"

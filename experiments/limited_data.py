@@ -46,6 +46,7 @@ from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.transfer import with_new_head
 from jaxdl.types import Array, Key, Model, Params
+from jaxdl.weights import from_weights
 
 COUNTS = {
     "mnist": (1, 5, 20, 100, 0),
@@ -77,6 +78,11 @@ class Config:
     """Of the augmented method: each step takes the learning rate times this of the weights away."""
     dropout: float = 0.3
     """Of the augmented method: rate after both hidden dense layers."""
+    init_from: Path | None = None
+    """Transfer: in place of a training on the source, take the trunk of these weights, a .npz of
+    `jaxdl.weights`, or of a run, of whose seeds each starts one here. The head is a new one."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a dense layer for other images, say."""
     source_steps: int = 3000
     """Steps in which the net learns to classify the source, for transfer."""
     meta_steps: int = 2000
@@ -216,9 +222,13 @@ def starts_of(config: Config, run: Run, problem: Problem) -> dict[str, Params]:
     """Parameters `[seeds]` from which each method starts; two of them need a training."""
     training, model = training_of(config), net(classes_of(problem))
     start = few_labels.fresh(problem, model, training.keys)
-    classifier = net(int(problem.source[1].max()) + 1)
-    part = run.part("source", config.source_steps)
-    source = few_labels.pretrained(part, problem.source, classifier, training, lr=config.lr)
+    if config.init_from is None:
+        part = run.part("source", config.source_steps)
+        classifier = net(int(problem.source[1].max()) + 1)
+        source = few_labels.pretrained(part, problem.source, classifier, training, lr=config.lr)
+        transferred = with_new_head(source, start, head=HEAD)
+    else:
+        transferred, _ = from_weights(config.init_from, (HEAD, *config.init_except), start)
     meta = few_labels.meta_trained(
         run.part("meta", config.meta_steps),
         problem.source,
@@ -229,7 +239,6 @@ def starts_of(config: Config, run: Run, problem: Problem) -> dict[str, Params]:
         inner_lr=config.inner_lr,
         lr=config.lr,
     )
-    transferred = with_new_head(source, start, head=HEAD)
     return {"scratch": start, "augmented": start, "transfer": transferred, "maml": meta}
 
 

@@ -39,7 +39,8 @@ from jaxdl.models.linen import without_stats
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.transfer import NEVER, unfreezing, with_new_head
-from jaxdl.types import Model, Params
+from jaxdl.types import Array, Model, Params
+from jaxdl.weights import from_weights
 
 COUNTS = {
     "mnist": (1, 5, 20, 100, 0),
@@ -66,10 +67,15 @@ class Config:
     """Training steps of each run of each method."""
     batch: int = 64
     """Examples a step."""
-    rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01)
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01)
     """Step sizes of Adam to choose from."""
     stage: int = 40
     """Steps after which gradual unfreezing takes one layer more."""
+    init_from: Path | None = None
+    """In place of a training on the source, take the trunk of these weights, a .npz of
+    `jaxdl.weights`, or of a run, of whose seeds each starts one here. The head is a new one."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a dense layer for other images, say."""
     source_steps: int = 3000
     """Steps in which the net learns to classify the source."""
     meta_steps: int = 2000
@@ -124,8 +130,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     training = Training(keys, config.batch, config.eval_every, devices)
     model, counts = net(classes_of(problem)), counts_of(config)
     start = few_labels.fresh(problem, model, keys)
-    source = pretrained(config, run.part("source", config.source_steps), problem, training)
-    trained = with_new_head(source, start, head=LAYERS[0])
+    trained, source = transferred(config, run, problem, start, training, source_test)
     meta = few_labels.meta_trained(
         run.part("meta", config.meta_steps),
         problem.source,
@@ -150,11 +155,9 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             optimiser=optimiser(starts_of(name, config.stage)),
         )
         say(f"{METHODS[name]}: test accuracy {np.mean(methods[name]['test'], axis=1).round(4)}")
-    classifier = without_stats(source_net(problem))
-    judged = measure(classifier, cross_entropy, seen)(source, {}, *map(jnp.asarray, source_test))
-    result = {
+    result: dict[str, Any] = {
         "methods": methods,
-        "source": judged["accuracy"],
+        "source": source,
         "counts": counts,
         "examples": [float(size(problem.train, n or ALL)) / classes_of(problem) for n in counts],
         "classes": {"source": int(problem.source[1].max()) + 1, "target": classes_of(problem)},
@@ -228,15 +231,24 @@ def net(classes: int) -> Model:
     return lenet(classes, torch_init=False)
 
 
-def source_net(problem: Problem) -> Model:
-    """The net that classifies the source."""
-    return net(int(problem.source[1].max()) + 1)
-
-
-def pretrained(config: Config, run: Run, problem: Problem, training: Training) -> Params:
-    """Parameters `[seeds]` of the classifier of the source."""
-    model = source_net(problem)
-    return few_labels.pretrained(run, problem.source, model, training, lr=config.lr)
+def transferred(
+    config: Config,
+    run: Run,
+    problem: Problem,
+    start: Params,
+    training: Training,
+    source_test: Images,
+) -> tuple[Params, Array | None]:
+    """The trunk of a classifier of the source under the head of `start`, `[seeds]`; and how many of
+    its other images the classifier is right on, `[seeds]`, if there is one and no `init_from`."""
+    if config.init_from is not None:
+        return from_weights(config.init_from, (LAYERS[0], *config.init_except), start)[0], None
+    model = net(int(problem.source[1].max()) + 1)
+    part = run.part("source", config.source_steps)
+    source = few_labels.pretrained(part, problem.source, model, training, lr=config.lr)
+    judge = measure(without_stats(model), cross_entropy, seen)
+    accuracy = judge(source, {}, *map(jnp.asarray, source_test))["accuracy"]
+    return with_new_head(source, start, head=LAYERS[0]), accuracy
 
 
 def starts_of(method: str, stage: int) -> np.ndarray:

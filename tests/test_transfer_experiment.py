@@ -1,6 +1,7 @@
 """The experiment on transfer learning: data, what moves when, its words, and that it resumes."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,17 +19,17 @@ from jaxdl.runs import Run, RunFlags
 from jaxdl.stored import load_best
 from jaxdl.train import run_keys
 from jaxdl.transfer import NEVER
+from jaxdl.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """A configuration whose net is small, with some changes."""
-    monkeypatch.setattr(transfer, "net", lambda classes: mlp((6, classes)))
-    monkeypatch.setattr(transfer, "LAYERS", ("Dense_1", "Dense_0"))
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A configuration whose net is small, with some changes; all in one folder of runs."""
+    folder = tmp_path_factory.mktemp("runs")
 
-    def config(name="tiny", **changes):
+    def config(name="whole", **changes):
         small = Config(
             data="digits",
             counts=(1, 0),
@@ -42,46 +43,57 @@ def tiny(tmp_path, monkeypatch):
             eval_every=4,
             seeds=2,
         )
-        run = RunFlags(name=name, runs_dir=tmp_path, devices=1, log_every=2)
+        run = RunFlags(name=name, runs_dir=folder, devices=1, log_every=2)
         return dataclasses.replace(small, **{"run": run, **changes})
 
-    return config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "net", lambda classes: mlp((6, classes)))
+        patch.setattr(transfer, "LAYERS", ("Dense_1", "Dense_0"))
+        yield config
 
 
-def test_the_run_ends_in_tables_a_finding_and_a_picture(tiny, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def whole(tiny, compiled_once):
+    """The result of a run that was never stopped, and its directory."""
     result = transfer.main(tiny())
+    return result, Path(result["run"]["directory"])
+
+
+def test_the_run_ends_in_tables_a_finding_and_a_picture(whole):
+    result, folder = whole
     for found in result["methods"].values():
         assert np.shape(found["test"]) == np.shape(found["steps"]) == (2, 2)
-    said = capsys.readouterr().out
+    said = words.report(result)
     assert all(title in said for title in words.METHODS.values())
     assert "| 100 (all)" in said
     assert result["finding"] in said
-    assert (tmp_path / "transfer" / "tiny" / "accuracy.png").exists()
+    assert (folder / "accuracy.png").exists()
 
-    # What was trained is what the methods say: the probe's trunk is the source's, bit for bit.
+
+def test_the_trunk_stays_in_the_probe_and_only_there(whole, tiny):
     problem, _ = transfer.load(tiny())
     runs = cells(run_keys(0, 2), (1, 0), tiny().rates)
     start = fresh(problem, transfer.net(5), run_keys(0, 2))
     like = jax.tree.map(lambda leaf: leaf[runs.seeds], start)
-    best = {
-        name: load_best(tmp_path / "transfer" / "tiny" / name, like)[0] for name in words.METHODS
+    trunk = {
+        name: np.asarray(load_best(whole[1] / name, like)[0]["Dense_0"]["kernel"])
+        for name in words.METHODS
     }
-    trunk = {name: np.asarray(params["Dense_0"]["kernel"]) for name, params in best.items()}
-    assert (trunk["probe"] == np.tile(trunk["probe"][:2], (4, 1, 1))).all()
+    source = load_weights(whole[1] / "source").arrays["params/Dense_0/kernel"]
+    assert (trunk["probe"] == np.tile(source, (4, 1, 1))).all()
     assert not (trunk["full"] == trunk["probe"]).all(axis=(1, 2)).any()
     assert not (trunk["gradual"] == trunk["full"]).all(axis=(1, 2)).any()
 
 
-def test_resumed_equals_never_stopped_bit_for_bit(tiny, tmp_path, monkeypatch):
+def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
-    whole = transfer.main(tiny("whole"))
     transfer.main(tiny("stopped", steps=4))
     resumed = transfer.main(tiny("stopped"))
-    assert resumed["methods"] == whole["methods"]
-    assert resumed["finding"] == whole["finding"]
+    assert resumed["methods"] == whole[0]["methods"]
+    assert resumed["finding"] == whole[0]["finding"]
     for name in words.METHODS:
         one, two = (
-            (tmp_path / "transfer" / run / name / "metrics.jsonl").read_text()
+            (whole[1].parent / run / name / "metrics.jsonl").read_text()
             for run in ("whole", "stopped")
         )
         assert one == two
@@ -206,4 +218,4 @@ def test_the_finding_is_read_off_the_numbers():
 )
 def test_what_cannot_be_meant_is_refused(tiny, wrong, says):
     with pytest.raises(InputError, match=says):
-        transfer.main(tiny(**wrong))
+        transfer.main(tiny("wrong", **wrong))
