@@ -24,6 +24,10 @@ from jaxdl.weights import load_weights
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
+LAYERS, NET = transfer.LAYERS, transfer.net
+"""Those of the real net, which the tests replace by a small one."""
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A configuration whose net is small, with some changes; all in one folder of runs."""
@@ -59,6 +63,7 @@ def whole(tiny, compiled_once):
     return result, Path(result["run"]["directory"])
 
 
+@pytest.mark.slow
 def test_the_run_ends_in_tables_a_finding_and_a_picture(whole):
     result, folder = whole
     for found in result["methods"].values():
@@ -70,6 +75,7 @@ def test_the_run_ends_in_tables_a_finding_and_a_picture(whole):
     assert (folder / "accuracy.png").exists()
 
 
+@pytest.mark.slow
 def test_the_trunk_stays_in_the_probe_and_only_there(whole, tiny):
     problem, _ = transfer.load(tiny())
     runs = cells(run_keys(0, 2), (1, 0), tiny().rates)
@@ -85,6 +91,7 @@ def test_the_trunk_stays_in_the_probe_and_only_there(whole, tiny):
     assert not (trunk["gradual"] == trunk["full"]).all(axis=(1, 2)).any()
 
 
+@pytest.mark.slow
 def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
     transfer.main(tiny("stopped", steps=4))
@@ -164,8 +171,15 @@ def test_every_drawing_of_scikit_learn_has_one_place():
         ("gradual", [0, 7, 14, 21, 28]),
     ],
 )
-def test_when_layers_begin_to_move(method, starts):
+def test_when_layers_begin_to_move(method, starts, monkeypatch):
+    monkeypatch.setattr(transfer, "LAYERS", LAYERS)
     assert transfer.starts_of(method, 7).tolist() == starts
+
+
+def test_the_layers_are_those_of_the_net():
+    like = jax.eval_shape(NET(5).init, jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
+    assert sorted(LAYERS) == sorted(like)
+    assert like[LAYERS[0]]["bias"].shape == (5,)
 
 
 def made_up(counts=(1, 20, 0), **means):
