@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import tables
+from jaxdl.few_labels import count_names, labelled
 from jaxdl.metrics import seeds_mean_ci95, seeds_summary
 
 METHODS = {
@@ -52,11 +53,6 @@ def finding(result: dict[str, Any]) -> str:
     )
 
 
-def labelled(count: int) -> str:
-    """A count in words."""
-    return "all examples" if count == 0 else f"{count} example{'s' * (count > 1)}"
-
-
 def difference(values: Any) -> str:
     """Mean over seeds with its 95 % interval, where there are two seeds at least."""
     return tables.interval(seeds_summary(values), digits=1)
@@ -67,12 +63,10 @@ def report(result: dict[str, Any]) -> str:
     config, run = result["config"], result["run"]
     rows = [
         [
-            f"{examples:,.0f}" + " (all)" * (count == 0),
-            *(difference(100 * np.array(result["methods"][name]["test"][i])) for name in METHODS),
+            name,
+            *(difference(100 * np.array(result["methods"][each]["test"][i])) for each in METHODS),
         ]
-        for i, (count, examples) in enumerate(
-            zip(result["counts"], result["examples"], strict=True)
-        )
+        for i, name in enumerate(count_names(result["counts"], result["examples"]))
     ]
     header = [f"{config['data']}: labelled a class", *METHODS.values()]
     train, test = (100 * np.array(result["sizes"][name]) for name in ("train", "test"))
@@ -109,27 +103,6 @@ def report(result: dict[str, Any]) -> str:
             tables.made_by(run),
         ]
     )
-
-
-def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
-    """Test accuracy by labelled examples a class, with the 95 % interval over seeds."""
-    axis, x = figure.subplots(), np.array(result["examples"])
-    for i, (name, title) in enumerate(METHODS.items()):
-        mean, half = seeds_mean_ci95(100 * np.array(result["methods"][name]["test"]), axis=1)
-        beside = x * 1.08 ** (i - (len(METHODS) - 1) / 2)  # so that intervals do not hide another
-        style = {"color": f"C{i}", "marker": "osD^"[i], "markersize": 5, "capsize": 3}
-        axis.errorbar(beside, mean, np.nan_to_num(half), label=title, lw=1.2, **style)
-    axis.set_xscale("log")
-    names = [
-        f"all\n({value:,.0f})" if count == 0 else str(count)
-        for count, value in zip(result["counts"], x, strict=True)
-    ]
-    axis.set_xticks(x, names)
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
-    axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %")
-    axis.set_ylim(top=101)
-    axis.legend(loc="lower right")
 
 
 def draw_gap(result: dict[str, Any], figure: Any) -> None:

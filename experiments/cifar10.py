@@ -36,11 +36,12 @@ from jaxdl.models.airnet import airnet, with_views
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.resnet import Stem, resnet18
-from jaxdl.models.torch_weights import load_torch_weights
+from jaxdl.models.torch_weights import load_torch_weights, read_tensors
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
 from jaxdl.train import init_states, run_keys, supervised_step
 from jaxdl.types import Array, Key, Metrics, Params, PyTree, StatefulModel, StepFn, TrainState
+from jaxdl.weights import holds_weights, started
 
 CLASSES, IMAGES = 10, 50_000
 MEAN, STD = (np.array(each, np.float32) for each in STATISTICS["cifar10"])
@@ -102,8 +103,11 @@ class Config:
     """Resnet18: begin with a 3x3 convolution, or, as torchvision's weights want, with a 7x7 one of
     stride 2 and a pool."""
     init_from: Path | None = None
-    """Resnet18: start from these weights of PyTorch, a .safetensors or .npz in torchvision's
-    layout; a head of other classes is left out."""
+    """Start from these weights: a .npz of `jaxdl.weights`, or a run's directory, of whose seeds
+    each starts one here. Resnet18 also takes PyTorch's, a .safetensors or .npz in torchvision's
+    layout, of which a head of other classes is left out."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a head of other classes, say."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters and batch norm are float32 always."""
     eval_every: int = 700
@@ -187,8 +191,6 @@ def check(config: Config) -> None:
     evaluated_at_log_points(config)
     if config.dropout and config.net != "lenet":
         raise InputError(f"--dropout is for --net lenet: {config.net} has none")
-    if config.init_from is not None and config.net != "resnet18":
-        raise InputError(f"--init-from is for --net resnet18, not for {config.net}")
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -285,16 +287,25 @@ def initial(config: Config, images: np.ndarray) -> tuple[TrainState, optax.Gradi
     """The state before the first step, `[seeds]`, and the optimiser that it belongs to."""
     tx = optimiser(config, len(images))
     x = as_seen(jnp.asarray(images[: WHITENED if config.net == "airnet" else 1]))
+    torchs = torch_file(config)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         params, stats = net(config).init(key, x)
-        if config.init_from is None:
-            return params, stats
-        return load_torch_weights(config.init_from, params, stats)[:2]
+        return (params, stats) if torchs is None else load_torch_weights(torchs, params, stats)[:2]
 
     keys = run_keys(config.seed, config.seeds)
     state = init_states(init, keys, tx, with_stats=True)
+    if torchs is None:
+        state = started(state, config.init_from, config.init_except)
     return with_slow(state) if config.lookahead else state, tx
+
+
+def torch_file(config: Config) -> Path | None:
+    """The file to start from, if it is PyTorch's."""
+    path = config.init_from
+    if config.net != "resnet18" or path is None or not path.is_file():
+        return None
+    return None if holds_weights(read_tensors(path)) else path
 
 
 def train(
@@ -343,8 +354,7 @@ def load(directory: Path | str) -> classify.Predictor:
         InputError: if there is no run, or none with a checkpoint.
         RunError: if it is damaged.
     """
-    # What the run started from is of no matter now, and the file may be gone.
-    config = dataclasses.replace(load_config(Path(directory), Config), init_from=None)
+    config = load_config(Path(directory), Config)
     like, _ = initial(config, np.zeros((1, 32, 32, 3), np.uint8))
     return classify.predictor(judged(config), as_seen, load_last(directory, like))
 

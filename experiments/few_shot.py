@@ -41,6 +41,7 @@ from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_best
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Model, Params, Sampler, TrainState
+from jaxdl.weights import started
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -124,6 +125,11 @@ class Config:
     """Episodes of a validation."""
     test_episodes: int = 6000
     """Episodes of the final test."""
+    init_from: Path | None = None
+    """Start MAML's net, not that of the baseline, from these weights: a .npz of `jaxdl.weights`, or
+    a run's directory, of whose seeds each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a head of other classes, say."""
     seed: int = 0
     """First seed."""
     seeds: int = 1
@@ -295,7 +301,8 @@ def meta_train(
 
     image = sample(jax.random.key(0)).support.x[:1]
     keys = run_keys(config.seed, config.seeds)
-    state = run.restore(init_states(lambda key: learner.init(key, image), keys, tx))
+    state = init_states(lambda key: learner.init(key, image), keys, tx)
+    state = run.restore(started(state, config.init_from, config.init_except))
     measure = evaluate(
         learner,
         cross_entropy,

@@ -20,36 +20,33 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 from tyro.conf import OmitArgPrefixes
 
-from experiments._limited_data import METHODS, draw_accuracy, draw_gap, finding, report
-from jaxdl import cli, parallel
+from experiments._limited_data import METHODS, draw_gap, finding, report
+from jaxdl import cli, few_labels, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import flip, translate
-from jaxdl.data.digits import all_drawings
-from jaxdl.data.episodes import few_shot
-from jaxdl.data.epochs import epochs
+from jaxdl.data.digits import enlarged_drawings
 from jaxdl.data.images import few_shot_arrays, image_arrays
-from jaxdl.data.subsets import ALL, Cells, Table, by_class, cells, divided, size, subset_epochs
+from jaxdl.data.subsets import ALL, cells, size
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure, measure_subsets
-from jaxdl.grads import over_devices, over_tasks, supervised
+from jaxdl.few_labels import Problem, Training, classes_of, plain, problem_of, seen
 from jaxdl.losses import cross_entropy
-from jaxdl.meta.maml import maml
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.runs import Run, RunFlags, open_run, say
-from jaxdl.train import init_state, init_states, make_step, run_keys, task_stream
-from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
+from jaxdl.train import run_keys
+from jaxdl.transfer import with_new_head
+from jaxdl.types import Array, Key, Model, Params
+from jaxdl.weights import from_weights
 
 COUNTS = {
     "mnist": (1, 5, 20, 100, 0),
@@ -59,8 +56,6 @@ COUNTS = {
 }
 HEAD = "Dense_2"
 """The name of LeNet's last layer, which transfer starts anew."""
-STARTS = 1_000_002
-"""Folded into a seed's key for its first parameters, the same for all methods."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +78,11 @@ class Config:
     """Of the augmented method: each step takes the learning rate times this of the weights away."""
     dropout: float = 0.3
     """Of the augmented method: rate after both hidden dense layers."""
+    init_from: Path | None = None
+    """Transfer: in place of a training on the source, take the trunk of these weights, a .npz of
+    `jaxdl.weights`, or of a run, of whose seeds each starts one here. The head is a new one."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a dense layer for other images, say."""
     source_steps: int = 3000
     """Steps in which the net learns to classify the source, for transfer."""
     meta_steps: int = 2000
@@ -108,16 +108,6 @@ class Config:
     run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
 
 
-class Problem(NamedTuple):
-    """Training examples to take subsets of, two pairs of images and labels to judge on, and the
-    labelled images of the source."""
-
-    train: Table
-    validation: tuple[Array, Array]
-    test: tuple[Array, Array]
-    source: tuple[np.ndarray, np.ndarray]
-
-
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
@@ -138,15 +128,8 @@ def check(config: Config) -> None:
     above_zero(config, "inner_lr", "lr", "width_lr")
     at_least(config.run, 1, "log_every")
     evaluated_at_log_points(config)
-    counts = counts_of(config)
-    rising = list(counts[:-1] if counts[-1] == 0 else counts)
-    if len(counts) < 2 or min(rising) < 1 or rising != sorted(set(rising)):
-        raise InputError(
-            f"--counts {' '.join(map(str, counts))}: give two rising numbers at least, the last may"
-            " be 0 for all"
-        )
-    if not config.rates or min(config.rates) <= 0 or not np.isfinite(config.rates).all():
-        raise InputError(f"--rates {config.rates}: give step sizes above 0")
+    few_labels.check_counts(counts_of(config))
+    few_labels.check_rates(config.rates)
     if not config.widths or min(config.widths) < 1:
         raise InputError(f"--widths {config.widths}: give numbers of hidden units above 0")
 
@@ -160,12 +143,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Both trainings on the source, the four methods, the dense nets, and the pictures."""
     problem = load(config)
     given = [float(size(problem.train, n or ALL)) / classes_of(problem) for n in counts_of(config)]
-    starts = {
-        "scratch": fresh(config, problem, net(classes_of(problem))),
-        "transfer": pretrained(config, run.part("source", config.source_steps), problem),
-        "maml": meta_trained(config, run.part("meta", config.meta_steps), problem),
-    }
-    starts["augmented"] = starts["scratch"]
+    starts = starts_of(config, run, problem)
     methods = {}
     for name in METHODS:
         methods[name] = learn(config, run.part(name), problem, name, starts[name])
@@ -179,7 +157,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "config": dataclasses.asdict(config),
     }
     result["finding"] = finding(result)
-    run.picture("accuracy", partial(draw_accuracy, result), size=(6.5, 4.5))
+    run.picture("accuracy", partial(pictures.accuracy_by_count, result, METHODS), size=(6.5, 4.5))
     run.picture("gap", partial(draw_gap, result), size=(9, 4.2))
     return run.finish(result)
 
@@ -193,10 +171,9 @@ def load(config: Config) -> Problem:
     Raises:
         InputError: if a class has fewer training examples than a count asks for.
     """
-    source: tuple[np.ndarray, np.ndarray]
+    source: few_labels.Images
     if config.data == "digits":
-        images, digits = all_drawings()
-        images = np.repeat(np.repeat(images, 3, axis=1), 3, axis=2)[..., None]
+        images, digits = enlarged_drawings()
         source = images[digits >= 5], digits[digits >= 5] - 5
         problem = problem_of(images[digits < 5], digits[digits < 5], source, (100, 30))
     elif config.data == "omniglot":
@@ -216,38 +193,8 @@ def load(config: Config) -> Problem:
         )
         problem = problem_of(train.images, train.labels, source, (-200, 200))
         problem = problem._replace(test=(jnp.asarray(test.images), jnp.asarray(test.labels)))
-    least, most = int(problem.train.sizes.min()), max(counts_of(config))
-    if most > least:
-        raise InputError(
-            f"--counts {most}: a class of {config.data} has only {least} training examples"
-        )
+    few_labels.check_sizes(problem, counts_of(config), config.data)
     return problem
-
-
-def problem_of(
-    images: np.ndarray, labels: np.ndarray, source: Any, parts: tuple[int, int]
-) -> Problem:
-    """Of each class the first examples for training, the next for validation, the rest for test."""
-    labels = labels.astype(np.int32)
-    train, held_out, rest = divided(labels, *parts)
-    pairs = [(jnp.asarray(images[rows]), jnp.asarray(labels[rows])) for rows in (held_out, rest)]
-    return Problem(by_class(images[train], labels[train]), pairs[0], pairs[1], source)
-
-
-def classes_of(problem: Problem) -> int:
-    """The number of classes."""
-    return len(problem.train.sizes)
-
-
-def seen(image: Any) -> Array:
-    """Bytes as a net sees them."""
-    return jnp.asarray(image, jnp.float32) / 255
-
-
-def plain(key: Key, image: Array) -> Array:
-    """What a net sees in training without augmentation."""
-    del key
-    return seen(image)
 
 
 def augmentation(config: Config) -> Callable[[Key, Array], Array]:
@@ -271,146 +218,69 @@ def net(classes: int, dropout: float = 0.0) -> Model:
     return lenet(classes, dropout=dropout, torch_init=False)
 
 
-def fresh(config: Config, problem: Problem, model: Model) -> Params:
-    """Random parameters `[seeds]`."""
-    image = seen(problem.train.x[:1])
+def starts_of(config: Config, run: Run, problem: Problem) -> dict[str, Params]:
+    """Parameters `[seeds]` from which each method starts; two of them need a training."""
+    training, model = training_of(config), net(classes_of(problem))
+    start = few_labels.fresh(problem, model, training.keys)
+    if config.init_from is None:
+        part = run.part("source", config.source_steps)
+        classifier = net(int(problem.source[1].max()) + 1)
+        source = few_labels.pretrained(part, problem.source, classifier, training, lr=config.lr)
+        transferred = with_new_head(source, start, head=HEAD)
+    else:
+        transferred, _ = from_weights(config.init_from, (HEAD, *config.init_except), start)
+    meta = few_labels.meta_trained(
+        run.part("meta", config.meta_steps),
+        problem.source,
+        model,
+        training,
+        ways=classes_of(problem),
+        tasks=config.tasks,
+        inner_lr=config.inner_lr,
+        lr=config.lr,
+    )
+    return {"scratch": start, "augmented": start, "transfer": transferred, "maml": meta}
+
+
+def training_of(config: Config) -> Training:
+    """What all trainings share."""
+    devices = parallel.count_devices(config.run.devices)
     keys = run_keys(config.seed, config.seeds)
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, STARTS)
-    return lax.map(lambda key: model.init(key, image), keys)
-
-
-def pretrained(config: Config, run: Run, problem: Problem) -> Params:
-    """Parameters `[seeds]` of a classifier of all source classes, with a new head."""
-    images, labels = problem.source
-    model = net(int(labels.max()) + 1)
-    axis = parallel.axis_name(devices_of(config))
-    tx, keys = optax.adam(config.lr), run_keys(config.seed, config.seeds)
-    state = run.restore(init_states(lambda key: model.init(key, seen(images[:1])), keys, tx))
-    step = make_step(over_devices(supervised(model, cross_entropy), axis), tx)
-    stream = epochs(images, labels, batch=config.batch, transform=plain)
-    found = run.trained(step, stream, keys, state, tasks=config.batch, devices=devices_of(config))
-    head = fresh(config, problem, net(classes_of(problem)))[HEAD]
-    return {**found.params, HEAD: head}
-
-
-def meta_trained(config: Config, run: Run, problem: Problem) -> Params:
-    """Parameters `[seeds]` from which one gradient step learns as many source classes as asked."""
-    images, labels = problem.source
-    ways = classes_of(problem)
-    tx, keys = optax.adam(config.lr), run_keys(config.seed, config.seeds)
-    learner = maml(net(ways), cross_entropy, tx=optax.sgd(config.inner_lr), steps=1)
-    axis = parallel.axis_name(devices_of(config))
-    chunk = 1 if jax.default_backend() == "cpu" else None
-    grad = over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis)
-    stream = task_stream(few_shot(images, labels, ways=ways, shots=1, queries=3), config.tasks)
-    state = run.restore(init_states(lambda key: learner.init(key, seen(images[:1])), keys, tx))
-    step, devices = make_step(grad, tx), devices_of(config)
-    return run.trained(step, stream, keys, state, tasks=config.tasks, devices=devices).params
-
-
-def devices_of(config: Config) -> int:
-    """How many devices share a step."""
-    return parallel.count_devices(config.run.devices)
+    return Training(keys, config.batch, config.eval_every, devices)
 
 
 # ---- the runs
 
 
-def fit(
-    config: Config,
-    run: Run,
-    problem: Problem,
-    model: Model,
-    runs: Cells,
-    start: Params,
-    *,
-    transform: Callable[[Key, Array], Array] = plain,
-    weight_decay: float = 0.0,
-    validate: Callable[[TrainState], Metrics] | None = None,
-) -> Params:
-    """Trains all cells from the parameters `[seeds]`; returns the last ones `[cells]`."""
-
-    def optimiser(rate: Any) -> optax.GradientTransformation:
-        # The rate is part of the state, so that it differs between the runs of one program.
-        adamw = optax.inject_hyperparams(optax.adamw)
-        return adamw(learning_rate=rate, weight_decay=weight_decay)
-
-    params = jax.tree.map(lambda leaf: leaf[runs.seeds], start)
-    state = jax.vmap(lambda each, rate: init_state(each, optimiser(rate)))(params, runs.rates)
-    state = run.restore(state._replace(step=jnp.int32(0)))
-    axis = parallel.axis_name(devices_of(config))
-    step = make_step(over_devices(supervised(model, cross_entropy), axis), optimiser(0.0))
-    stream = subset_epochs(
-        problem.train,
-        batch=config.batch,
-        transform=transform,
-        runs=runs.keys,
-        subsets=runs.subsets,
-    )
-    return run.trained(
-        step,
-        stream,
-        runs.keys,
-        state,
-        validate=validate,
-        eval_every=config.eval_every,
-        best="accuracy",
-        tasks=config.batch,
-        devices=devices_of(config),
-    ).params
-
-
 def learn(config: Config, run: Run, problem: Problem, method: str, start: Params) -> dict[str, Any]:
     """Accuracies `[counts, seeds]` of one method, with what was chosen on validation examples."""
-    counts, rates = counts_of(config), config.rates
     regular = method == "augmented"
     model = net(classes_of(problem), config.dropout if regular else 0.0)
-    runs = cells(run_keys(config.seed, config.seeds), counts, rates)
-    judge = measure(without_stats(model), cross_entropy, seen)
-    learnt = measure_subsets(without_stats(model), cross_entropy, seen)
-
-    def validate(state: TrainState) -> Metrics:
-        return judge(state.params, {}, *problem.validation)
-
-    last = fit(
-        config,
+    return few_labels.learn(
         run,
         problem,
         model,
-        runs,
         start,
+        training_of(config),
+        counts=counts_of(config),
+        rates=config.rates,
+        optimiser=few_labels.adamw(weight_decay=config.weight_decay if regular else 0.0),
         transform=augmentation(config) if regular else plain,
-        weight_decay=config.weight_decay if regular else 0.0,
-        validate=validate,
     )
-    params, steps = run.best(last)
-    shape = len(rates), len(counts), config.seeds
-    validation = np.asarray(judge(params, {}, *problem.validation)["accuracy"]).reshape(shape)
-    best = validation.mean(axis=2).argmax(axis=0)
-    chosen = np.arange(validation.size).reshape(shape)[best, np.arange(len(counts))]
-    kept, subsets = jax.tree.map(lambda leaf: leaf[chosen.ravel()], (params, runs.subsets))
-    accuracies = {
-        "train": learnt(kept, {}, problem.train, subsets)["accuracy"],
-        "validation": validation.ravel()[chosen],
-        "test": judge(kept, {}, *problem.test)["accuracy"],
-    }
-    return {
-        **{name: np.reshape(each, chosen.shape).tolist() for name, each in accuracies.items()},
-        "rates": [rates[i] for i in best],
-        "steps": steps[chosen].tolist(),
-    }
 
 
 def sizes(config: Config, run: Run, problem: Problem) -> dict[str, Any]:
     """Accuracy in training and test of dense nets from scratch, `[counts, widths, seeds]`, after
     the last step: nothing is chosen."""
     counts = counts_of(config)[1 if len(counts_of(config)) > 2 else 0], counts_of(config)[-1]
+    training = training_of(config)
     found: dict[str, list[Any]] = {"train": [], "test": []}
     for width in config.widths:
         model = mlp((width, classes_of(problem)))
-        runs = cells(run_keys(config.seed, config.seeds), counts, (config.width_lr,))
+        runs = cells(training.keys, counts, (config.width_lr,))
         part = run.part(f"width-{width}", config.width_steps)
-        params = fit(config, part, problem, model, runs, fresh(config, problem, model))
+        start = few_labels.fresh(problem, model, training.keys)
+        params = few_labels.fit(part, problem, model, runs, start, training)
         judge = measure(without_stats(model), cross_entropy, seen)
         learnt = measure_subsets(without_stats(model), cross_entropy, seen)
         found["train"].append(learnt(params, {}, problem.train, runs.subsets)["accuracy"])

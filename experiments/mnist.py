@@ -40,6 +40,7 @@ from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
 from jaxdl.train import init_states, run_keys, supervised_step
 from jaxdl.types import Array, Key, Metrics, StatefulModel, TrainState
+from jaxdl.weights import started
 
 MEAN, STD = STATISTICS["mnist"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -89,6 +90,11 @@ class Config:
     """Steps between validations, a multiple of `log_every`."""
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    init_from: Path | None = None
+    """Start from these weights: a .npz of `jaxdl.weights`, or a run's directory, of whose seeds
+    each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a head of other classes, say."""
     predict: Path | None = None
     """Train nothing: show the predictions of the run in this directory."""
     seed: int = 0
@@ -217,7 +223,8 @@ def initial(config: Config) -> TrainState:
     """The state before the first step, `[seeds]`."""
     keys, image = run_keys(config.seed, config.seeds), jnp.zeros((1, 28, 28, 1))
     init = lambda key: net(config).init(key, image)  # noqa: E731
-    return init_states(init, keys, optimiser(config), with_stats=True)
+    state = init_states(init, keys, optimiser(config), with_stats=True)
+    return started(state, config.init_from, config.init_except)
 
 
 def train(

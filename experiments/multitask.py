@@ -62,6 +62,7 @@ from jaxdl.quadratic import gram
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, init_state, make_step, per_seed, run_keys
 from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState
+from jaxdl.weights import from_weights
 
 METHODS: dict[str, Callable[[int], optax.GradientTransformationExtraArgs]] = {
     "equal": lambda tasks: equal(),
@@ -108,6 +109,11 @@ class Config:
     """Steps between validations, a multiple of `log_every`."""
     probes: int = 20
     """Batches at each validation on which conflicts of task gradients are counted."""
+    init_from: Path | None = None
+    """Start the shared net, under every method, from these weights: a .npz of `jaxdl.weights`, or a
+    part of a run, say DIRECTORY/equal, of whose seeds each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: heads, say."""
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
     seed: int = 0
@@ -176,6 +182,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     net = hard_sharing(trunk(), [head] * tasks)
     stacked = Model(net.init, lambda params, x, *, key=None: jnp.stack(net.apply(params, x), 1))
     shared = contender(config, problem, stacked)
+    start, _ = from_weights(config.init_from, config.init_except, shared.start)
+    shared = Contender(start, shared.predict)
     probe = conflicts(task_grads(net, cross_entropy), config.probes)
     for name in methods:
         method = METHODS[name](tasks)

@@ -40,6 +40,7 @@ from jaxdl.models.recurrent import Output, gru, lstm, rnn
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import Stream, init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params
+from jaxdl.weights import started
 
 CELLS = {"lstm": lstm, "gru": gru, "rnn": rnn}
 SYMBOLS, COUNT = 8, 10
@@ -76,6 +77,11 @@ class Config:
     """Drawn sequences of the test; MNIST has its own."""
     eval_every: int = 200
     """Steps between validations, a multiple of `log_every`."""
+    init_from: Path | None = None
+    """Start from these weights: a .npz of `jaxdl.weights`, or a run's directory, of whose seeds
+    each starts one here. They are of one net: choose one `cell`."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: a head of other classes, say."""
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
     seed: int = 0
@@ -128,6 +134,8 @@ def check(config: Config) -> None:
     at_least(config.run, 1, "log_every")
     if not config.cell or len(set(config.cell)) < len(config.cell):
         raise InputError("--cell: name each of lstm, gru and rnn at most once, and one at least")
+    if config.init_from is not None and len(config.cell) > 1:
+        raise InputError(f"--init-from {config.init_from} holds one net: choose one --cell")
     evaluated_at_log_points(config)
 
 
@@ -231,7 +239,8 @@ def train(config: Config, run: Run, cell: str, task: Task) -> Params:
     tx = optax.chain(optax.clip_by_global_norm(config.clip), adam)
     keys = run_keys(config.seed, config.seeds)
     like = task.seen(task.test[0][0])[None]
-    state = run.restore(init_states(lambda key: model.init(key, like), keys, tx))
+    state = init_states(lambda key: model.init(key, like), keys, tx)
+    state = run.restore(started(state, config.init_from, config.init_except))
     return run.trained(
         make_step(over_devices(supervised(model, task.loss), axis), tx),
         task.stream,

@@ -13,6 +13,7 @@ Result: mean squared error on 5-shot tasks after 1 / 5 / 10 steps, see README.md
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -34,6 +35,7 @@ from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params
+from jaxdl.weights import started
 
 DEPTHS = (0, 1, 5, 10)
 SHOTS = (5, 10, 20)
@@ -67,6 +69,11 @@ class Config:
     """How the meta-gradient passes through the inner gradient."""
     test_tasks: int = 6000
     """Tasks of the final evaluation."""
+    init_from: Path | None = None
+    """Start both trainings from these weights: a .npz of `jaxdl.weights`, or a run's directory, of
+    whose seeds each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same: the last one, say."""
     seed: int = 0
     """First seed."""
     seeds: int = 1
@@ -144,7 +151,8 @@ def train(config: Config, run: Run, learner: MetaLearner) -> Params:
     stream = task_stream(sinusoid(shots=config.shots, queries=config.shots), config.tasks)
 
     keys = run_keys(config.seed, config.seeds)
-    state = run.restore(init_states(lambda key: learner.init(key, jnp.zeros((1, 1))), keys, tx))
+    state = init_states(lambda key: learner.init(key, jnp.zeros((1, 1))), keys, tx)
+    state = run.restore(started(state, config.init_from, config.init_except))
     state = run.trained(step, stream, keys, state, tasks=config.tasks, devices=devices)
     return state.params
 

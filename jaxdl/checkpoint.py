@@ -6,12 +6,15 @@ a multi-process run writes; every process reads.
 """
 
 import contextlib
+import json
 import logging
+import re
 import shutil
 import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ import jax
 import numpy as np
 
 from jaxdl.errors import RunError
+
+# A part of a leaf's path as JAX writes it: an attribute, a name, or a number.
+_PART = re.compile(r"\.(\w+)|\['(.*?)'\]|\[(\d+)\]")
 
 
 class Checkpoints:
@@ -102,11 +108,7 @@ class Checkpoints:
         Raises:
             RunError: as `restore`.
         """
-        steps = self.steps()
-        if not steps or (step is not None and step not in steps):
-            which = "no checkpoint" if step is None else f"no checkpoint {step}"
-            raise RunError(f"there is {which} in {self.directory}")
-        step = steps[-1] if step is None else step
+        step = self._chosen(step)
         target = jax.tree.map(np.asarray, like)
         try:
             record, tree = self._read(step, target)
@@ -124,6 +126,35 @@ class Checkpoints:
                     f" {wanted.get(name, 'absent')} here; start anew under another --name"
                 )
         return jax.tree.map(jax.numpy.asarray, tree), notes
+
+    def arrays(self, step: int | None = None) -> dict[str, np.ndarray]:
+        """All arrays of a checkpoint (None: the newest) by path, as "params/Dense_0/kernel".
+
+        Raises:
+            RunError: if there is no such checkpoint, or it is damaged.
+        """
+        step = self._chosen(step)
+        try:
+            import orbax.checkpoint as ocp
+
+            record = self._items(step, record=ocp.args.JsonRestore())["record"]
+            with _without_stray_tracebacks():
+                tree = self._items(step, tree=ocp.args.StandardRestore())["tree"]
+            leaves = jax.tree_util.tree_leaves_with_path(tree)
+            keystr = partial(jax.tree_util.keystr, simple=True, separator="/")
+            stored = {keystr(path): np.asarray(leaf) for path, leaf in leaves}
+            # The record has the order of the tree that was saved, and its empty leaves as they are.
+            found = {}
+            for path, kind in record["leaves"].items():
+                dtype, _, shape = kind.partition("[")
+                name = "/".join("".join(parts) for parts in _PART.findall(path))
+                empty = np.zeros(json.loads(f"[{shape}"), jax.numpy.dtype(dtype))
+                found[name] = stored[name] if empty.size else empty
+            if _crc32(list(found.values())) != record["crc32"]:
+                raise ValueError("its checksum is wrong")
+            return found
+        except Exception as error:
+            raise self._unreadable(step, error) from error
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory."""
@@ -169,18 +200,27 @@ class Checkpoints:
         """The record, and the arrays if they are such as `target` has, else None."""
         import orbax.checkpoint as ocp
 
-        def item(**args: Any) -> Any:
-            return self._manager.restore(step, args=ocp.args.Composite(**args))
-
-        record = item(record=ocp.args.JsonRestore())["record"]
+        record = self._items(step, record=ocp.args.JsonRestore())["record"]
         if record["leaves"] != _leaves(target):
             return record, None
         with _without_stray_tracebacks():
             stored = jax.tree.map(_storable, target)
-            tree = item(tree=ocp.args.StandardRestore(stored))["tree"]
+            tree = self._items(step, tree=ocp.args.StandardRestore(stored))["tree"]
         return record, jax.tree.map(
             lambda new, old: np.asarray(new) if old.size else old, tree, target
         )
+
+    def _items(self, step: int, **items: Any) -> Any:
+        import orbax.checkpoint as ocp
+
+        return self._manager.restore(step, args=ocp.args.Composite(**items))
+
+    def _chosen(self, step: int | None) -> int:
+        steps = self.steps()
+        if not steps or (step is not None and step not in steps):
+            which = "no checkpoint" if step is None else f"no checkpoint {step}"
+            raise RunError(f"there is {which} in {self.directory}")
+        return steps[-1] if step is None else step
 
     def _sweep(self) -> None:
         """Removes what processes that were killed while saving left behind."""

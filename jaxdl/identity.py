@@ -23,15 +23,18 @@ Config = TypeVar("Config")
 
 MAY_CHANGE = ("steps", "run")
 """The fields of a configuration that may change on resume; all others are the run's identity."""
+WEIGHTS = "init_weights"
+"""Under this name the digest of the weights in `init_from` stands beside the fields."""
 
 
-def digest(config: Any) -> str:
-    """Eight hexadecimal digits of the configuration's identity."""
-    text = json.dumps(_identity(config), sort_keys=True)
+def digest(config: Any, weights: str = "") -> str:
+    """Eight hexadecimal digits of the identity: the configuration, and the digest of the weights
+    that a run starts from, where it does."""
+    text = json.dumps(_identity(_record(config, weights)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def check_config(directory: Path, config: Any) -> bool:
+def check_config(directory: Path, config: Any, weights: str = "") -> bool:
     """Compares a configuration with that of the run in `directory`; says whether there is one.
 
     Raises:
@@ -45,8 +48,14 @@ def check_config(directory: Path, config: Any) -> bool:
                 " choose another --name"
             )
         return False
-    wanted, found = _identity(config), _recorded(directory)
-    for key in sorted(wanted.keys() | (found.keys() - set(MAY_CHANGE))):
+    recorded = _recorded(directory)
+    wanted, found = _identity(_record(config, weights)), _identity(recorded)
+    if wanted.get(WEIGHTS) != found.get(WEIGHTS):
+        raise InputError(
+            f"{directory} started from {recorded.get('init_from') or 'no weights'}, and not from"
+            f" what is now in {getattr(config, 'init_from', None) or 'none'}: choose another --name"
+        )
+    for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise InputError(
                 f"{directory} was made with {flag(key)} {found.get(key)}, not {wanted.get(key)};"
@@ -55,18 +64,22 @@ def check_config(directory: Path, config: Any) -> bool:
     return True
 
 
-def record_config(directory: Path, config: Any) -> None:
-    """Writes config.yaml: the configuration, and what is about to run it.
+def record_config(directory: Path, config: Any, weights: str = "") -> None:
+    """Writes config.yaml: the configuration, the digest of the weights that the run starts from,
+    and what is about to run it.
 
     Raises:
         RunError: if it cannot be written.
     """
-    record = {"config": plain(config), "made_by": provenance()}
+    record = {"config": _record(config, weights), "made_by": provenance()}
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
 
 
 def load_config(directory: Path, kind: type[Config]) -> Config:
     """The configuration of a run, as the dataclass `kind` of its experiment.
+
+    Run flags have their defaults, and `init_from` is None: what the run started from is of no
+    matter to who reads what it has learnt, and may be gone.
 
     Raises:
         InputError: if there is no run.
@@ -74,7 +87,8 @@ def load_config(directory: Path, kind: type[Config]) -> Config:
     """
     if not (directory / "config.yaml").is_file():
         raise InputError(f"there is no run in {directory}: it has no config.yaml")
-    found = {key: value for key, value in _recorded(directory).items() if key != "run"}
+    found = _recorded(directory)
+    found = {key: found[key] for key in found.keys() - {"run", "init_from", WEIGHTS}}
     try:
         config = kind(**found)
     except TypeError as error:
@@ -115,9 +129,17 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _identity(config: Any) -> dict[str, Any]:
-    """The part of a configuration that decides the numbers of a run."""
-    return {key: value for key, value in plain(config).items() if key not in MAY_CHANGE}
+def _record(config: Any, weights: str) -> dict[str, Any]:
+    return {**plain(config), **({WEIGHTS: weights} if weights else {})}
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a recorded configuration that decides the numbers of a run.
+
+    Of a start from weights that is what they are and not where they lie; without it, nothing.
+    """
+    left_out = {*MAY_CHANGE, "init_from"} | (set() if WEIGHTS in record else {"init_except"})
+    return {key: value for key, value in record.items() if key not in left_out}
 
 
 def _recorded(directory: Path) -> dict[str, Any]:

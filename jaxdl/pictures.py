@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.files import writing
+from jaxdl.metrics import seeds_mean_ci95
 from jaxdl.progress import say
 from jaxdl.types import Array, Episode
 
@@ -171,6 +172,31 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
         axis.yaxis.set_minor_formatter("{x:g}")
         axis.tick_params(axis="y", which="minor", labelsize="x-small")
     axes[0].legend()
+
+
+def accuracy_by_count(result: Mapping[str, Any], methods: Mapping[str, str], figure: Any) -> None:
+    """Test accuracy by labelled examples a class, with the 95 % interval over seeds.
+
+    `result` has `methods` by name, each with accuracies `test` `[counts, seeds]`, the `counts`, 0
+    for all, and how many `examples` a class they are; `methods` are the titles of those to draw.
+    """
+    axis, x = figure.subplots(), np.array(result["examples"])
+    for i, (name, title) in enumerate(methods.items()):
+        mean, half = seeds_mean_ci95(100 * np.array(result["methods"][name]["test"]), axis=1)
+        beside = x * 1.08 ** (i - (len(methods) - 1) / 2)  # so that intervals do not hide another
+        style = {"color": f"C{i}", "marker": "osD^v"[i % 5], "markersize": 5, "capsize": 3}
+        axis.errorbar(beside, mean, np.nan_to_num(half), label=title, lw=1.2, **style)
+    axis.set_xscale("log")
+    names = [
+        f"all\n({value:,.0f})" if count == 0 else str(count)
+        for count, value in zip(result["counts"], x, strict=True)
+    ]
+    axis.set_xticks(x, names)
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %")
+    axis.set_ylim(top=101)
+    axis.legend(loc="lower right")
 
 
 def _softmax(logits: Any) -> np.ndarray:

@@ -37,6 +37,7 @@ from jaxdl.signals import Interrupted, Signals, caught_signals
 from jaxdl.stored import load_best
 from jaxdl.train import Stream, loop
 from jaxdl.types import Key, Params, StepFn
+from jaxdl.weights import digest_of_start
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
 
@@ -397,22 +398,23 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
 
     `config` is a dataclass with the fields `steps` and `run: RunFlags`; these may change on resume,
-    everything else is the run's identity.
+    everything else is the run's identity: of a field `init_from`, what the weights there are.
 
     Raises:
         InputError: if the directory holds a run of another configuration, or one that has done more
-            steps, or a flag is wrong.
+            steps, or a flag is wrong, or `init_from` holds no weights.
         RunError: if it is in use, or cannot be written.
     """
     flags: RunFlags = config.run
     at_least(flags, 1, "log_every")
     at_least(flags, 0, "save_minutes")
     parallel.count_devices(flags.devices)
-    directory = _directory(experiment, config, label)
+    weights = digest_of_start(config)
+    directory = _directory(experiment, config, label, weights)
 
     def record() -> None:
         if parallel.is_first():
-            record_config(directory, config)
+            record_config(directory, config, weights)
 
     known = True
     with contextlib.ExitStack() as stack:
@@ -420,7 +422,7 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
             with writing(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(directory))
-            known = check_config(directory, config)
+            known = check_config(directory, config, weights)
         signals = stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)
         stack.callback(run.close)
@@ -430,9 +432,9 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         yield run
 
 
-def _directory(experiment: str, config: Any, label: str) -> Path:
+def _directory(experiment: str, config: Any, label: str, weights: str) -> Path:
     flags: RunFlags = config.run
-    name = flags.name or "-".join(part for part in (label, digest(config)) if part)
+    name = flags.name or "-".join(part for part in (label, digest(config, weights)) if part)
     if Path(name).name != name or name == "..":
         raise InputError(f"--name {name!r} must be a plain directory name")
     if len(os.fsencode(name)) > 255:

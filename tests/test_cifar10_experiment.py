@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxdl.models.airnet import airnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.runs import RunFlags, open_run
+from jaxdl.weights import save_weights
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FULL_AIRNET = cifar10.airnet
@@ -213,7 +215,7 @@ def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
         ({"smoothing": 1.0}, "--smoothing"),
         ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
         ({"net": "resnet18", "dropout": 0.1}, "--dropout is for --net lenet"),
-        ({"net": "airnet", "init_from": "net.npz"}, "--init-from is for --net resnet18"),
+        ({"init_from": Path("net.npz")}, "--init-from net.npz: there is no such file or run"),
         ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
     ],
 )
@@ -236,6 +238,7 @@ def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, m
     tiny = partial(airnet, widths=(4,))  # in place of the large net
     monkeypatch.setattr(cifar10, "resnet18", lambda classes, *, stem, **rest: tiny(classes, **rest))
     monkeypatch.setattr(cifar10, "load_torch_weights", load)
+    np.savez(tmp_path / "weights.npz", **{"conv1.weight": np.zeros(1)})
     config = config_of("resnet18", tmp_path, init_from=tmp_path / "weights.npz", lr=1e-9)
     plain, _ = cifar10.initial(dataclasses.replace(config, init_from=None), made_up("", "train")[0])
     given, _ = cifar10.initial(config, made_up("", "train")[0])
@@ -245,6 +248,16 @@ def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, m
         run.save(given)
     monkeypatch.setattr(cifar10, "load_torch_weights", lambda *_: 1 / 0)
     assert logits(config).shape == (40, 10)
+
+
+def test_any_net_starts_from_weights_of_jaxdl(tmp_path):
+    config = config_of("lenet", tmp_path, seed=1)
+    other, _ = cifar10.initial(dataclasses.replace(config, seed=3), made_up("", "train")[0])
+    save_weights(tmp_path / "net.npz", jax.tree.map(lambda leaf: leaf[0], other.params))
+    config = dataclasses.replace(config, init_from=tmp_path / "net.npz")
+    given, _ = cifar10.initial(config, made_up("", "train")[0])
+    for a, b in zip(jax.tree.leaves(other.params), jax.tree.leaves(given.params), strict=True):
+        np.testing.assert_array_equal(a[0], b[-1])
 
 
 def test_every_preset_is_in_range():

@@ -3,21 +3,15 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import _limited_data as words
 from experiments import limited_data
 from experiments.limited_data import Config
-from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure_subsets
-from jaxdl.losses import cross_entropy
-from jaxdl.models.linen import without_stats
-from jaxdl.models.mlp import mlp
-from jaxdl.runs import RunFlags, open_run
-from jaxdl.train import run_keys
+from jaxdl.few_labels import classes_of
+from jaxdl.runs import RunFlags
 
 SMALL = Config(
     data="digits",
@@ -39,44 +33,13 @@ def flags(folder, **kwargs):
     return RunFlags(runs_dir=folder, log_every=10, devices=1, **kwargs)
 
 
-def blobs(spread, classes=3, each=40):
-    """Images `[n, 2, 2, 1]` in clouds around one corner a class; half train, the rest judged."""
-    draw = np.random.default_rng(0)
-    labels = np.repeat(np.arange(classes), each)
-    images = draw.normal(40, spread, (len(labels), 2, 2, 1))
-    images.reshape(len(labels), 4)[np.arange(len(labels)), labels] += 150
-    images = np.clip(images, 0, 255).astype(np.uint8)
-    return limited_data.problem_of(images, labels, (images, labels), (each // 2, each // 4))
-
-
 def test_digits_of_source_and_target_do_not_meet():
     problem = limited_data.load(SMALL)
     parts = (problem.train.x, problem.validation[0], problem.test[0], problem.source[0])
     drawings = [{image.tobytes() for image in np.asarray(part)} for part in parts]
     assert sum(map(len, drawings)) == len(set().union(*drawings)) == 1797
-    assert limited_data.classes_of(problem) == 5
+    assert classes_of(problem) == 5
     assert problem.train.sizes.tolist() == [100] * 5
-
-
-def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
-    """A dense net learns one example a class by heart and all of them less well; the smallest rate
-    of all leaves the initialisation as it is."""
-    problem, config = blobs(spread=80), dataclasses.replace(SMALL, steps=300, run=flags(tmp_path))
-    model, runs = mlp((16, 3)), cells(run_keys(0, 2), (1, 0), (1e-9, 0.01))
-    start = limited_data.fresh(config, problem, model)
-    with open_run("trial", config) as run:
-        params = limited_data.fit(config, run, problem, model, runs, start)
-    learnt = measure_subsets(without_stats(model), cross_entropy, limited_data.seen)
-    own = learnt(params, {}, problem.train, runs.subsets)["accuracy"]
-    own = np.reshape(own, (2, 2, 2))  # rates, counts, seeds
-    assert (own[1, 0] == 1).all()
-    assert (own[1, 1] < 1).all()
-    assert (own[1, 1] > 0.6).all()
-    moved = [
-        np.abs(leaf[:4] - np.tile(first, (2, *[1] * (first.ndim - 1)))).max()
-        for leaf, first in zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True)
-    ]
-    assert max(moved) < 1e-5
 
 
 def made_up(scratch, transfer, counts=(1, 20, 0)):

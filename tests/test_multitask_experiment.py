@@ -22,6 +22,7 @@ from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.runs import Run, RunFlags
 from jaxdl.train import init_state, run_keys
 from jaxdl.types import Batch
+from jaxdl.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -120,6 +121,33 @@ def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     for part in ("single", "equal", "pcgrad"):
         one, two = (directory_of(each) / part for each in (config, tiny()))
         assert lines(one) == lines(two)
+
+
+def test_only_the_shared_net_starts_from_given_weights(tiny, tmp_path, monkeypatch):
+    starts = {}
+
+    def learn(config, part, problem, net, *_):
+        starts[part.directory.name] = net.start
+        if len(starts) == 3:
+            raise InterruptedError
+        return {}, None
+
+    def run(**changes):
+        starts.clear()
+        with pytest.raises(InterruptedError):
+            multitask.main(tiny(**changes))
+        return dict(starts)
+
+    monkeypatch.setattr(multitask, "learn", learn)
+    plain = run()
+    net = jax.tree.map(lambda leaf: leaf[0] + 1, plain["equal"])
+    save_weights(tmp_path / "net.npz", net)
+    given = run(init_from=tmp_path / "net.npz", init_except=("heads",), name="given")
+    same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)  # noqa: E731
+    same(given["single"], plain["single"])
+    for method in ("equal", "pcgrad"):
+        same(given[method].heads, plain[method].heads)
+        same(jax.tree.map(lambda leaf: leaf[1], given[method].trunk), net.trunk)
 
 
 def test_every_method_takes_steps():

@@ -113,3 +113,13 @@ def all_drawings() -> tuple[np.ndarray, np.ndarray]:
     images, digits = load_digits(return_X_y=True)
     # The drawings hold counts of 0 to 16 black dots.
     return np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), digits
+
+
+def enlarged_drawings() -> tuple[np.ndarray, np.ndarray]:
+    """All 1797 drawings for nets of larger images, uint8 `[n, 24, 24, 1]`, and their digits.
+
+    Raises:
+        InputError: without scikit-learn.
+    """
+    images, digits = all_drawings()
+    return np.repeat(np.repeat(images, 3, axis=1), 3, axis=2)[..., None], digits

@@ -158,15 +158,16 @@ def few_shot_arrays(
     data: Literal["omniglot", "cifar_fs", "fc100"],
     split: Split,
     *,
-    omniglot_split: Literal["maml", "vinyals"] = "maml",
+    omniglot_split: Literal["maml", "vinyals", "alphabets"] = "maml",
     data_dir: PathLike | None = None,
 ) -> ImageData:
     """The classes of one split of a few-shot set, sorted by label; labels are those in the split.
 
     `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings a character, ink 255 on paper 0; characters of both
-    of TFDS's splits, divided 1100/100/423 at random (`"maml"`) or 1028/172/423 as in Matching
-    Networks (`"vinyals"`). `"cifar_fs"` (64/16/20 classes), `"fc100"` (60/20/20, no superclass in
-    two splits): `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images a class.
+    of TFDS's splits, divided 1100/100/423 at random (`"maml"`), 1028/172/423 as in Matching
+    Networks (`"vinyals"`), or 964/0/659 by its own two sets of alphabets (`"alphabets"`).
+    `"cifar_fs"` (64/16/20 classes), `"fc100"` (60/20/20, no superclass in two splits):
+    `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images a class.
 
     Raises:
         InputError: if an argument is unknown, or the set is not in the data folder.
@@ -188,8 +189,12 @@ def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> Ima
         chosen, notes = splits.shuffled(names), [OMNIGLOT_SHUFFLED, OMNIGLOT_AREA]
     elif omniglot_split == "vinyals":
         chosen, notes = splits.published("omniglot_vinyals"), [OMNIGLOT_AREA]
+    elif omniglot_split == "alphabets":
+        chosen, notes = splits.alphabets(names), [OMNIGLOT_AREA]
     else:
         raise InputError(f"no Omniglot split {omniglot_split!r}: ask for maml or vinyals")
+    if not chosen[split]:
+        raise InputError(f"the Omniglot split {omniglot_split!r} has no {split} characters")
     images, labels = choose_classes(arrays["image"], arrays["label"], names, chosen[split])
     return _image_data("omniglot", images, labels, np.array(chosen[split]), *notes)
 

@@ -24,6 +24,26 @@ def published(name: str) -> Splits:
     return {split: tuple(lists[split]) for split in NAMES}
 
 
+EVALUATION = (
+    *("Angelic", "Atemayar_Qelisayer", "Atlantean", "Aurek-Besh", "Avesta", "Ge_ez", "Glagolitic"),
+    *("Gurmukhi", "Kannada", "Keble", "Malayalam", "Manipuri", "Mongolian"),
+    *("Old_Church_Slavonic_(Cyrillic)", "Oriya", "Sylheti", "Syriac_(Serto)", "Tengwar", "Tibetan"),
+    "ULOG",
+)
+"""Omniglot's alphabets for evaluation (Lake et al. 2015); the other 30 are its background set."""
+
+
+def alphabets(names: Sequence[str]) -> Splits:
+    """Omniglot's own division of characters "Alphabet/character01": "train" is the background set
+    of 30 alphabets, "test" the 20 of evaluation; nothing is left for validation."""
+    test = [name for name in names if name.partition("/")[0] in EVALUATION]
+    return {
+        "train": tuple(sorted(set(names) - set(test))),
+        "validation": (),
+        "test": tuple(sorted(test)),
+    }
+
+
 def shuffled(
     names: Sequence[str], *, train: int = 1100, validation: int = 100, seed: int = 1
 ) -> Splits:

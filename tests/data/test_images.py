@@ -236,6 +236,20 @@ def test_an_unknown_omniglot_split_is_refused(tmp_path):
         images.few_shot_arrays("omniglot", "test", omniglot_split="lake", data_dir=tmp_path)
 
 
+def test_omniglots_own_alphabets_leave_none_for_validation(tmp_path):
+    fake_omniglot(tmp_path)
+    options = {"omniglot_split": "alphabets", "data_dir": tmp_path}
+    train, test = (
+        images.few_shot_arrays("omniglot", part, **options) for part in ("train", "test")
+    )
+    alphabets = [{name.split("/")[0] for name in part.class_names} for part in (train, test)]
+    assert (len(train.class_names), len(test.class_names)) == (964, 659)
+    assert [len(part) for part in alphabets] == [30, 20]
+    assert not alphabets[0] & alphabets[1]
+    with pytest.raises(InputError, match="'alphabets' has no validation characters"):
+        images.few_shot_arrays("omniglot", "validation", **options)
+
+
 def test_the_data_folder_must_be_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):

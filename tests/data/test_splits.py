@@ -51,11 +51,16 @@ def test_the_published_splits_name_all_real_classes(shared_data):
 
     assert everything("cifar_fs") == lines("fine_label_names.txt")
     assert everything("fc100") == lines("coarse_label_names.txt")
-    folders = set()
-    for archive in ("images_background.zip", "images_evaluation.zip"):
-        for member, _ in archives.omniglot_drawings(shared_data / "omniglot" / archive):
-            folders.add(f"{member['alphabet']}/character{member['character']}")
-    assert everything("omniglot_vinyals") == folders
+    background, evaluation = (
+        {
+            f"{member['alphabet']}/character{member['character']}"
+            for member, _ in archives.omniglot_drawings(shared_data / "omniglot" / archive)
+        }
+        for archive in ("images_background.zip", "images_evaluation.zip")
+    )
+    assert everything("omniglot_vinyals") == background | evaluation
+    own = splits.alphabets(sorted(background | evaluation))
+    assert (set(own["train"]), set(own["test"])) == (background, evaluation)
 
 
 def test_shuffled_is_a_partition_that_the_order_of_names_does_not_change():

@@ -1,0 +1,112 @@
+"""What the experiment on transfer learning says, read off its result."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxdl import tables
+from jaxdl.few_labels import count_names, labelled
+from jaxdl.metrics import seeds_mean_ci95, seeds_summary
+
+METHODS = {
+    "scratch": "from scratch",
+    "probe": "linear probe",
+    "full": "full fine-tuning",
+    "gradual": "gradual unfreezing",
+    "maml": "MAML initialisation",
+}
+
+
+def finding(result: dict[str, Any]) -> str:
+    """What a reader can quote, read off the numbers."""
+    test = {name: 100 * np.array(found["test"]) for name, found in result["methods"].items()}
+    counts = result["counts"]
+    best = max(
+        (name for name in METHODS if name != "scratch"),
+        key=lambda name: float(np.mean(result["methods"][name]["validation"][0])),
+    )
+    caught = np.flatnonzero(test["scratch"].mean(axis=1) >= test[best][0].mean())
+    needed = (
+        f"{labelled(counts[caught[0]])} before it passes"
+        if len(caught)
+        else f"more than {labelled(counts[-1])} to pass"
+    )
+    return (
+        f"With {labelled(counts[0])} a class of {result['config']['data']}, the method that is best"
+        f" on validation ({METHODS[best]}) is {shown(test[best][0] - test['scratch'][0])} points"
+        f" above training from scratch, which needs {needed} its {test[best][0].mean():.1f} %;"
+        f" with {labelled(counts[-1])} full fine-tuning is"
+        f" {compared(test['full'][-1] - test['scratch'][-1])} from it. The probe is behind full"
+        f" fine-tuning {behind(test['full'] - test['probe'], counts)}. Gradual unfreezing is"
+        f" {compared(test['gradual'][0] - test['full'][0])} from full fine-tuning with"
+        f" {labelled(counts[0])} and {compared(test['gradual'][-1] - test['full'][-1])} with"
+        f" {labelled(counts[-1])}."
+    )
+
+
+def shown(values: Any) -> str:
+    """Mean over seeds with its 95 % interval, where there are two seeds at least."""
+    return tables.interval(seeds_summary(values), digits=1)
+
+
+def compared(values: np.ndarray) -> str:
+    """A difference by seed, in points."""
+    mean, half = seeds_mean_ci95(values)
+    return f"{shown(values)} points{' (within its interval)' * bool(abs(mean) <= half)}"
+
+
+def behind(differences: np.ndarray, counts: tuple[int, ...]) -> str:
+    """From which count on the differences `[counts, seeds]` are above 0 by more than chance."""
+    mean, half = seeds_mean_ci95(differences, axis=1)
+    clear = np.nan_to_num(half) < mean
+    from_here = [bool(clear[i:].all()) for i in range(len(counts))]
+    if True not in from_here:
+        return f"nowhere for sure: {compared(differences[-1])} with {labelled(counts[-1])}"
+    first = from_here.index(True)
+    return (
+        f"with {labelled(counts[first])} a class"
+        + " and more" * (first < len(counts) - 1)
+        + f", by {shown(differences[-1])} points"
+        + f" with {labelled(counts[-1])}" * (first < len(counts) - 1)
+    )
+
+
+def report(result: dict[str, Any]) -> str:
+    """The table, the finding, and what the numbers depend on."""
+    config, run, images = result["config"], result["run"], result["images"]
+    rows = [
+        [
+            name,
+            *(shown(100 * np.array(result["methods"][method]["test"][i])) for method in METHODS),
+        ]
+        for i, name in enumerate(count_names(result["counts"], result["examples"]))
+    ]
+    header = [f"{config['data']}: labelled a class", *METHODS.values()]
+    chosen = "; ".join(
+        f"{METHODS[name]} {' '.join(f'{rate:g}' for rate in found['rates'])}"
+        for name, found in result["methods"].items()
+    )
+    return "\n".join(
+        [
+            "test accuracy in %, ± 95 % over seeds by Student's t",
+            tables.markdown(header, rows),
+            result["finding"],
+            f"source: {result['classes']['source']} other classes, {images['source']:,} images;"
+            f" {source_of(result)}",
+            f"{run['steps']:,} steps of {config['batch']}, a layer more every {config['stage']} in"
+            f" gradual unfreezing; {images['test']:,} test images of {result['classes']['target']}"
+            f" classes; {tables.seeds(config['seed'], config['seeds'])}, each with other examples;"
+            " the net is LeNet; batch norm: none",
+            f"chosen on {images['validation']:,} validation images: number of steps, and step size"
+            f" by count: {chosen}",
+            tables.made_by(run),
+        ]
+    )
+
+
+def source_of(result: dict[str, Any]) -> str:
+    """What the transferred trunk comes from."""
+    if result["source"] is None:
+        return f"but the trunk is that of {result['config']['init_from']}"
+    accuracy = tables.interval(seeds_summary(result["source"]), scale=100, digits=1)
+    return f"its classifier is right on {accuracy} % of {result['images']['source_test']:,} others"

@@ -1,0 +1,284 @@
+"""Learning from few labels: one net, trained from different starts on so many examples a class.
+
+A method is a start, the parameters `[seeds]` of `fresh`, `pretrained` or `meta_trained`, and a way
+to train on; `learn` runs every count of examples with every seed and step size, in one compiled
+program, and chooses step size and number of steps on validation examples. The experiment says what
+the data, the net and the methods are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from jaxdl import parallel
+from jaxdl.data.episodes import few_shot
+from jaxdl.data.epochs import epochs
+from jaxdl.data.subsets import Cells, Table, by_class, cells, divided, subset_epochs
+from jaxdl.errors import InputError
+from jaxdl.evaluation import measure, measure_subsets
+from jaxdl.grads import over_devices, over_tasks, supervised
+from jaxdl.losses import cross_entropy
+from jaxdl.meta.maml import maml
+from jaxdl.models.linen import without_stats
+from jaxdl.runs import Run
+from jaxdl.train import init_state, init_states, make_step, task_stream
+from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
+
+Optimiser = Callable[[Any], optax.GradientTransformation]
+"""Of a step size that is part of its state, so that it differs between the runs of one program."""
+Images = tuple[np.ndarray, np.ndarray]
+"""uint8 `[n, h, w, channels]`, and labels `[n]` from 0."""
+
+STARTS = 1_000_002
+"""Folded into a seed's key for its first parameters, the same for all methods."""
+
+
+class Problem(NamedTuple):
+    """Training examples to take subsets of, two pairs of images and labels to judge on, and the
+    labelled images of the source."""
+
+    train: Table
+    validation: tuple[Array, Array]
+    test: tuple[Array, Array]
+    source: Images
+
+
+class Training(NamedTuple):
+    """What all trainings of an experiment share: run keys `[seeds]`, examples a step, steps between
+    validations, and how many devices share a step."""
+
+    keys: Key
+    batch: int
+    eval_every: int
+    devices: int
+
+
+# ---- data
+
+
+def problem_of(
+    images: np.ndarray, labels: np.ndarray, source: Images, parts: tuple[int, int]
+) -> Problem:
+    """Of each class the first examples for training, the next for validation, the rest for test."""
+    labels = labels.astype(np.int32)
+    train, held_out, rest = divided(labels, *parts)
+    pairs = [(jnp.asarray(images[rows]), jnp.asarray(labels[rows])) for rows in (held_out, rest)]
+    return Problem(by_class(images[train], labels[train]), pairs[0], pairs[1], source)
+
+
+def classes_of(problem: Problem) -> int:
+    """The number of classes."""
+    return len(problem.train.sizes)
+
+
+def check_counts(counts: Sequence[int]) -> None:
+    """Refuses counts of examples a class that do not rise, where 0 at the end stands for all.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    rising = list(counts[:-1] if counts[-1] == 0 else counts)
+    if len(counts) < 2 or rising[0] < 1 or rising != sorted(set(rising)):
+        raise InputError(
+            f"--counts {' '.join(map(str, counts))}: give two rising numbers at least, the last may"
+            " be 0 for all"
+        )
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Refuses step sizes to choose from that are not positive and finite, and none.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    if not rates or min(rates) <= 0 or not np.isfinite(rates).all():
+        raise InputError(f"--rates {rates}: give step sizes above 0")
+
+
+def check_sizes(problem: Problem, counts: Sequence[int], data: str) -> None:
+    """Refuses counts of more training examples than a class of the data set has.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    least, most = int(problem.train.sizes.min()), max(counts)
+    if most > least:
+        raise InputError(f"--counts {most}: a class of {data} has only {least} training examples")
+
+
+def seen(image: Any) -> Array:
+    """Bytes as a net sees them."""
+    return jnp.asarray(image, jnp.float32) / 255
+
+
+def plain(key: Key, image: Array) -> Array:
+    """What a net sees in training without augmentation."""
+    del key
+    return seen(image)
+
+
+# ---- where nets start
+
+
+def fresh(problem: Problem, model: Model, keys: Key) -> Params:
+    """Random parameters `[seeds]`, the same for all methods."""
+    image = seen(problem.train.x[:1])
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, STARTS)
+    return lax.map(lambda key: model.init(key, image), keys)
+
+
+def pretrained(run: Run, source: Images, model: Model, training: Training, *, lr: float) -> Params:
+    """Parameters `[seeds]` of a classifier of all source classes, trained by Adam."""
+    images, labels = source
+    axis = parallel.axis_name(training.devices)
+    tx, keys = optax.adam(lr), training.keys
+    state = run.restore(init_states(lambda key: model.init(key, seen(images[:1])), keys, tx))
+    step = make_step(over_devices(supervised(model, cross_entropy), axis), tx)
+    stream = epochs(images, labels, batch=training.batch, transform=plain)
+    options: dict[str, Any] = {"tasks": training.batch, "devices": training.devices}
+    return run.trained(step, stream, keys, state, **options).params
+
+
+def meta_trained(
+    run: Run,
+    source: Images,
+    model: Model,
+    training: Training,
+    *,
+    ways: int,
+    tasks: int,
+    inner_lr: float,
+    lr: float,
+) -> Params:
+    """Parameters `[seeds]` from which one gradient step learns `ways` source classes: MAML.
+
+    A task has one example given and three asked a class; Adam with step size `lr` outside.
+    """
+    images, labels = source
+    tx, keys = optax.adam(lr), training.keys
+    learner = maml(model, cross_entropy, tx=optax.sgd(inner_lr), steps=1)
+    axis = parallel.axis_name(training.devices)
+    chunk = 1 if jax.default_backend() == "cpu" else None
+    grad = over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis)
+    stream = task_stream(few_shot(images, labels, ways=ways, shots=1, queries=3), tasks)
+    state = run.restore(init_states(lambda key: learner.init(key, seen(images[:1])), keys, tx))
+    options: dict[str, Any] = {"tasks": tasks, "devices": training.devices}
+    return run.trained(make_step(grad, tx), stream, keys, state, **options).params
+
+
+# ---- training on subsets
+
+
+def adamw(*, weight_decay: float = 0.0) -> Optimiser:
+    """Adam with decoupled weight decay: each step takes the step size times this of the weights."""
+    with_rate = optax.inject_hyperparams(optax.adamw)
+    return lambda rate: with_rate(learning_rate=rate, weight_decay=weight_decay)
+
+
+def fit(
+    run: Run,
+    problem: Problem,
+    model: Model,
+    runs: Cells,
+    start: Params,
+    training: Training,
+    *,
+    optimiser: Optimiser | None = None,
+    transform: Callable[[Key, Array], Array] = plain,
+    validate: Callable[[TrainState], Metrics] | None = None,
+) -> Params:
+    """Trains all cells from the parameters `[seeds]`; returns the last ones `[cells]`."""
+    make = optimiser or adamw()
+    params = jax.tree.map(lambda leaf: leaf[runs.seeds], start)
+    state = jax.vmap(lambda each, rate: init_state(each, make(rate)))(params, runs.rates)
+    state = run.restore(state._replace(step=jnp.int32(0)))
+    axis = parallel.axis_name(training.devices)
+    step = make_step(over_devices(supervised(model, cross_entropy), axis), make(0.0))
+    stream = subset_epochs(
+        problem.train,
+        batch=training.batch,
+        transform=transform,
+        runs=runs.keys,
+        subsets=runs.subsets,
+    )
+    return run.trained(
+        step,
+        stream,
+        runs.keys,
+        state,
+        validate=validate,
+        eval_every=training.eval_every,
+        best="accuracy",
+        tasks=training.batch,
+        devices=training.devices,
+    ).params
+
+
+def learn(
+    run: Run,
+    problem: Problem,
+    model: Model,
+    start: Params,
+    training: Training,
+    *,
+    counts: Sequence[int],
+    rates: Sequence[float],
+    optimiser: Optimiser | None = None,
+    transform: Callable[[Key, Array], Array] = plain,
+) -> dict[str, Any]:
+    """Accuracies `[counts, seeds]` of one method, with what was chosen on validation examples.
+
+    The number of steps is chosen for each run, the step size for each count, by its mean over the
+    seeds. The method sees no test example before.
+
+    Returns:
+        `train`, on what each run has learnt from, `validation` and `test`, `[counts, seeds]`;
+        `rates`, one a count; `steps`, `[counts, seeds]`.
+    """
+    seeds = len(training.keys)
+    runs = cells(training.keys, counts, rates)
+    judge = measure(without_stats(model), cross_entropy, seen)
+    learnt = measure_subsets(without_stats(model), cross_entropy, seen)
+
+    def validate(state: TrainState) -> Metrics:
+        return judge(state.params, {}, *problem.validation)
+
+    options: dict[str, Any] = {"optimiser": optimiser, "transform": transform}
+    last = fit(run, problem, model, runs, start, training, validate=validate, **options)
+    params, steps = run.best(last)
+    shape = len(rates), len(counts), seeds
+    validation = np.asarray(judge(params, {}, *problem.validation)["accuracy"]).reshape(shape)
+    best = validation.mean(axis=2).argmax(axis=0)
+    chosen = np.arange(validation.size).reshape(shape)[best, np.arange(len(counts))]
+    kept, subsets = jax.tree.map(lambda leaf: leaf[chosen.ravel()], (params, runs.subsets))
+    accuracies = {
+        "train": learnt(kept, {}, problem.train, subsets)["accuracy"],
+        "validation": validation.ravel()[chosen],
+        "test": judge(kept, {}, *problem.test)["accuracy"],
+    }
+    return {
+        **{name: np.reshape(each, chosen.shape).tolist() for name, each in accuracies.items()},
+        "rates": [rates[i] for i in best],
+        "steps": steps[chosen].tolist(),
+    }
+
+
+# ---- words
+
+
+def labelled(count: int) -> str:
+    """A count in words."""
+    return "all examples" if count == 0 else f"{count} example{'s' * (count > 1)}"
+
+
+def count_names(counts: Sequence[int], examples: Sequence[float]) -> list[str]:
+    """Counts of examples a class as a table and an axis name them; `examples`: how many 0 are."""
+    return [
+        f"{value:,.0f}{' (all)' * (count == 0)}"
+        for count, value in zip(counts, examples, strict=True)
+    ]

@@ -1,0 +1,204 @@
+"""Weights, the numbers of a trained net by name, and trainings that start from them.
+
+They come from a run, or from a file of `save_weights`, where `params/Dense_0/kernel` is the name of
+a parameter and `stats/...` that of a running average. `--init-from` is the flag of each experiment,
+`init_from` and `init_except` the fields of its configuration.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.data.cache import CONTENTS, save_arrays
+from jaxdl.errors import InputError
+from jaxdl.files import writing
+from jaxdl.models.torch_weights import read_tensors
+from jaxdl.types import Params, PyTree, TrainState
+
+
+class Weights(NamedTuple):
+    """Arrays by name, those of a run with a leading axis `[seeds]`; `seeds` is None for one net."""
+
+    arrays: dict[str, np.ndarray]
+    seeds: int | None
+
+
+def save_weights(path: Path | str, params: Params, stats: PyTree = ()) -> None:
+    """Writes the weights of one net (no axis of seeds) as a `.npz` that `--init-from` reads.
+
+    Raises:
+        InputError: if the name does not end in .npz.
+        RunError: if it cannot be written.
+    """
+    _write(path, {name: np.asarray(leaf) for name, leaf in _named(params, stats).items()})
+
+
+def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) -> None:
+    """Writes the weights of one seed of a run, the first is 0, as `save_weights` does.
+
+    Raises:
+        InputError: as `load_weights` and `save_weights`, or if the run has no such seed.
+        RunError: if the run is damaged, or the file cannot be written.
+    """
+    arrays, seeds = load_weights(directory)
+    if seeds is None or not 0 <= seed < seeds:
+        raise InputError(f"{directory} has {seeds or 'no'} seeds: there is no seed {seed} in it")
+    _write(path, {name: array[seed] for name, array in arrays.items()})
+
+
+def _write(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: weights are written as .npz, so let the name end in it")
+    with writing(path):
+        save_arrays(path, arrays)
+
+
+def load_weights(path: Path | str) -> Weights:
+    """The weights in a file, or of a run: its best ones where it kept some, else its last.
+
+    Raises:
+        InputError: if there is nothing, no checkpoint yet, or no weights in the file.
+        RunError: if the checkpoint is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"--init-from {path}: there is no such file or run")
+    if not path.is_dir():
+        arrays = read_tensors(path)
+        arrays.pop(CONTENTS, None)
+        if not holds_weights(arrays):
+            raise InputError(
+                f"--init-from {path} holds no weights of jaxdl: their names begin with params/"
+            )
+        return Weights(arrays, None)
+    for kind in ("best", "checkpoints"):
+        with Checkpoints(path / kind) as checkpoints:
+            if checkpoints.steps():
+                found = {k: v for k, v in checkpoints.arrays().items() if _is_weight(k)}
+                if not found:
+                    raise InputError(f"--init-from {path}: the run has no net called params")
+                return Weights(found, len(next(iter(found.values()))))
+    parts = sorted(part.parent.name for part in path.glob("*/checkpoints"))
+    raise InputError(
+        f"--init-from {path}: "
+        + (f"choose one of its parts: {' '.join(parts)}" if parts else "no run with a checkpoint")
+    )
+
+
+def holds_weights(names: Iterable[str]) -> bool:
+    """Whether these are names of jaxdl's and not, say, of PyTorch's."""
+    return any(map(_is_weight, names))
+
+
+def weights_digest(path: Path | str) -> str:
+    """Eight hexadecimal digits of what a file or run holds, by which a run knows its start again.
+
+    Raises:
+        as `load_weights`; weights of PyTorch have a digest too.
+    """
+    path = Path(path)
+    arrays = read_tensors(path) if path.is_file() else load_weights(path).arrays
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:8]
+
+
+def digest_of_start(config: Any) -> str:
+    """The digest of the weights that a configuration starts from, "" where it starts anew.
+
+    Raises:
+        InputError: as `weights_digest`, or if there is `init_except` alone.
+    """
+    path = getattr(config, "init_from", None)
+    if path is None and getattr(config, "init_except", None):
+        raise InputError("--init-except says what not to take from --init-from: give both")
+    return "" if path is None else weights_digest(path)
+
+
+def started(
+    state: TrainState, init_from: Path | None, init_except: Sequence[str] = ()
+) -> TrainState:
+    """A state before step 0 `[seeds]` with the weights of a file or run; see `from_weights`.
+
+    The state of the optimiser stays: one that copies the parameters is to be made of the new ones.
+    """
+    params, stats = from_weights(init_from, init_except, state.params, state.stats)
+    return state._replace(params=params, stats=stats)
+
+
+def from_weights(
+    init_from: Path | None, init_except: Sequence[str], params: Params, stats: PyTree = ()
+) -> tuple[Params, PyTree]:
+    """Parameters and statistics `[seeds, ...]`, replaced by those that a file or run holds.
+
+    All seeds start from one net; of a run of several seeds each takes its own. Names and shapes
+    must be the same, in both directions, but for those of the layers (first names below `params`)
+    in `init_except`, which stay as they are. None: nothing is replaced.
+
+    Raises:
+        InputError: naming the first leaf that differs and both shapes; or another number of seeds;
+            or no such layer; or as `load_weights`.
+        RunError: if the checkpoint is damaged.
+    """
+    if init_from is None:
+        return params, stats
+    arrays, seeds = load_weights(init_from)
+    wanted = _named(params, stats)
+    count = len(next(iter(wanted.values())))
+    if seeds not in (None, 1, count):
+        raise InputError(
+            f"--init-from {init_from} has {seeds} seeds: ask for --seeds {seeds}, or export one of"
+            " them (jaxdl.weights.export_weights)"
+        )
+    layers = sorted({_layer_of(name) for name in wanted})
+    if unknown := [name for name in init_except if name not in layers]:
+        raise InputError(
+            f"--init-except {unknown[0]}: the layers of this net are {' '.join(layers)}"
+        )
+    for name in [*wanted, *arrays]:
+        here = wanted[name].shape[1:] if name in wanted else "absent"
+        there = arrays[name].shape[seeds is not None :] if name in arrays else "absent"
+        if here != there and _layer_of(name) not in init_except:
+            layer = _layer_of(name)
+            cure = f"; --init-except {layer} starts this layer anew" if layer in layers else ""
+            raise InputError(
+                f"--init-from {init_from}: {name} is {there} there and {here} here{cure}"
+            )
+
+    def filled(place: Any, leaf: Any) -> Any:
+        name = _name(place)
+        if _layer_of(name) in init_except:
+            return leaf
+        array = arrays[name] if seeds is not None else arrays[name][None]
+        return jnp.asarray(np.broadcast_to(array, leaf.shape), leaf.dtype)
+
+    tree = {"params": params, "stats": stats}
+    new = jax.tree_util.tree_map_with_path(filled, tree)
+    return new["params"], new["stats"]
+
+
+def _named(params: Params, stats: PyTree) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path({"params": params, "stats": stats})
+    return {_name(place): leaf for place, leaf in leaves}
+
+
+def _name(place: Any) -> str:
+    return jax.tree_util.keystr(place, simple=True, separator="/")
+
+
+def _layer_of(name: str) -> str:
+    """The layer that an array belongs to: `Dense_0` of `params/Dense_0/kernel`."""
+    return name.split("/")[1] if "/" in name else name
+
+
+def _is_weight(name: str) -> bool:
+    return name.startswith(("params/", "stats/"))

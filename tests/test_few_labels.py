@@ -1,0 +1,79 @@
+"""Training on subsets of a data set: what each run learns from, and what is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl.data.subsets import cells
+from jaxdl.errors import InputError
+from jaxdl.evaluation import measure_subsets
+from jaxdl.few_labels import (
+    Training,
+    check_counts,
+    check_rates,
+    check_sizes,
+    count_names,
+    fit,
+    fresh,
+    labelled,
+    problem_of,
+    seen,
+)
+from jaxdl.losses import cross_entropy
+from jaxdl.models.linen import without_stats
+from jaxdl.models.mlp import mlp
+from jaxdl.runs import open_run
+from jaxdl.train import run_keys
+from tests import tiny_run
+
+
+def blobs(spread, classes=3, each=40):
+    """Images `[n, 2, 2, 1]` in clouds around one corner a class; half train, the rest judged."""
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), each)
+    images = draw.normal(40, spread, (len(labels), 2, 2, 1))
+    images.reshape(len(labels), 4)[np.arange(len(labels)), labels] += 150
+    images = np.clip(images, 0, 255).astype(np.uint8)
+    return problem_of(images, labels, (images, labels), (each // 2, each // 4))
+
+
+def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
+    """A dense net learns one example a class by heart and all of them less well; the smallest rate
+    of all leaves the initialisation as it is."""
+    problem, training = blobs(spread=80), Training(run_keys(0, 2), 20, 100, 1)
+    model, runs = mlp((16, 3)), cells(training.keys, (1, 0), (1e-9, 0.01))
+    start = fresh(problem, model, training.keys)
+    with open_run("trial", tiny_run.config(tmp_path, steps=300)) as run:
+        params = fit(run, problem, model, runs, start, training)
+    learnt = measure_subsets(without_stats(model), cross_entropy, seen)
+    own = learnt(params, {}, problem.train, runs.subsets)["accuracy"]
+    own = np.reshape(own, (2, 2, 2))  # rates, counts, seeds
+    assert (own[1, 0] == 1).all()
+    assert (own[1, 1] < 1).all()
+    assert (own[1, 1] > 0.6).all()
+    moved = [
+        np.abs(leaf[:4] - np.tile(first, (2, *[1] * (first.ndim - 1)))).max()
+        for leaf, first in zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True)
+    ]
+    assert max(moved) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("attempt", "says"),
+    [
+        (lambda: check_counts((5, 1)), "--counts 5 1: give two rising numbers"),
+        (lambda: check_counts((0, 1)), "--counts 0 1"),
+        (lambda: check_counts((0,)), "--counts 0:"),
+        (lambda: check_rates((0.1, float("nan"))), "--rates"),
+        (lambda: check_rates(()), "--rates"),
+        (lambda: check_sizes(blobs(1), (1, 21), "blobs"), "a class of blobs has only 20 training"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(attempt, says):
+    with pytest.raises(InputError, match=says):
+        attempt()
+
+
+def test_counts_in_words():
+    assert [labelled(count) for count in (1, 20, 0)] == ["1 example", "20 examples", "all examples"]
+    assert count_names((1, 0), (1.0, 5923.4)) == ["1", "5,923 (all)"]

@@ -1,0 +1,323 @@
+"""Weights from files and runs, as they are saved, matched, refused, and known again."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import few_shot, limited_data, mnist, sequences, sinusoid, transfer
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.errors import InputError, RunError
+from jaxdl.few_labels import fresh, problem_of
+from jaxdl.identity import load_config
+from jaxdl.models.mlp import mlp
+from jaxdl.runs import RunFlags, open_run
+from jaxdl.train import run_keys
+from jaxdl.types import TrainState
+from jaxdl.weights import export_weights, load_weights, save_weights, started, weights_digest
+from tests import tiny_run
+
+RNG = np.random.default_rng(0)
+
+
+def net(*seeds, classes=2):
+    """Parameters and statistics, with a leading axis of seeds if wished."""
+    draw = lambda *shape: jnp.asarray(RNG.normal(size=(*seeds, *shape)), jnp.float32)  # noqa: E731
+    params = {"trunk": [{"kernel": draw(3, 4)}, {}], "head": {"kernel": draw(4, classes)}}
+    return params, {"norm": {"mean": draw(4)}}
+
+
+def state_of(params, stats):
+    return TrainState(jnp.int32(7), params, optax.adam(0.1).init(params), stats)
+
+
+def equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def save_run(directory, params, stats=(), kind="checkpoints"):
+    tree = {"step": jnp.int32(3), "params": params, "score": jnp.zeros(2)}
+    with Checkpoints(directory / kind) as checkpoints:
+        checkpoints.save(3, state_of(params, stats) if kind == "checkpoints" else tree)
+        checkpoints.wait()
+    return directory
+
+
+@pytest.fixture
+def file(tmp_path):
+    save_weights(tmp_path / "net.npz", *net())
+    return tmp_path / "net.npz"
+
+
+def test_all_seeds_start_from_the_net_in_a_file(tmp_path):
+    given = net()
+    save_weights(tmp_path / "net.npz", *given)
+    state = state_of(*net(3))
+    found = started(state, tmp_path / "net.npz")
+    for seed in range(3):
+        equal(jax.tree.map(lambda leaf: leaf[seed], (found.params, found.stats)), given)  # noqa: B023
+    equal(found.opt_state, state.opt_state)
+    assert found.step == 7
+
+
+def test_each_seed_starts_from_a_seed_of_a_run(tmp_path):
+    given = net(2)
+    found = started(state_of(*net(2)), save_run(tmp_path, *given))
+    equal((found.params, found.stats), given)
+
+
+def test_one_seed_of_a_run_starts_all(tmp_path):
+    given = net(1)
+    found = started(state_of(*net(2)), save_run(tmp_path, *given))
+    equal(jax.tree.map(lambda leaf: leaf[1:], (found.params, found.stats)), given)
+
+
+def test_the_best_of_a_run_comes_before_its_last(tmp_path):
+    best = net(2)[0]
+    save_run(tmp_path, net(2)[0])
+    save_run(tmp_path, best, kind="best")
+    equal(started(state_of(net(2)[0], ()), tmp_path).params, best)
+
+
+def test_an_exported_seed_is_that_of_the_run(tmp_path):
+    given = net(2)
+    export_weights(save_run(tmp_path / "run", *given), tmp_path / "one.npz", seed=1)
+    found = started(state_of(*net(1)), tmp_path / "one.npz")
+    equal((found.params, found.stats), jax.tree.map(lambda leaf: leaf[1:], given))
+    with pytest.raises(InputError, match="has 2 seeds: there is no seed 2 in it"):
+        export_weights(tmp_path / "run", tmp_path / "two.npz", seed=2)
+    with pytest.raises(InputError, match="let the name end in it"):
+        export_weights(tmp_path / "run", tmp_path / "two.pt")
+
+
+def test_a_head_of_other_classes_starts_anew_only_where_one_says_so(file):
+    state = state_of(*net(2, classes=5))
+    wrong = r"net.npz: params/head/kernel is \(4, 2\) there and \(4, 5\) here; --init-except head"
+    with pytest.raises(InputError, match=wrong):
+        started(state, file)
+    found = started(state, file, ("head",))
+    equal(found.params["head"], state.params["head"])
+    equal(found.params["trunk"][0]["kernel"][1], load_weights(file).arrays["params/trunk/0/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda params, stats: (params, {}),
+            r"stats/norm/mean is \(4,\) there and absent here$",
+        ),
+        (
+            lambda params, stats: ({**params, "more": jnp.zeros((2, 1))}, stats),
+            r"params/more is absent there and \(1,\) here; --init-except more starts",
+        ),
+        (
+            lambda params, stats: ({"head": params["head"]}, stats),
+            r"params/trunk/0/kernel is \(3, 4\) there and absent here$",
+        ),
+    ],
+)
+def test_another_net_is_refused_by_its_first_leaf(file, change, says):
+    with pytest.raises(InputError, match=says):
+        started(state_of(*change(*net(2))), file)
+
+
+def test_what_cannot_be_meant_is_refused(file, tmp_path):
+    state = state_of(*net(2))
+
+    def refused(path, says, *rest, error=InputError):
+        with pytest.raises(error, match=says):
+            started(state, path, *rest)
+
+    refused(tmp_path / "nothing", "--init-from .*nothing: there is no such file or run")
+    refused(tmp_path, "no run with a checkpoint")
+    refused(file, "--init-except fc: the layers of this net are head norm trunk", ("fc",))
+    refused(save_run(tmp_path / "three", *net(3)), "has 3 seeds: ask for --seeds 3, or export one")
+    save_run(tmp_path / "many" / "equal", *net(2))
+    refused(tmp_path / "many", "choose one of its parts: equal")
+    (tmp_path / "net.txt").write_text("mine")
+    refused(tmp_path / "net.txt", "weights are read from .safetensors or .npz")
+    np.savez(tmp_path / "torch.npz", **{"fc.weight": np.zeros(2)})
+    refused(tmp_path / "torch.npz", "holds no weights of jaxdl: their names begin with params/")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    refused(file, "net.npz is no .npz file of numbers")
+    damaged = next((tmp_path / "three" / "checkpoints" / "3" / "tree").rglob("d/*"))
+    damaged.write_bytes(bytes(len(damaged.read_bytes())))
+    refused(tmp_path / "three", "cannot be read", error=RunError)
+
+
+def test_the_arrays_of_a_checkpoint_are_found_without_its_tree(tmp_path):
+    tree = {"a": (jnp.ones(2), {"b c": jnp.zeros((0, 3)), "d": jnp.int8(4)}), 5: [jnp.zeros(1)]}
+    tree = {"x": state_of({"a/b": jnp.ones(2)}, tree["a"]), "y": tree["a"]}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree)
+        checkpoints.wait()
+        found = checkpoints.arrays()
+    keystr = jax.tree_util.keystr
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    expected = {keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    assert found.keys() == expected.keys()
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(found[name], leaf)
+        assert found[name].dtype == leaf.dtype
+        assert found[name].shape == leaf.shape
+
+
+def test_the_digest_is_that_of_the_numbers_wherever_they_lie(tmp_path):
+    params, stats = net()
+    save_weights(tmp_path / "a.npz", params, stats)
+    save_weights(tmp_path / "b.npz", params, stats)
+    assert weights_digest(tmp_path / "a.npz") == weights_digest(tmp_path / "b.npz")
+    changed = {**params, "head": {"kernel": params["head"]["kernel"].at[0, 0].add(1e-6)}}
+    save_weights(tmp_path / "b.npz", changed, stats)
+    assert weights_digest(tmp_path / "a.npz") != weights_digest(tmp_path / "b.npz")
+
+
+# ---- in a run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(tiny_run.Config):
+    init_from: Path | None = None
+    init_except: tuple[str, ...] = ()
+
+
+def opened(folder, **changes):
+    """The directory of a run with this configuration."""
+    flags = {key: changes.pop(key) for key in ("name",) if key in changes}
+    config = Config(**changes, run=RunFlags(runs_dir=folder, devices=1, **flags))
+    with open_run("tiny", config) as run:
+        return run.directory
+
+
+def test_other_weights_at_the_same_path_make_another_run(file, tmp_path):
+    first = opened(tmp_path, init_from=file)
+    opened(tmp_path, init_from=file, name="mine")
+    moved = file.rename(tmp_path / "moved.npz")
+    assert opened(tmp_path, init_from=moved) == first
+    assert load_config(first, Config).init_from is None
+    save_weights(file, *net())
+    assert opened(tmp_path, init_from=file) != first
+    with pytest.raises(InputError, match=r"mine started from .*net.npz, and not from what is now"):
+        opened(tmp_path, init_from=file, name="mine")
+    with pytest.raises(InputError, match=r"mine started from .*net.npz, .* now in none: choose"):
+        opened(tmp_path, name="mine")
+    opened(tmp_path, init_from=moved, name="mine")
+
+
+def test_layers_that_start_anew_belong_to_the_run(file, tmp_path):
+    name = opened(tmp_path, init_from=file)
+    assert opened(tmp_path, init_from=file, init_except=("head",)) != name
+    with pytest.raises(InputError, match="--init-except says what not to take"):
+        opened(tmp_path, init_except=("head",))
+
+
+def test_who_starts_anew_has_the_name_that_it_had(tmp_path):
+    """Of a time when there was no `init_from`."""
+    with open_run("tiny", tiny_run.Config(run=RunFlags(runs_dir=tmp_path, devices=1))) as run:
+        directory = run.directory
+    assert opened(tmp_path) == directory
+
+
+# ---- in the experiments; cifar10 and multitask have a test in their own files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sinusoid", "few_shot", "mnist", "cifar10", "sequences"),
+        *("limited_data", "multitask", "transfer"),
+    ],
+)
+def test_an_experiment_has_both_flags(name):
+    fields = importlib.import_module(f"experiments.{name}").Config.__dataclass_fields__
+    assert fields["init_from"].default is None
+    assert fields["init_except"].default == ()
+
+
+class Untrained:
+    """A run that returns the state that it is given, in place of a training."""
+
+    def part(self, name, steps=None):
+        return self
+
+    def restore(self, state):
+        return state
+
+    def trained(self, step, stream, keys, state, **_):
+        return state
+
+    def best(self, params):
+        return params, None
+
+
+def sinusoid_start(**start):
+    config = sinusoid.Config(seeds=2, **start)
+    return sinusoid.train(config, Untrained(), sinusoid.learner_of(config, 0.1))
+
+
+def few_shot_start(**start):
+    config = few_shot.Config(seeds=2, filters=2, **start)
+    sample = lambda key: SimpleNamespace(support=SimpleNamespace(x=jnp.zeros((1, 8, 16, 1))))  # noqa: E731
+    learner = few_shot.learner_of(config)
+    return few_shot.meta_train(config, Untrained(), learner, sample, sample)[0]
+
+
+def mnist_start(**start):
+    return mnist.initial(mnist.Config(seeds=2, hidden=(3,), **start)).params
+
+
+def sequences_start(**start):
+    config = sequences.Config(
+        task="adding", cell=("gru",), hidden=2, length=3, validation=2, test=2, seeds=2, **start
+    )
+    return sequences.train(config, Untrained(), "gru", sequences.drawn(config))
+
+
+STARTS = [sinusoid_start, few_shot_start, mnist_start, sequences_start]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_training_starts_from_given_weights(start, tmp_path):
+    net = jax.tree.map(lambda leaf: leaf[0] + 1, start())
+    save_weights(tmp_path / "net.npz", net)
+    given = start(init_from=tmp_path / "net.npz")
+    for seed in range(2):
+        equal(jax.tree.map(lambda leaf: leaf[seed], given), net)  # noqa: B023
+
+
+def test_a_file_holds_one_net_and_not_those_of_three_cells(file):
+    with pytest.raises(InputError, match="holds one net: choose one --cell"):
+        sequences.check(sequences.Config(init_from=file))
+
+
+@pytest.mark.parametrize("experiment", [limited_data, transfer])
+def test_transfer_takes_a_trunk_and_a_new_head(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "net", lambda classes: mlp((3, classes)))
+    monkeypatch.setattr(experiment, "LAYERS", ("Dense_1", "Dense_0"), raising=False)
+    monkeypatch.setattr(experiment, "HEAD", "Dense_1", raising=False)
+    images, labels = np.zeros((8, 2, 2, 1), np.uint8), np.arange(8) % 2
+    problem = problem_of(images, labels, (images, labels), (2, 1))
+    keys = run_keys(0, 2)
+    start = fresh(problem, mlp((3, 2)), keys)
+    given = mlp((3, 7)).init(jax.random.key(5), jnp.zeros((1, 2, 2, 1)))
+    save_weights(tmp_path / "net.npz", given)
+    config = experiment.Config(seeds=2, init_from=tmp_path / "net.npz", run=RunFlags(devices=1))
+    if experiment is limited_data:
+        found = limited_data.starts_of(config, Untrained(), problem)["transfer"]
+    else:
+        training = transfer.Training(keys, 1, 1, 1)
+        source = images, labels
+        found, judged = transfer.transferred(config, Untrained(), problem, start, training, source)
+        assert judged is None
+    equal(found["Dense_1"], start["Dense_1"])
+    for seed in range(2):
+        equal(jax.tree.map(lambda leaf: leaf[seed], found["Dense_0"]), given["Dense_0"])  # noqa: B023
