@@ -49,6 +49,7 @@ from jaxdl.parallel import Share
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, run_keys
 from jaxdl.types import Array, Key, Model, Params
+from jaxdl.weights import from_weights
 
 CLASSES, HIDDEN = 10, 100
 DATA_SEED = 0
@@ -73,6 +74,11 @@ class Config:
     """Examples that a memory holds; GEM and A-GEM share them out among the tasks."""
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    init_from: Path | None = None
+    """Start the net, under every method, from these weights: a .npz of `jaxdl.weights`, or a part
+    of a run, say DIRECTORY/er, of whose seeds each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same."""
     seed: int = 0
     """First seed."""
     seeds: int = 5
@@ -181,6 +187,8 @@ def check(config: Config) -> None:
         )
     if unknown := [name for name in config.methods if name not in METHODS]:
         raise InputError(f"--methods {unknown[0]}: choose among {' '.join(METHODS)}")
+    if config.init_from and "independent" in config.methods:
+        raise InputError("--init-from starts one net: leave independent, of many, out of --methods")
     if not config.methods or len(set(config.methods)) < len(config.methods):
         raise InputError(f"--methods {' '.join(config.methods)}: give one at least, and each once")
 
@@ -240,13 +248,19 @@ def load(config: Config) -> tuple[Problem, list[float] | None]:
 # ---- learning and judging
 
 
+def start(config: Config, stream: Stream, method: Continual, keys: Key) -> Any:
+    """The state of all seeds before the first example."""
+    like = jax.eval_shape(lambda: stream(keys[0], jnp.int32(0), Share(0, 1)))
+    like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    state = jax.jit(lambda keys: lax.map(lambda key: method.init(key, like), keys))(keys)
+    params, _ = from_weights(config.init_from, config.init_except, state.params)
+    return state._replace(step=jnp.int32(0), params=params)
+
+
 def learn(config: Config, part: Run, problem: Problem, method: Continual) -> dict[str, Any]:
     """Learns the stream with all seeds; figures of their accuracies after every task."""
     keys = run_keys(config.seed, config.seeds)
-    like = jax.eval_shape(lambda: problem.stream(keys[0], jnp.int32(0), Share(0, 1)))
-    like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
-    init = jax.jit(lambda keys: lax.map(lambda key: method.init(key, like), keys))
-    state = part.restore(init(keys)._replace(step=jnp.int32(0)))
+    state = part.restore(start(config, problem.stream, method, keys))
     measure, ends = judge(method, problem), {config.steps}
     ends |= set(range(config.examples, config.steps, config.examples))
     clock, since = time.perf_counter(), -1  # the first task after a start also compiles

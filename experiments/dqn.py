@@ -22,6 +22,7 @@ Result: replay solves 4 of 5 seeds (mean return 489), short 4 (411), none 3 (480
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,6 +51,7 @@ from jaxdl.rl.rollout import episode_returns
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.types import Key, Metrics, Model
+from jaxdl.weights import from_weights
 
 MEMORIES = ("replay", "short", "none")
 HELD_OUT, CURVE, LAST = 20_241_125, 20_241_126, 20_241_127
@@ -110,6 +112,11 @@ class Config:
     """Steps between evaluations, a multiple of `log_every`."""
     episodes: int = 100
     """Greedy episodes of an evaluation."""
+    init_from: Path | None = None
+    """Start the nets, and their targets, from these weights: a .npz of `jaxdl.weights`, or a part
+    of a run, say DIRECTORY/replay, of whose seeds each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same."""
     seed: int = 5
     """First seed."""
     seeds: int = 5
@@ -257,11 +264,17 @@ def judge_of(config: Config, env: Environment, agent: Dqn) -> Judge:
     return lambda key, state: of_seeds(key, held_out, (state.params, state.target))
 
 
+def start(config: Config, agent: Dqn, keys: Key) -> DqnState:
+    """The state of all seeds before the first step."""
+    state: DqnState = jax.jit(lambda keys: lax.map(agent.init, keys))(keys)
+    params, _ = from_weights(config.init_from, config.init_except, state.params)
+    return state._replace(step=jnp.int32(0), params=params, target=params)
+
+
 def learn(config: Config, part: Run, agent: Dqn, judge: Judge) -> dict[str, Any]:
     """Trains all seeds of an agent; figures of the last step, one a seed."""
     keys = run_keys(config.seed, config.seeds)
-    state = jax.jit(lambda keys: lax.map(agent.init, keys))(keys)
-    state = part.restore(state._replace(step=jnp.int32(0)))
+    state = part.restore(start(config, agent, keys))
     state = part.trained(
         agent.step,
         Partial(lambda key, step, share: ()),

@@ -17,6 +17,7 @@ Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps: not yet measured
 import dataclasses
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -37,6 +38,7 @@ from jaxdl.rl.maml import Draw, halved, play, returns, samples_of, trpo_step
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import init_states, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Episode, Key, Model, Params, TrainState
+from jaxdl.weights import started
 
 FINE_TUNING_RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 40
@@ -77,6 +79,11 @@ class Config:
     """Goals of the final evaluation."""
     test_trajectories: int = 40
     """Played of each test goal before every inner step, and after the last."""
+    init_from: Path | None = None
+    """Start all policies but the oracle's, whose view is another, from these weights: a .npz of
+    `jaxdl.weights`, or a part of a run, say DIRECTORY/maml, of whose seeds each starts one here."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start anew all the same."""
     seed: int = 0
     """First seed."""
     seeds: int = 3
@@ -160,11 +167,13 @@ def draw_of(config: Config, environment: Any, trajectories: int) -> Draw:
 def start(config: Config, environment: Any) -> Any:
     """The state of all seeds before the first step; its optimiser has none."""
     _, seen = environment(jnp.zeros(2))[0](jax.random.key(0))
-    return init_states(
+    state = init_states(
         lambda key: policy_of(config).init(key, seen[None]),
         run_keys(config.seed, config.seeds),
         optax.identity(),
     )
+    given = None if environment is point.informed else config.init_from
+    return started(state, given, config.init_except)
 
 
 def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Params:

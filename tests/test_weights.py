@@ -11,12 +11,25 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import few_shot, limited_data, mnist, sequences, sinusoid, transfer
+from experiments import (
+    continual,
+    dqn,
+    few_shot,
+    limited_data,
+    mnist,
+    navigation,
+    sequences,
+    sinusoid,
+    transfer,
+)
 from jaxdl.checkpoint import Checkpoints
+from jaxdl.data.rearranged import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.few_labels import fresh, problem_of
 from jaxdl.identity import load_config
 from jaxdl.models.mlp import mlp
+from jaxdl.rl import point
+from jaxdl.rl.cartpole import cart_pole
 from jaxdl.runs import RunFlags, open_run
 from jaxdl.train import run_keys
 from jaxdl.types import TrainState
@@ -234,7 +247,7 @@ def test_who_starts_anew_has_the_name_that_it_had(tmp_path):
     "name",
     [
         *("sinusoid", "few_shot", "mnist", "cifar10", "sequences"),
-        *("limited_data", "multitask", "transfer"),
+        *("limited_data", "multitask", "transfer", "continual", "dqn", "navigation"),
     ],
 )
 def test_an_experiment_has_both_flags(name):
@@ -282,7 +295,30 @@ def sequences_start(**start):
     return sequences.train(config, Untrained(), "gru", sequences.drawn(config))
 
 
-STARTS = [sinusoid_start, few_shot_start, mnist_start, sequences_start]
+def continual_start(**start):
+    config = continual.Config(seeds=2, methods=("er",), tasks=2, memories=4, **start)
+    images, places = np.zeros((3, 2, 2), np.uint8), np.zeros((2, 4), np.int32)
+    stream = task_after_task(images, np.zeros(3, np.int32), places, examples=3)
+    method = continual.METHODS["er"](config)
+    return continual.start(config, stream, method, run_keys(0, 2)).params
+
+
+def dqn_start(**start):
+    config = dqn.Config(seeds=2, hidden=(3,), envs=2, prefill=4, capacity=4, **start)
+    state = dqn.start(config, dqn.agent_of(config, cart_pole(), "replay"), run_keys(0, 2))
+    equal(state.params, state.target)
+    return state.params
+
+
+def navigation_start(**start):
+    config = navigation.Config(seeds=2, hidden=3, **start)
+    return navigation.start(config, point.environment).params
+
+
+STARTS = [
+    *(sinusoid_start, few_shot_start, mnist_start, sequences_start),
+    *(continual_start, dqn_start, navigation_start),
+]
 
 
 @pytest.mark.parametrize("start", STARTS)
