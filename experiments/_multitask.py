@@ -38,9 +38,9 @@ def said_of_overlaid(result: dict[str, Any]) -> str:
     if result["config"]["seeds"] == 1:
         return f"{told} One seed leaves no interval to compare the methods by."
     return (
-        f"{told} Of {len(gained)} other methods, {' '.join(better) or 'none'} "
+        f"{told} Of {len(gained)} other methods, {' and '.join(better) or 'none'} "
         f"{'are' if len(better) > 1 else 'is'} better than equal weights, and"
-        f" {' '.join(worse) or 'none'} worse, by more than the 95 % interval of the difference"
+        f" {' and '.join(worse) or 'none'} worse, by more than the 95 % interval of the difference"
         f" (paired by seed; chance alone would put {0.05 * len(gained):.1f} of them outside)."
     )
 
