@@ -263,4 +263,4 @@ def draw_questions(result: dict[str, Any], figure: Any) -> None:
     axis.set_xticks(x, result["tasks"])
     axis.grid(alpha=0.3)
     axis.set(xlabel="is it this digit?", ylabel="F1 score in %, ± 95 % over seeds")
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=2)

@@ -88,7 +88,7 @@ def draw_paths(goals: Any, played: Episode, figure: Any) -> None:
             axis.plot(0, 0, "ko", markersize=5, label="start")
             axis.plot(*np.asarray(goals[task]), "k*", markersize=13, label="goal")
             axis.set_aspect("equal")
-            axis.set(xlim=(-1, 1), ylim=(-1, 1))
+            axis.set(xlim=(-0.7, 0.7), ylim=(-0.7, 0.7))
             axis.grid(alpha=0.3)
             steps = "before" if depth == 0 else f"after {depth} step{'s' * (depth > 1)}"
             axis.set_title(f"{steps}: {reward.sum(axis=0).mean():.1f}", fontsize="medium")
@@ -108,15 +108,19 @@ def draw_returns(result: dict[str, Any], figure: Any) -> None:
             continue
         axis.errorbar(DEPTHS, -mean, half, color=f"C{i}", marker="osD"[i], capsize=3, label=title)
     axis.plot(DEPTHS, -np.array(PAPER), "k:", marker="x", label="MAML, paper")
+    axis.set_xticks(DEPTHS)
+    minus_on_log_scale(axis, [0.5, 1, 2, 3, 5, 10, 20, 40, 80])
+    axis.set(xlabel="gradient steps", ylabel="mean return (log scale), ± 95 % over seeds")
+    axis.legend(fontsize="small")
+
+
+def minus_on_log_scale(axis: Any, ticks: list[float]) -> None:
+    """Of an axis on which minus the returns stand: larger returns are higher."""
     axis.set_yscale("log")
     axis.invert_yaxis()
-    axis.set_xticks(DEPTHS)
-    ticks = [2, 3, 5, 10, 20, 40, 80]
     axis.set_yticks(ticks, [f"-{tick}" for tick in ticks])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.set(xlabel="gradient steps", ylabel="mean return (log scale), ± 95 % over seeds")
-    axis.legend(fontsize="small")
 
 
 def draw_curve(curves: dict[str, Any], figure: Any) -> None:
@@ -128,10 +132,9 @@ def draw_curve(curves: dict[str, Any], figure: Any) -> None:
         if name not in curves:
             continue
         lines = curves[name]
-        mean, low, high = (f(lines[column], axis=1) for f in (np.mean, np.min, np.max))
+        mean, low, high = (-f(lines[column], axis=1) for f in (np.mean, np.min, np.max))
         axis.plot(lines["step"], mean, label=label)
         axis.fill_between(lines["step"], low, high, alpha=0.25)
-    axis.set_yscale("symlog", linthresh=10)
-    axis.grid(alpha=0.3)
-    axis.set(xlabel="meta-iteration", ylabel="mean return on training goals")
+    minus_on_log_scale(axis, [0.5, 1, 2, 5, 10, 20, 40, 80])
+    axis.set(xlabel="meta-iteration", ylabel="mean return on training goals (log scale)")
     axis.legend(fontsize="small")
