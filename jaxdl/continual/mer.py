@@ -11,11 +11,9 @@ import jax
 import optax
 from jax import lax
 
-from jaxdl.continual.base import Continual, alone, descending, gradient, recall, stored
-from jaxdl.continual.er import beside
-from jaxdl.grads import objective
-from jaxdl.replay.uniform import Memory, reservoir
-from jaxdl.types import Batch, Example, Grads, Key, LossFn, Metrics, Model, Params
+from jaxdl.continual.base import Continual, alone, gradient
+from jaxdl.continual.er import Rule, beside, replaying
+from jaxdl.types import Batch, Example, Grads, LossFn, Model, Params
 
 Way = Callable[[Params, Batch, Example], Params]
 """`(params, past, example) -> params`: where learning goes, of which Reptile keeps a part."""
@@ -48,7 +46,8 @@ def mer(
         apart = jax.tree.map(lambda leaf: leaf.reshape(batches, replays, *leaf.shape[1:]), past)
         return lax.scan(one, params, apart)[0]
 
-    return _reptile(model, loss, way, gamma, capacity, replays, batches)
+    rule, tx = _backwards(way), optax.sgd(gamma)
+    return replaying(model, loss, tx, rule, capacity=capacity, replays=replays, batches=batches)
 
 
 def mer_one_batch(
@@ -64,7 +63,8 @@ def mer_one_batch(
     def way(params: Params, past: Batch, example: Example) -> Params:
         return walk(params, beside(past, example))
 
-    return _reptile(model, loss, way, gamma, capacity, replays)
+    rule, tx = _backwards(way), optax.sgd(gamma)
+    return replaying(model, loss, tx, rule, capacity=capacity, replays=replays)
 
 
 def walker(model: Model, loss: LossFn, lr: float) -> Callable[[Params, Batch], Params]:
@@ -81,25 +81,10 @@ def walker(model: Model, loss: LossFn, lr: float) -> Callable[[Params, Batch], P
     return walk
 
 
-def _reptile(
-    model: Model,
-    loss: LossFn,
-    way: Way,
-    gamma: float,
-    capacity: int,
-    replays: int,
-    batches: int = 1,
-) -> Continual:
-    """Descent by `gamma` on Reptile's gradient: how far the way went, backwards."""
-    replay, of_loss = reservoir(capacity=capacity), objective(model, loss)
+def _backwards(way: Way) -> Rule:
+    """Reptile's gradient: how far the way went, backwards. Descent by 1 would go all of it."""
 
-    def grad(
-        key: Key, params: Params, memory: Memory, example: Example
-    ) -> tuple[Grads, Metrics, Memory]:
-        past, memory = recall(replay, key, memory, example, replays, batches)
-        end = way(params, past, example)
-        grads = jax.tree.map(lambda a, b: a - b, params, end)
-        return grads, of_loss(params, None, alone(example))[1], memory
+    def rule(params: Params, past: Batch, example: Example) -> Grads:
+        return jax.tree.map(lambda a, b: a - b, params, way(params, past, example))
 
-    remember = lambda params, example: replay.init(stored(example))  # noqa: E731
-    return descending(model, optax.sgd(gamma), grad, remember)
+    return rule

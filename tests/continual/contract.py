@@ -21,7 +21,7 @@ from jaxdl.types import Example
 
 TASKS, EXAMPLES, INPUTS, CLASSES = 3, 8, 5, 2
 ROOM = 6
-NET = mlp((4, CLASSES))
+NET = mlp((CLASSES,))  # linear, for what methods promise is no matter of the net
 TX = optax.sgd(0.1, momentum=0.5)  # with a state, which must be carried along
 
 

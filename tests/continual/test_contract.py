@@ -91,9 +91,31 @@ def start():
 
 
 @cache
-def trained(last):
-    """After so many steps."""
-    return run(start(), 0, last)[0]
+def trained(last, *, stopped=0, over_seeds=after_another):
+    """After so many steps, and a stop before one of them."""
+    before = trained(stopped) if stopped else start()
+    return run(before, stopped, last, over_seeds=over_seeds)[0]
+
+
+@cache
+def last_step():
+    """The metrics of the last step."""
+    return run(trained(STEPS - 1), STEPS - 1, STEPS)[1]
+
+
+@cache
+def drawn_by(seed, again=False):
+    """The states after the last task was learnt with other keys."""
+    del again  # apart in the cache
+    return run(trained(2 * EXAMPLES), 2 * EXAMPLES, STEPS, keys=run_keys(seed, 2))[0]
+
+
+@cache
+def one_task():
+    """The metrics of the first 50 examples, and of the last 200, of 600 of one task."""
+    states, early = run(start(), 0, 50, examples=ONE_TASK)
+    states, _ = run(states, 50, 400, examples=ONE_TASK)
+    return early, run(states, 400, 600, examples=ONE_TASK)[1]
 
 
 @rows
@@ -101,7 +123,7 @@ def test_a_step_keeps_the_look_of_the_state_and_tells_of_the_new_example(row):
     method, before = row.make(), trained(STEPS - 1)
     assert look(trained(STEPS)[row.name]) == look(start()[row.name])
     assert trained(STEPS)[row.name]._fields == ("step", "params", "opt_state", "memory")
-    metrics = run(before, STEPS - 1, STEPS)[1][row.name]
+    metrics = last_step()[row.name]
     for seed in range(2):
         own = jax.tree.map(lambda leaf: leaf[seed], before[row.name])  # noqa: B023
         new = drawn(KEYS[seed], jnp.int32(STEPS - 1))
@@ -114,13 +136,13 @@ def test_a_step_keeps_the_look_of_the_state_and_tells_of_the_new_example(row):
 @rows
 def test_resumed_at_any_step_is_never_stopped_bit_for_bit(row):
     for stop in STOPS:
-        equal(run(trained(stop), stop, STEPS)[0][row.name], trained(STEPS)[row.name])
+        equal(trained(STEPS, stopped=stop)[row.name], trained(STEPS)[row.name])
 
 
 @rows
 def test_seeds_side_by_side_learn_what_they_learn_alone(row):
     """As on an accelerator. The memories are equal: none of what is drawn is another."""
-    found = run(start(), 0, STEPS, over_seeds=side_by_side)[0][row.name]
+    found = trained(STEPS, over_seeds=side_by_side)[row.name]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
         found,
@@ -133,20 +155,15 @@ def test_seeds_side_by_side_learn_what_they_learn_alone(row):
 @rows
 def test_the_key_matters_where_something_is_drawn(row):
     """And the same key draws the same."""
-    before = trained(2 * EXAMPLES)
-    one, other, again = (
-        run(before, 2 * EXAMPLES, STEPS, keys=run_keys(n, 2))[0][row.name].params for n in (5, 7, 5)
-    )
-    equal(one, again)
+    one, other = (drawn_by(seed)[row.name].params for seed in (5, 7))
+    equal(drawn_by(5, again=True)[row.name].params, one)
     leaves = zip(*map(jax.tree.leaves, (one, other)), strict=True)
     assert all(np.array_equal(*pair) for pair in leaves) != row.draws
 
 
 @rows
 def test_one_task_again_and_again_is_learnt(row):
-    states, early = run(start(), 0, 50, examples=ONE_TASK)
-    states, _ = run(states, 50, 400, examples=ONE_TASK)
-    _, late = run(states, 400, 600, examples=ONE_TASK)
+    early, late = one_task()
     assert np.all(late[row.name]["accuracy"] > 0.85)
     assert np.all(late[row.name]["loss"] < 0.7 * early[row.name]["loss"])
 

@@ -1,6 +1,6 @@
 """Each method against what can be computed by hand, mostly on linear models in float64."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -55,10 +55,15 @@ def slope(w, x, y):
     return 2 * (x @ w - y) @ x / len(y)
 
 
-def learn(method, examples, count=None, seed=0):
+def quick(function):
+    """Compiled: operation by operation takes longer, for each is compiled by itself."""
+    return jax.jit(function, compiler_options=QUICK)
+
+
+def learn(method, examples, count=None, step=None):
     """The states before the first example and after each."""
-    states = [method.init(jax.random.key(seed), at(examples, 0))]
-    step = jax.jit(method.step, compiler_options=QUICK)
+    states = [quick(method.init)(jax.random.key(0), at(examples, 0))]
+    step = step or quick(method.step)
     for n in range(len(examples.y) if count is None else count):
         states.append(step(jax.random.key(n), states[-1], at(examples, n))[0])
     return states
@@ -123,7 +128,7 @@ def test_the_empirical_fisher_of_a_gaussian_model_is_its_known_information():
     )
     new = Example(jnp.ones(WIDTH), jnp.float64(0), jnp.int32(1))
     state = state._replace(params=jnp.asarray(truth), memory=known)
-    found = jax.jit(method.step)(jax.random.key(0), state, new)[0].memory.importance
+    found = quick(method.step)(jax.random.key(0), state, new)[0].memory.importance
     np.testing.assert_allclose(found, 2 * np.array([1, 4, 9]), rtol=0.05)
 
 
@@ -136,6 +141,9 @@ def test_er_is_descent_on_the_mean_over_the_new_example_and_the_old_ones():
     np.testing.assert_allclose(states[1].params, w, rtol=1e-12)
     both = slope(w, examples.x[:2], examples.y[:2])  # one there is, drawn once
     np.testing.assert_allclose(states[2].params, w - LR * both, rtol=1e-12)
+
+
+agem_project, gem_project = quick(agem.project), quick(gem.project)
 
 
 def random_gradients(seed, others):
@@ -165,7 +173,7 @@ def nearest(new, old, least=0.0):
 @pytest.mark.parametrize("seed", range(8))
 def test_agem_takes_the_nearest_gradient_that_does_not_oppose_the_reference(seed):
     new, old, new_tree, old_tree = random_gradients(seed, 1)
-    found = flat(agem.project(new_tree, jax.tree.map(lambda leaf: leaf[0], old_tree)))
+    found = flat(agem_project(new_tree, jax.tree.map(lambda leaf: leaf[0], old_tree)))
     assert found @ old[0] >= -1e-12
     np.testing.assert_allclose(found, nearest(new, old), atol=1e-6)
     if new @ old[0] >= 0:
@@ -174,14 +182,14 @@ def test_agem_takes_the_nearest_gradient_that_does_not_oppose_the_reference(seed
 
 def test_agem_leaves_gradients_beside_nothing_as_they_are():
     _, _, new, _ = random_gradients(0, 1)
-    found = agem.project(new, jax.tree.map(jnp.zeros_like, new))
+    found = agem_project(new, jax.tree.map(jnp.zeros_like, new))
     jax.tree.map(np.testing.assert_array_equal, found, new)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_gem_takes_the_nearest_gradient_that_opposes_none(seed):
     new, old, new_tree, old_tree = random_gradients(seed, 4)
-    found = flat(gem.project(new_tree, old_tree))
+    found = flat(gem_project(new_tree, old_tree, 0.0))
     assert np.all(old @ found >= -1e-10)
     np.testing.assert_allclose(found, nearest(new, old), atol=1e-6)
 
@@ -194,7 +202,7 @@ def test_the_weights_of_gem_with_a_margin_solve_the_dual_program(seed):
     if np.all(old @ new >= 0):
         new, new_tree = -new, jax.tree.map(jnp.negative, new_tree)
     padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, 0 * leaf[:1]]), old_tree)
-    found = flat(gem.project(new_tree, padded, margin))
+    found = flat(gem_project(new_tree, padded, margin))
     p, q = old @ old.T, old @ new
     dual = minimize(
         lambda v: v @ p @ v / 2 + q @ v,
@@ -208,97 +216,109 @@ def test_the_weights_of_gem_with_a_margin_solve_the_dual_program(seed):
 
 
 def test_a_margin_is_without_effect_where_nothing_is_opposed():
-    new, old, new_tree, old_tree = random_gradients(0, 2)
+    new, old, new_tree, old_tree = random_gradients(0, 4)
     signs = np.sign(old @ new)
     agreeing = jax.tree.map(lambda leaf: leaf * signs[:, None], old_tree)
-    np.testing.assert_allclose(flat(gem.project(new_tree, agreeing, 1.0)), new, rtol=1e-12)
+    np.testing.assert_allclose(flat(gem_project(new_tree, agreeing, 1.0)), new, rtol=1e-12)
 
 
 def test_the_rings_hold_the_newest_of_each_task_and_draw_from_others_alone():
     examples = stream(3, 5)
-    memory = episodic.empty(at(examples, 0), tasks=3, room=2)
+    empty, remember = episodic.empty(at(examples, 0), tasks=3, room=2), quick(episodic.remember)
+    memory = empty
     for n in (0, 5, 6, 7, 10):  # one of task 0, three of task 1, one of task 2
-        memory = episodic.remember(memory, at(examples, n))
+        memory = remember(memory, at(examples, n))
     np.testing.assert_array_equal(episodic.sizes_of(memory), [1, 2, 1])
-    draw = jax.jit(partial(episodic.draw_others, count=3000))
+    draw = quick(partial(episodic.draw_others, count=3000))
     for task, known in ((0, [6, 7, 10]), (1, [0, 10]), (2, [0, 6, 7])):
         batch = draw(jax.random.key(task), memory, jnp.int32(task))
         assert np.all(batch.weight == 1)
         values, counts = np.unique(np.asarray(batch.y), return_counts=True)
         np.testing.assert_array_equal(values, np.sort(examples.y[known]))
         assert np.all(np.abs(counts - 3000 / len(known)) < 150)
-    one = episodic.remember(episodic.empty(at(examples, 0), 3, 2), at(examples, 0))
+    one = remember(empty, at(examples, 0))
     assert not np.any(draw(jax.random.key(0), one, jnp.int32(0)).weight)
 
 
 @pytest.mark.parametrize("make", [agem_learner, gem_learner], ids=["agem", "gem"])
 def test_of_two_tasks_with_all_in_memory_the_old_loss_does_not_rise(make):
-    """And the gradient is the projected one, of the old task's mean loss on what is in memory."""
-    room = 4
-    options = {"tasks": 2, "room": room} | ({"replays": 4000} if make is agem_learner else {})
-    examples = stream(2, room, seed=3)
-    states = learn(make(LINEAR, mean_squared_error, TX, **options), examples)
-    touched = 0
-    for n in range(room, 2 * room):
+    """And the gradient is the projected one, of the old task's mean loss on what is in memory.
+
+    GEM's margin is the least weight of the old gradient where it is opposed, and A-GEM has none.
+    Its own task no method looks at: the first is learnt by plain descent.
+    """
+    room, margin = 4, 0.6 if make is gem_learner else 0.0
+    options = {"margin": margin} if make is gem_learner else {"replays": 4000}
+    examples = stream(2, room, seed=8)  # the third of the new task opposes its own memory
+    states = learn(make(LINEAR, mean_squared_error, TX, tasks=2, room=room, **options), examples)
+    weights = []
+    for n in range(2 * room):
         w, after = (np.asarray(state.params) for state in states[n : n + 2])
         old = slope(w, examples.x[:room], examples.y[:room])
         new = slope(w, examples.x[n], examples.y[n])
-        touched += new @ old < 0
-        expected = new - min(new @ old, 0) / (old @ old) * old
+        opposed = n >= room and new @ old < 0
+        weights.append(max(margin, -(new @ old) / (old @ old)) if opposed else 0)
+        expected = new + weights[n] * old
         # Of A-GEM 4,000 draws of 4 examples stand for their mean.
         tolerance = 1e-10 if make is gem_learner else 0.05 * np.abs(new).max()
         np.testing.assert_allclose(after, w - LR * expected, atol=LR * tolerance)
-    assert touched
+        assert n < room or expected @ old >= -1e-12
+    assert {0, margin} <= set(weights[room:])
+    assert max(weights) > margin
 
 
-def rows_drawn(examples, n, capacity, replays, batches=1):
-    """What the method draws before example n, as it is told by its own memory and key."""
-    replay = reservoir(capacity=capacity)
-    memory = replay.init(stored(at(examples, 0)))
-    for i in range(n + 1):
-        past, memory = recall(replay, jax.random.key(i), memory, at(examples, i), replays, batches)
+EXAMPLES, LAST = stream(1, 6), 5
+"""What MER learns from here, and the last of them."""
+RESERVOIR = {"capacity": 9, "replays": 3}
+
+
+@cache
+def recalling(batches):
+    return quick(partial(recall, reservoir(capacity=9), count=3, batches=batches))
+
+
+def rows_drawn(batches):
+    """What the method draws before the last example, as it is told by its own memory and key."""
+    memory = reservoir(capacity=9).init(stored(at(EXAMPLES, 0)))
+    for i in range(LAST + 1):
+        past, memory = recalling(batches)(jax.random.key(i), memory, at(EXAMPLES, i))
     return past
 
 
+def mer_of(beta, gamma):
+    return mer(LINEAR, mean_squared_error, lr=LR, beta=beta, gamma=gamma, batches=2, **RESERVOIR)
+
+
+@cache
+def mer_step():
+    """A step of MER, compiled once for all `beta` and `gamma`."""
+    return quick(lambda beta, gamma, *now: mer_of(beta, gamma).step(*now))
+
+
+@cache
+def learnt_by_mer(beta, gamma):
+    """The parameters before the first example and after each."""
+    step = partial(mer_step(), beta, gamma)
+    return [np.asarray(s.params) for s in learn(mer_of(beta, gamma), EXAMPLES, step=step)]
+
+
 def test_mer_that_goes_all_the_way_is_descent_on_one_example_after_another():
-    examples, n = stream(1, 6), 5
-    method = mer(
-        LINEAR,
-        mean_squared_error,
-        lr=LR,
-        beta=1,
-        gamma=1,
-        capacity=9,
-        replays=3,
-        batches=2,
-    )
-    states = learn(method, examples)
-    past = rows_drawn(examples, n, 9, 3, 2)
-    w = np.asarray(states[n].params)
+    *_, w, found = learnt_by_mer(1.0, 1.0)
+    past = rows_drawn(2)
     for batch in range(2):
-        w = w - LR * slope(w, examples.x[n], examples.y[n])
+        w = w - LR * slope(w, EXAMPLES.x[LAST], EXAMPLES.y[LAST])
         for i in range(3 * batch, 3 * batch + 3):
             w = w - LR * slope(w, past.x[i], past.y[i])
-    np.testing.assert_allclose(states[n + 1].params, w, rtol=1e-10)
+    np.testing.assert_allclose(found, w, rtol=1e-10)
+
+
+BETA, GAMMA = 0.3, 0.7
 
 
 def test_mer_goes_back_by_beta_after_each_batch_and_by_gamma_in_the_end():
     """The closed form on quadratics: each update is affine, and so is going back a part."""
-    beta, gamma, batches, replays, n = 0.3, 0.7, 3, 2, 4
-    examples = stream(1, 5)
-    method = mer(
-        LINEAR,
-        mean_squared_error,
-        lr=LR,
-        beta=beta,
-        gamma=gamma,
-        capacity=9,
-        replays=replays,
-        batches=batches,
-    )
-    states = learn(method, examples)
-    past = rows_drawn(examples, n, 9, replays, batches)
-    start = np.asarray(states[n].params)
+    *_, start, found = learnt_by_mer(BETA, GAMMA)
+    past = rows_drawn(2)
 
     def affine(x, y):
         """`w -> m w + c` of an update."""
@@ -306,42 +326,36 @@ def test_mer_goes_back_by_beta_after_each_batch_and_by_gamma_in_the_end():
         return np.eye(WIDTH) - 2 * LR * np.outer(x, x), 2 * LR * y * x
 
     total_m, total_c = np.eye(WIDTH), np.zeros(WIDTH)
-    for batch in range(batches):
-        m, c = affine(examples.x[n], examples.y[n])
-        for i in range(replays * batch, replays * batch + replays):
+    for batch in range(2):
+        m, c = affine(EXAMPLES.x[LAST], EXAMPLES.y[LAST])
+        for i in range(3 * batch, 3 * batch + 3):
             next_m, next_c = affine(past.x[i], past.y[i])
             m, c = next_m @ m, next_m @ c + next_c
-        m, c = (1 - beta) * np.eye(WIDTH) + beta * m, beta * c
+        m, c = (1 - BETA) * np.eye(WIDTH) + BETA * m, BETA * c
         total_m, total_c = m @ total_m, m @ total_c + c
-    expected = (1 - gamma) * start + gamma * (total_m @ start + total_c)
-    np.testing.assert_allclose(states[n + 1].params, expected, rtol=1e-10)
+    expected = (1 - GAMMA) * start + GAMMA * (total_m @ start + total_c)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_the_first_example_meets_no_memory():
     """One update a batch; of the memory's zeros none counts."""
-    examples, beta, gamma = stream(1, 1), 0.5, 0.25
-    options = {"lr": LR, "gamma": gamma, "capacity": 9, "replays": 3}
-    x, y = examples.x[0], examples.y[0]
-    states = learn(mer(LINEAR, mean_squared_error, beta=beta, batches=2, **options), examples)
-    start = w = np.asarray(states[0].params)
+    start, found, *_ = learnt_by_mer(BETA, GAMMA)
+    w = start
     for _ in range(2):
-        w = w - beta * LR * slope(w, x, y)
-    np.testing.assert_allclose(states[1].params, start + gamma * (w - start), rtol=1e-12)
-    states = learn(mer_one_batch(LINEAR, mean_squared_error, **options), examples)
-    expected = start - gamma * LR * slope(start, x, y)
-    np.testing.assert_allclose(states[1].params, expected, rtol=1e-12)
+        w = w - BETA * LR * slope(w, EXAMPLES.x[0], EXAMPLES.y[0])
+    np.testing.assert_allclose(found, start + GAMMA * (w - start), rtol=1e-12)
 
 
 def test_algorithm_6_takes_the_new_example_last():
-    examples, n, gamma = stream(1, 6), 5, 0.4
-    method = mer_one_batch(LINEAR, mean_squared_error, lr=LR, gamma=gamma, capacity=9, replays=3)
-    states = learn(method, examples)
-    past = rows_drawn(examples, n, 9, 3)
-    start = w = np.asarray(states[n].params)
+    method = mer_one_batch(LINEAR, mean_squared_error, lr=LR, gamma=GAMMA, **RESERVOIR)
+    start, after_first, *_, before, found = (s.params for s in learn(method, EXAMPLES))
+    expected = start - GAMMA * LR * slope(start, EXAMPLES.x[0], EXAMPLES.y[0])
+    np.testing.assert_allclose(after_first, expected, rtol=1e-12)  # there are no others
+    past, w = rows_drawn(1), before
     for x, y in zip(past.x, past.y, strict=True):
         w = w - LR * slope(w, x, y)
-    w = w - LR * slope(w, examples.x[n], examples.y[n])
-    np.testing.assert_allclose(states[n + 1].params, start + gamma * (w - start), rtol=1e-10)
+    w = w - LR * slope(w, EXAMPLES.x[LAST], EXAMPLES.y[LAST])
+    np.testing.assert_allclose(found, before + GAMMA * (w - before), rtol=1e-10)
 
 
 def test_reptile_makes_gradients_agree():
@@ -349,7 +363,7 @@ def test_reptile_makes_gradients_agree():
     examples = stream(1, 2)
     w, lr = np.random.default_rng(1).normal(size=WIDTH), 1e-3
     batch = alone(at(examples, 0))._replace(x=jnp.asarray(examples.x), y=jnp.asarray(examples.y))
-    end = np.asarray(walker(LINEAR, mean_squared_error, lr)(jnp.asarray(w), batch))
+    end = np.asarray(quick(walker(LINEAR, mean_squared_error, lr))(jnp.asarray(w), batch))
     one, two = (slope(w, examples.x[i], examples.y[i]) for i in range(2))
     hessian = 2 * np.outer(examples.x[1], examples.x[1])
     np.testing.assert_allclose((w - end) / lr, one + two - lr * hessian @ one, rtol=1e-9)
