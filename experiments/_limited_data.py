@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import tables
-from jaxdl.few_labels import count_names, labelled
-from jaxdl.metrics import seeds_mean_ci95, seeds_summary
+from jaxdl import by_count, tables
+from jaxdl.by_count import interval, labelled
+from jaxdl.metrics import seeds_mean_ci95
 
 METHODS = {
     "scratch": "from scratch",
@@ -20,17 +20,8 @@ def finding(result: dict[str, Any]) -> str:
     """What a reader can quote, read off the numbers."""
     test = {name: 100 * np.array(found["test"]) for name, found in result["methods"].items()}
     few, many = (labelled(result["counts"][i]) for i in (0, -1))
-    best = max(
-        (name for name in METHODS if name != "scratch"),
-        key=lambda name: float(np.mean(result["methods"][name]["validation"][0])),
-    )
+    best = by_count.best_start(result, METHODS)
     ahead, behind = test[best][0].mean(), test["scratch"][0].mean()
-    caught = np.flatnonzero(test["scratch"].mean(axis=1) >= ahead)
-    needed = (
-        f"{labelled(result['counts'][caught[0]])} before it passes"
-        if len(caught)
-        else f"more than {many} to pass"
-    )
     last, half = seeds_mean_ci95(test[best][-1] - test["scratch"][-1])
     within = " (within its interval)" if abs(last) <= half else ""
     train, judged = (
@@ -41,10 +32,10 @@ def finding(result: dict[str, Any]) -> str:
     narrow, wide = (result["config"]["widths"][i] for i in (0, -1))
     return (
         f"With {few} labelled a class of {result['config']['data']}, the best start"
-        f" ({METHODS[best]}) is {difference(test[best][0] - test['scratch'][0])} points above"
+        f" ({METHODS[best]}) is {interval(test[best][0] - test['scratch'][0])} points above"
         f" training from scratch, {ahead:.1f} against {behind:.1f} %, and training from scratch"
-        f" needs {needed} that; with {many} the difference is"
-        f" {difference(test[best][-1] - test['scratch'][-1])} points{within}. A dense net of {wide}"
+        f" needs {by_count.examples_needed(result, best)} that; with {many} the difference is"
+        f" {interval(test[best][-1] - test['scratch'][-1])} points{within}. A dense net of {wide}"
         f" hidden units is right on {train[0, -1]:.1f} % of its training examples and"
         f" {judged[0, -1]:.1f} % of the test images with {small}, a gap of"
         f" {gap[0, -1]:.1f} points, and the gap is {gap[1, -1]:.1f} points with"
@@ -53,27 +44,14 @@ def finding(result: dict[str, Any]) -> str:
     )
 
 
-def difference(values: Any) -> str:
-    """Mean over seeds with its 95 % interval, where there are two seeds at least."""
-    return tables.interval(seeds_summary(values), digits=1)
-
-
 def report(result: dict[str, Any]) -> str:
     """Both tables, the finding, and what the numbers depend on."""
     config, run = result["config"], result["run"]
-    rows = [
-        [
-            name,
-            *(difference(100 * np.array(result["methods"][each]["test"][i])) for each in METHODS),
-        ]
-        for i, name in enumerate(count_names(result["counts"], result["examples"]))
-    ]
-    header = [f"{config['data']}: labelled a class", *METHODS.values()]
     train, test = (100 * np.array(result["sizes"][name]) for name in ("train", "test"))
     size_rows = [
         [str(width)]
         + [
-            difference(values[i, w])
+            interval(values[i, w])
             for i in range(len(train))
             for values in (train, test, train - test)
         ]
@@ -84,22 +62,17 @@ def report(result: dict[str, Any]) -> str:
         for count in result["sizes"]["counts"]
         for name in ("train", "test", "gap")
     ]
-    chosen = "; ".join(
-        f"{METHODS[name]} {' '.join(f'{rate:g}' for rate in found['rates'])}"
-        for name, found in result["methods"].items()
-    )
     return "\n".join(
         [
             "test accuracy in %, ± 95 % over seeds by Student's t",
-            tables.markdown(header, rows),
+            by_count.table(result, METHODS),
             "dense nets from scratch, accuracy in %",
             tables.markdown(size_header, size_rows),
             result["finding"],
             f"{run['steps']:,} steps of {config['batch']}; {result['images']['test']:,} test"
             f" images; seeds {config['seed']} to {config['seed'] + config['seeds'] - 1}, each"
             " with other examples; the net is LeNet; batch norm: none",
-            f"chosen on {result['images']['validation']:,} validation images: number of steps, and"
-            f" step size by count: {chosen}",
+            by_count.chosen(result, METHODS),
             tables.made_by(run),
         ]
     )

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import tables
-from jaxdl.few_labels import count_names, labelled
+from jaxdl import by_count, tables
+from jaxdl.by_count import interval, labelled
 from jaxdl.metrics import seeds_mean_ci95, seeds_summary
 
 METHODS = {
@@ -21,21 +21,12 @@ def finding(result: dict[str, Any]) -> str:
     """What a reader can quote, read off the numbers."""
     test = {name: 100 * np.array(found["test"]) for name, found in result["methods"].items()}
     counts = result["counts"]
-    best = max(
-        (name for name in METHODS if name != "scratch"),
-        key=lambda name: float(np.mean(result["methods"][name]["validation"][0])),
-    )
-    caught = np.flatnonzero(test["scratch"].mean(axis=1) >= test[best][0].mean())
-    needed = (
-        f"{labelled(counts[caught[0]])} before it passes"
-        if len(caught)
-        else f"more than {labelled(counts[-1])} to pass"
-    )
+    best = by_count.best_start(result, METHODS)
     return (
         f"With {labelled(counts[0])} a class of {result['config']['data']}, the method that is best"
-        f" on validation ({METHODS[best]}) is {shown(test[best][0] - test['scratch'][0])} points"
-        f" above training from scratch, which needs {needed} its {test[best][0].mean():.1f} %;"
-        f" with {labelled(counts[-1])} full fine-tuning is"
+        f" on validation ({METHODS[best]}) is {compared(test[best][0] - test['scratch'][0])}"
+        f" above training from scratch, which needs {by_count.examples_needed(result, best)} its"
+        f" {test[best][0].mean():.1f} %; with {labelled(counts[-1])} full fine-tuning is"
         f" {compared(test['full'][-1] - test['scratch'][-1])} from it. The probe is behind full"
         f" fine-tuning {behind(test['full'] - test['probe'], counts)}. Gradual unfreezing is"
         f" {compared(test['gradual'][0] - test['full'][0])} from full fine-tuning with"
@@ -44,15 +35,10 @@ def finding(result: dict[str, Any]) -> str:
     )
 
 
-def shown(values: Any) -> str:
-    """Mean over seeds with its 95 % interval, where there are two seeds at least."""
-    return tables.interval(seeds_summary(values), digits=1)
-
-
 def compared(values: np.ndarray) -> str:
     """A difference by seed, in points."""
     mean, half = seeds_mean_ci95(values)
-    return f"{shown(values)} points{' (within its interval)' * bool(abs(mean) <= half)}"
+    return f"{interval(values)} points{' (within its interval)' * bool(abs(mean) <= half)}"
 
 
 def behind(differences: np.ndarray, counts: tuple[int, ...]) -> str:
@@ -66,7 +52,7 @@ def behind(differences: np.ndarray, counts: tuple[int, ...]) -> str:
     return (
         f"with {labelled(counts[first])} a class"
         + " and more" * (first < len(counts) - 1)
-        + f", by {shown(differences[-1])} points"
+        + f", by {interval(differences[-1])} points"
         + f" with {labelled(counts[-1])}" * (first < len(counts) - 1)
     )
 
@@ -74,22 +60,10 @@ def behind(differences: np.ndarray, counts: tuple[int, ...]) -> str:
 def report(result: dict[str, Any]) -> str:
     """The table, the finding, and what the numbers depend on."""
     config, run, images = result["config"], result["run"], result["images"]
-    rows = [
-        [
-            name,
-            *(shown(100 * np.array(result["methods"][method]["test"][i])) for method in METHODS),
-        ]
-        for i, name in enumerate(count_names(result["counts"], result["examples"]))
-    ]
-    header = [f"{config['data']}: labelled a class", *METHODS.values()]
-    chosen = "; ".join(
-        f"{METHODS[name]} {' '.join(f'{rate:g}' for rate in found['rates'])}"
-        for name, found in result["methods"].items()
-    )
     return "\n".join(
         [
             "test accuracy in %, ± 95 % over seeds by Student's t",
-            tables.markdown(header, rows),
+            by_count.table(result, METHODS),
             result["finding"],
             f"source: {result['classes']['source']} other classes, {images['source']:,} images;"
             f" {source_of(result)}",
@@ -97,8 +71,7 @@ def report(result: dict[str, Any]) -> str:
             f" gradual unfreezing; {images['test']:,} test images of {result['classes']['target']}"
             f" classes; {tables.seeds(config['seed'], config['seeds'])}, each with other examples;"
             " the net is LeNet; batch norm: none",
-            f"chosen on {images['validation']:,} validation images: number of steps, and step size"
-            f" by count: {chosen}",
+            by_count.chosen(result, METHODS),
             tables.made_by(run),
         ]
     )

@@ -266,19 +266,3 @@ def learn(
         "rates": [rates[i] for i in best],
         "steps": steps[chosen].tolist(),
     }
-
-
-# ---- words
-
-
-def labelled(count: int) -> str:
-    """A count in words."""
-    return "all examples" if count == 0 else f"{count} example{'s' * (count > 1)}"
-
-
-def count_names(counts: Sequence[int], examples: Sequence[float]) -> list[str]:
-    """Counts of examples a class as a table and an axis name them; `examples`: how many 0 are."""
-    return [
-        f"{value:,.0f}{' (all)' * (count == 0)}"
-        for count, value in zip(counts, examples, strict=True)
-    ]

@@ -88,7 +88,7 @@ def load_config(directory: Path, kind: type[Config]) -> Config:
     if not (directory / "config.yaml").is_file():
         raise InputError(f"there is no run in {directory}: it has no config.yaml")
     found = _recorded(directory)
-    found = {key: found[key] for key in found.keys() - {"run", "init_from", WEIGHTS}}
+    found = {k: v for k, v in found.items() if k not in ("run", "init_from", WEIGHTS)}
     try:
         config = kind(**found)
     except TypeError as error:

@@ -28,7 +28,7 @@ LAYERS = (
         "data",
     },
     {"meta", "multitask", "continual", "train", "lookahead", "evaluation", "progress", "journal"},
-    {"rl", "identity", "stored", "weights", "pictures"},
+    {"rl", "identity", "stored", "weights", "pictures", "by_count"},
     {"runs", "cli"},
     {"classify", "few_labels"},
     {"experiments"},

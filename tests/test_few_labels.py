@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxdl.by_count import count_names, labelled
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure_subsets
@@ -12,10 +13,9 @@ from jaxdl.few_labels import (
     check_counts,
     check_rates,
     check_sizes,
-    count_names,
     fit,
     fresh,
-    labelled,
+    learn,
     problem_of,
     seen,
 )
@@ -56,6 +56,22 @@ def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
         for leaf, first in zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True)
     ]
     assert max(moved) < 1e-5
+
+
+def test_validation_examples_decide_and_test_examples_nothing(tmp_path):
+    """On the test examples, whose labels are wrong here, every other choice would be better."""
+    problem, training = blobs(spread=20), Training(run_keys(0, 2), 20, 2, 1)
+    images, labels = problem.test
+    problem = problem._replace(test=(images, (labels + 1) % 3))
+    model = mlp((16, 3))
+    start = fresh(problem, model, training.keys)
+    options = {"counts": (5, 0), "rates": (1e-9, 0.03)}
+    with open_run("trial", tiny_run.config(tmp_path, steps=60, log_every=2)) as run:
+        found = learn(run, problem, model, start, training, **options)
+    assert found["rates"] == [0.03, 0.03]
+    assert np.min(found["validation"]) > 0.9
+    assert np.max(found["test"]) < 0.1
+    assert np.shape(found["train"]) == np.shape(found["steps"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

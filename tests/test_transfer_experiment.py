@@ -13,7 +13,7 @@ from experiments.transfer import Config
 from jaxdl.data.images import ImageData
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
-from jaxdl.few_labels import classes_of, fresh
+from jaxdl.few_labels import classes_of, fresh, problem_of
 from jaxdl.models.mlp import mlp
 from jaxdl.runs import Run, RunFlags
 from jaxdl.stored import load_best
@@ -174,6 +174,53 @@ def test_every_drawing_of_scikit_learn_has_one_place():
 def test_when_layers_begin_to_move(method, starts, monkeypatch):
     monkeypatch.setattr(transfer, "LAYERS", LAYERS)
     assert transfer.starts_of(method, 7).tolist() == starts
+
+
+def test_each_method_has_its_start_and_moves_what_it_may(tiny, monkeypatch):
+    """The experiment as it is, but for the trainings."""
+    images, labels = np.zeros((8, 2, 2, 1), np.uint8), np.arange(8) % 2
+    problem = problem_of(images, labels, (images, labels), (2, 1))
+    own = fresh(problem, transfer.net(2), run_keys(0, 2))
+    of_source, of_maml = (jax.tree.map(lambda leaf: leaf + add, own) for add in (1, 2))  # noqa: B023
+    told = {}
+
+    def learn(run, problem, model, start, training, *, counts, rates, optimiser):
+        told[run.name] = start, optimiser(0.1)
+        return {"test": [[0.5, 0.5]] * 2, "validation": [[0.5, 0.5]] * 2}
+
+    monkeypatch.setattr(transfer, "load", lambda config: (problem, (images, labels)))
+    monkeypatch.setattr(transfer.few_labels, "pretrained", lambda *_, **__: of_source)
+    monkeypatch.setattr(transfer.few_labels, "meta_trained", lambda *_, **__: of_maml)
+    monkeypatch.setattr(transfer.few_labels, "learn", learn)
+    transfer.experiment(tiny(stage=7), Parts())
+
+    head, trunk = transfer.LAYERS
+    transferred = {head: own[head], trunk: of_source[trunk]}
+    assert tuple(told) == tuple(words.METHODS)
+    for name, (start, _) in told.items():
+        expected = {"scratch": own, "maml": of_maml}.get(name, transferred)
+        jax.tree.map(np.testing.assert_array_equal, start, expected)
+    begins = {"probe": {head: 0, trunk: NEVER}, "gradual": {head: 0, trunk: 7}}
+    for name, (start, tx) in told.items():
+        state = tx.init(start).inner_states
+        found = {layer: int(each.inner_state.start) for layer, each in state.items()}
+        assert found == begins.get(name, {head: 0, trunk: 0})
+
+
+@dataclasses.dataclass
+class Parts:
+    """A run, and its parts, in which nothing is trained or written."""
+
+    name: str = ""
+
+    def part(self, name, steps=None):
+        return Parts(name)
+
+    def picture(self, *_, **__):
+        pass
+
+    def finish(self, result):
+        return result
 
 
 def test_the_layers_are_those_of_the_net():
