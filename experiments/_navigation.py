@@ -60,6 +60,10 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
         f"up to {steps:,} meta-iterations, in the paper 500, and the best of them by validation"
         " goals, in the paper by the return in training; products with the Hessian are exact and"
         " over a part of the steps, in the paper by finite differences",
+        "baseline: fitted to the same trajectories whose advantages it makes; the authors' code"
+        " fits it to those of before",
+        "KL constraint: counts tasks equally; the authors' code counts samples, so that tasks with"
+        " longer trajectories weigh more",
     ]
     if config["inner_lr"] != 0.1:
         found.append(f"inner rate {config['inner_lr']:g}, in the paper 0.1")

@@ -1,9 +1,11 @@
 """The experiment on replay, tiny, and what it says of numbers that are known."""
 
 import dataclasses
+import functools
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,66 +14,89 @@ from experiments import dqn as experiment
 from jaxdl.errors import InputError
 from jaxdl.metrics import seeds_summary
 from jaxdl.runs import Run, RunFlags
+from tests.programs import traced_once
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("compiled_once", "one_program")
+
+
+OPTIONS = {"prioritized": True, "returns": 2, "double": True, "dueling": True, "hidden": (4, 4)}
+
+
+def config_of(folder, name="tiny", **changes):
+    """A configuration whose nets and runs are small, with some changes."""
+    small = experiment.Config(
+        capacity=200,
+        short=30,
+        steps=6,
+        envs=2,
+        plays=3,
+        batch=6,
+        prefill=40,
+        hidden=(4,),
+        explore_steps=3,
+        decay_steps=6,
+        eval_every=2,
+        episodes=3,
+        seeds=2,
+    )
+    run = RunFlags(name=name, runs_dir=folder, log_every=1)
+    return dataclasses.replace(small, **{"run": run, **changes})
 
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A configuration whose nets and runs are small, with some changes."""
-
-    def config(**changes):
-        small = experiment.Config(
-            capacity=200,
-            short=30,
-            steps=6,
-            envs=2,
-            plays=3,
-            batch=6,
-            prefill=40,
-            hidden=(4,),
-            explore_steps=3,
-            decay_steps=6,
-            eval_every=2,
-            episodes=3,
-            seeds=2,
-        )
-        run = RunFlags(name=changes.pop("name", "tiny"), runs_dir=tmp_path, log_every=1)
-        return dataclasses.replace(small, **{"run": run, **changes})
-
-    return config
+    return functools.partial(config_of, tmp_path)
 
 
-def test_three_memories_end_in_a_table_and_two_pictures(tiny, tmp_path, capsys):
-    result = experiment.main(tiny())
-    directory = tmp_path / "dqn" / "tiny"
+@pytest.fixture(scope="module")
+def one_program():
+    with traced_once():
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(one_program, tmp_path_factory):
+    """A run with two memories that never stopped, its result and its folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = config_of(folder, "whole", memories=("short", "none"), **OPTIONS)
+    return config, experiment.main(config), folder / "dqn" / "whole"
+
+
+def test_memories_end_in_a_table_and_two_pictures(whole, capsys):
+    config, result, directory = whole
     assert {path.stem for path in directory.glob("*.png")} == {"return", "td_error"}
-    assert list(result["memories"]) == ["replay", "short", "none"]
-    said = capsys.readouterr().out
-    assert "| replay (200)" in said
-    assert result["finding"] in said
-    # One start for all memories, and then a way of its own for each.
-    lines = [
+    assert list(result["memories"]) == ["short", "none"]
+    # One start for both memories, and then a way of its own for each.
+    short, none = (
         [json.loads(line) for line in (directory / name / "metrics.jsonl").read_text().splitlines()]
-        for name in experiment.MEMORIES
-    ]
-    first, *_, last = ([of[at] for of in lines] for at in range(len(lines[0])))
-    assert first[0]["return"] == first[1]["return"] == first[2]["return"]
-    assert len({each["td_variance"][0] for each in last}) == 3
-    assert experiment.main(tiny()) == json.loads((directory / "result.json").read_text())
+        for name in ("short", "none")
+    )
+    assert short[0]["return"] == none[0]["return"]
+    assert short[-1]["td_variance"] != none[-1]["td_variance"]
+    assert experiment.main(config) == json.loads((directory / "result.json").read_text()) == result
+    said = capsys.readouterr().out
+    assert "| short (30)" in said
+    assert result["finding"] in said
 
 
-def test_resumed_equals_never_stopped_bit_for_bit(tiny, tmp_path, monkeypatch):
+def test_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path, monkeypatch):
     """Memories, environments, windows of two steps and priorities included."""
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
-    options = {"prioritized": True, "returns": 2, "double": True, "dueling": True}
-    options |= {"memories": ("short",), "hidden": (4, 4)}
-    whole = experiment.main(tiny(name="whole", **options))
-    experiment.main(tiny(name="stopped", steps=4, **options))
-    resumed = experiment.main(tiny(name="stopped", **options))
-    assert resumed["memories"] == whole["memories"]
-    one, two = (tmp_path / "dqn" / name / "short/metrics.jsonl" for name in ("whole", "stopped"))
-    assert one.read_text() == two.read_text()
+    _, result, directory = whole
+    for steps in (4, 6):
+        config = config_of(tmp_path, "stopped", steps=steps, memories=("short",), **OPTIONS)
+        resumed = experiment.main(config)
+    assert resumed["memories"]["short"] == result["memories"]["short"]
+    journal = "short/metrics.jsonl"
+    assert (tmp_path / "dqn/stopped" / journal).read_text() == (directory / journal).read_text()
+
+
+def test_memories_have_the_sizes_of_their_names(tiny):
+    config = tiny()
+    env = experiment.check(config)
+    for name, size in zip(experiment.MEMORIES, (200, 30, 6), strict=True):
+        state = jax.eval_shape(experiment.agent_of(config, env, name).init, jax.random.key(0))
+        assert state.memory.items.reward.shape == (size,)
 
 
 def made_up(env="cartpole", **returns):

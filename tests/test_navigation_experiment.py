@@ -1,6 +1,7 @@
 """The navigation experiment on tiny sizes: it trains, resumes, reprints, draws, and refuses."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from experiments import _navigation, navigation
 from jaxdl.errors import InputError
 from jaxdl.rl import point
 from jaxdl.runs import RunFlags, open_run
+from tests.programs import traced_once
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -23,7 +25,7 @@ def _small(monkeypatch):
 def config_of(folder, **changes):
     flags = {"runs_dir": folder, "name": "run", "log_every": 2, "devices": 1}
     small = {"steps": 4, "tasks": 2, "trajectories": 3, "hidden": 4, "seeds": 2, "eval_every": 2}
-    small |= {"test_tasks": 2, "test_trajectories": 2, "method": ("maml", "random")}
+    small |= {"thin": 2, "test_tasks": 2, "test_trajectories": 2, "method": ("maml", "random")}
     return dataclasses.replace(navigation.Config(**small | changes), run=RunFlags(**flags))
 
 
@@ -31,6 +33,7 @@ def lines(folder):
     return (folder / "navigation" / "run" / "maml" / "metrics.jsonl").read_text()
 
 
+@traced_once()
 def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
     config = config_of(tmp_path / "whole")
     result = navigation.main(config)
@@ -43,6 +46,8 @@ def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
     assert means != [found["mean"] for found in methods["random"]]
     for words in (f"{means[3]:.2f}", "-11.68", "minus the distance"):
         assert words in printed
+    for words in ("fitted to the same trajectories", "counts tasks equally"):
+        assert words in printed
     for name in ("paths", "returns", "learning_curve"):
         assert (tmp_path / f"whole/navigation/run/{name}.png").stat().st_size > 10_000
     assert set(result["chosen_steps"]["maml"]) <= {2, 4}
@@ -54,6 +59,9 @@ def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
         with open_run("navigation", short) as run:
             navigation.train(short, run.part("maml"), point.environment, 1)
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    # The parameters have moved, or every run would equal every other.
+    told = map(json.loads, lines(tmp_path / "whole").splitlines())
+    assert max(max(line.get("taken", [0])) for line in told) > 0
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
     def init(key: Key, x: Array) -> Params:
         return {
             "net": net.init(key, x.reshape(-1, x.shape[-1])),
-            "log_std": jnp.full(actions, math.log(std)),
+            "log_std": jnp.full(actions, math.log(std), float),
         }
 
     def apply(params: Params, x: Array, *, key: Key | None = None) -> Any:

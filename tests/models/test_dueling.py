@@ -11,10 +11,10 @@ from jaxdl.models.dueling import dueling
 def test_values_are_those_of_equation_nine(key):
     net = dueling((5, 4), 3)
     x = jax.random.normal(key, (6, 2))
-    params = net.init(key, x)
+    params = jax.jit(net.init)(key, x)
     # Biases that are not 0, and an advantage whose mean is far from it.
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
-    found = np.asarray(net.apply(params, x), np.float64)
+    found = np.asarray(jax.jit(net.apply)(params, x), np.float64)
 
     def dense(name, x):
         return x @ np.float64(params[name]["kernel"]) + np.float64(params[name]["bias"])

@@ -36,7 +36,7 @@ def test_every_transition_is_that_of_the_equations():
     physics = np.float32(rng.uniform(-1, 1, (300, 4)) * [2.4, 3, 0.3, 3])
     actions = rng.integers(0, 2, 300)
     states = CartPole(jnp.asarray(physics), jnp.zeros(300, jnp.int32))
-    found = jax.vmap(step, (None, 0, 0))(None, states, jnp.asarray(actions))
+    found = jax.jit(jax.vmap(step, (None, 0, 0)))(None, states, jnp.asarray(actions))
     expected = np.stack([by_the_equations(p, a) for p, a in zip(physics, actions, strict=True)])
     np.testing.assert_allclose(found.obs, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.obs, found.state.physics)
@@ -89,10 +89,11 @@ def test_episodes_follow_one_another_and_the_last_view_of_each_is_kept():
         outcome, next_obs = going_on(key, state, action)
         return (outcome.state, outcome.obs), (obs, action, outcome, next_obs)
 
-    start = reset(jax.random.key(1))
-    _, (obs, actions, outcomes, next_obs) = lax.scan(
-        body, start, jax.random.split(jax.random.key(2), 300)
-    )
+    @jax.jit
+    def play(key):
+        return lax.scan(body, reset(key), jax.random.split(jax.random.key(2), 300))[1]
+
+    obs, actions, outcomes, next_obs = play(jax.random.key(1))
     expected = np.stack([by_the_equations(o, a) for o, a in zip(obs, actions, strict=True)])
     np.testing.assert_allclose(next_obs, expected, rtol=1e-5, atol=1e-6)
     ended = np.asarray(outcomes.terminated)

@@ -24,6 +24,7 @@ from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.rl.rollout import episode_returns
 from jaxdl.train import loop, per_seed, run_keys
 from jaxdl.types import Model
+from tests.programs import traced_once
 from tests.test_checkpoint import same_bits
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -170,6 +171,7 @@ def agent_of(case, *, capacity=400, **options):
     [pytest.param(case, marks=() if case in SOON else pytest.mark.slow) for case in CASES],
     ids=str,
 )
+@traced_once()
 def test_what_every_agent_promises(case, tmp_path):
     """A resumed run equals one that never stopped, seeds in one program equal each alone, and
     values become the optimal ones: with a weight for each, DQN is Q-learning, which converges.

@@ -1,5 +1,7 @@
 """MAML by policy gradients against gradients by hand in NumPy float64, and steps made by hand."""
 
+import inspect
+import itertools
 from functools import cache, partial
 
 import jax
@@ -7,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdl.grads import over_tasks
 from jaxdl.models.mlp import mlp
 from jaxdl.rl import point
-from jaxdl.rl.gaussian import gaussian_policy
+from jaxdl.rl.gaussian import gaussian_policy, kl_divergence
 from jaxdl.rl.maml import (
     Samples,
     halved,
@@ -21,7 +24,7 @@ from jaxdl.rl.maml import (
     samples_of,
     trpo_step,
 )
-from jaxdl.types import Episode, TrainState
+from jaxdl.types import Episode, MetaLearner, TrainState
 
 POLICY = gaussian_policy(mlp((2,)), actions=2)
 """Its mean is linear in the observation, so that its gradients can be written down."""
@@ -70,7 +73,8 @@ def made():
             play(POLICY, draw, halved(0.3)(steps), KEY, params, GOAL) for steps in (1, 2)
         )
         again = retrace(POLICY, halved(0.3)(2), params, twice[1].support)
-        return once, twice, again, LEARNER.adapt(KEY, params, GOAL, 2), grads
+        adapted = LEARNER.adapt(KEY, params, GOAL), LEARNER.adapt(KEY, params, GOAL, 2)
+        return once, twice, again, adapted, grads
 
     return make(start())
 
@@ -133,16 +137,26 @@ def test_policy_gradient_is_that_of_the_formula_and_blind_after_the_end(made):
 
 
 def test_each_inner_step_learns_from_trajectories_of_the_policy_it_has_made(made):
-    _, (adapted, (support, query)), again, by_learner, _ = made
-    params = start()
+    (once, _), (adapted, (support, query)), again, (by_default, by_learner), _ = made
+    params, noises = start(), []
     for i, rate in enumerate([0.3, 0.15]):
         drawn_by(params, first(support, i))
+        noises.append(noise(params, first(support, i)))
         params = nested(stepped(params, loss_and_grads(params, first(support, i))[1], rate), params)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), adapted, params)
     drawn_by(adapted, query)
     for same in (again, by_learner):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), adapted, same)
-    assert len({leaf.tobytes() for leaf in map(np.asarray, (*support.action, query.action))}) == 3
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), once, by_default)
+    noises.append(noise(adapted, query))
+    for one, other in itertools.combinations(noises, 2):
+        assert np.abs(one - other).mean() > 0.5  # of independent draws: 1.13
+
+
+def noise(params, samples):
+    """The standard normal draws that the actions were made of."""
+    w, b, log_std = (np.float64(flat(params)[name]) for name in ("kernel", "bias", "log_std"))
+    return (np.float64(samples.action) - np.float64(samples.obs) @ w - b) / np.exp(log_std)
 
 
 def drawn_by(params, samples):
@@ -179,6 +193,36 @@ def test_no_steps_leave_the_parameters_and_predictions_are_distributions():
     assert out.mean.shape == out.log_std.shape == (7, 2)
 
 
+# ---- what `tests/meta/test_contract.py` asks of learners whose episodes are batches
+
+
+def test_is_four_functions_whose_gradients_look_like_params(made):
+    assert isinstance(LEARNER, MetaLearner)
+    names = [list(inspect.signature(f).parameters) for f in LEARNER]
+    assert names[1] == ["key", "params", "support", "steps"]
+    assert names[2] == ["adapted", "x", "key"]
+    assert names[3] == ["key", "step", "params", "batch"]
+    *_, (grads, metrics) = made
+    same = lambda g, p: np.testing.assert_equal((g.shape, g.dtype), (p.shape, p.dtype))  # noqa: E731
+    jax.tree.map(same, grads, start())
+    assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(grads))
+    assert set(metrics) == {"before", "after"}
+    assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+
+
+def test_chunks_of_tasks_do_not_change_the_gradient_and_nobody_looks_at_the_query():
+    grad = maml(POLICY, PLAIN, rates=halved(0.3), steps=1).grad
+    goals = jax.vmap(point.draw_goal)(jax.random.split(KEY, 4))
+    episodes = Episode(goals, jnp.full(4, jnp.nan))
+
+    @jax.jit
+    def both(params):
+        return [over_tasks(grad, chunk=n)(KEY, jnp.int32(0), params, episodes) for n in (None, 2)]
+
+    whole, chunks = both(start())
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), chunks, whole)
+
+
 def test_returns_are_undiscounted_sums_by_depth():
     reward = -jnp.arange(24.0).reshape(2, 3, 4)
     support = Samples(*[None] * 2, reward, None, None)
@@ -188,13 +232,18 @@ def test_returns_are_undiscounted_sums_by_depth():
 
 def test_tasks_shared_among_devices_make_the_same_step(monkeypatch):
     """vmap names an axis as pmap does. The step keeps what the line search promises."""
-    lengths = set()
+    lengths, compared = set(), set()
 
     def watched(policy, rates, params, support, **options):
         lengths.add(support.mask.shape)
         return retrace(policy, rates, params, support, **options)
 
+    def compare(old, new):
+        compared.add(old.mean.shape[1:])
+        return kl_divergence(old, new)
+
     monkeypatch.setattr("jaxdl.rl.maml.retrace", watched)
+    monkeypatch.setattr("jaxdl.rl.maml.kl_divergence", compare)
 
     def step(axis_name):
         # Few and damped products: the last ones of a tiny problem are made of rounding errors.
@@ -217,7 +266,9 @@ def test_tasks_shared_among_devices_make_the_same_step(monkeypatch):
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     for i in range(2):
         jax.tree.map(close, first(both, i), (alone, told))
-    assert lengths == {(0, 6, 4), (0, 3, 4)}  # all steps, and every second for the Hessian
+    # All steps, and every second for the Hessian.
+    assert lengths == {(0, 6, 4), (0, 3, 4)}
+    assert compared == {(6, 4, 2), (3, 4, 2)}
     assert int(alone.step) == 1
     assert 0 < told["kl"] <= 0.01
     assert told["improvement"] > 0

@@ -20,13 +20,9 @@ def bandit(mean, log_std, **options):
     def surrogate(old, new):
         return jnp.vdot(new.mean, slope["mean"]) + jnp.vdot(new.log_std, slope["log_std"])
 
-    return (
-        params,
-        slope,
-        trust_region(
-            lambda p: Gaussian(p["mean"], p["log_std"]), surrogate, kl_divergence, params, **options
-        ),
-    )
+    predict = lambda p: Gaussian(p["mean"], p["log_std"])  # noqa: E731
+    step = jax.jit(partial(trust_region, predict, surrogate, kl_divergence, **options))
+    return params, slope, step(params)
 
 
 def test_natural_gradient_of_a_gaussian_in_closed_form():
