@@ -8,8 +8,9 @@ nothing was chosen here but A-GEM's, which are GEM's, with 256 old examples a st
 methods but the two slow ones: `--methods gem --seeds 1`, `--methods mer1 --seeds 1`.
 
 Command: scripts/run continual [--data permutations]
-Runtime: not measured at full length yet
-Result: not measured at full length yet
+Runtime: 30 minutes for rotations and 26 for permutations, on 2 CPU cores that other work shared
+Result: retained accuracy in %, 5 seeds, rotations and permutations: online 52.3 and 56.6, EWC 55.0
+    and 61.0, A-GEM 62.3 and 77.3, ER 87.6 and 84.4, MER by algorithm 6 88.7 and 84.8
 """
 
 import dataclasses

@@ -12,8 +12,10 @@ on validation examples; there are more of them than the small counts have. Test 
 nothing.
 
 Command: scripts/run transfer [--data omniglot]
-Runtime: not measured at full length yet
-Result: not measured at full length yet
+Runtime: 33 minutes on 2 CPU cores that other work shared
+Result: MNIST, 3 seeds, test accuracy in % with 1, 5, 20, 100, all labelled a class: from scratch
+    54.3 78.1 90.5 95.9 98.4; probe 62.4 72.8 82.6 88.1 90.1; full 63.2 82.0 92.0 96.1 98.6; gradual
+    66.4 82.7 92.2 96.2 98.6; MAML 66.1 82.8 92.2 96.7 98.8
 """
 
 import dataclasses

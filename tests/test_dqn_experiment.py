@@ -161,4 +161,4 @@ def test_held_out_transitions_are_of_random_play():
     assert 0.4 < made.action.mean() < 0.6
     ended = np.asarray(made.discount == 0)
     assert 0.02 < ended.mean() < 0.1  # episodes of random play last some 20 steps
-    assert np.unique(made.discount).tolist() == pytest.approx([0, 0.99])
+    assert np.unique(made.discount).tolist() == pytest.approx([0, 0.995])
