@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import tables
+from jaxdl.pictures import band
 
 SPLITS = ("train", "validation")
 SOLVED = {"cartpole": 475.0, "gymnax:CartPole-v1": 475.0}
@@ -32,10 +33,12 @@ def solved(result: Mapping[str, Any], name: str) -> int | None:
 def finding(result: Mapping[str, Any]) -> str:
     """What a reader can quote, read off the numbers."""
     config, memories = result["config"], result["memories"]
-    seeds, told = config["seeds"], []
+    seeds, threshold, told = config["seeds"], SOLVED.get(config["env"]), []
     for name, found in memories.items():
         count = solved(result, name)
-        of_seeds = "" if count is None else f", {count} of {seeds} seeds at 475 or above"
+        of_seeds = (
+            "" if count is None else f", {count} of {seeds} seeds at {threshold:.0f} or above"
+        )
         told.append(f"{told_memory(name, config)} {found['return']['mean']:.0f}{of_seeds}")
     steady = [
         f"{told_memory(name, config)}"
@@ -91,7 +94,8 @@ def draw_return(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
     curve, last = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
     for i, (name, splits) in enumerate(lines.items()):
         label = told_memory(name, config)
-        band(curve, splits["validation"]["step"], splits["validation"]["return"], i, label)
+        seen = splits["validation"]
+        band(curve, seen["step"], seen["return"], i, label=label)
         values = result["memories"][name]["return"]["values"]
         last.plot(i + np.linspace(-0.15, 0.15, len(values)), values, f"C{i}o", alpha=0.8)
     if (threshold := SOLVED.get(config["env"])) is not None:
@@ -115,7 +119,7 @@ def draw_errors(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
         for axis, key in zip(column, ("td_variance", "td_mean"), strict=True):
             for i, (name, splits) in enumerate(lines.items()):
                 label = told_memory(name, result["config"])
-                band(axis, splits[split]["step"], splits[split][key], i, label)
+                band(axis, splits[split]["step"], splits[split][key], i, label=label)
         column[0].set_title(title, fontsize="medium")
         column[0].set_yscale("log")
         column[1].axhline(0, color="0.6", lw=0.7)
@@ -126,10 +130,3 @@ def draw_errors(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
     handles = panels[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, title="memory (transitions)")
     figure.suptitle("temporal-difference errors: mean and range over seeds", fontsize="medium")
-
-
-def band(axis: Any, steps: np.ndarray, values: np.ndarray, color: int, label: str) -> None:
-    """The mean of values `[lines, seeds]` as a line, and their range as a band."""
-    axis.plot(steps, values.mean(axis=1), f"C{color}", label=label)
-    low, high = values.min(axis=1), values.max(axis=1)
-    axis.fill_between(steps, low, high, color=f"C{color}", alpha=0.2, lw=0)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import tables
+from jaxdl.pictures import band
 from jaxdl.rl.point import SPEED
 from jaxdl.types import Episode
 
@@ -132,13 +133,9 @@ def draw_curve(curves: dict[str, Any], figure: Any) -> None:
     axis = figure.subplots()
     shown = [("maml", "before", "MAML, before the inner step"), ("maml", "after", "after it")]
     shown += [(name, "after", METHODS[name]) for name in ("pretrained", "oracle")]
-    for name, column, label in shown:
-        if name not in curves:
-            continue
-        lines = curves[name]
-        mean, low, high = (-f(lines[column], axis=1) for f in (np.mean, np.min, np.max))
-        axis.plot(lines["step"], mean, label=label)
-        axis.fill_between(lines["step"], low, high, alpha=0.25)
+    for color, (name, column, label) in enumerate(shown):
+        if name in curves:
+            band(axis, curves[name]["step"], -curves[name][column], color, label=label)
     minus_on_log_scale(axis, [0.5, 1, 2, 5, 10, 20, 40, 80])
     axis.set(xlabel="meta-iteration", ylabel="mean return on training goals (log scale)")
     axis.legend(fontsize="small")

@@ -231,10 +231,9 @@ def starts_of(config: Config, run: Run, problem: Problem) -> dict[str, Params]:
         transferred, _ = from_weights(config.init_from, (HEAD, *config.init_except), start)
     meta = few_labels.meta_trained(
         run.part("meta", config.meta_steps),
-        problem.source,
+        problem,
         model,
         training,
-        ways=classes_of(problem),
         tasks=config.tasks,
         inner_lr=config.inner_lr,
         lr=config.lr,

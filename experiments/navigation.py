@@ -120,7 +120,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     """The trainings, their evaluation and the pictures."""
     params, rates, measured, chosen = {}, {}, {}, {}
     for name in config.method:
-        environment = point.informed if name == "oracle" else point.environment
+        environment = environment_of(name)
         params[name] = (
             start(config, environment).params
             if name == "random"
@@ -130,7 +130,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         # The third step may spoil what a later, more certain policy has learnt in the second.
         params["maml"], chosen["maml"] = run.part("maml").best(params["maml"])
     for name, learnt in params.items():
-        environment = point.informed if name == "oracle" else point.environment
+        environment = environment_of(name)
         steps = 0 if name == "oracle" else max(DEPTHS)
         if steps:
             rates[name] = config.inner_lr if name == "maml" else best_rate(config, learnt)
@@ -145,6 +145,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     }
     draw_pictures(config, run, params, result)
     return run.finish(result)
+
+
+def environment_of(method: str) -> Any:
+    """The environments that a method plays in."""
+    return point.informed if method == "oracle" else point.environment
 
 
 def policy_of(config: Config) -> Model:

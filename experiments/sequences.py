@@ -37,6 +37,7 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.metrics import seeds_summary
 from jaxdl.models.linen import without_stats
 from jaxdl.models.recurrent import Output, gru, lstm, rnn
+from jaxdl.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import Stream, init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params
@@ -292,9 +293,8 @@ def draw_curve(run: Run, config: Config, task: Task, figure: Any) -> None:
     for color, cell in enumerate(config.cell):
         lines = run.part(cell).metrics("validation")
         values = 100 - 100 * lines["accuracy"] if images else lines["loss"]
-        mean, low, high = (f(values, axis=1) for f in (np.mean, np.min, np.max))
-        axis.plot(lines["step"], mean, f"C{color}", label=cell.upper(), marker="o", markersize=3)
-        axis.fill_between(lines["step"], low, high, color=f"C{color}", alpha=0.25, lw=0)
+        style = {"label": cell.upper(), "marker": "o", "markersize": 3}
+        band(axis, lines["step"], values, color, **style)
     if not images:
         axis.axhline(task.baseline, color="0.5", ls="--", label="without memory")
     names = {"mnist-rows": "error in %", "adding": "squared error", "copy": "cross-entropy in nats"}

@@ -32,6 +32,7 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.maml import maml
 from jaxdl.metrics import mean_ci95
 from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
+from jaxdl.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params
@@ -245,14 +246,10 @@ def draw_pictures(
 
     def draw_curve(figure: Any) -> None:
         axis = figure.subplots()
-        for name, part in (
-            ("MAML, after adaptation", run),
-            ("joint training", run.part("pretrained")),
-        ):
+        parts = {"MAML, after adaptation": run, "joint training": run.part("pretrained")}
+        for color, (name, part) in enumerate(parts.items()):
             lines = part.metrics("train")
-            mean, low, high = (f(lines["loss"], axis=1) for f in (np.mean, np.min, np.max))
-            axis.plot(lines["step"], mean, label=name)
-            axis.fill_between(lines["step"], low, high, alpha=0.3)
+            band(axis, lines["step"], lines["loss"], color, label=name)
         axis.set(xlabel="meta-step", ylabel="squared error", yscale="log")
         axis.legend()
 

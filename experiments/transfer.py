@@ -135,10 +135,9 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     trained, source = transferred(config, run, problem, start, training, source_test)
     meta = few_labels.meta_trained(
         run.part("meta", config.meta_steps),
-        problem.source,
+        problem,
         model,
         training,
-        ways=classes_of(problem),
         tasks=config.tasks,
         inner_lr=config.inner_lr,
         lr=config.lr,

@@ -146,26 +146,27 @@ def pretrained(run: Run, source: Images, model: Model, training: Training, *, lr
 
 def meta_trained(
     run: Run,
-    source: Images,
+    problem: Problem,
     model: Model,
     training: Training,
     *,
-    ways: int,
     tasks: int,
     inner_lr: float,
     lr: float,
 ) -> Params:
-    """Parameters `[seeds]` from which one gradient step learns `ways` source classes: MAML.
+    """Parameters `[seeds]` from which one gradient step learns source classes: MAML.
 
-    A task has one example given and three asked a class; Adam with step size `lr` outside.
+    A task has as many classes as the target, with one example given and three asked of each; Adam
+    with step size `lr` outside.
     """
-    images, labels = source
+    images, labels = problem.source
     tx, keys = optax.adam(lr), training.keys
     learner = maml(model, cross_entropy, tx=optax.sgd(inner_lr), steps=1)
     axis = parallel.axis_name(training.devices)
     chunk = 1 if jax.default_backend() == "cpu" else None
     grad = over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis)
-    stream = task_stream(few_shot(images, labels, ways=ways, shots=1, queries=3), tasks)
+    sample = few_shot(images, labels, ways=classes_of(problem), shots=1, queries=3)
+    stream = task_stream(sample, tasks)
     state = run.restore(init_states(lambda key: learner.init(key, seen(images[:1])), keys, tx))
     options: dict[str, Any] = {"tasks": tasks, "devices": training.devices}
     return run.trained(make_step(grad, tx), stream, keys, state, **options).params

@@ -160,10 +160,8 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
     axes = figure.subplots(1, 2)
     for color, (split, found) in enumerate(lines.items()):
         for axis, values in zip(axes, (found["loss"], 100 - 100 * found["accuracy"]), strict=True):
-            mean, low, high = (f(values, axis=1) for f in (np.mean, np.min, np.max))
-            marker = "o" if len(mean) <= 30 else None
-            axis.plot(found["step"], mean, f"C{color}", label=split, marker=marker, markersize=3)
-            axis.fill_between(found["step"], low, high, color=f"C{color}", alpha=0.25, lw=0)
+            marker = "o" if len(values) <= 30 else None
+            band(axis, found["step"], values, color, label=split, marker=marker, markersize=3)
     axes[0].set(xlabel="step", ylabel="cross-entropy in nats")
     axes[1].set(xlabel="step", ylabel="error in %")
     for axis in axes:
@@ -172,6 +170,13 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
         axis.yaxis.set_minor_formatter("{x:g}")
         axis.tick_params(axis="y", which="minor", labelsize="x-small")
     axes[0].legend()
+
+
+def band(axis: Any, steps: Any, values: Any, color: int, **style: Any) -> None:
+    """The mean of values `[steps, seeds]` as a line, and their range as a band."""
+    mean, low, high = (f(values, axis=1) for f in (np.mean, np.min, np.max))
+    axis.plot(steps, mean, f"C{color}", **style)
+    axis.fill_between(steps, low, high, color=f"C{color}", alpha=0.25, lw=0)
 
 
 def accuracy_by_count(result: Mapping[str, Any], methods: Mapping[str, str], figure: Any) -> None:

@@ -31,15 +31,15 @@ import torch.nn.functional as F
 from jax import lax
 from torch import nn
 
+from experiments.continual import CLASSES, HIDDEN, net
 from jaxdl.continual.er import er
 from jaxdl.continual.mer import mer_one_batch
 from jaxdl.data.rearranged import permutations, task_after_task
 from jaxdl.losses import cross_entropy
-from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.replay.uniform import Memory
-from jaxdl.types import Batch, Model
+from jaxdl.types import Batch
 
-PIXELS, HIDDEN, CLASSES, CAPACITY = 784, 100, 10, 5120
+PIXELS, CAPACITY = 784, 5120
 REPLAYS = {"ER": 25, "MER, algorithm 6": 100}
 LR, GAMMA = 0.03, 0.1
 Turn = Callable[[int], None]
@@ -56,17 +56,11 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 def jaxdl_side(method: str, x: np.ndarray, y: np.ndarray) -> Turn:
     """The stream, the memory and the updates in one compiled loop."""
-    dense = mlp((HIDDEN, HIDDEN, CLASSES), kernel_init=INITIALISERS["glorot"])
-    scaled = lambda x: jnp.asarray(x, jnp.float32) / 255  # noqa: E731
-    net = Model(
-        lambda key, x: dense.init(key, scaled(x)),
-        lambda params, x, *, key=None: dense.apply(params, scaled(x)),
-    )
     options: Any = {"capacity": CAPACITY, "replays": REPLAYS[method]}
     if method == "ER":
-        learner = er(net, cross_entropy, optax.sgd(LR), **options)
+        learner = er(net(), cross_entropy, optax.sgd(LR), **options)
     else:
-        learner = mer_one_batch(net, cross_entropy, lr=LR, gamma=GAMMA, **options)
+        learner = mer_one_batch(net(), cross_entropy, lr=LR, gamma=GAMMA, **options)
     stream = task_after_task(x, y, permutations(0, 20, PIXELS), examples=1000)
     key = jax.random.key(0)
 
