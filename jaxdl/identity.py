@@ -75,6 +75,14 @@ def record_config(directory: Path, config: Any, weights: str = "") -> None:
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
 
 
+def forget_config(directory: Path) -> None:
+    """Removes the config.yaml of a run that has nothing else yet: its name is free again."""
+    filled = {p.name for p in directory.rglob("*") if p.is_file() and p.stat().st_size}
+    if filled <= {"config.yaml", "lock"}:
+        with contextlib.suppress(OSError):  # what is told of is why the run was refused
+            (directory / "config.yaml").unlink(missing_ok=True)
+
+
 def load_config(directory: Path, kind: type[Config]) -> Config:
     """The configuration of a run, as the dataclass `kind` of its experiment.
 

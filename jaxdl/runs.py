@@ -29,7 +29,14 @@ from jaxdl.checks import at_least
 from jaxdl.errors import InputError, RunError
 from jaxdl.feed import HostStream
 from jaxdl.files import plain, read_json, write_text, writing
-from jaxdl.identity import check_config, digest, load_config, locked, record_config
+from jaxdl.identity import (
+    check_config,
+    digest,
+    forget_config,
+    load_config,
+    locked,
+    record_config,
+)
 from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
@@ -398,7 +405,8 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
 
     `config` is a dataclass with the fields `steps` and `run: RunFlags`; these may change on resume,
-    everything else is the run's identity: of a field `init_from`, what the weights there are.
+    everything else is the run's identity: of a field `init_from`, what the weights there are. A
+    run whose body raises InputError before anything is stored leaves no configuration.
 
     Raises:
         InputError: if the directory holds a run of another configuration, or one that has done more
@@ -429,7 +437,13 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         run.result()  # refuses fewer steps than are done
         if not known:
             record()
-        yield run
+        try:
+            yield run
+        except InputError:
+            # A flag that is found wrong only now must not bind the name to itself.
+            if parallel.is_first():
+                forget_config(directory)
+            raise
 
 
 def _directory(experiment: str, config: Any, label: str, weights: str) -> Path:

@@ -1,5 +1,6 @@
 """What a run directory promises: resumed = never stopped, and nothing is lost by any end."""
 
+import contextlib
 import errno
 import json
 import os
@@ -287,6 +288,29 @@ def test_a_changed_configuration_is_refused_by_its_flag(tmp_path):
         pytest.fail("opened")
     before.pop(tmp_path / "tiny" / "a" / "lock")
     assert before.items() <= contents(tmp_path).items()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_run_refused_before_it_stored_anything_leaves_its_name_free(tmp_path, stored):
+    def refused_late():
+        with open_run("tiny", config(tmp_path)) as run:
+            if stored:
+                run.part("b").log(1, "train", {"loss": np.zeros(1)})
+            raise InputError("wrong")
+
+    with pytest.raises(InputError, match="wrong"):
+        refused_late()
+    other = config(tmp_path, nan_from=7)
+    refused = pytest.raises(InputError, match="was made with")
+    with refused if stored else contextlib.nullcontext(), open_run("tiny", other):
+        pass
+
+
+def test_a_run_that_has_begun_keeps_its_configuration_through_a_refusal(tmp_path):
+    train(config(tmp_path))
+    with pytest.raises(InputError, match="wrong"), open_run("tiny", config(tmp_path)):
+        raise InputError("wrong")
+    assert (tmp_path / "tiny" / "a" / "config.yaml").exists()
 
 
 def test_steps_logging_and_devices_may_change(tmp_path):
