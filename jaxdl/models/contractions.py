@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdl.models.bilinear import batched_product
 from jaxdl.types import Array
 
 Pair = tuple[int, int]
@@ -82,11 +83,13 @@ def _fenced(f: Callable[[Array], Array], x: Array) -> Array:
 
     Left alone, it fuses the gather of pixels with the reshape to a matrix and then finds every
     single element by division and remainder, 5 times slower; an optimisation barrier is gone by
-    then. The condition always holds (NaN included), and XLA does not know it.
+    then. The condition always holds (NaN included), and XLA does not know it. Both branches take x,
+    so that XLA sees when two conditionals are the same: the columns of a layer's input serve its
+    forward pass and every derivative that needs them, where each gathered them for itself.
     """
     shape = jax.eval_shape(f, x)
     always = ~(x[(0,) * x.ndim] < -jnp.inf)
-    return cast(Array, lax.cond(always, f, lambda _: jnp.zeros(shape.shape, shape.dtype), x))
+    return cast(Array, lax.cond(always, f, lambda x: jnp.full(shape.shape, x[(0,) * x.ndim]), x))
 
 
 def _pad(x: Array, geometry: Geometry) -> Array:
@@ -111,19 +114,14 @@ def _taps(x: Array, geometry: Geometry) -> list[Array]:
     ]
 
 
-def _matmul(a: Array, b: Array, contract: Pair) -> Array:
-    """Product of `[g, ., .]` and `[g, ., .]`, contracting the given axis of each."""
-    return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
-
-
 def conv_product(x: Array, w: Array, geometry: Geometry, *, cpu: bool = True) -> Array:
     """y by one matrix product; `cpu`: im2col and product in the forms that CPUs run fast."""
     g, n, o = x.shape[0], x.shape[1], w.shape[-1]
     columns, side = (_columns_cpu, _side(x.shape[-1], o, geometry)) if cpu else (_columns, 1)
     if side > 1:
-        y = _matmul(_strips(x, geometry, side), _banded(w, geometry, side), (2, 1))
+        y = batched_product(_strips(x, geometry, side), _banded(w, geometry, side), (2, 1))
     else:
-        y = _matmul(columns(x, geometry), w.reshape(g, -1, o), (2, 1))
+        y = batched_product(columns(x, geometry), w.reshape(g, -1, o), (2, 1))
     return y.reshape(g, n, *geometry.out, o)
 
 
@@ -135,14 +133,16 @@ def grad_w_product(x: Array, y: Array, geometry: Geometry, *, cpu: bool = True) 
         # Fenced, lest XLA computes the cotangent as this matrix, each index by divisions.
         y = _fenced(lambda y: y, y) if y.size else y
         strips = _strips(x, geometry, side)
-        return _off_band(_matmul(strips, y.reshape(g, -1, side * o), (1, 1)), geometry, side, c)
+        return _off_band(
+            batched_product(strips, y.reshape(g, -1, side * o), (1, 1)), geometry, side, c
+        )
     matrix, y = columns(x, geometry), y.reshape(g, y.shape[1] * y.shape[2] * y.shape[3], o)
     if c < _WIDE or matrix.shape[1] < 3 * o:
-        w = _matmul(matrix, y, (1, 1))
+        w = batched_product(matrix, y, (1, 1))
     else:
         # Of a long product Eigen is faster with the wide matrix on the right; of a short one the
         # transpose costs more. The barrier keeps XLA from swapping the operands back.
-        w = jnp.swapaxes(lax.optimization_barrier(_matmul(y, matrix, (1, 1))), 1, 2)
+        w = jnp.swapaxes(lax.optimization_barrier(batched_product(y, matrix, (1, 1))), 1, 2)
     return w.reshape(g, *geometry.kernel, c, o)
 
 
@@ -202,7 +202,7 @@ def grad_x_product(y: Array, w: Array, geometry: Geometry, *, cpu: bool = True) 
     """
     (kh, kw), (oh, ow) = geometry.kernel, geometry.out
     g, n, c, o = y.shape[0], y.shape[1], w.shape[-2], y.shape[-1]
-    columns = _matmul(y.reshape(g, -1, o), w.reshape(g, -1, o), (2, 2))
+    columns = batched_product(y.reshape(g, -1, o), w.reshape(g, -1, o), (2, 2))
     back = partial(_image, geometry=geometry)
     columns = columns.reshape(g, n, oh, ow, kh * kw, c)
     # Unfenced, XLA fuses the sum of all taps into whatever reads it, once for each reader.

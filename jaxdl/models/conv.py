@@ -1,29 +1,21 @@
 """Convolution closed under differentiation, as matrix products.
 
-A convolution `conv(x, w)`, its input gradient and its weight gradient are the three ways to
-contract the trilinear form `T(x, w, y) = <conv(x, w), y>` with two of its arguments. Each is
-bilinear, and every derivative of one is another of the three. Here they are three primitives, so
-differentiation of any order and mode (reverse over reverse, forward over reverse, under vmap)
-never leaves them, and each has one fast form: im2col and one matrix product.
-
-Under `vmap` an operand that is shared folds the mapped axis into a free axis of the other one (a
-larger product, no copies of weights); where both are mapped, as in MAML, it becomes a *batched*
-matrix product and never a grouped convolution, which XLA runs 10 times slower on CPU
-(https://github.com/jax-ml/jax/issues/13800).
+A convolution, its input gradient and its weight gradient contract one trilinear form, and
+`bilinear.trilinear` makes of them three primitives that differentiation never leaves. Each has one
+fast form: im2col and one matrix product. Under `vmap` over tasks with kernels of their own, as in
+MAML, that is a *batched* product and never a grouped convolution, which XLA runs 10 times slower on
+CPU (https://github.com/jax-ml/jax/issues/13800).
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from jaxdl.errors import InputError
+from jaxdl.models.bilinear import Forms, trilinear
 from jaxdl.models.contractions import (
     Geometry,
     Pair,
@@ -39,107 +31,30 @@ from jaxdl.types import Array
 Padding = str | int | Sequence[int | Sequence[int]]
 
 
-# Mapping one operand alone folds the mapped axis into the axis that this operand shares with the
-# result and not with the other operand: (axis of the operand, axis of the result).
-_FREE = {
-    ("x", "y"): (1, 1),  # examples
-    ("y", "x"): (1, 1),
-    ("w", "y"): (4, 4),  # output channels
-    ("y", "w"): (4, 4),
-    ("x", "w"): (4, 3),  # input channels
-    ("w", "x"): (3, 4),
-}
+def _shape(result: str, of: Mapping[str, tuple[int, ...]], geometry: Geometry) -> tuple[int, ...]:
+    if result == "y":
+        return (*of["x"][:2], *geometry.out, of["w"][4])
+    if result == "x":
+        return (*of["y"][:2], *geometry.size, of["w"][3])
+    return (of["x"][0], *geometry.kernel, of["x"][4], of["y"][4])
 
 
-def _fold(a: Array, mapped: int, axis: int) -> Array:
-    """Move the mapped axis in front of `axis` (counted without it) and merge the two."""
-    a = jnp.moveaxis(a, mapped, axis)
-    return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
-
-
-def _batch(
-    primitive: Primitive,
-    kinds: str,
-    operands: Sequence[Array],
-    mapped: Sequence[int | None],
-    *,
-    geometry: Geometry,
-) -> tuple[Array, int]:
-    """vmap of a primitive whose operands and result are called, say, "xwy"."""
-    if None in mapped:
-        lone = 0 if mapped[1] is None else 1
-        axis, out_axis = _FREE[kinds[lone], kinds[2]]
-    else:
-        axis, out_axis = 0, 0
-    sizes = [a.shape[m] for a, m in zip(operands, mapped, strict=True) if m is not None]
-    operands = [
-        a if m is None else _fold(a, m, axis) for a, m in zip(operands, mapped, strict=True)
-    ]
-    out = primitive.bind(*operands, geometry=geometry)
-    folded = out.shape[out_axis]
-    shape = (*out.shape[:out_axis], sizes[0], folded // sizes[0], *out.shape[out_axis + 1 :])
-    return out.reshape(shape), out_axis
-
-
-Contraction = Callable[[Array, Array, Geometry], Array]
-
-# The one place that chooses the form by platform. On CPU the matrix products win everywhere
-# (second-order MAML ran 11 to 18 times slower through lax.conv). An accelerator has tuned
-# convolutions, so there a *shared* kernel goes to them and only per-task kernels are products:
-# a rule to measure, for it was written with no accelerator at hand.
-_ACCELERATORS = ("cuda", "rocm", "tpu")
-
-
-def _bilinear(name: str, kinds: str, product: Contraction, library: Contraction) -> Primitive:
-    """A primitive for one contraction with all its rules but the transposes."""
-    primitive = Primitive(f"jaxdl_{name}")
-
-    def bind(a: Array, b: Array, *, geometry: Geometry) -> Array:
-        return cast(Array, primitive.bind(a, b, geometry=geometry))
-
-    def abstract(a: Any, b: Any, *, geometry: Geometry) -> Any:
-        axes = dict(zip(kinds, (a.shape, b.shape), strict=False))
-        if kinds[2] == "y":
-            shape = (*axes["x"][:2], *geometry.out, axes["w"][4])
-        elif kinds[2] == "x":
-            shape = (*axes["y"][:2], *geometry.size, axes["w"][3])
-        else:
-            shape = (axes["x"][0], *geometry.kernel, axes["x"][4], axes["y"][4])
-        return jax.core.ShapedArray(shape, a.dtype)
-
-    def by(form: Contraction) -> Any:
-        return mlir.lower_fun(
-            lambda a, b, *, geometry: form(a, b, geometry), multiple_results=False
-        )
-
-    primitive.def_impl(jax.jit(bind, static_argnames="geometry"))
-    primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, by(product))
-    for platform in _ACCELERATORS:
-        mlir.register_lowering(primitive, by(library), platform=platform)
-    batching.primitive_batchers[primitive] = partial(_batch, primitive, kinds)
-    return primitive
-
-
-_conv_p = _bilinear("conv", "xwy", conv_product, conv_library)
-_grad_x_p = _bilinear("conv_grad_x", "ywx", grad_x_product, grad_x_library)
-_grad_w_p = _bilinear("conv_grad_w", "xyw", grad_w_product, grad_w_library)
-
-# transpose(ct, a, b): the operand that is asked for is undefined, the other one is used.
-ad.defbilinear(
-    _conv_p,
-    lambda y, x, w, **geometry: _grad_x_p.bind(y, w, **geometry),
-    lambda y, x, w, **geometry: _grad_w_p.bind(x, y, **geometry),
-)
-ad.defbilinear(
-    _grad_x_p,
-    lambda x, y, w, **geometry: _conv_p.bind(x, w, **geometry),
-    lambda x, y, w, **geometry: _grad_w_p.bind(x, y, **geometry),
-)
-ad.defbilinear(
-    _grad_w_p,
-    lambda w, x, y, **geometry: _grad_x_p.bind(y, w, **geometry),
-    lambda w, x, y, **geometry: _conv_p.bind(x, w, **geometry),
+# On CPU the matrix products win everywhere (second-order MAML ran 11 to 18 times slower through
+# lax.conv). An accelerator has tuned convolutions, so there a *shared* kernel goes to them and only
+# per-task kernels are products: a rule to measure, for it was written with no accelerator at hand.
+_conv = trilinear(
+    "conv",
+    Forms(conv_product, grad_x_product, grad_w_product),
+    accelerated=Forms(conv_library, grad_x_library, grad_w_library),
+    free={
+        ("x", "y"): (1, 1),  # examples
+        ("y", "x"): (1, 1),
+        ("w", "y"): (4, 4),  # output channels
+        ("y", "w"): (4, 4),
+        ("x", "w"): (4, 3),  # input channels
+        ("w", "x"): (3, 4),
+    },
+    shape=_shape,
 )
 
 
@@ -205,8 +120,7 @@ def conv(
     geometry = Geometry(size, kernel, steps, explicit_padding(padding, size, kernel, steps))
     if min(geometry.out) < 1:
         raise InputError(f"a {kernel} kernel does not fit into an image of {size} with {padding!r}")
-    y = _conv_p.bind(x.astype(dtype)[None], w.astype(dtype)[None], geometry=geometry)
-    return cast(Array, y[0])
+    return _conv(x.astype(dtype)[None], w.astype(dtype)[None], geometry)[0]
 
 
 class Conv(nn.Module):

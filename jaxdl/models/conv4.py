@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import check_images, pure
 from jaxdl.models.norm import BatchNorm, Mode
 from jaxdl.models.pooling import max_pool
@@ -52,7 +53,7 @@ class Conv4(nn.Module):
             # After the pool, which commutes with relu, it costs a quarter.
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1) if self.pooled else jnp.mean(x, axis=(1, 2))
-        return nn.Dense(self.ways, kernel_init=self.head_init)(x) if self.ways else x
+        return Dense(self.ways, kernel_init=self.head_init)(x) if self.ways else x
 
 
 def _conv4(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.dense import product
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import pure
 from jaxdl.types import Array, Model
 
@@ -25,11 +25,11 @@ class Dueling(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
         for features in self.shared:
-            x = nn.relu(nn.Dense(features)(x))
+            x = nn.relu(Dense(features)(x))
 
         def stream(name: str, outputs: int) -> Array:
-            hidden = nn.relu(nn.Dense(self.stream, name=f"{name}_hidden")(x))
-            return nn.Dense(outputs, dot_general=product, name=name)(hidden)
+            hidden = nn.relu(Dense(self.stream, name=f"{name}_hidden")(x))
+            return Dense(outputs, name=name)(hidden)
 
         value, advantage = stream("value", 1), stream("advantage", self.actions)
         return value + advantage - advantage.mean(axis=1, keepdims=True)

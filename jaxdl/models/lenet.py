@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv
-from jaxdl.models.dense import product
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import check_images, pure
 from jaxdl.models.pooling import max_pool
 from jaxdl.types import Array, Key, Model
@@ -49,9 +49,9 @@ class LeNet(nn.Module):
             x = nn.relu(max_pool(x))
         x = x.reshape(x.shape[0], -1)
         for features in (120, 84):
-            x = nn.relu(nn.Dense(features, **self._options(x.shape[-1]))(x))
+            x = nn.relu(Dense(features, **self._options(x.shape[-1]))(x))
             x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
-        x = nn.Dense(self.classes, dot_general=product, **self._options(x.shape[-1]))(x)
+        x = Dense(self.classes, **self._options(x.shape[-1]))(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def _options(self, fan_in: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.dense import product
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import pure
 from jaxdl.models.norm import BatchNorm, Mode
 from jaxdl.types import Array, Model
@@ -46,7 +46,7 @@ class Mlp(nn.Module):
         *hidden, out = self.features
         for features in hidden:
             # A bias in front of a norm has no effect: the norm subtracts it and adds its own.
-            x = nn.Dense(
+            x = Dense(
                 features,
                 use_bias=self.norm is None,
                 kernel_init=self.kernel_init,
@@ -56,9 +56,7 @@ class Mlp(nn.Module):
                 x = BatchNorm(self.norm, use_scale=False, bias_init=self.bias_init)(x)
             x = self.activation(x)
             x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
-        return nn.Dense(
-            out, dot_general=product, kernel_init=self.kernel_init, bias_init=self.bias_init
-        )(x)
+        return Dense(out, kernel_init=self.kernel_init, bias_init=self.bias_init)(x)
 
 
 def mlp(

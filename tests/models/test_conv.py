@@ -228,6 +228,19 @@ def test_no_grouped_convolution_in_hlo(lead_of_w: tuple[int, ...]) -> None:
     assert " convolution(" not in text
 
 
+def test_the_columns_of_an_input_are_gathered_once_on_cpu() -> None:
+    """The forward pass, the gradient of w and its derivative by w read the same im2col matrix."""
+    x, w = jnp.ones((2, 6, 6, 16)), jnp.ones((3, 3, 16, 20))
+
+    def slope(x: Any, w: Any) -> Any:
+        loss = lambda w: jnp.sum(jnp.sin(conv(x, w, strides=2)))  # noqa: E731
+        return jnp.sum(jax.grad(loss)(w) ** 2)
+
+    step = jax.jit(lambda x, w: (slope(x, w), jax.grad(slope, 1)(x, w)))
+    compiled = str(step.lower(x, w).compile().as_text())
+    assert compiled.count(" conditional(") == 1  # each gather is fenced by one
+
+
 def test_accelerators_run_shared_kernels_through_the_library() -> None:
     x = jax.ShapeDtypeStruct((3, 2, 6, 6, 16), jnp.float32)
     shared = jax.ShapeDtypeStruct((3, 3, 16, 5), jnp.float32)

@@ -1,17 +1,23 @@
+"""Dense products: Flax's numbers, in every derivative and under every kind of vmap."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax import lax
 
-from jaxdl.models.dense import NARROW, product
+from jaxdl.models.dense import FEW, NARROW, Dense, product
+
+LAYER = (((1,), (0,)), ((), ()))
 
 
 @pytest.mark.parametrize("out", [1, 10, NARROW, NARROW + 1])
 def test_a_dense_layer_computes_what_flax_computes(out, key):
     x = jax.random.normal(key, (3, 7, 20))
-    ours, theirs = nn.Dense(out, dot_general=product), nn.Dense(out)
+    ours, theirs = Dense(out), nn.Dense(out)
     params = theirs.init(key, x)
+    assert jax.tree.map(jnp.shape, ours.init(key, x)) == jax.tree.map(jnp.shape, params)
 
     def loss(layer):
         return lambda params, x: jnp.sum(jnp.sin(layer.apply(params, x)))
@@ -24,9 +30,95 @@ def test_a_dense_layer_computes_what_flax_computes(out, key):
         )
 
 
-def test_tasks_may_have_weights_of_their_own(key):
+def matrix(x, w, *_):
+    return x @ w
+
+
+# Each of these takes another branch of the weight gradient: rows few or many, the narrower side
+# left or right, a single column or input.
+SIZES = [(5, 7, 4), (5, 4, 7), (FEW + 1, 4, 3), (5, 6, 1), (5, 1, 6), (5, 6, NARROW + 1)]
+
+
+@pytest.mark.parametrize("over", ["neither", "x", "w", "both"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_every_derivative_under_every_vmap_is_that_of_a_matrix_product(sizes, over, key):
+    rows, inputs, outputs = sizes
+    with jax.enable_x64(True):
+        tasks = {"neither": (), "x": (3,), "w": (3,), "both": (3,)}[over]
+        keys = jax.random.split(key, 4)
+        x_of = tasks if over in ("x", "both") else ()
+        w_of = tasks if over in ("w", "both") else ()
+        x, dx = jax.random.normal(keys[0], (2, *x_of, rows, inputs), float)
+        w, dw = jax.random.normal(keys[1], (2, *w_of, inputs, outputs), float)
+        axes = (0 if x_of else None, 0 if w_of else None)
+
+        def found(times):
+            def loss(x, w):
+                times_all = times
+                if tasks:
+                    times_all = jax.vmap(lambda x, w: times(x, w, LAYER), axes)
+                    return jnp.sum(jnp.sin(times_all(x, w)))
+                return jnp.sum(jnp.sin(times_all(x, w, LAYER)))
+
+            def slope(x, w):  # reverse mode, to be differentiated again by either
+                gx, gw = jax.grad(loss, (0, 1))(x, w)
+                return jnp.vdot(gx, dx) + jnp.vdot(gw, dw)
+
+            return (
+                loss(x, w),
+                jax.grad(loss, (0, 1))(x, w),
+                jax.grad(slope, (0, 1))(x, w),
+                jax.jvp(jax.grad(loss, (0, 1)), (x, w), (dx, dw)),
+            )
+
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+            found(product),
+            found(matrix),
+        )
+
+
+@pytest.mark.parametrize("mapped", ["x", "w", "cotangent"])
+def test_each_gradient_under_vmap_of_one_operand_alone(mapped, key):
+    shapes = {"x": (5, 7), "w": (7, 4), "cotangent": (5, 4)}
+    operands = {
+        name: jax.random.normal(
+            jax.random.fold_in(key, i), (3, *shape) if name == mapped else shape
+        )
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    axes = [0 if name == mapped else None for name in shapes]
+
+    def pulled(times):
+        return lambda x, w, y: jax.vjp(lambda x, w: times(x, w, LAYER), x, w)[1](y)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        jax.vmap(pulled(product), axes)(*operands.values()),
+        jax.vmap(pulled(matrix), axes)(*operands.values()),
+    )
+
+
+def test_tasks_with_weights_of_their_own_and_a_gradient_each(key):
     x = jax.random.normal(key, (4, 5, 20))
     w = jax.random.normal(key, (4, 20, 10))
-    numbers = (((1,), (0,)), ((), ()))
-    y = jax.vmap(lambda x, w: product(x, w, numbers))(x, w)
-    np.testing.assert_allclose(y, jnp.einsum("tni,tio->tno", x, w), rtol=1e-5, atol=1e-5)
+    grad = jax.vmap(jax.grad(lambda w, x: jnp.sum(product(x, w, LAYER) ** 2)))
+    y = jnp.einsum("tni,tio->tno", x, w)
+    np.testing.assert_allclose(grad(w, x), 2 * jnp.einsum("tni,tno->tio", x, y), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "numbers", "options"),
+    [
+        (jnp.ones((2, 3)), jnp.ones((3, 4)), LAYER, {"precision": lax.Precision.HIGHEST}),
+        (jnp.ones((2, 3)), jnp.ones((3, 4)), LAYER, {"preferred_element_type": jnp.float32}),
+        (jnp.ones((2, 3), int), jnp.ones((3, 4), int), LAYER, {}),
+        (jnp.ones((3, 2)), jnp.ones((3, 4)), (((0,), (0,)), ((), ())), {}),
+        (jnp.ones((5, 2, 3)), jnp.ones((5, 3, 4)), (((2,), (1,)), ((0,), (0,))), {}),
+    ],
+    ids=["precision", "type", "integers", "other axes", "batched"],
+)
+def test_what_is_no_plain_layer_is_left_to_lax(x, w, numbers, options):
+    ours = jax.make_jaxpr(lambda x, w: product(x, w, numbers, **options))(x, w)
+    theirs = jax.make_jaxpr(lambda x, w: lax.dot_general(x, w, numbers, **options))(x, w)
+    assert str(ours) == str(theirs)

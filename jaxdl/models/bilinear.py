@@ -1,0 +1,144 @@
+"""Bilinear maps closed under differentiation.
+
+A trilinear form `T(x, w, y)` contracted with two of its arguments leaves a bilinear map: `y` from x
+and w (a layer), and `x` or `w` from the other two (the layer's gradients). The derivative of each
+is another of the three. As three primitives, each lowered to one fast form, they are all that
+differentiation of any order and mode ever runs (reverse over reverse, forward over reverse), where
+JAX's own rules would transpose and regroup what a kernel wants in one order.
+
+Every operand carries a leading axis `g` of independent problems. Under `vmap` an operand that is
+shared folds the mapped axis into a free axis of the other one (a larger product, no copies of
+weights); where both are mapped, as in MAML, it becomes `g`, a *batched* product.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jaxdl.types import Array
+
+Contraction = Callable[..., Array]
+"""`(a, b, geometry) -> array`, each with its leading axis `g`."""
+
+
+class Forms(NamedTuple):
+    """How a platform computes the three maps, named by their results."""
+
+    y: Contraction
+    """From x and w."""
+    x: Contraction
+    """From y and w."""
+    w: Contraction
+    """From x and y."""
+
+
+Shape = tuple[int, ...]
+Free = Mapping[tuple[str, str], tuple[int, int]]
+"""Mapping one operand alone folds the mapped axis into the axis that this operand shares with the
+result and not with the other operand: `(operand, result) -> (its axis, the result's axis)`."""
+
+ACCELERATORS = ("cuda", "rocm", "tpu")
+
+
+def trilinear(
+    name: str,
+    forms: Forms,
+    *,
+    accelerated: Forms,
+    free: Free,
+    shape: Callable[[str, Mapping[str, Shape], Any], Shape],
+) -> Callable[[Array, Array, Any], Array]:
+    """`(x, w, geometry) -> y`, with all its derivatives by `forms`.
+
+    Args:
+        forms: for CPUs, and platforms unknown; `accelerated`: for `ACCELERATORS`.
+        free: see `Free`.
+        shape: of the result so named, from the shapes of the operands by name, and geometry.
+            `geometry` is hashable and static: whatever sizes the operands do not tell.
+    """
+
+    def primitive(kinds: str, form: Contraction, fast: Contraction) -> Primitive:
+        """For one map, with all its rules but the transposes; `kinds`: operands and result."""
+        made = Primitive(f"jaxdl_{name}_{kinds[2]}")
+
+        def bind(a: Array, b: Array, *, geometry: Any) -> Array:
+            return cast(Array, made.bind(a, b, geometry=geometry))
+
+        def abstract(a: Any, b: Any, *, geometry: Any) -> Any:
+            shapes = {kinds[0]: a.shape, kinds[1]: b.shape}
+            return jax.core.ShapedArray(shape(kinds[2], shapes, geometry), a.dtype)
+
+        def by(form: Contraction) -> Any:
+            return mlir.lower_fun(
+                lambda a, b, *, geometry: form(a, b, geometry), multiple_results=False
+            )
+
+        made.def_impl(jax.jit(bind, static_argnames="geometry"))
+        made.def_abstract_eval(abstract)
+        mlir.register_lowering(made, by(form))
+        for platform in ACCELERATORS:
+            mlir.register_lowering(made, by(fast), platform=platform)
+        batching.primitive_batchers[made] = partial(_batch, made, kinds, free)
+        return made
+
+    to_y = primitive("xwy", forms.y, accelerated.y)
+    to_x = primitive("ywx", forms.x, accelerated.x)
+    to_w = primitive("xyw", forms.w, accelerated.w)
+    # transpose(ct, a, b): the operand that is asked for is undefined, the other one is used.
+    ad.defbilinear(
+        to_y,
+        lambda y, x, w, **geometry: to_x.bind(y, w, **geometry),
+        lambda y, x, w, **geometry: to_w.bind(x, y, **geometry),
+    )
+    ad.defbilinear(
+        to_x,
+        lambda x, y, w, **geometry: to_y.bind(x, w, **geometry),
+        lambda x, y, w, **geometry: to_w.bind(x, y, **geometry),
+    )
+    ad.defbilinear(
+        to_w,
+        lambda w, x, y, **geometry: to_x.bind(y, w, **geometry),
+        lambda w, x, y, **geometry: to_y.bind(x, w, **geometry),
+    )
+    return lambda x, w, geometry: cast(Array, to_y.bind(x, w, geometry=geometry))
+
+
+def _batch(
+    primitive: Primitive,
+    kinds: str,
+    free: Free,
+    operands: Sequence[Array],
+    mapped: Sequence[int | None],
+    *,
+    geometry: Any,
+) -> tuple[Array, int]:
+    """vmap of a primitive whose operands and result are called, say, "xwy"."""
+    if None in mapped:
+        lone = 0 if mapped[1] is None else 1
+        axis, out_axis = free[kinds[lone], kinds[2]]
+    else:
+        axis, out_axis = 0, 0
+    sizes = [a.shape[m] for a, m in zip(operands, mapped, strict=True) if m is not None]
+    operands = [
+        a if m is None else _fold(a, m, axis) for a, m in zip(operands, mapped, strict=True)
+    ]
+    out = primitive.bind(*operands, geometry=geometry)
+    folded = out.shape[out_axis]
+    shape = (*out.shape[:out_axis], sizes[0], folded // sizes[0], *out.shape[out_axis + 1 :])
+    return out.reshape(shape), out_axis
+
+
+def _fold(a: Array, mapped: int, axis: int) -> Array:
+    """Move the mapped axis in front of `axis` (counted without it) and merge the two."""
+    a = jnp.moveaxis(a, mapped, axis)
+    return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
+
+
+def batched_product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
+    """Product of `[g, ., .]` and `[g, ., .]`, contracting the given axis of each."""
+    return jax.lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
