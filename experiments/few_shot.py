@@ -184,6 +184,7 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
+    parallel.split_cores(config.tasks, config.run.devices)
     label = f"{config.data}-{config.ways}way-{config.shots}shot"
     with open_run("few_shot", config, label=label) as run:
         result = run.result() or experiment(config, run)

@@ -88,6 +88,7 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
+    parallel.one_thread()
     with open_run("sinusoid", config) as run:
         result = run.result() or experiment(config, run)
     print(report(result))

@@ -5,7 +5,9 @@ else has to know how many devices there are. A device takes its `Share` of the t
 are cut, not data, so any number of devices trains on the same tasks.
 """
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -43,6 +45,47 @@ class Share(NamedTuple):
             )
         size = leaf.shape[0] // self.parts
         return lax.dynamic_slice_in_dim(leaf, self.index * size, size)
+
+
+def split_cores(tasks: int, wanted: int = 0) -> None:
+    """On a CPU, makes devices of its cores: `wanted` of them, or the most that divide `tasks`.
+
+    Whole tasks spread over cores better than the kernels of one task do: conv-4 with ten images a
+    task takes 75 ms a step instead of 95, on two cores. Call it before JAX starts. It changes
+    nothing for accelerators, in one of several processes, where JAX has started already, and where
+    the environment says how many CPU devices there are.
+    """
+    cores = min(_cores(), int(os.environ.get("NPROC") or sys.maxsize))
+    count = min(wanted, cores) or max(n for n in range(1, cores + 1) if tasks % n == 0)
+    if count > 1 and not _devices_given():
+        with contextlib.suppress(RuntimeError):  # JAX has started
+            jax.config.update("jax_num_cpu_devices", count)
+
+
+def one_thread() -> None:
+    """On a CPU, asks XLA for one thread, unless the environment variable NPROC wants others.
+
+    For nets so small that a kernel takes less than handing it over (sine waves: 0.22 ms a step
+    instead of 0.28, on two cores). Call it before JAX starts.
+    """
+    if not _devices_given():  # threads that wait for each other need one each
+        os.environ.setdefault("NPROC", "1")
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _devices_given() -> bool:
+    """Whether somebody else has said how many devices this process has."""
+    return (
+        jax.distributed.is_initialized()
+        or "JAX_NUM_CPU_DEVICES" in os.environ
+        or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    )
 
 
 def count_devices(wanted: int = 0) -> int:

@@ -65,7 +65,7 @@ class RunFlags:
     tensorboard: bool = False
     """Also write TensorBoard events (needs the tensorboard extra)."""
     devices: int = 0
-    """Devices that share the tasks of a step; 0 takes all."""
+    """Devices that share the tasks of a step; 0 takes all. few_shot makes them of a CPU's cores."""
     coordinator: str = ""
     """host:port of the first process of a run of several processes."""
     processes: int = 0

@@ -38,6 +38,73 @@ def test_devices_that_are_not_there_are_refused(wanted):
 
 
 @pytest.mark.parametrize(
+    ("tasks", "wanted", "nproc", "count"),
+    [
+        (32, 0, "", 8),
+        (25, 0, "", 5),
+        (7, 0, "", 7),
+        (11, 0, "", 1),
+        (32, 0, "3", 2),
+        (32, 1, "", 1),
+        (32, 4, "", 4),
+        (32, 99, "", 8),
+        (32, -1, "", 1),
+    ],
+)
+def test_cores_become_devices_as_the_tasks_divide(tasks, wanted, nproc, count, monkeypatch):
+    made = {}
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setenv("NPROC", nproc)
+    monkeypatch.setattr(parallel, "_cores", lambda: 8)
+    monkeypatch.setattr(jax.config, "update", made.__setitem__)
+    parallel.split_cores(tasks, wanted)
+    assert made == ({"jax_num_cpu_devices": count} if count > 1 else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JAX_NUM_CPU_DEVICES", "3"),
+        ("XLA_FLAGS", "--xla_force_host_platform_device_count=3"),
+    ],
+)
+def test_devices_that_the_environment_has_made_are_left_alone(name, value, monkeypatch):
+    made = {}
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.delenv("NPROC")
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(parallel, "_cores", lambda: 8)
+    monkeypatch.setattr(jax.config, "update", made.__setitem__)
+    parallel.split_cores(32)
+    parallel.one_thread()
+    assert not made
+    assert "NPROC" not in os.environ
+
+
+def test_one_thread_unless_the_environment_wants_more(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    parallel.one_thread()
+    assert os.environ["NPROC"] == "32"
+    monkeypatch.delenv("NPROC")
+    parallel.one_thread()
+    assert os.environ.pop("NPROC") == "1"
+
+
+def test_cores_are_devices_where_jax_has_not_started_and_are_not_where_it_has():
+    program = (
+        "import jax; from jaxdl import parallel;"
+        " parallel._cores = lambda: 2; parallel.split_cores(4);"
+        " print(jax.device_count()); parallel.split_cores(4, 1); parallel._cores = lambda: 4;"
+        " parallel.split_cores(4); print(jax.device_count())"
+    )
+    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=clean, cwd=ROOT, capture_output=True, check=True
+    )
+    assert found.stdout.split() == [b"2", b"2"]
+
+
+@pytest.mark.parametrize(
     "flags", [("localhost:1", 0, -1), ("", 2, 0), ("localhost:1", 2, 2), ("localhost:1", 2, -1)]
 )
 def test_half_given_flags_of_several_processes_are_refused(flags):

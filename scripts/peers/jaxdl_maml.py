@@ -7,9 +7,10 @@ import optax
 from jaxdl_side import Training, main, training
 from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, Maml
 
+from jaxdl import parallel
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.sinusoid import sinusoid
-from jaxdl.grads import over_tasks
+from jaxdl.grads import over_devices, over_tasks
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.conv4 import conv4_omniglot
@@ -35,6 +36,12 @@ def episodes(work: Maml) -> Sampler:
 
 
 def train(work: Maml) -> Training:
+    if work.conv:
+        parallel.split_cores(work.tasks)
+    else:
+        parallel.one_thread()
+    devices = parallel.count_devices()
+    axis = parallel.axis_name(devices)
     model = conv4_omniglot(work.ways) if work.conv else mlp((*HIDDEN, 1))
     loss = cross_entropy if work.conv else mean_squared_error
     learner = maml(model, loss, tx=optax.sgd(work.inner_lr), steps=work.inner_steps)
@@ -43,10 +50,11 @@ def train(work: Maml) -> Training:
     tx = optax.adam(LR)
     x = jnp.zeros((work.ways * work.shots, *((SIDE, SIDE, 1) if work.conv else (1,))))
     return training(
-        make_step(over_tasks(learner.grad, chunk=chunk), tx),
+        make_step(over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis), tx),
         task_stream(episodes(work), work.tasks),
         lambda key: learner.init(key, x),
         tx,
+        devices=devices,
     )
 
 

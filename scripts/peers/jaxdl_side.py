@@ -23,11 +23,12 @@ def training(
     tx: optax.GradientTransformation,
     *,
     with_stats: bool = False,
+    devices: int = 1,
 ) -> Training:
     """A training of one seed without an end; `init` and `with_stats` as in `init_states`."""
     keys = jax.random.split(jax.random.key(0), 1)
     state = init_states(init, keys, tx, with_stats=with_stats)
-    return loop(step, stream, keys, state, steps=10**9, seconds=0.5)
+    return loop(step, stream, keys, state, steps=10**9, seconds=0.5, devices=devices)
 
 
 def main(train: Callable[[Any], Training]) -> None:
