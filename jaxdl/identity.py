@@ -75,12 +75,17 @@ def record_config(directory: Path, config: Any, weights: str = "") -> None:
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
 
 
-def forget_config(directory: Path) -> None:
-    """Removes the config.yaml of a run that has nothing else yet: its name is free again."""
-    filled = {p.name for p in directory.rglob("*") if p.is_file() and p.stat().st_size}
-    if filled <= {"config.yaml", "lock"}:
-        with contextlib.suppress(OSError):  # what is told of is why the run was refused
-            (directory / "config.yaml").unlink(missing_ok=True)
+@contextlib.contextmanager
+def forgotten_if_refused(directory: Path) -> Iterator[None]:
+    """Removes config.yaml at an InputError if nothing else is stored: the name is free again."""
+    try:
+        yield
+    except InputError:
+        filled = {p.name for p in directory.rglob("*") if p.is_file() and p.stat().st_size}
+        if filled <= {"config.yaml", "lock"}:
+            with contextlib.suppress(OSError):  # what is told of is why the run was refused
+                (directory / "config.yaml").unlink(missing_ok=True)
+        raise
 
 
 def load_config(directory: Path, kind: type[Config]) -> Config:

@@ -23,20 +23,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import parallel, pictures
+from jaxdl import identity, parallel, pictures
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
 from jaxdl.errors import InputError, RunError
 from jaxdl.feed import HostStream
 from jaxdl.files import plain, read_json, write_text, writing
-from jaxdl.identity import (
-    check_config,
-    digest,
-    forget_config,
-    load_config,
-    locked,
-    record_config,
-)
+from jaxdl.identity import check_config, digest, load_config, locked, record_config
 from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
@@ -437,13 +430,9 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         run.result()  # refuses fewer steps than are done
         if not known:
             record()
-        try:
-            yield run
-        except InputError:
-            # A flag that is found wrong only now must not bind the name to itself.
-            if parallel.is_first():
-                forget_config(directory)
-            raise
+        if parallel.is_first():
+            stack.enter_context(identity.forgotten_if_refused(directory))
+        yield run
 
 
 def _directory(experiment: str, config: Any, label: str, weights: str) -> Path:

@@ -73,7 +73,7 @@ def test_images_shrink_by_the_stem_and_by_each_further_stage() -> None:
         x = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
         variables = jax.eval_shape(model.init, KEY, x)
         jaxpr = jax.make_jaxpr(partial(model.apply, mode="eval"))(*variables, x)
-        convs = [e for e in jaxpr.eqns if e.primitive.name == "jaxdl_conv"]
+        convs = [e for e in jaxpr.eqns if e.primitive.name == "jaxdl_conv_y"]
         assert convs[-1].outvars[0].aval.shape == (1, 1, last, last, 2048)
         # v1.5: what halves the image in a block is its 3x3 convolution, and the projection.
         kernels = [(e.params["geometry"].kernel[0], e.params["geometry"].strides[0]) for e in convs]
