@@ -5,7 +5,7 @@ classes apart. The recipes are the paper's, a preset each; the default needs no 
 is on validation classes, the report on test classes that nothing was tuned on.
 
 Command: scripts/run few_shot [--preset omniglot-5way-1shot]
-Runtime: 2 minutes for the default on 2 CPU cores; the paper's recipes belong on a GPU
+Runtime: a minute for the default on 2 CPU cores; the paper's recipes belong on a GPU
 Result: accuracy with 95 % interval beside the paper's, see README.md
 """
 
@@ -184,7 +184,7 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     check(config)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
-    parallel.split_cores(config.tasks, config.run.devices)
+    parallel.split_cores(config.tasks // max(1, config.chunk), config.run.devices)
     label = f"{config.data}-{config.ways}way-{config.shots}shot"
     with open_run("few_shot", config, label=label) as run:
         result = run.result() or experiment(config, run)

@@ -9,9 +9,9 @@ that sees the goal. MAML's parameters are the best of training by the return aft
 validation tasks, the others' are the last; nothing was chosen on the test tasks.
 
 Command: scripts/run navigation
-Runtime: about 45 minutes on 2 CPU cores that other work shared
-Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps, 3 seeds -41.2 / -12.7 / -4.2 / -4.1;
-    the paper -40.4 / -11.7 / -3.3 / -3.2. MAML's last parameters: -41.1 / -12.2 / -5.4 / -7.1
+Runtime: 428 s on 2 CPU cores
+Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps, 3 seeds -41.4 / -12.9 / -3.9 / -4.0;
+    the paper -40.4 / -11.7 / -3.3 / -3.2
 """
 
 import dataclasses

@@ -81,9 +81,10 @@ def forgotten_if_refused(directory: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
-        filled = {p.name for p in directory.rglob("*") if p.is_file() and p.stat().st_size}
-        if filled <= {"config.yaml", "lock"}:
-            with contextlib.suppress(OSError):  # what is told of is why the run was refused
+        files = (path for path in directory.rglob("*") if path.is_file() and path.stat().st_size)
+        stored = {str(path.relative_to(directory)) for path in files}
+        if stored <= {"config.yaml", "lock"} and not (directory / "checkpoints").exists():
+            with contextlib.suppress(OSError):  # it is the refusal that the user must see
                 (directory / "config.yaml").unlink(missing_ok=True)
         raise
 

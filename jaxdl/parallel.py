@@ -7,7 +7,6 @@ are cut, not data, so any number of devices trains on the same tasks.
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -51,12 +50,16 @@ def split_cores(tasks: int, wanted: int = 0) -> None:
     """On a CPU, makes devices of its cores: `wanted` of them, or the most that divide `tasks`.
 
     Whole tasks spread over cores better than the kernels of one task do: conv-4 with ten images a
-    task takes 75 ms a step instead of 95, on two cores. Call it before JAX starts. It changes
-    nothing for accelerators, in one of several processes, where JAX has started already, and where
-    the environment says how many CPU devices there are.
+    task takes 75 ms a step instead of 95, on two cores (more were not at hand). Each device keeps a
+    copy of the data. Call it before JAX starts; the devices stay for the life of the process. It
+    changes nothing for accelerators, in one of several processes, where JAX has started already,
+    and where somebody else has said how many CPU devices there are. NPROC in the environment, XLA's
+    limit of threads, is a limit of devices too.
     """
-    cores = min(_cores(), int(os.environ.get("NPROC") or sys.maxsize))
-    count = min(wanted, cores) or max(n for n in range(1, cores + 1) if tasks % n == 0)
+    limit = os.environ.get("NPROC", "")
+    cores = max(1, min(_cores(), int(limit))) if limit.isdecimal() else _cores()
+    most = max(n for n in range(1, cores + 1) if tasks % n == 0)
+    count = min(wanted, cores) if wanted else most
     if count > 1 and not _devices_given():
         with contextlib.suppress(RuntimeError):  # JAX has started
             jax.config.update("jax_num_cpu_devices", count)
@@ -66,14 +69,15 @@ def one_thread() -> None:
     """On a CPU, asks XLA for one thread, unless the environment variable NPROC wants others.
 
     For nets so small that a kernel takes less than handing it over (sine waves: 0.22 ms a step
-    instead of 0.28, on two cores). Call it before JAX starts.
+    instead of 0.28, on two cores). Call it before JAX starts. NPROC is set for child processes
+    too; on an accelerator it is only the host's threads that are fewer.
     """
-    if not _devices_given():  # threads that wait for each other need one each
-        os.environ.setdefault("NPROC", "1")
+    if not os.environ.get("NPROC") and not _devices_given():  # devices need a thread each
+        os.environ["NPROC"] = "1"
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The logical cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -83,7 +87,7 @@ def _devices_given() -> bool:
     """Whether somebody else has said how many devices this process has."""
     return (
         jax.distributed.is_initialized()
-        or "JAX_NUM_CPU_DEVICES" in os.environ
+        or jax.config.jax_num_cpu_devices > 0  # type: ignore[attr-defined]  # made at run time
         or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     )
 

@@ -29,7 +29,7 @@ from jaxdl.checks import at_least
 from jaxdl.errors import InputError, RunError
 from jaxdl.feed import HostStream
 from jaxdl.files import plain, read_json, write_text, writing
-from jaxdl.identity import check_config, digest, load_config, locked, record_config
+from jaxdl.identity import load_config
 from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
@@ -58,7 +58,7 @@ class RunFlags:
     tensorboard: bool = False
     """Also write TensorBoard events (needs the tensorboard extra)."""
     devices: int = 0
-    """Devices that share the tasks of a step; 0 takes all. few_shot makes them of a CPU's cores."""
+    """Devices that share the tasks of a step; 0 takes all."""
     coordinator: str = ""
     """host:port of the first process of a run of several processes."""
     processes: int = 0
@@ -415,29 +415,30 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
 
     def record() -> None:
         if parallel.is_first():
-            record_config(directory, config, weights)
+            identity.record_config(directory, config, weights)
 
     known = True
     with contextlib.ExitStack() as stack:
         if parallel.is_first():
             with writing(directory):
                 directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(directory))
-            known = check_config(directory, config, weights)
+            stack.enter_context(identity.locked(directory))
+            known = identity.check_config(directory, config, weights)
+            stack.enter_context(identity.forgotten_if_refused(directory))
         signals = stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)
         stack.callback(run.close)
         run.result()  # refuses fewer steps than are done
         if not known:
             record()
-        if parallel.is_first():
-            stack.enter_context(identity.forgotten_if_refused(directory))
         yield run
 
 
 def _directory(experiment: str, config: Any, label: str, weights: str) -> Path:
     flags: RunFlags = config.run
-    name = flags.name or "-".join(part for part in (label, digest(config, weights)) if part)
+    name = flags.name or "-".join(
+        part for part in (label, identity.digest(config, weights)) if part
+    )
     if Path(name).name != name or name == "..":
         raise InputError(f"--name {name!r} must be a plain directory name")
     if len(os.fsencode(name)) > 255:

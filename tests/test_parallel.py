@@ -37,6 +37,16 @@ def test_devices_that_are_not_there_are_refused(wanted):
         parallel.count_devices(wanted)
 
 
+def printed(program, **environment):
+    """The words that a Python program prints where nobody has asked for devices or threads."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(
+        command, env=clean | environment, cwd=ROOT, capture_output=True, check=True
+    )
+    return found.stdout.split()
+
+
 @pytest.mark.parametrize(
     ("tasks", "wanted", "nproc", "count"),
     [
@@ -45,6 +55,9 @@ def test_devices_that_are_not_there_are_refused(wanted):
         (7, 0, "", 7),
         (11, 0, "", 1),
         (32, 0, "3", 2),
+        (32, 0, "0", 1),
+        (32, 0, "-1", 8),
+        (32, 0, "abc", 8),
         (32, 1, "", 1),
         (32, 4, "", 4),
         (32, 99, "", 8),
@@ -62,23 +75,27 @@ def test_cores_become_devices_as_the_tasks_divide(tasks, wanted, nproc, count, m
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    "given",
     [
-        ("JAX_NUM_CPU_DEVICES", "3"),
-        ("XLA_FLAGS", "--xla_force_host_platform_device_count=3"),
+        {"JAX_NUM_CPU_DEVICES": "3"},
+        {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
     ],
 )
-def test_devices_that_the_environment_has_made_are_left_alone(name, value, monkeypatch):
-    made = {}
-    monkeypatch.delenv("XLA_FLAGS")
-    monkeypatch.delenv("NPROC")
-    monkeypatch.setenv(name, value)
-    monkeypatch.setattr(parallel, "_cores", lambda: 8)
-    monkeypatch.setattr(jax.config, "update", made.__setitem__)
-    parallel.split_cores(32)
-    parallel.one_thread()
-    assert not made
-    assert "NPROC" not in os.environ
+def test_devices_that_somebody_else_has_made_are_left_alone(given):
+    program = (
+        "import os, jax; from jaxdl import parallel; parallel._cores = lambda: 8;"
+        " parallel.split_cores(32); parallel.one_thread();"
+        " print(jax.device_count(), 'NPROC' in os.environ)"
+    )
+    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean | given,
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert found.stdout.split() == [b"3", b"False"]
 
 
 def test_one_thread_unless_the_environment_wants_more(monkeypatch):
@@ -97,11 +114,7 @@ def test_cores_are_devices_where_jax_has_not_started_and_are_not_where_it_has():
         " print(jax.device_count()); parallel.split_cores(4, 1); parallel._cores = lambda: 4;"
         " parallel.split_cores(4); print(jax.device_count())"
     )
-    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
-    found = subprocess.run(
-        [sys.executable, "-c", program], env=clean, cwd=ROOT, capture_output=True, check=True
-    )
-    assert found.stdout.split() == [b"2", b"2"]
+    assert printed(program) == [b"2", b"2"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv, conv
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import check_images, stateful
 from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.models.pooling import max_pool
@@ -91,7 +92,7 @@ class AirNet(nn.Module):
             x = self._layer(f"block{block}_1", x, width, mode, pool=True)
             x = self._layer(f"block{block}_2", x, width, mode, pool=False)
         x = jnp.max(x, axis=(1, 2))
-        head = nn.Dense(
+        head = Dense(
             self.classes, use_bias=False, kernel_init=_torch_kernel, dtype=self.dtype, name="head"
         )
         return head(x).astype(jnp.promote_types(x.dtype, jnp.float32)) * self.logit_scale

@@ -1,10 +1,10 @@
 """Bilinear maps closed under differentiation.
 
-A trilinear form `T(x, w, y)` contracted with two of its arguments leaves a bilinear map: `y` from x
-and w (a layer), and `x` or `w` from the other two (the layer's gradients). The derivative of each
-is another of the three. As three primitives, each lowered to one fast form, they are all that
-differentiation of any order and mode ever runs (reverse over reverse, forward over reverse), where
-JAX's own rules would transpose and regroup what a kernel wants in one order.
+A layer, its input gradient and its weight gradient are the three ways to contract the trilinear
+form `T(x, w, y) = <layer(x, w), y>` with two of its arguments. Each is bilinear, and every
+derivative of one is another of the three. As three primitives, each with one fast form a platform,
+they are all that differentiation of any order and mode ever runs (reverse over reverse, forward
+over reverse), where JAX's own rules would transpose and regroup what a kernel wants in one order.
 
 Every operand carries a leading axis `g` of independent problems. Under `vmap` an operand that is
 shared folds the mapped axis into a free axis of the other one (a larger product, no copies of
@@ -22,7 +22,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxdl.types import Array
 
-Contraction = Callable[..., Array]
+Contraction = Callable[[Array, Array, Any], Array]
 """`(a, b, geometry) -> array`, each with its leading axis `g`."""
 
 
@@ -54,6 +54,8 @@ def trilinear(
     shape: Callable[[str, Mapping[str, Shape], Any], Shape],
 ) -> Callable[[Array, Array, Any], Array]:
     """`(x, w, geometry) -> y`, with all its derivatives by `forms`.
+
+    The caller of what is returned sees to it that shapes fit and dtypes are the same.
 
     Args:
         forms: for CPUs, and platforms unknown; `accelerated`: for `ACCELERATORS`.
@@ -123,13 +125,11 @@ def _batch(
         axis, out_axis = free[kinds[lone], kinds[2]]
     else:
         axis, out_axis = 0, 0
-    sizes = [a.shape[m] for a, m in zip(operands, mapped, strict=True) if m is not None]
-    operands = [
-        a if m is None else _fold(a, m, axis) for a, m in zip(operands, mapped, strict=True)
-    ]
-    out = primitive.bind(*operands, geometry=geometry)
-    folded = out.shape[out_axis]
-    shape = (*out.shape[:out_axis], sizes[0], folded // sizes[0], *out.shape[out_axis + 1 :])
+    some, m = next((a, m) for a, m in zip(operands, mapped, strict=True) if m is not None)
+    own = [length for i, length in enumerate(some.shape) if i != m][axis]
+    folded = [a if m is None else _fold(a, m, axis) for a, m in zip(operands, mapped, strict=True)]
+    out = primitive.bind(*folded, geometry=geometry)
+    shape = (*out.shape[:out_axis], some.shape[m], own, *out.shape[out_axis + 1 :])
     return out.reshape(shape), out_axis
 
 

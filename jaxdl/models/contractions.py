@@ -1,8 +1,8 @@
 """The three contractions of a convolution, each in two forms: matrix products, and XLA's own.
 
-A convolution, its input gradient and its weight gradient contract the trilinear form of conv.py
-with two of its three arguments. Here they are plain functions, each by im2col and one (batched)
-matrix product, and each by `lax.conv_general_dilated`; conv.py makes primitives of them.
+A convolution, its input gradient and its weight gradient contract a trilinear form with two of its
+three arguments (bilinear.py). Here they are plain functions, each by im2col and one (batched)
+matrix product, and each by `lax.conv_general_dilated`; conv.py has primitives made of them.
 
 Every operand carries a leading axis `g` of independent convolutions: x `[g, n, h, w, c]`,
 w `[g, kh, kw, c, o]`, y `[g, n, oh, ow, o]`.
@@ -85,7 +85,8 @@ def _fenced(f: Callable[[Array], Array], x: Array) -> Array:
     single element by division and remainder, 5 times slower; an optimisation barrier is gone by
     then. The condition always holds (NaN included), and XLA does not know it. Both branches take x,
     so that XLA sees when two conditionals are the same: the columns of a layer's input serve its
-    forward pass and every derivative that needs them, where each gathered them for itself.
+    forward pass and every derivative that needs them, where each gathered them for itself. `f`
+    keeps the dtype.
     """
     shape = jax.eval_shape(f, x)
     always = ~(x[(0,) * x.ndim] < -jnp.inf)

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import check_images, stateful
 from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.models.pooling import max_pool
@@ -29,7 +30,7 @@ class ConvNet(nn.Module):
             x = nn.relu(RunningBatchNorm(axis_name=self.axis_name)(max_pool(x), mode))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
-        return nn.Dense(self.classes)(x)
+        return Dense(self.classes)(x)
 
 
 def convnet(

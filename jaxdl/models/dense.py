@@ -1,9 +1,11 @@
 """Dense layers whose products, and all derivatives of them, are in the form that runs fast."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -17,7 +19,7 @@ FEW = 64
 """Rows up to which a product with weights of many tasks is short: the examples of a task."""
 
 
-# The barriers keep XLA from undoing a transpose, by a product that reads or writes across.
+# Without the barriers XLA folds the transposes into the products, and takes the slow form again.
 def _turned(a: Array) -> Array:
     """The transpose of an operand `[g, ., .]`."""
     return lax.optimization_barrier(jnp.swapaxes(a, 1, 2))
@@ -46,7 +48,7 @@ def _weights(x: Array, y: Array, _: None) -> Array:
     A narrow one goes to Eigen, which takes ten times as long for ten columns as for its transpose
     (80 against 7 microseconds for 512 inputs and a batch of 64). For the few examples of a task,
     turning the narrower side and a fast kernel take half of Eigen's time (24 against 39 for
-    25 x 10 x 40 x 40); for many the copy costs more than it gains.
+    25 x 10 x 40 x 40); for many the copy costs more than it gains. A single column is no product.
     """
     tasks, rows, inputs = x.shape
     outputs = y.shape[2]
@@ -93,15 +95,16 @@ _product = trilinear(
 def product(x: Array, w: Array, dimension_numbers: Any, **options: Any) -> Array:
     """`lax.dot_general` for `flax.linen.Dense`, fast in every derivative and under `vmap`.
 
-    Anything but x `[..., inputs]` times w `[inputs, outputs]` in their own precision is left to
-    `lax.dot_general` itself.
+    Anything but x `[..., inputs]` times w `[inputs, outputs]`, both of one floating-point dtype and
+    with no word about precision, is left to `lax.dot_general` itself.
     """
     layer = ((x.ndim - 1,), (0,)), ((), ())
-    plain = x.dtype == w.dtype and jnp.issubdtype(x.dtype, jnp.floating)
-    given = any(option is not None for option in options.values())
-    if w.ndim != 2 or dimension_numbers != layer or not plain or given:
+    fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and dimension_numbers == layer
+    floating = x.dtype == w.dtype and jnp.issubdtype(x.dtype, jnp.floating)
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if not fits or not floating or any(v is not None for v in (precision, *options.values())):
         return lax.dot_general(x, w, dimension_numbers, **options)
-    y = _product(x.reshape(1, -1, x.shape[-1]), w[None], None)
+    y = _product(x.reshape(1, math.prod(x.shape[:-1]), x.shape[-1]), w[None], None)
     return y.reshape(*x.shape[:-1], w.shape[1])
 
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import check_images, stateful
 from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.models.pooling import global_avg_pool, max_pool
@@ -98,7 +99,7 @@ class ResNet(nn.Module):
                 )(x, mode)
         x = global_avg_pool(x)
         if self.classes:
-            x = nn.Dense(self.classes, dtype=self.dtype, kernel_init=_head_init, name="fc")(x)
+            x = Dense(self.classes, dtype=self.dtype, kernel_init=_head_init, name="fc")(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

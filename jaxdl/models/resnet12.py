@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.models.conv import Conv
+from jaxdl.models.dense import Dense
 from jaxdl.models.linen import check_images, pure, stateful
 from jaxdl.models.norm import BatchNorm, Mode, RunningBatchNorm
 from jaxdl.models.pooling import global_avg_pool, max_pool
@@ -55,7 +56,7 @@ class ResNet12(nn.Module):
                 x = drop_block(self.make_rng("dropout"), x, rate=self.dropout, size=size)
         x = global_avg_pool(x)
         if self.classes:
-            x = nn.Dense(self.classes, dtype=self.dtype)(x)
+            x = Dense(self.classes, dtype=self.dtype)(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def _normalised(self, x: Array, mode: NormMode) -> Array:

@@ -8,7 +8,9 @@ Every peer is a process of its own (serve.py) and stays alive. In each round all
 of some seconds, one at a time, so that whatever slows the machine slows all of them; the order
 rotates. A figure is the median of its rounds, a ratio the median of the rounds' ratios. PyTorch
 runs with one thread and with all: after a first round the slower setting leaves. Compiled forms
-of MAML take the thread count that was faster for the same form without the compiler.
+of MAML take the thread count that was faster for the same form without the compiler. jaxdl runs as
+its experiments do: conv nets with the cores as devices that share the tasks, sine waves on one
+thread.
 
 Drawing the batch is part of a step on both sides, and the optimiser too.
 
@@ -248,7 +250,7 @@ class Race:
             {
                 "peer": one.peer,
                 "form": one.form,
-                "threads": one.threads,
+                "threads": one.about["threads"],
                 "version": one.about["version"],
                 "seconds_per_step": one.seconds,
                 "median_s": median(one.seconds),

@@ -40,13 +40,14 @@ def train(work: Maml) -> Training:
         parallel.split_cores(work.tasks)
     else:
         parallel.one_thread()
-    devices = parallel.count_devices()
+    cpu = jax.default_backend() == "cpu"
+    devices = parallel.count_devices() if work.conv and cpu else 1
     axis = parallel.axis_name(devices)
     model = conv4_omniglot(work.ways) if work.conv else mlp((*HIDDEN, 1))
     loss = cross_entropy if work.conv else mean_squared_error
     learner = maml(model, loss, tx=optax.sgd(work.inner_lr), steps=work.inner_steps)
     # One conv task at a time stays in the cache of a CPU.
-    chunk = 1 if work.conv and jax.default_backend() == "cpu" else None
+    chunk = 1 if work.conv and cpu else None
     tx = optax.adam(LR)
     x = jnp.zeros((work.ways * work.shots, *((SIDE, SIDE, 1) if work.conv else (1,))))
     return training(

@@ -1,5 +1,6 @@
 """The process of jaxdl's peer: its compiled loop of training, and what it answers."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,11 +35,11 @@ def training(
 def main(train: Callable[[Any], Training]) -> None:
     """Serves the training that `train(work)` starts."""
     about = arguments()
-    about["threads"] = 0
     about["version"] = jax.__version__
 
     def build() -> Worker:
         training, done = train(WORKS[about["work"]]), 0
+        about["threads"] = int(os.environ.get("NPROC") or 0)  # which it may have set
 
         def run(n: int) -> tuple[list[float], float]:
             """At least `n` steps: `loop` yields after whole chunks."""

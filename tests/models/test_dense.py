@@ -54,11 +54,8 @@ def test_every_derivative_under_every_vmap_is_that_of_a_matrix_product(sizes, ov
 
         def found(times):
             def loss(x, w):
-                times_all = times
-                if tasks:
-                    times_all = jax.vmap(lambda x, w: times(x, w, LAYER), axes)
-                    return jnp.sum(jnp.sin(times_all(x, w)))
-                return jnp.sum(jnp.sin(times_all(x, w, LAYER)))
+                layer = lambda x, w: times(x, w, LAYER)  # noqa: E731
+                return jnp.sum(jnp.sin((jax.vmap(layer, axes) if tasks else layer)(x, w)))
 
             def slope(x, w):  # reverse mode, to be differentiated again by either
                 gx, gw = jax.grad(loss, (0, 1))(x, w)
@@ -105,6 +102,52 @@ def test_tasks_with_weights_of_their_own_and_a_gradient_each(key):
     grad = jax.vmap(jax.grad(lambda w, x: jnp.sum(product(x, w, LAYER) ** 2)))
     y = jnp.einsum("tni,tio->tno", x, w)
     np.testing.assert_allclose(grad(w, x), 2 * jnp.einsum("tni,tno->tio", x, y), rtol=1e-4)
+
+
+def test_seeds_of_tasks_with_weights_of_their_own(key):
+    x = jax.random.normal(key, (2, 3, 5, 7))
+    w = jax.random.normal(key, (2, 3, 7, 4))
+    shared = w[:, 0]
+    twice = jax.vmap(jax.vmap(lambda x, w: product(x, w, LAYER)))
+    np.testing.assert_allclose(twice(x, w), x @ w, rtol=1e-5, atol=1e-5)
+    once = jax.vmap(jax.vmap(lambda x, w: product(x, w, LAYER), (0, None)))
+    np.testing.assert_allclose(once(x, shared), x @ shared[:, None], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0))])
+def test_empty_products_are_empty_or_zero(shapes):
+    x, w = (jnp.ones(shape) for shape in shapes)
+    np.testing.assert_array_equal(product(x, w, LAYER), x @ w)
+    none = jax.vmap(lambda x: product(x, w, LAYER))(jnp.ones((0, *x.shape)))
+    assert none.shape == (0, x.shape[0], w.shape[1])
+
+
+def test_bfloat16_stays_bfloat16_in_the_gradients(key):
+    x, w = jnp.ones((3, 5), jnp.bfloat16), jnp.ones((5, 2), jnp.bfloat16)
+    y, pull = jax.vjp(lambda x, w: product(x, w, LAYER), x, w)
+    assert {a.dtype for a in (y, *pull(y))} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_accelerators_get_plain_products():
+    def step(x, w):
+        y, pull = jax.vjp(lambda x, w: product(x, w, LAYER), x, w)
+        return y, pull(y)
+
+    traced = jax.jit(jax.vmap(step)).trace(jnp.ones((4, 5, 20)), jnp.ones((4, 20, 10)))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("dot_general") == 3
+    assert "optimization_barrier" not in text
+
+
+def test_a_word_about_precision_is_heard():
+    with jax.default_matmul_precision("highest"):
+        text = str(jax.make_jaxpr(lambda x: product(x, x, LAYER))(jnp.ones((3, 3))))
+    assert "HIGHEST" in text
+
+
+def test_shapes_that_do_not_fit_are_refused_when_traced():
+    with pytest.raises(TypeError, match="contracting dimension"):
+        jax.eval_shape(lambda x, w: product(x, w, LAYER), jnp.ones((2, 5)), jnp.ones((4, 3)))
 
 
 @pytest.mark.parametrize(

@@ -146,9 +146,9 @@ def test_heads_that_are_alike_are_one_batched_program(key):
         y = jnp.ones((6, tasks), int)
         grads = partial(task_grads(net, cross_entropy), None, STEP)
         text = str(jax.make_jaxpr(grads)(params, Batch(X, y)))
-        return text.count("dot_general")
+        return text.count("jaxdl_dense_")
 
-    assert operations(2) == operations(9)
+    assert operations(2) == operations(9) > 0
 
 
 def test_a_step_gives_the_trunk_the_combination_and_each_head_its_own(key):
