@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import few_shot, sinusoid
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share
+from jaxdl.runs import RunFlags
 from tests.test_train import run, start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,15 +89,7 @@ def test_devices_that_somebody_else_has_made_are_left_alone(given):
         " parallel.split_cores(32); parallel.one_thread();"
         " print(jax.device_count(), 'NPROC' in os.environ)"
     )
-    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
-    found = subprocess.run(
-        [sys.executable, "-c", program],
-        env=clean | given,
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    assert found.stdout.split() == [b"3", b"False"]
+    assert printed(program, **given) == [b"3", b"False"]
 
 
 def test_one_thread_unless_the_environment_wants_more(monkeypatch):
@@ -115,6 +109,31 @@ def test_cores_are_devices_where_jax_has_not_started_and_are_not_where_it_has():
         " parallel.split_cores(4); print(jax.device_count())"
     )
     assert printed(program) == [b"2", b"2"]
+
+
+class Asked(Exception):
+    """Raised in place of a start, with what it was asked for."""
+
+
+def asked(*wanted):
+    raise Asked(*wanted)
+
+
+def test_few_shot_shares_groups_of_tasks_among_cores(monkeypatch):
+    monkeypatch.setattr(parallel, "split_cores", asked)
+    flags = RunFlags(devices=2)
+    with pytest.raises(Asked) as found:
+        few_shot.main(few_shot.Config(tasks=12, run=flags))
+    assert found.value.args == (12, 2)
+    with pytest.raises(Asked) as found:
+        few_shot.main(few_shot.Config(tasks=12, chunk=4))
+    assert found.value.args == (3, 0)
+
+
+def test_sine_waves_take_one_thread(monkeypatch):
+    monkeypatch.setattr(parallel, "one_thread", asked)
+    with pytest.raises(Asked):
+        sinusoid.main(sinusoid.Config())
 
 
 @pytest.mark.parametrize(

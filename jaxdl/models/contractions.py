@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.models.bilinear import batched_product
+from jaxdl.models.bilinear import batched_product, turned_back
 from jaxdl.types import Array
 
 Pair = tuple[int, int]
@@ -142,8 +142,8 @@ def grad_w_product(x: Array, y: Array, geometry: Geometry, *, cpu: bool = True) 
         w = batched_product(matrix, y, (1, 1))
     else:
         # Of a long product Eigen is faster with the wide matrix on the right; of a short one the
-        # transpose costs more. The barrier keeps XLA from swapping the operands back.
-        w = jnp.swapaxes(lax.optimization_barrier(batched_product(y, matrix, (1, 1))), 1, 2)
+        # transpose costs more.
+        w = turned_back(batched_product(y, matrix, (1, 1)))
     return w.reshape(g, *geometry.kernel, c, o)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxdl.models.bilinear import Forms, batched_product, trilinear
+from jaxdl.models.bilinear import Forms, batched_product, trilinear, turned, turned_back
 from jaxdl.types import Array
 
 NARROW = 32
@@ -19,26 +19,15 @@ FEW = 64
 """Rows up to which a product with weights of many tasks is short: the examples of a task."""
 
 
-# Without the barriers XLA folds the transposes into the products, and takes the slow form again.
-def _turned(a: Array) -> Array:
-    """The transpose of an operand `[g, ., .]`."""
-    return lax.optimization_barrier(jnp.swapaxes(a, 1, 2))
-
-
-def _turned_back(a: Array) -> Array:
-    """The transpose of a product `[g, ., .]`."""
-    return jnp.swapaxes(lax.optimization_barrier(a), 1, 2)
-
-
 def _outputs(x: Array, w: Array, _: None) -> Array:
     if w.shape[0] == 1 and w.shape[2] <= NARROW:
-        return batched_product(x, _turned(w), (2, 2))
+        return batched_product(x, turned(w), (2, 2))
     return batched_product(x, w, (2, 1))
 
 
 def _inputs(y: Array, w: Array, _: None) -> Array:
     if w.shape[0] == 1 and w.shape[2] <= NARROW:
-        return batched_product(y, _turned(w), (2, 1))
+        return batched_product(y, turned(w), (2, 1))
     return batched_product(y, w, (2, 2))
 
 
@@ -55,12 +44,12 @@ def _weights(x: Array, y: Array, _: None) -> Array:
     if tasks == 1:
         if outputs > NARROW:
             return batched_product(x, y, (1, 1))
-        return _turned_back(batched_product(y, x, (1, 1)))
+        return turned_back(batched_product(y, x, (1, 1)))
     if rows > FEW or min(inputs, outputs) == 1:
         return batched_product(x, y, (1, 1))
     if outputs < inputs:
-        return _turned_back(batched_product(_turned(y), x, (2, 1)))
-    return batched_product(_turned(x), y, (2, 1))
+        return turned_back(batched_product(turned(y), x, (2, 1)))
+    return batched_product(turned(x), y, (2, 1))
 
 
 def _shape(result: str, of: Mapping[str, tuple[int, ...]], _: None) -> tuple[int, ...]:
