@@ -1,37 +1,94 @@
-"""Losses: `(prediction, target, weight) -> (scalar, metrics)`, means over weighted examples."""
+"""Losses: `(prediction, target, weight) -> (scalar, metrics)`, means over weighted examples.
+
+An example of weight 0 counts for nothing, whatever stands in it: `without_void` takes it out of
+what a net sees, and every loss takes it out of predictions and targets.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl.types import Array, Metrics
+from jaxdl.errors import InputError
+from jaxdl.types import Array, Metrics, PyTree
 
 
 def weighted_mean(values: Array, weight: Array | None = None) -> Array:
     """Mean of `values` `[n, ...]` over all elements, each row counted `weight` `[n]` times.
 
-    A weight of zero everywhere gives zero, so that an empty shard of a batch does no harm.
+    A value of weight 0 counts for nothing, NaN and infinity included. A weight of zero everywhere
+    gives zero, so that an empty shard of a batch does no harm.
+
+    Raises:
+        InputError: if `weight` is not `[n]`.
     """
     if weight is None:
         return jnp.mean(values)
+    _check_weight(values, weight)
     values = jnp.reshape(values, (values.shape[0], -1)).mean(axis=1)
+    values = jnp.where(weight == 0, 0, values)
     return jnp.vdot(values, weight) / jnp.maximum(jnp.sum(weight), np.finfo(values.dtype).tiny)
+
+
+def without_void(x: PyTree, weight: Array | None) -> PyTree:
+    """Inputs `[n, ...]` in which NaN and infinity are 0 in the rows whose `weight` `[n]` is 0.
+
+    A mask after the net comes too late: in a gradient, zero times NaN is NaN.
+
+    Raises:
+        InputError: if `weight` is not `[n]`.
+    """
+    if weight is None:
+        return x
+
+    def without(leaf: Any) -> Any:
+        _check_weight(leaf, weight)
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        return jnp.where(_void(leaf, weight) & ~jnp.isfinite(leaf), 0, leaf)
+
+    return jax.tree.map(without, x)
 
 
 def cross_entropy(
     prediction: Array, target: Array, weight: Array | None = None, *, smoothing: float = 0.0
 ) -> tuple[Array, Metrics]:
-    """Softmax cross-entropy of logits `[n, classes]` with int labels `[n]`, in nats.
+    """Softmax cross-entropy of logits `[n, ..., classes]` with int labels `[n, ...]`, in nats.
+
+    A label outside `[0, classes)` makes the loss NaN, unless its weight is 0.
 
     `smoothing` in `[0, 1)` is the share of each label that goes to all classes alike (Szegedy et
     al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`.
+
+    >>> logits, labels = jnp.array([[0.2, 0.1, 0.4], [0.0, 0.0, 0.0]]), jnp.array([0, -100])
+    >>> loss, metrics = cross_entropy(logits, labels, jnp.array([1, 0]))  # the second has no label
+    >>> print(f"{loss:.5f}", metrics["accuracy"])
+    1.13983 0.0
+
+    Raises:
+        InputError: if labels are not integers, or shapes do not fit.
     """
+    if not jnp.issubdtype(target.dtype, jnp.integer):
+        raise InputError(
+            f"cross_entropy takes integer class labels, not {target.dtype}: convert them with"
+            " labels.astype('int32')"
+        )
+    if prediction.ndim < 2 or prediction.shape[:-1] != target.shape:
+        raise InputError(
+            "cross_entropy takes logits [n, ..., classes] and labels [n, ...], not"
+            f" {list(prediction.shape)} and {list(target.shape)}"
+        )
+    prediction, target = _counted((prediction, target), weight)
+    classes = prediction.shape[-1]
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(prediction, target)
     if smoothing:
         # Cross-entropy is linear in the target: the label's own, and the mean over classes.
         of_all = -jnp.mean(jax.nn.log_softmax(prediction), axis=-1)
         losses = (1 - smoothing) * losses + smoothing * of_all
+    # Indexing would take -1 for the last class.
+    losses = jnp.where((target >= 0) & (target < classes), losses, jnp.nan)
     loss = weighted_mean(losses, weight)
     correct = (jnp.argmax(prediction, axis=-1) == target).astype(prediction.dtype)
     return loss, {"loss": loss, "accuracy": weighted_mean(correct, weight)}
@@ -40,6 +97,38 @@ def cross_entropy(
 def mean_squared_error(
     prediction: Array, target: Array, weight: Array | None = None
 ) -> tuple[Array, Metrics]:
-    """Mean of `(prediction - target) ** 2` over examples and features (no factor 1/2)."""
+    """Mean of `(prediction - target) ** 2` over examples and features (no factor 1/2).
+
+    Raises:
+        InputError: if the shapes of prediction and target differ.
+    """
+    if prediction.shape != target.shape:
+        raise InputError(
+            f"mean_squared_error takes a prediction and a target of one shape, not"
+            f" {list(prediction.shape)} and {list(target.shape)}: reshape one of them"
+        )
+    prediction, target = _counted((prediction, target), weight)
     loss = weighted_mean(jnp.square(prediction - target), weight)
     return loss, {"loss": loss}
+
+
+def _counted(arrays: tuple[Array, ...], weight: Array | None) -> tuple[Array, ...]:
+    """The arrays `[n, ...]` with zeros in the rows of weight 0: neither value nor gradient sees
+    what stood there."""
+    if weight is None:
+        return arrays
+    for array in arrays:
+        _check_weight(array, weight)
+    return tuple(jnp.where(_void(array, weight), 0, array) for array in arrays)
+
+
+def _void(array: Array, weight: Array) -> Array:
+    return jnp.reshape(weight == 0, (-1,) + (1,) * (array.ndim - 1))
+
+
+def _check_weight(array: Array, weight: Array) -> None:
+    if jnp.shape(weight) != jnp.shape(array)[:1] or jnp.ndim(array) == 0:
+        raise InputError(
+            f"weights are [n], one per example, not {list(jnp.shape(weight))} beside an array of"
+            f" shape {list(jnp.shape(array))}"
+        )

@@ -12,9 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # lower layers, never sideways: `meta` does not know `train`, they meet in the experiment.
 LAYERS = (
     {"types", "errors"},
-    {"files", "tables", "checks", "signals"},
+    {"files", "tables", "checks", "signals", "losses"},
     {
-        "losses",
         "metrics",
         "grads",
         "quadratic",

@@ -1,10 +1,12 @@
 """Losses against NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.errors import InputError
+from jaxdl.losses import cross_entropy, mean_squared_error, without_void
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(5, 4)).astype(np.float32), np.array([0, 3, 1, 1, 2])
@@ -38,6 +40,108 @@ def test_mean_squared_error_has_no_factor_one_half(weight):
     expected = np.average(((prediction - target) ** 2).mean(1), weights=weight)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert metrics["loss"] == loss
+
+
+def masked_out(array, rows, value):
+    return jnp.asarray(array).at[np.asarray(rows)].set(value)
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+@pytest.mark.parametrize("label", [-100, -1, 4, 2**31 - 1])
+def test_what_stands_in_a_row_of_weight_zero_counts_for_nothing(label, smoothing):
+    """Neither a target outside the classes nor a prediction that is NaN; in value and gradient."""
+    void = WEIGHT == 0
+
+    def loss(prediction, target):
+        return cross_entropy(prediction, target, WEIGHT, smoothing=smoothing)
+
+    run = jax.value_and_grad(loss, has_aux=True)
+    plain = run(jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    for value in (np.nan, np.inf, 3.0):
+        found = run(masked_out(LOGITS, void, value), masked_out(LABELS, void, label))
+        jax.tree.map(np.testing.assert_array_equal, found, plain)
+
+
+def test_the_cases_that_were_nan():
+    logits = jnp.array([[0.2, 0.1, 0.4]] * 2)
+    loss, _ = cross_entropy(logits, jnp.array([0, -100]), jnp.array([1, 0]))
+    np.testing.assert_allclose(loss, -0.2 + np.log(np.exp([0.2, 0.1, 0.4]).sum()), rtol=1e-6)
+    loss, _ = mean_squared_error(jnp.zeros((2, 1)), jnp.array([[1], [np.nan]]), jnp.array([1, 0]))
+    assert loss == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_missing_number_of_weight_zero_counts_for_nothing(value):
+    prediction, target = jnp.asarray(RNG.normal(size=(2, 5, 3)).astype(np.float32))
+    run = jax.value_and_grad(mean_squared_error, argnums=(0, 1), has_aux=True)
+    plain, void = run(prediction, target, WEIGHT), WEIGHT == 0
+    found = run(masked_out(prediction, void, 7), masked_out(target, void, value), WEIGHT)
+    jax.tree.map(np.testing.assert_array_equal, found, plain)
+
+
+def test_inputs_are_cleared_where_they_have_no_weight_and_nowhere_else():
+    x = {"a": jnp.array([[np.nan, 1], [np.inf, 2], [3, -np.inf]]), "b": jnp.array([7, 8, 9])}
+    found = without_void(x, jnp.array([1, 0, 0.5]))
+    expected = {"a": [[np.nan, 1], [0, 2], [3, -np.inf]], "b": [7, 8, 9]}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        found,
+        jax.tree.map(np.asarray, expected, is_leaf=lambda v: isinstance(v, list)),
+    )
+    assert without_void(x, None) is x
+
+
+@pytest.mark.parametrize("label", [-100, -1, 4])
+def test_a_label_outside_the_classes_is_not_taken_for_another(label):
+    """Indexing would take -1 for the last class."""
+    loss, _ = cross_entropy(jnp.asarray(LOGITS), masked_out(LABELS, [1], label))
+    assert np.isnan(loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target", "weight", "sentence"),
+    [
+        (mean_squared_error, (4, 1), (4,), None, r"one shape, not \[4, 1\] and \[4\]"),
+        (mean_squared_error, (4,), (4, 1), None, "one shape"),
+        (mean_squared_error, (4, 3), (3,), None, "one shape"),
+        (mean_squared_error, (4, 3), (1, 3), None, "one shape"),
+        (mean_squared_error, (4, 3), (), None, "one shape"),
+        (mean_squared_error, (4, 1), (4, 1), (4, 1), r"one per example, not \[4, 1\]"),
+        (mean_squared_error, (4, 4), (4, 4), (3,), "one per example"),
+        (mean_squared_error, (4, 4), (4, 4), (), "one per example"),
+        (cross_entropy, (4, 3), (4, 1), None, r"and labels \[n, ...\], not \[4, 3\] and \[4, 1\]"),
+        (cross_entropy, (4, 3), (1,), None, "labels"),
+        (cross_entropy, (4, 3), (), None, "labels"),
+        (cross_entropy, (1, 3), (4,), None, "labels"),
+        (cross_entropy, (4, 5, 3), (4,), None, "labels"),
+        (cross_entropy, (3,), (), None, "labels"),
+        (cross_entropy, (4, 3), (4,), (4, 1), "one per example"),
+        (cross_entropy, (4, 3), (4,), (1,), "one per example"),
+    ],
+)
+def test_shapes_that_would_broadcast_are_refused(loss, prediction, target, weight, sentence):
+    """Else the error of every prediction against every target is averaged."""
+    kind = int if loss is cross_entropy else float
+    weight = None if weight is None else jnp.ones(weight)
+    with pytest.raises(InputError, match=sentence):
+        loss(jnp.zeros(prediction), jnp.zeros(target, kind), weight)
+
+
+@pytest.mark.parametrize("kind", [np.float32, bool])
+def test_labels_that_are_no_integers_are_refused(kind):
+    with pytest.raises(InputError, match="takes integer class labels, not"):
+        cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS).astype(kind))
+
+
+def test_labels_of_each_step_of_a_sequence():
+    logits = RNG.normal(size=(5, 2, 4)).astype(np.float32)
+    labels = np.stack([LABELS, LABELS[::-1]], axis=1)
+    found, _ = cross_entropy(jnp.asarray(logits), jnp.asarray(labels), WEIGHT)
+    each = [
+        cross_entropy(jnp.asarray(logits[:, t]), jnp.asarray(labels[:, t]), WEIGHT)[0]
+        for t in (0, 1)
+    ]
+    np.testing.assert_allclose(found, np.mean(each), rtol=1e-6)
 
 
 def test_a_batch_of_nothing_but_padding_weighs_nothing():
