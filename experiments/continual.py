@@ -97,8 +97,10 @@ def net(hidden: int = HIDDEN) -> Model:
     def init(key: Key, x: Any) -> Params:
         return dense.init(key, scaled(x))
 
-    def apply(params: Params, x: Any, *, key: Key | None = None) -> Array:
-        return dense.apply(params, scaled(x), key=key)
+    def apply(
+        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Array:
+        return dense.apply(params, scaled(x), key=key, weight=weight)
 
     return Model(init, apply)
 

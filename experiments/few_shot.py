@@ -27,13 +27,14 @@ from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
 from jaxdl.data.images import ImageData, few_shot_arrays
 from jaxdl.data.numbers import numbers_few_shot
-from jaxdl.grads import over_devices, over_tasks
+from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy
 from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
 from jaxdl.meta.protonet import nearest_centroid
+from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.metrics import mean_ci95
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.norm import Mode
@@ -61,6 +62,7 @@ IMAGE_SHAPES = {
 }
 BATCH_NORM = {
     "batch": "statistics of the batch at hand, at test too (transductive, as MAML)",
+    "support": "statistics of the support set, kept for queries (inductive)",
     "example": "statistics of each example (inductive)",
 }
 FINE_TUNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -93,9 +95,9 @@ class Config:
     head: Literal["xavier", "normal"] = "xavier"
     """How the head starts where images are not in colour: "normal" is the MAML code's, of standard
     deviation 1, with which learning is several times as slow in the beginning."""
-    norm: Mode = "batch"
-    """Batch norm by the statistics of the batch at hand (transductive, as MAML), or of each
-    example."""
+    norm: Literal["batch", "support", "example"] = "batch"
+    """Batch norm by the statistics of the batch at hand (transductive, as MAML), of the support set
+    for its queries too, or of each example."""
     steps: int = 4000
     """Meta-training steps."""
     tasks: int = 16
@@ -155,7 +157,6 @@ _TWENTY_WAYS = dataclasses.replace(
 )
 _CIFAR = Config(
     data="cifar_fs",
-    filters=32,
     steps=60_000,
     lr=0.001,
     tasks=4,
@@ -245,15 +246,13 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 def load_data(config: Config, split: Any) -> ImageData:
     """The images of one split."""
-    if config.data == "numbers":
-        images, labels, names = numbers_few_shot(split)
-    elif config.data == "digits":
-        images, labels, names = digits_few_shot(split)
-    else:
-        return few_shot_arrays(
-            config.data, split, omniglot_split=config.split, data_dir=config.data_dir
-        )
-    return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
+    made = {"numbers": numbers_few_shot, "digits": digits_few_shot}
+    if config.data in made:
+        images, labels, names = made[config.data](split)
+        return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
+    return few_shot_arrays(
+        config.data, split, omniglot_split=config.split, data_dir=config.data_dir
+    )
 
 
 def episodes(config: Config, data: ImageData, queries: int) -> Sampler:
@@ -270,22 +269,24 @@ def episodes(config: Config, data: ImageData, queries: int) -> Sampler:
 
 def net(config: Config, ways: int | None) -> Model:
     """conv-4 in the form that the paper uses for such images; features where `ways` is None."""
+    mode: Mode = "example" if config.norm == "example" else "batch"
     if config.data in ("cifar_fs", "fc100"):
-        return conv4_pooled(ways, config.filters, config.norm)
+        return conv4_pooled(ways, config.filters, mode)
     head = MAML_HEAD if config.head == "normal" else XAVIER_HEAD
-    return conv4_omniglot(ways, config.filters, config.norm, head_init=head)
+    return conv4_omniglot(ways, config.filters, mode, head_init=head)
 
 
 def learner_of(config: Config) -> MetaLearner:
     """The MAML learner of a configuration."""
     scale = config.ways if config.inner_loss == "sum-over-classes" else 1
-    return maml(
+    learner = maml(
         net(config, config.ways),
         cross_entropy,
         tx=optax.sgd(scale * config.inner_lr),
         steps=config.inner_steps,
         estimator=inner.ESTIMATORS[config.estimator],
     )
+    return by_support_statistics(learner, cross_entropy) if config.norm == "support" else learner
 
 
 def meta_train(
@@ -294,9 +295,8 @@ def meta_train(
     """The parameters `[seeds]` that were best on validation, and the steps they come from."""
     devices = parallel.count_devices(config.run.devices)
     axis = parallel.axis_name(devices)
-    cpu = jax.default_backend() == "cpu"
-    chunk = config.chunk or (1 if cpu else None)
-    grad = over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis)
+    chunk = config.chunk or (1 if jax.default_backend() == "cpu" else None)
+    grad = over_tasks(learner.grad, chunk=chunk, axis_name=axis)
     clip = [optax.clip(config.clip)] if config.clip else []
     tx = optax.chain(*clip, optax.adam(config.lr))
 
@@ -314,8 +314,7 @@ def meta_train(
     )
 
     def validate(state: TrainState) -> dict[str, list[float]]:
-        key = jax.random.key(VALIDATION_KEY)
-        found = [measure(key, each) for each in per_seed(state.params)]
+        found = [measure(jax.random.key(VALIDATION_KEY), each) for each in per_seed(state.params)]
         return {name: [float(each[name].mean()) for each in found] for name in found[0]}
 
     state = run.trained(
@@ -345,7 +344,7 @@ def pretrain(config: Config, run: Run, data: ImageData) -> Params:
 
 def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> MetaLearner:
     """The learner of the baseline: a new head, and ten steps on everything."""
-    return finetune(
+    learner = finetune(
         net(config, None),
         cross_entropy,
         classes=len(data.class_names),
@@ -353,6 +352,7 @@ def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> MetaLea
         tx=optax.sgd(rate),
         steps=10,
     )
+    return by_support_statistics(learner) if config.norm == "support" else learner
 
 
 def best_fine_tuning_rate(
@@ -456,7 +456,7 @@ def load(directory: Path | str) -> tuple[MetaLearner, Params]:
     """A trained learner and its best parameters (of the first seed), for prediction.
 
     `learner.adapt(key, params, Batch(x, y))` and `learner.predict(adapted, x)` take images
-    `[n, height, width, channels]` in `[0, 1]`.
+    `[n, height, width, channels]` in `[0, 1]`; with `norm="batch"` a single image is refused.
     """
     config = load_config(Path(directory), Config)
     learner = learner_of(config)

@@ -177,13 +177,13 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     axis, tx = parallel.axis_name(devices_of(config)), optimiser(config)
 
     one = hard_sharing(trunk(), [head])
-    alone = Model(one.init, lambda params, x, *, key=None: one.apply(params, x)[0])
+    alone = Model(one.init, lambda params, x, **options: one.apply(params, x, **options)[0])
     single = contender(config, problem, side_by_side(alone, tasks))
     step = make_step(over_devices(each_alone(alone), axis), tx)
     learnt = {"single": learn(config, run.part("single"), problem, single, step, tx)}
 
     net = hard_sharing(trunk(), [head] * tasks)
-    stacked = Model(net.init, lambda params, x, *, key=None: jnp.stack(net.apply(params, x), 1))
+    stacked = Model(net.init, lambda params, x, **options: jnp.stack(net.apply(params, x), 1))
     shared = contender(config, problem, stacked)
     start, _ = from_weights(config.init_from, config.init_except, shared.start)
     shared = Contender(start, shared.predict)
@@ -270,9 +270,8 @@ def side_by_side(alone: Model, tasks: int) -> Model:
     def init(key: Key, x: Any) -> Params:
         return jax.vmap(alone.init, (0, None))(jax.random.split(key, tasks), x)
 
-    def apply(params: Params, x: Any, *, key: Key | None = None) -> Array:
-        del key  # no dropout
-        return jnp.moveaxis(lax.map(lambda own: alone.apply(own, x), params), 0, 1)
+    def apply(params: Params, x: Any, **options: Any) -> Array:
+        return jnp.moveaxis(lax.map(lambda own: alone.apply(own, x, **options), params), 0, 1)
 
     return Model(init, apply)
 

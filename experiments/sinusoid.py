@@ -25,7 +25,7 @@ from tyro.conf import OmitArgPrefixes
 from jaxdl import cli, parallel, tables
 from jaxdl.checks import above_zero, at_least
 from jaxdl.data.sinusoid import sinusoid, sinusoid_task
-from jaxdl.grads import over_devices, over_tasks
+from jaxdl.grads import over_tasks
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
@@ -149,7 +149,7 @@ def train(config: Config, run: Run, learner: MetaLearner) -> Params:
     devices = parallel.count_devices(config.run.devices)
     axis = parallel.axis_name(devices)
     tx = optax.adam(config.lr)
-    step = make_step(over_devices(over_tasks(learner.grad, axis_name=axis), axis), tx)
+    step = make_step(over_tasks(learner.grad, axis_name=axis), tx)
     stream = task_stream(sinusoid(shots=config.shots, queries=config.shots), config.tasks)
 
     keys = run_keys(config.seed, config.seeds)

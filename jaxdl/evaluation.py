@@ -1,7 +1,8 @@
 """What trained nets say about a whole set: every example once, in batches of one program.
 
 Nets are judged in the mode "eval", in which a prediction depends on its own input alone, so that
-neither the size of the batches nor the order of the set matters.
+neither the size of the batches nor the order of the set matters. That is not so of a `Model` with
+batch norm by the batch at hand (`without_stats`): there each batch is normalised by itself.
 """
 
 from collections.abc import Callable
@@ -42,11 +43,14 @@ def predict_all(
         size = -(-count // batches)
 
         def of_batch(rows: Array) -> Any:
-            x = jax.vmap(transform)(jax.tree.map(lambda leaf: leaf[rows], examples))
-            return model.apply(params, stats, x, mode="eval")[0]
+            at = jnp.minimum(rows, count - 1)
+            x = jax.vmap(transform)(jax.tree.map(lambda leaf: leaf[at], examples))
+            weight = None if full else (rows < count).astype(float)
+            return model.apply(params, stats, x, weight=weight, mode="eval")[0]
 
-        # The last batch is filled up with the last example, and cut again.
-        rows = jnp.minimum(jnp.arange(batches * size), count - 1).reshape(batches, size)
+        # The last batch is filled up with the last example, of weight 0, and cut again.
+        full = batches * size == count
+        rows = jnp.arange(batches * size).reshape(batches, size)
         found = lax.map(of_batch, rows)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
 

@@ -164,7 +164,7 @@ def meta_trained(
     learner = maml(model, cross_entropy, tx=optax.sgd(inner_lr), steps=1)
     axis = parallel.axis_name(training.devices)
     chunk = 1 if jax.default_backend() == "cpu" else None
-    grad = over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis)
+    grad = over_tasks(learner.grad, chunk=chunk, axis_name=axis)
     sample = few_shot(images, labels, ways=classes_of(problem), shots=1, queries=3)
     stream = task_stream(sample, tasks)
     state = run.restore(init_states(lambda key: learner.init(key, seen(images[:1])), keys, tx))

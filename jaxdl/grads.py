@@ -1,21 +1,26 @@
 """Makers and wrappers of `GradFn`, the seam of the library.
 
 `supervised` and `of_loss` make one; `over_tasks`, `over_microbatches` and `over_devices` wrap one
-and return another, so they nest in any order that makes sense:
+and return another. Under pmap the outermost wrapper takes the name of the device axis. It averages
+over that axis, and sees to it that no two devices draw the same random numbers:
 
-    grad = over_devices(over_tasks(learner.grad, chunk=4), axis_name)
+    grad = over_tasks(learner.grad, chunk=4, axis_name=axis_name)  # tasks shared among devices
+    grad = over_devices(supervised(model, loss), axis_name)  # a batch shared among devices
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.types import Array, GradFn, Grads, Key, LossFn, Metrics, Model, Params
+from jaxdl.losses import without_void
+from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Model, Params
 
 Objective = Callable[[Params, Any, Any], tuple[Array, Metrics]]
 """`(params, key, batch) -> (scalar, metrics)`: what `jax.grad` differentiates comes first.
@@ -25,16 +30,56 @@ Some take None as key: no dropout.
 
 
 def objective(model: Model, loss: LossFn) -> Objective:
-    """The loss of a model on a `Batch` as a function of its parameters."""
+    """The loss of a model on a `Batch` as a function of its parameters.
+
+    An example of weight 0 counts for nothing: not in the loss, not in statistics of the batch, and
+    not by an input that is NaN.
+
+    Raises:
+        InputError: if `model` is no `Model`.
+    """
+    check_model(model)
 
     def value(params: Params, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
-        return loss(model.apply(params, batch.x, key=key), batch.y, batch.weight)
+        x, y, weight = without_void(batch.x, batch.weight), batch.y, batch.weight
+        return loss(model.apply(params, x, key=key, weight=weight), y, weight)
 
     return value
 
 
+def check_model(model: Any) -> None:
+    """Refuses what learners cannot apply as a `Model`, a Flax module as it is above all.
+
+    Raises:
+        InputError: saying how to make a `Model`.
+    """
+    names, any_name = _arguments(getattr(model, "apply", None))
+    if any_name and isinstance(model, Model):
+        return
+    if isinstance(model, type) or "key" not in names:
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InputError(
+            f"{name} is no Model: make one of a Flax module by jaxdl.models.linen.pure(module), or"
+            " write Model(init, apply) with apply(params, x, *, key=None, weight=None)"
+        )
+    if "weight" not in names:
+        raise InputError(
+            "the apply of this Model takes no weights: write apply(params, x, *, key=None,"
+            " weight=None); a net without statistics of the batch ignores them"
+        )
+
+
+def _arguments(function: Any) -> tuple[frozenset[str], bool]:
+    """The names of a function's arguments, and whether it takes any other by name."""
+    try:
+        found = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # no function, or one in C
+        return frozenset(), False
+    return frozenset(found), any(p.kind is p.VAR_KEYWORD for p in found.values())
+
+
 def supervised(model: Model, loss: LossFn) -> GradFn:
-    """The gradient of `loss` on one `Batch`."""
+    """The gradient of `loss` on one `Batch`; under pmap, wrap it in `over_devices`."""
     return of_loss(objective(model, loss))
 
 
@@ -59,8 +104,11 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
 
     `chunk` tasks at a time are vmapped, and a scan adds up the chunks. None vmaps all at once,
     right for tiny nets and for accelerators; on a CPU a conv net wants 1 or 2, so that one task's
-    activations stay in the cache. Each task gets the key of its *global* index, so that tasks draw
-    the same numbers on any number of devices; under pmap `axis_name` names the device axis.
+    activations stay in the cache.
+
+    Under pmap `axis_name` names the device axis: the mean is then over the tasks of all devices.
+    Each task gets the key of its *global* index, so that n devices draw what one draws, and agree
+    with it to rounding. No `over_devices` belongs around it.
 
     The gradient of a loss (`of_loss`) is taken once, of the mean over the chunk: no task keeps a
     gradient of its own, which costs a fraction where tasks share their weights (ProtoNet, hard
@@ -85,9 +133,10 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
             return _mean(jax.vmap(grad, (0, None, None, 0))(part[0], step, params, part[1]))
 
         keyed = task_keys(key, tasks, axis_name), batch
-        return _mean_over_groups(of_chunk, _grouped(keyed, tasks // size))
+        mean = _mean_over_groups(of_chunk, _grouped(keyed, tasks // size))
+        return mean if axis_name is None else lax.pmean(mean, axis_name)
 
-    return mean_grad
+    return mean_grad if axis_name is None else _Averaged(mean_grad)
 
 
 def _mean_over_tasks(loss: Objective) -> Objective:
@@ -104,8 +153,8 @@ def _mean_over_tasks(loss: Objective) -> Objective:
 def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
     """The mean of `grad` over `count` equal slices of the batch, taken one after another.
 
-    Equals the gradient of the whole batch where that is a mean over examples (and no weight makes
-    the slices unequal), in `1 / count` of the memory.
+    Equals the gradient of the whole batch where that is a mean over examples, in `1 / count` of the
+    memory; a slice counts as much as the weights of its examples. Each slice has a key of its own.
 
     Raises:
         InputError: when tracing, if `count` does not divide the batch.
@@ -116,11 +165,12 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
         if examples % count:
             raise InputError(f"a batch of {examples} does not split into {count} microbatches")
 
-        def of_slice(part: Any) -> tuple[Grads, Metrics]:
+        def of_slice(part: Any) -> tuple[Any, Array | None]:
             slice_key, examples = part
-            return grad(slice_key, step, params, examples)
+            return _weighed(grad(slice_key, step, params, examples), examples)
 
-        return _mean_over_groups(of_slice, (jax.random.split(key, count), _grouped(batch, count)))
+        groups = jax.random.split(key, count), _grouped(batch, count)
+        return _divided(*_mean_over_groups(of_slice, groups))
 
     return mean_grad
 
@@ -128,15 +178,73 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
 def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
     """The mean of `grad` over the devices of a pmap axis; `grad` itself where there is no axis.
 
+    Every device gets a key of its own, and so draws dropout masks of its own; for tasks whose draws
+    must not depend on the number of devices, see `over_tasks`. A device counts as much as the
+    weights of its examples, so that padding may lie on one of them alone.
+
     Gradients are averaged and not losses: under pmap, grad-then-pmean is the gradient of the mean.
+
+    Raises:
+        InputError: if `grad` is averaged over devices already, and has given out keys for it.
     """
+    if isinstance(grad, _Averaged):
+        raise InputError(
+            "this gradient is averaged over devices already: leave out over_devices around it"
+            " (over_tasks with an axis_name averages, too)"
+        )
     if axis_name is None:
         return grad
 
     def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
-        return lax.pmean(grad(key, step, params, batch), axis_name)
+        found = grad(device_key(key, axis_name), step, params, batch)
+        return mean_over_devices(found, batch, axis_name)
 
-    return mean_grad
+    return _Averaged(mean_grad)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Averaged:
+    """A `GradFn` that is averaged over devices, which must not happen to it twice."""
+
+    grad: GradFn
+
+    def __call__(self, key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+        return self.grad(key, step, params, batch)
+
+
+def device_key(key: Key, axis_name: str | None) -> Key:
+    """A key of this device alone; `key` itself where there is no axis."""
+    return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
+
+
+def mean_over_devices(found: Any, batch: Any, axis_name: str | None) -> Any:
+    """The mean of `found`, itself a mean over this device's `batch`, over the devices of an axis.
+
+    Each counts as much as the weights of its batch; `found` itself where there is no axis.
+    """
+    if axis_name is None:
+        return found
+    return _divided(*lax.pmean(_weighed(found, batch), axis_name))
+
+
+def _weighed(found: Any, batch: Any) -> tuple[Any, Array | None]:
+    """`found` times the sum of the weights of a batch, and that sum; None where there are none."""
+    weight = batch.weight if isinstance(batch, Batch) else None
+    if weight is None:
+        return found, None
+    total = jnp.sum(weight).astype(float)
+    return jax.tree.map(lambda leaf: (leaf * total).astype(_floating(leaf)), found), total
+
+
+def _divided(found: Any, total: Array | None) -> Any:
+    if total is None:
+        return found
+    total = jnp.maximum(total, np.finfo(total.dtype).tiny)  # nothing by nothing is nothing
+    return jax.tree.map(lambda leaf: (leaf / total).astype(leaf.dtype), found)
+
+
+def _floating(leaf: Array) -> Any:
+    return leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else float
 
 
 def leading_axis(batch: Any) -> int:

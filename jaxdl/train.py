@@ -25,7 +25,8 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.feed import Feed, HostStream
-from jaxdl.grads import leading_axis, together
+from jaxdl.grads import device_key, leading_axis, mean_over_devices, together
+from jaxdl.losses import without_void
 from jaxdl.parallel import Share
 from jaxdl.types import (
     Array,
@@ -123,21 +124,21 @@ def supervised_step(
     """A training step on one `Batch` of a net with statistics, averaged over a device axis.
 
     `make_step` on `grads.supervised` is the same for a net without. Give `axis_name` to the model
-    too, so that its batch norm sees the whole batch. Every device draws dropout masks of its own.
+    too, so that its batch norm sees the whole batch. Every device draws dropout masks of its own,
+    and counts as much as the weights of its examples.
     """
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        if axis_name is not None:
-            key = jax.random.fold_in(key, lax.axis_index(axis_name))
+        key, weight = device_key(key, axis_name), batch.weight
+        x = without_void(batch.x, weight)
 
         def objective(params: Params) -> tuple[Array, Any]:
-            y, stats = model.apply(params, state.stats, batch.x, key=key, mode="train")
-            value, metrics = loss(y, batch.y, batch.weight)
+            y, stats = model.apply(params, state.stats, x, key=key, weight=weight, mode="train")
+            value, metrics = loss(y, batch.y, weight)
             return value, (metrics, stats)
 
         grads, (metrics, stats) = jax.grad(objective, has_aux=True)(state.params)
-        if axis_name is not None:
-            grads, metrics = lax.pmean((grads, metrics), axis_name)
+        grads, metrics = mean_over_devices((grads, metrics), batch, axis_name)
         return _update(state, tx, grads)._replace(stats=stats), metrics
 
     return step

@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     """Examples side by side. `x`, `y` and `weight` share their leading axis.
 
     `weight` (0 or 1, or any non-negative number per example) masks the padding of a last partial
-    batch and of unequal lengths; None counts every example once.
+    batch and of unequal lengths; None counts every example once. An example of weight 0 counts for
+    nothing, whatever its input and target are: neither in the loss nor in statistics of the batch.
     """
 
     x: PyTree
@@ -61,9 +62,15 @@ class InitFn(Protocol):
 
 
 class ApplyFn(Protocol):
-    """Forward pass over a batch. A key switches dropout on; None switches it off."""
+    """Forward pass over a batch. A key switches dropout on; None switches it off.
 
-    def __call__(self, params: Params, x: PyTree, *, key: Key | None = None) -> PyTree: ...
+    `weight` `[n]` says how much each example counts in statistics of the batch, as `Batch.weight`;
+    a net without such statistics ignores it.
+    """
+
+    def __call__(
+        self, params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree: ...
 
 
 class Model(NamedTuple):
@@ -84,10 +91,20 @@ class StatefulInitFn(Protocol):
 
 
 class StatefulApplyFn(Protocol):
-    """Forward pass over a batch, and the statistics after it, which "eval" leaves as they are."""
+    """Forward pass over a batch, and the statistics after it, which "eval" leaves as they are.
+
+    `key` and `weight` are those of an `ApplyFn`.
+    """
 
     def __call__(
-        self, params: Params, stats: PyTree, x: PyTree, *, key: Key | None = None, mode: NormMode
+        self,
+        params: Params,
+        stats: PyTree,
+        x: PyTree,
+        *,
+        key: Key | None = None,
+        weight: Array | None = None,
+        mode: NormMode,
     ) -> tuple[PyTree, PyTree]: ...
 
 
@@ -137,9 +154,14 @@ class AdaptFn(Protocol):
 
 
 class PredictFn(Protocol):
-    """Prediction for a batch of inputs by what `adapt` returned."""
+    """Prediction for a batch of inputs by what `adapt` returned.
 
-    def __call__(self, adapted: Any, x: Any, *, key: Key | None = None) -> Any: ...
+    `key` and `weight` are those of an `ApplyFn`.
+    """
+
+    def __call__(
+        self, adapted: Any, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Any: ...
 
 
 class MetaLearner(NamedTuple):
@@ -147,7 +169,7 @@ class MetaLearner(NamedTuple):
 
     `init(key, x) -> params`: the meta-parameters, whatever they are; x is a batch of inputs.
     `adapt(key, params, support, steps=None) -> adapted`: opaque to all but `predict`.
-    `predict(adapted, x, *, key=None) -> y`.
+    `predict(adapted, x, *, key=None, weight=None) -> y`.
     `grad(key, step, params, episode) -> (grads, metrics)`: the meta-gradient of one episode.
     """
 

@@ -14,7 +14,7 @@ from jaxdl.types import StatefulModel, TrainState
 NAMES = ("cat", "dog", "frog")
 
 
-def apply(params, stats, x, *, key=None, mode):
+def apply(params, stats, x, *, key=None, weight=None, mode):
     """Logits are the first row of the image, times a weight, plus the statistics."""
     assert (key, mode) == (None, "eval")
     return params["w"] * x[:, 0, :, 0] + stats["shift"][None], stats

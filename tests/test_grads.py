@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
@@ -20,7 +21,7 @@ from jaxdl.types import Batch, Model
 
 LINEAR = Model(
     init=lambda key, x: jnp.zeros((x.shape[1], 1)),
-    apply=lambda params, x, *, key=None: x @ params,
+    apply=lambda params, x, *, key=None, weight=None: x @ params,
 )
 STEP = jnp.int32(0)
 
@@ -113,28 +114,104 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused(key):
         over_microbatches(grad, count=3)(key, STEP, jnp.ones((3, 1)), Batch(jnp.ones((8, 3)), 0))
 
 
+def on_devices(devices, grad, key, params, batch):
+    """The gradient and metrics that every device ends with, `[devices, ...]`."""
+    run = jax.pmap(grad, axis_name="d", in_axes=(None, None, None, 0), out_axes=0)
+    cut = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), batch)
+    return run(key, STEP, params, cut)
+
+
 @pytest.mark.parametrize("devices", [2, 4])
 @pytest.mark.parametrize("make", [of_loss, any_grad])
 def test_devices_agree_with_one_device(devices, make, key):
     """Every task keeps the key of its global index, so the mean is the same to rounding."""
     params, batch = jnp.ones(3), tasks(8)
-
-    def build(axis_name):
-        return over_tasks(make(noisy), axis_name=axis_name)
-
-    expected = build(None)(key, STEP, params, batch)
-    run = jax.pmap(
-        over_devices(build("d"), "d"), axis_name="d", in_axes=(None, None, None, 0), out_axes=0
-    )
-    found = run(key, STEP, params, batch.reshape(devices, -1, 3))
+    expected = over_tasks(make(noisy))(key, STEP, params, batch)
+    found = on_devices(devices, over_tasks(make(noisy), axis_name="d"), key, params, batch)
     for device in range(devices):
         close(jax.tree.map(lambda leaf, d=device: leaf[d], found), expected)
+
+
+def test_every_device_draws_a_dropout_mask_of_its_own(key):
+    """The masks of a batch that is shared among devices: the mean over them shows how many."""
+    mask = lambda key, step, params, batch: (jax.random.bernoulli(key, 0.5, (64,)) + 0.0, {})  # noqa: E731
+    alone = np.asarray([mask(jax.random.fold_in(key, i), 0, 0, 0)[0] for i in range(4)])
+    found, _ = on_devices(4, over_devices(mask, "d"), key, (), jnp.ones(4))
+    np.testing.assert_allclose(found, np.tile(alone.mean(0), (4, 1)))
+    assert len(np.unique(alone, axis=0)) == 4
+
+
+def test_devices_are_averaged_over_once(key):
+    for grad in (over_tasks(of_loss(noisy), axis_name="d"), over_devices(of_loss(noisy), "d")):
+        with pytest.raises(InputError, match="averaged over devices already: leave out over_dev"):
+            over_devices(grad, "d")
+    assert over_devices(over_tasks(of_loss(noisy)), None)  # on one device nothing is to be said
+
+
+def weighted_problem():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 1))
+    weight = np.array([1, 2, 0, 1, 0, 0, 0, 0.0])  # the second half is padding
+    return jnp.ones((3, 1)), Batch(*(jnp.asarray(a, jnp.float32) for a in (x, y, weight)))
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_a_device_counts_as_much_as_its_examples(devices, key):
+    """Padding on one of them alone halves nothing."""
+    params, batch = weighted_problem()
+    expected = supervised(LINEAR, mean_squared_error)(key, STEP, params, batch)
+    grad = over_devices(supervised(LINEAR, mean_squared_error), "d")
+    found = on_devices(devices, grad, key, params, batch)
+    for device in range(devices):
+        close(jax.tree.map(lambda leaf, d=device: leaf[d], found), expected)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_a_microbatch_counts_as_much_as_its_examples(count, key):
+    params, batch = weighted_problem()
+    grad = supervised(LINEAR, mean_squared_error)
+    expected = grad(key, STEP, params, batch)
+    close(over_microbatches(grad, count=count)(key, STEP, params, batch), expected)
+
+
+def test_a_batch_of_nothing_but_padding_has_no_gradient(key):
+    params, batch = weighted_problem()
+    empty = batch._replace(weight=jnp.zeros(8))
+    for count in (1, 4):
+        grad = over_microbatches(supervised(LINEAR, mean_squared_error), count=count)
+        found = grad(key, STEP, params, empty)
+        assert all(not np.any(leaf) for leaf in jax.tree.leaves(found))
+
+
+def test_an_input_of_weight_zero_reaches_no_gradient(key):
+    params, batch = weighted_problem()
+    spoilt = batch._replace(x=batch.x.at[2].set(jnp.nan).at[5, 1].set(jnp.inf))
+    for grad in (supervised(LINEAR, mean_squared_error),):
+        close(grad(key, STEP, params, spoilt), grad(key, STEP, params, batch))
+    assert np.isnan(grad(key, STEP, params, spoilt._replace(weight=None))[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nn.Dense(3), r"Dense is no Model: make one of a Flax module by jaxdl.models.linen.pure"),
+        (nn.Dense, "Dense is no Model: .*pure"),
+        (lambda params, x: x, "function is no Model"),
+        (Model(lambda key, x: (), lambda params, x: x), "Model is no Model: .*Model\\(init, apply"),
+        (Model(lambda key, x: (), lambda params, x, key=None: x), "takes no weights"),
+    ],
+)
+def test_what_is_no_model_is_refused(model, sentence):
+    with pytest.raises(InputError, match=sentence):
+        supervised(model, mean_squared_error)
 
 
 def test_dropout_key_reaches_the_model(key):
     model = Model(
         init=lambda key, x: jnp.zeros(()),
-        apply=lambda params, x, *, key=None: x * params + jax.random.normal(key, x.shape),
+        apply=lambda params, x, *, key=None, weight=None: (
+            x * params + jax.random.normal(key, x.shape)
+        ),
     )
     batch = Batch(jnp.ones((4, 3)), jnp.zeros(4, int))
     losses = [

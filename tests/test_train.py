@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from jaxdl import parallel
 from jaxdl.data.epochs import epochs
 from jaxdl.errors import InputError
-from jaxdl.grads import of_loss, over_devices, over_tasks, supervised
+from jaxdl.grads import of_loss, over_tasks, supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
@@ -52,7 +52,7 @@ def start(seeds=(0,)):
 
 def run(keys, state, steps, *, devices=1, tasks=4, **flags):
     axis = parallel.axis_name(devices)
-    grad = over_devices(over_tasks(of_loss(loss), axis_name=axis), axis)
+    grad = over_tasks(of_loss(loss), axis_name=axis)
     chunks = loop(
         make_step(grad, TX),
         task_stream(sample, tasks),

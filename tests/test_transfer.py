@@ -97,7 +97,7 @@ def test_layers_that_belong_together_begin_together():
 def linear():
     """A frozen nonlinear trunk, and a linear head without a bias."""
 
-    def apply(params, x, *, key=None):
+    def apply(params, x, *, key=None, weight=None):
         return jnp.tanh(x @ params["trunk"]) @ params["head"]
 
     return Model(lambda key, x: None, apply)

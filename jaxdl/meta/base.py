@@ -1,15 +1,19 @@
 """What all meta-learners share: the default meta-gradient, and evaluation over many episodes."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl.grads import of_loss
+from jaxdl.losses import without_void
 from jaxdl.types import (
     AdaptFn,
     Array,
+    Batch,
     Episode,
     GradFn,
     Key,
@@ -23,13 +27,15 @@ from jaxdl.types import (
 
 
 def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> GradFn:
-    """The gradient of the query loss after adaptation, differentiated through the adaptation."""
+    """The gradient of the query loss after adaptation, differentiated through the adaptation.
+
+    A query of weight 0 counts for nothing, neither in the loss nor for its neighbours.
+    """
 
     def query_loss(params: Params, key: Key, episode: Episode) -> tuple[Array, Metrics]:
         adapt_key, predict_key = jax.random.split(key)
         adapted = adapt(adapt_key, params, episode.support)
-        query = episode.query
-        return loss(predict(adapted, query.x, key=predict_key), query.y, query.weight)
+        return _query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
 
     return of_loss(query_loss)
 
@@ -59,11 +65,10 @@ def evaluate(
     def one(params: Params, draw: Sampler, key: Key) -> tuple[Metrics, ...]:
         sample_key, adapt_key = jax.random.split(key)
         episode = draw(sample_key)
-        query = episode.query
 
         def at_depth(steps: int | None) -> Metrics:
             adapted = learner.adapt(adapt_key, params, episode.support, steps)
-            return loss(learner.predict(adapted, query.x), query.y, query.weight)[1]
+            return _query_loss(partial(learner.predict, adapted), loss, episode.query)[1]
 
         return tuple(at_depth(steps) for steps in depths)
 
@@ -75,6 +80,11 @@ def evaluate(
         return jax.tree.map(lambda *values: jax.numpy.stack(values), *per_depth)
 
     return lambda key, params: run(as_partial(sample), key, params)
+
+
+def _query_loss(predict: Callable[..., Any], loss: LossFn, query: Batch) -> tuple[Array, Metrics]:
+    x, weight = without_void(query.x, query.weight), query.weight
+    return loss(predict(x, weight=weight), query.y, weight)
 
 
 def as_partial(sample: Sampler) -> Partial:

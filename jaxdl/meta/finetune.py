@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.grads import of_loss
+from jaxdl.grads import check_model, objective, of_loss
 from jaxdl.meta.inner import descend
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Metrics, Model, Params
+from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params
 
 
 class Classifier(NamedTuple):
@@ -39,16 +39,19 @@ def finetune(
     its first gradient step sets each class's weights along the class's mean feature.
     """
 
-    def logits(params: Classifier, x: Any, key: Key | None) -> Array:
-        hidden = features.apply(params.features, x, key=key)
-        return hidden.reshape(hidden.shape[0], -1) @ params.kernel + params.bias[None]
+    check_model(features)
 
-    def value(params: Classifier, key: Key | None, batch: Batch) -> tuple[Array, Metrics]:
-        return loss(logits(params, batch.x, key), batch.y, batch.weight)
+    def logits(
+        params: Classifier, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Array:
+        hidden = features.apply(params.features, x, key=key, weight=weight)
+        return hidden.reshape(hidden.shape[0], -1) @ params.kernel + params.bias[None]
 
     def init(key: Key, x: Any) -> Classifier:
         params = features.init(key, x)
-        width = features.apply(params, x).reshape(x.shape[0], -1).shape[1]
+        # Of two examples, for batch norm refuses to normalise a single one by itself.
+        two = jax.eval_shape(lambda: features.apply(params, jnp.concatenate([x, x])))
+        width = two.size // two.shape[0]
         kernel = jax.nn.initializers.lecun_normal()(key, (width, classes))
         return Classifier(params, kernel, jnp.zeros(classes))
 
@@ -58,8 +61,11 @@ def finetune(
         depth = default_steps if steps is None else steps
         return descend(value, start, tx, support, steps=depth, key=key)[0]
 
-    def predict(adapted: Classifier, x: Any, *, key: Key | None = None) -> Array:
-        return logits(adapted, x, key)
+    def predict(
+        adapted: Classifier, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Array:
+        return logits(adapted, x, key=key, weight=weight)
 
+    value = objective(Model(init, logits), loss)
     default_steps = steps
     return MetaLearner(init, adapt, predict, of_loss(value))

@@ -14,7 +14,7 @@ import optax
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact, first_order
-from jaxdl.types import Key, LossFn, MetaLearner, Model, Params
+from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params
 
 
 def maml(
@@ -43,8 +43,10 @@ def maml(
         )
         return adapted
 
-    def predict(adapted: Params, x: Any, *, key: Key | None = None) -> Any:
-        return model.apply(adapted, x, key=key)
+    def predict(
+        adapted: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Any:
+        return model.apply(adapted, x, key=key, weight=weight)
 
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdl.grads import check_model
+from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
 from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params
 
@@ -27,20 +29,27 @@ def protonet(model: Model, loss: LossFn, *, ways: int) -> MetaLearner:
     There are no inner steps, so `adapt` gives the same at every depth.
     """
 
-    def embed(params: Params, x: Any, key: Key | None) -> Array:
-        features = model.apply(params, x, key=key)
+    check_model(model)
+
+    def embed(params: Params, x: Any, key: Key | None, weight: Array | None) -> Array:
+        features = model.apply(params, x, key=key, weight=weight)
         return features.reshape(features.shape[0], -1)
 
     def adapt(key: Key, params: Params, support: Batch, steps: int | None = None) -> Prototypes:
         del steps  # class means are found in one step
+        x, weight = without_void(support.x, support.weight), support.weight
+        features = embed(params, x, key, weight)
         members = jax.nn.one_hot(support.y, ways)
-        if support.weight is not None:
-            members = members * support.weight[:, None]
-        sums = members.T @ embed(params, support.x, key)
+        if weight is not None:
+            members = members * weight[:, None]
+            features = jnp.where(weight[:, None] == 0, 0, features)
+        sums = members.T @ features
         return Prototypes(params, sums / jnp.maximum(members.sum(axis=0), 1e-6)[:, None])
 
-    def predict(adapted: Prototypes, x: Any, *, key: Key | None = None) -> Array:
-        features = embed(adapted.params, x, key)
+    def predict(
+        adapted: Prototypes, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Array:
+        features = embed(adapted.params, x, key, weight)
         differences = features[:, None, :] - adapted.means[None, :, :]
         return -jnp.sum(jnp.square(differences), axis=-1)
 
@@ -49,5 +58,5 @@ def protonet(model: Model, loss: LossFn, *, ways: int) -> MetaLearner:
 
 def nearest_centroid(loss: LossFn, *, ways: int) -> MetaLearner:
     """Nearest class mean of the raw inputs: the baseline that a learner of features must beat."""
-    identity = Model(lambda key, x: (), lambda params, x, *, key=None: x)
+    identity = Model(lambda key, x: (), lambda params, x, *, key=None, weight=None: x)
     return protonet(identity, loss, ways=ways)

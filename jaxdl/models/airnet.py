@@ -164,10 +164,16 @@ def with_views(model: StatefulModel) -> StatefulModel:
     """
 
     def apply(
-        params: Params, stats: PyTree, x: Any, *, key: Key | None = None, mode: NormMode
+        params: Params,
+        stats: PyTree,
+        x: Any,
+        *,
+        key: Key | None = None,
+        weight: Array | None = None,
+        mode: NormMode,
     ) -> tuple[Any, PyTree]:
         if mode == "train":
-            return model.apply(params, stats, x, key=key, mode=mode)
+            return model.apply(params, stats, x, key=key, weight=weight, mode=mode)
         _, height, width, _ = x.shape
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
         moved = [padded[:, i : i + height, j : j + width] for i, j in ((1, 1), (0, 0), (2, 2))]

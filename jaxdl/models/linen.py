@@ -1,6 +1,9 @@
 """Flax modules as pure functions: the border between Flax and the rest of jaxdl."""
 
-from typing import Any, cast
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast, get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,17 +15,36 @@ STATISTICS = "batch_stats"
 """The collection in which Flax modules keep running averages, by Flax's own convention."""
 
 
-def pure(module: nn.Module) -> Model:
+TRAIN_ARGS = ("train", "training", "is_training", "deterministic")
+"""Arguments by which Flax modules are told that they train, or with the last that they do not."""
+
+
+def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
     """The `Model` of a Flax module whose only variables are its parameters.
 
-    `apply(..., key=key)` feeds the key to the module's "dropout" stream.
+    `apply(..., key=key)` feeds the key to the module's "dropout" stream. If `__call__` has one of
+    the arguments `TRAIN_ARGS`, then that says training where there is a key, and not training where
+    there is none. `train_arg` names another such argument.
+
+    `apply(..., weight=weight)` reaches every `BatchNorm` in the net, and `__call__` if it has an
+    argument `weight`.
+
+        class Net(nn.Module):
+            @nn.compact
+            def __call__(self, x, train=False):
+                return nn.Dropout(0.5, deterministic=not train)(nn.Dense(10)(x))
+
+        model = pure(Net())
 
     Raises:
-        InputError: at `init`, if the module keeps other collections (running averages, caches).
+        InputError: if `__call__` has no argument `train_arg`; at `init`, if the module keeps other
+            collections (running averages, caches).
     """
+    _check_module(module, "pure")
+    switched, weighed = _switch(module, train_arg), _own_weight(module)
 
     def init(key: Key, x: Any) -> Params:
-        variables = module.init({"params": key, "dropout": key}, x)
+        variables = module.init({"params": key, "dropout": key}, x, **switched(False))
         extra = sorted(set(variables) - {"params"})
         if extra:
             raise InputError(
@@ -31,25 +53,43 @@ def pure(module: nn.Module) -> Model:
             )
         return variables.get("params", {})
 
-    def apply(params: Params, x: Any, *, key: Key | None = None) -> Any:
+    def apply(
+        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Any:
         rngs = None if key is None else {"dropout": key}
-        return cast(Any, module.apply({"params": params}, x, rngs=rngs))
+        told = {**switched(key is not None), **weighed(weight)}
+        with _weighing(weight):
+            return cast(Any, module.apply({"params": params}, x, rngs=rngs, **told))
 
     return Model(init, apply)
 
 
-def stateful(module: nn.Module) -> StatefulModel:
-    """The `StatefulModel` of a Flax module that is called as `module(x, mode)`.
+def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulModel:
+    """The `StatefulModel` of a Flax module that is called as `module(x, mode=mode)`.
 
     Its variables are parameters, and statistics in the collection "batch_stats". In the mode
     "train" it may update them; in "eval" it cannot. `key` feeds its "dropout" stream in "train".
+    A module without an argument `mode` is told of training as in `pure`, and weights reach it as
+    there; of Flax's own `BatchNorm` they mask the examples of weight 0.
 
     Raises:
-        InputError: at `init`, if the module keeps any other collection.
+        InputError: if `__call__` has none of these arguments; at `init`, if the module keeps any
+            other collection.
     """
+    _check_module(module, "stateful")
+    by_mode = train_arg is None and "mode" in _arguments(type(module))
+    switched, weighed = _switch(module, train_arg), _own_weight(module)
+    if not by_mode and switched(False) == switched(True):
+        raise InputError(
+            f"{type(module).__name__} cannot be told of training: give its __call__ an argument"
+            f" mode ('train' or 'eval') or train, or name the one that it has by train_arg"
+        )
+
+    def arguments(mode: NormMode) -> dict[str, Any]:
+        return {"mode": mode} if by_mode else switched(mode == "train")
 
     def init(key: Key, x: Any) -> tuple[Params, PyTree]:
-        variables = module.init({"params": key, "dropout": key}, x, "eval")
+        variables = module.init({"params": key, "dropout": key}, x, **arguments("eval"))
         extra = sorted(set(variables) - {"params", STATISTICS})
         if extra:
             raise InputError(
@@ -59,14 +99,24 @@ def stateful(module: nn.Module) -> StatefulModel:
         return variables.get("params", {}), variables.get(STATISTICS, {})
 
     def apply(
-        params: Params, stats: PyTree, x: Any, *, key: Key | None = None, mode: NormMode
+        params: Params,
+        stats: PyTree,
+        x: Any,
+        *,
+        key: Key | None = None,
+        weight: Array | None = None,
+        mode: NormMode,
     ) -> tuple[Any, PyTree]:
+        if mode not in get_args(NormMode):
+            raise InputError(f"the mode of a StatefulModel is 'train' or 'eval', not {mode!r}")
         variables = {"params": params, STATISTICS: stats}
-        if mode == "eval":
-            return cast(Any, module.apply(variables, x, mode)), stats
-        rngs = None if key is None else {"dropout": key}
-        y, new = cast(Any, module.apply(variables, x, mode, rngs=rngs, mutable=[STATISTICS]))
-        return y, new.get(STATISTICS, {})
+        told = {**arguments(mode), **weighed(weight)}
+        with _weighing(weight):
+            if mode == "eval":
+                return cast(Any, module.apply(variables, x, **told)), stats
+            rngs = None if key is None else {"dropout": key}
+            y, new = cast(Any, module.apply(variables, x, **told, rngs=rngs, mutable=[STATISTICS]))
+            return y, new.get(STATISTICS, {})
 
     return StatefulModel(init, apply)
 
@@ -78,11 +128,83 @@ def without_stats(model: Model) -> StatefulModel:
         return model.init(key, x), {}
 
     def apply(
-        params: Params, stats: PyTree, x: Any, *, key: Key | None = None, mode: NormMode
+        params: Params,
+        stats: PyTree,
+        x: Any,
+        *,
+        key: Key | None = None,
+        weight: Array | None = None,
+        mode: NormMode,
     ) -> tuple[Any, PyTree]:
-        return model.apply(params, x, key=key if mode == "train" else None), stats
+        key = key if mode == "train" else None
+        return model.apply(params, x, key=key, weight=weight), stats
 
     return StatefulModel(init, apply)
+
+
+def _arguments(kind: type[nn.Module]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a module's `__call__`, by name."""
+    call = getattr(kind, "__call__", None)  # noqa: B004  # the function is wanted
+    return {} if call is None else inspect.signature(call).parameters
+
+
+def _switch(module: nn.Module, train_arg: str | None) -> Callable[[bool], dict[str, Any]]:
+    """`training -> arguments` that tell the module whether it trains; none where it has none."""
+    names = _arguments(type(module))
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+    if train_arg is not None and train_arg not in names and not takes_any:
+        raise InputError(
+            f"{type(module).__name__}.__call__ has no argument {train_arg!r} (train_arg): it has"
+            f" {[name for name in names if name != 'self']}"
+        )
+    told = TRAIN_ARGS if train_arg is None else (train_arg,)
+    defaults = {name: p.default for name, p in names.items()}
+    found = {name: defaults.get(name) for name in told if name in names or train_arg}
+
+    def switched(training: bool) -> dict[str, Any]:
+        values = {name: training != (name == "deterministic") for name in found}
+        # nn.remat and nn.jit trace what they are given, and a traced flag cannot be asked.
+        return {name: value for name, value in values.items() if value is not found[name]}
+
+    return switched
+
+
+def _own_weight(module: nn.Module) -> Callable[[Array | None], dict[str, Any]]:
+    """`weight -> arguments` for a net whose own `__call__` has an argument `weight`."""
+    takes = "weight" in _arguments(type(module))
+    return lambda weight: {"weight": weight} if takes and weight is not None else {}
+
+
+@contextlib.contextmanager
+def _weighing(weight: Array | None) -> Iterator[None]:
+    """While a net is applied, gives `weight` `[n]` to whatever in it takes statistics of a batch.
+
+    That is each module with `takes_weight = True`, as the norms of `jaxdl.models.norm` have it, and
+    Flax's `BatchNorm`, whose mask it sets. So nets need not hand it down through all their layers,
+    and cannot forget to.
+    """
+    if weight is None:
+        yield
+        return
+
+    def hand_down(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        name, value = None, weight
+        if context.method_name == "__call__" and getattr(context.module, "takes_weight", False):
+            name = "weight"
+        elif context.method_name == "__call__" and isinstance(context.module, nn.BatchNorm):
+            name, value = "mask", (weight > 0).reshape((-1,) + (1,) * (args[0].ndim - 1))
+        if name is not None:
+            given = inspect.signature(call).bind_partial(*args, **kwargs).arguments
+            kwargs = kwargs if name in given else {**kwargs, name: value}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(hand_down):
+        yield
+
+
+def _check_module(module: Any, function: str) -> None:
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{function} takes a Flax module, say {function}(Net()), not {module!r}")
 
 
 def check_images(x: Array, net: str, *, least: int = 1) -> None:

@@ -6,10 +6,11 @@ running averages for the time when single examples come, as supervised nets want
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -44,6 +45,38 @@ def _standardise_jvp(
     return (z, c, r), (r * dx - r * shift - c * slope, dx - shift, -slope)
 
 
+def weighted_standardise(
+    x: Array, weight: Array, epsilon: float, axis_name: str | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """`(z, mean, variance, count)` over all axes but the last, rows of x counted `weight` `[n]`
+    times: a row of weight 2 counts as two rows, and one of weight 0 does not, whatever is in it.
+
+    `mean` and `variance` are `[channels]`; `count` is how many values each is of. Rows of weight 0
+    are normalised as the others are. With `axis_name` the sums are over the devices of that axis.
+
+    Raises:
+        InputError: if `weight` is not `[n]`.
+    """
+    if weight.shape != x.shape[:1]:
+        raise InputError(
+            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: it takes"
+            " one weight per row; a net that moves its batch axis hands them down itself"
+        )
+
+    def total(values: Array) -> Array:
+        sums = jnp.sum(values, axis=tuple(range(x.ndim - 1)))
+        return sums if axis_name is None else lax.psum(sums, axis_name)
+
+    w = weight.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+    count = total(jnp.broadcast_to(w, (*x.shape[:-1], 1)))
+    least = jnp.maximum(count, np.finfo(x.dtype).tiny)
+    mean = total(w * jnp.where(w == 0, 0, x)) / least
+    c = x - _along(mean, x)
+    # Twice through the values, for E[x^2] - E[x]^2 cancels in float32.
+    variance = total(w * jnp.square(jnp.where(w == 0, 0, c))) / least
+    return c * _along(lax.rsqrt(variance + epsilon), x), mean, variance, count
+
+
 class BatchNorm(nn.Module):
     """Normalises each channel (the last axis) by statistics of the data at hand.
 
@@ -55,13 +88,21 @@ class BatchNorm(nn.Module):
     - "example": each example's own mean and variance over space (instance norm). Inductive: no
       query sees another. Needs spatial axes with more than one position.
 
+    With "batch", `weight` says how much each example counts in the statistics: padding of weight 0
+    does not count, and changes nothing for the others. `pure` hands the weights of a batch down to
+    every norm in a net.
+
     Parameters: `scale` and `bias`, each `[channels]`, where asked for. `epsilon` is that of
     `tf.contrib.layers.batch_norm`, which the MAML code uses (with `use_scale=False`). Statistics
     are computed in float32 at least.
 
     Raises:
-        InputError: an unknown mode, or "example" without positions to average over.
+        InputError: an unknown mode; "example" without positions to average over; "batch" with a
+            single example, unless at `init`: it would be normalised by itself, and in a layer
+            without positions every example would become the same numbers.
     """
+
+    takes_weight: ClassVar[bool] = True
 
     mode: Mode
     use_scale: bool = True
@@ -72,11 +113,20 @@ class BatchNorm(nn.Module):
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[n, ..., channels]` to the same shape and dtype."""
-        z, _, _ = standardise(
-            x.astype(jnp.promote_types(x.dtype, jnp.float32)), self._axes(x.shape), self.epsilon
-        )
+    def __call__(self, x: Array, weight: Array | None = None) -> Array:
+        """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype."""
+        axes, exact = self._axes(x.shape), x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.mode == "batch" and len(x) == 1 and not self.is_initializing():
+            raise InputError(
+                "a net with batch norm by the statistics of the batch at hand got a single example,"
+                " which it would normalise by itself: give several at once, or let learner and net"
+                " use the statistics of the support set (norm='support') or of each example"
+                " (norm='example')"
+            )
+        if weight is None or self.mode == "example":
+            z, _, _ = standardise(exact, axes, self.epsilon)
+        else:
+            z = weighted_standardise(exact, weight, self.epsilon)[0]
         shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
         if self.use_scale:
             scale = self.param("scale", self.scale_init, shape[-1:], self.param_dtype)
@@ -111,12 +161,17 @@ class RunningBatchNorm(nn.Module):
     of that pmap axis *inside* the forward pass, so that n devices normalise as one with the whole
     batch; variances averaged afterwards would leave out how the devices' means differ.
 
+    In "train", `weight` says how much each example counts, as in `BatchNorm`. A batch in which all
+    weights are 0 leaves the running averages as they are.
+
     An average becomes `momentum * average + (1 - momentum) * batch`, with n / (n - 1) times the
     batch's variance, as in PyTorch (whose `momentum` is one minus this one). All of it is float32
     at least.
 
     Parameters: `scale` and `bias` `[channels]`; statistics: `mean` and `var` `[channels]`.
     """
+
+    takes_weight: ClassVar[bool] = True
 
     momentum: float = 0.9
     epsilon: float = 1e-5
@@ -128,8 +183,8 @@ class RunningBatchNorm(nn.Module):
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: Array, mode: NormMode) -> Array:
-        """`[n, ..., channels]` to the same shape and dtype."""
+    def __call__(self, x: Array, mode: NormMode, weight: Array | None = None) -> Array:
+        """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype."""
         if mode not in get_args(NormMode):
             raise InputError(f"the mode of RunningBatchNorm is 'train' or 'eval', not {mode!r}")
         shape = (x.shape[-1],)
@@ -144,28 +199,31 @@ class RunningBatchNorm(nn.Module):
         if mode == "eval":
             z = (exact - _along(mean.value, x)) * _along(lax.rsqrt(var.value + self.epsilon), x)
         else:
-            z = self._by_the_batch(exact, mean, var)
+            z = self._by_the_batch(exact, mean, var, weight)
         if scale is not None:
             z = z * _along(scale, x)
         if bias is not None:
             z = z + _along(bias, x)
         return z.astype(x.dtype)
 
-    def _by_the_batch(self, x: Array, mean: Any, var: Any) -> Array:
+    def _by_the_batch(self, x: Array, mean: Any, var: Any, weight: Array | None) -> Array:
         axes = tuple(range(x.ndim - 1))
-        count = x.size // x.shape[-1]
-        if self.axis_name is None:
+        count: Any = x.size // x.shape[-1]
+        keep: Any = self.momentum
+        if weight is not None:
+            z, *found, count = weighted_standardise(x, weight, self.epsilon, self.axis_name)
+            keep = jnp.where(count > 0, keep, 1)
+        elif self.axis_name is None:
             z, centred, _ = standardise(x, axes, self.epsilon)
-            found = jnp.mean(x, axes), jnp.mean(jnp.square(centred), axes)
+            found = [jnp.mean(x, axes), jnp.mean(jnp.square(centred), axes)]
         else:
             count = count * lax.axis_size(self.axis_name)
             # Twice over the wire: E[x^2] - E[x]^2 would need once, and cancels in float32.
             first = lax.pmean(jnp.mean(x, axes), self.axis_name)
             centred = x - _along(first, x)
-            found = first, lax.pmean(jnp.mean(jnp.square(centred), axes), self.axis_name)
+            found = [first, lax.pmean(jnp.mean(jnp.square(centred), axes), self.axis_name)]
             z = centred * _along(lax.rsqrt(found[1] + self.epsilon), x)
-        keep = self.momentum
-        unbiased = found[1] * (count / max(count - 1, 1))
+        unbiased = found[1] * (count / (jnp.maximum if weight is not None else max)(count - 1, 1))
         mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(found[0])
         var.value = keep * var.value + (1 - keep) * lax.stop_gradient(unbiased)
         return z

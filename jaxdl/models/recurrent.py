@@ -124,8 +124,10 @@ def _model(
         }
         return {**params, "candidate_bias": jnp.zeros(hidden)} if cell is GRU else params
 
-    def apply(params: Params, x: Any, *, key: Key | None = None) -> Array:
-        del key  # no dropout
+    def apply(
+        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Array:
+        del key, weight  # no dropout, no statistics of the batch
         x, lengths = _sequences(x)
         for layer in range(layers):
             runs = [

@@ -2,7 +2,8 @@
 
 A batch is a `Batch` whose inputs all tasks see, or a tuple of `Batch`es, one a task, of any
 lengths. Of the first kind `y` is `[n, tasks, ...]`, or a tuple of targets `[n, ...]`, one a task;
-`weight` is `[n]`, `[n, tasks]` (0 where a task has no label, say) or a tuple.
+`weight` is `[n]`, `[n, tasks]` (0 where a task has no label, say) or a tuple. An example counts in
+the trunk's statistics of the batch as much as for the task for which it counts most.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.grads import device_key
+from jaxdl.losses import without_void
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
 from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, StepFn
@@ -46,17 +50,18 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
     of_head, kinds = _heads(net, loss)
 
     def values(params: TaskParams, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
-        x, parts = _parts(batch, len(kinds))
+        shared, parts = _parts(batch, len(kinds))
         trunk_key, keys = net_keys(key, len(kinds))
 
-        def features(x: Any) -> Any:
-            return net.trunk.apply(params.trunk, x, key=trunk_key)
+        def features(part: Batch) -> Any:
+            x, weight = without_void(part.x, part.weight), part.weight
+            return net.trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
 
-        shared = None if x is None else features(x)
+        z_of_all = None if shared is None else features(shared)
 
         def of_task(task: int) -> TaskFn:
             def value(own: Params, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
-                z = features(part.x) if x is None else shared
+                z = features(part) if shared is None else z_of_all
                 return of_head(task)(own, z, part, key)
 
             return value
@@ -82,17 +87,18 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
 
     def grads(key: Key, step: Array, params: TaskParams, batch: Any) -> tuple[TaskGrads, Metrics]:
         del step  # losses do not change with training time
-        x, parts = _parts(batch, tasks)
+        shared, parts = _parts(batch, tasks)
         trunk_key, keys = net_keys(key, tasks)
 
-        def features(trunk: Params, x: Any) -> Any:
-            return net.trunk.apply(trunk, x, key=trunk_key)
+        def features(trunk: Params, part: Batch) -> Any:
+            x, weight = without_void(part.x, part.weight), part.weight
+            return net.trunk.apply(trunk, x, key=trunk_key, weight=weight)
 
-        if x is None:
+        if shared is None:
 
             def of_task(task: int) -> TaskFn:
                 def value(trunk: Params, own: Params, part: Batch, key: Key | None) -> Any:
-                    return of_head(task)(own, features(trunk, part.x), part, key)
+                    return of_head(task)(own, features(trunk, part), part, key)
 
                 grad = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
                 return partial(grad, params.trunk)
@@ -102,7 +108,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
             trunks, heads = zip(*(grad for _, grad in found), strict=True)
             return TaskGrads(losses, stack(trunks), heads), metrics
 
-        z, pull = jax.vjp(lambda trunk: features(trunk, x), params.trunk)
+        z, pull = jax.vjp(lambda trunk: features(trunk, shared), params.trunk)
 
         def of_heads(heads: Any, zs: Any) -> tuple[Array, Metrics]:
             return _gathered(map_tasks(of_head, kinds, heads, zs, parts, keys))
@@ -132,8 +138,9 @@ def multitask_step(
     (heads included): the weights are the cotangent of the losses. Of other methods the trunk takes
     the combined gradient, and each head that of its own task's loss.
 
-    Losses and gradients are averaged over a device axis before they are combined; every device
-    draws dropout masks of its own, and `method` draws the same everywhere.
+    Losses and gradients are averaged over a device axis before they are combined: for each task a
+    device counts as much as the weights of its examples. Every device draws dropout masks of its
+    own, and `method` draws the same everywhere.
 
     Raises:
         InputError: when tracing, if the optimiser's state is not that of `method` and `tx`.
@@ -141,29 +148,29 @@ def multitask_step(
     losses_of, grads_of = task_losses(net, loss), task_grads(net, loss)
     tx = optax.with_extra_args_support(tx)
 
-    def average(tree: Any) -> Any:
-        return tree if axis_name is None else lax.pmean(tree, axis_name)
-
     def step(key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]:
         _check(state, optax.chain(method, tx))
         method_state, tx_state = state.opt_state
         net_key, method_key = jax.random.split(key)
-        if axis_name is not None:
-            net_key = jax.random.fold_in(net_key, lax.axis_index(axis_name))
+        net_key = device_key(net_key, axis_name)
+        shares = _shares(batch, len(net.heads), axis_name)
+
+        def average(tree: Any) -> Any:
+            return tree if axis_name is None else lax.pmean(tree, axis_name)
 
         grads: Grads
         if isinstance(method, LossWeighting):
             losses, pull, metrics = jax.vjp(
                 lambda params: losses_of(params, net_key, batch), state.params, has_aux=True
             )
-            losses = average(losses)
+            losses = average(_times(losses, shares))
             # The weighted sum of the unit vectors is the vector of the weights.
             unit = jnp.eye(len(losses), dtype=losses.dtype)
             weights, method_state = method.update(unit, method_state, losses=losses, key=method_key)
-            grads = average(pull(weights)[0])
+            grads = average(pull(_times(weights, shares))[0])
         else:
             each, metrics = grads_of(net_key, state.step, state.params, batch)
-            losses, trunks, heads = average(each)
+            losses, trunks, heads = average(_shared_out(each, shares))
             trunk, method_state = method.update(trunks, method_state, losses=losses, key=method_key)
             grads = TaskParams(trunk, heads)
 
@@ -171,9 +178,49 @@ def multitask_step(
         params = optax.apply_updates(state.params, updates)
         opt_state = method_state, tx_state
         new = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
-        return new, average(metrics)
+        return new, _averaged(metrics, shares, axis_name)
 
     return step
+
+
+def _shares(batch: Any, tasks: int, axis_name: str | None) -> Array | None:
+    """How much this device's examples count for each task `[tasks]`, 1 on the mean of devices;
+    None where there are no weights, or no other devices."""
+    _, parts = _parts(batch, tasks)
+    sums = [jnp.sum(part.weight) for part in parts if part.weight is not None]
+    if axis_name is None or len(sums) < tasks:
+        return None
+    totals = jnp.stack(sums).astype(float)
+    return totals / jnp.maximum(lax.pmean(totals, axis_name), np.finfo(totals.dtype).tiny)
+
+
+def _times(tree: Any, shares: Array | None) -> Any:
+    """What is stacked `[tasks, ...]`, each task's times its share."""
+    if shares is None:
+        return tree
+    return jax.vmap(lambda own, share: jax.tree.map(lambda leaf: leaf * share, own))(tree, shares)
+
+
+def _shared_out(found: TaskGrads, shares: Array | None) -> TaskGrads:
+    if shares is None:
+        return found
+    heads = tuple(
+        jax.tree.map(lambda leaf, task=task: leaf * shares[task], own)
+        for task, own in enumerate(found.heads)
+    )
+    return TaskGrads(_times(found.losses, shares), _times(found.trunk, shares), heads)
+
+
+def _averaged(metrics: Metrics, shares: Array | None, axis_name: str | None) -> Metrics:
+    """The metrics of `_gathered` over all devices, those of a task by its shares."""
+    if shares is None:
+        return metrics if axis_name is None else lax.pmean(metrics, axis_name)
+    each: list[Metrics] = [{} for _ in shares]
+    for full_name, value in metrics.items():
+        name, _, task = full_name.rpartition("/")
+        if task.isdecimal():
+            each[int(task)][name] = value * shares[int(task)]
+    return _named(lax.pmean(each, axis_name))
 
 
 def _check(state: Any, tx: optax.GradientTransformation) -> None:
@@ -200,7 +247,7 @@ def _heads(
 
     def of_head(task: int) -> TaskFn:
         def value(own: Params, z: Any, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
-            prediction = net.heads[task].apply(own, z, key=key)
+            prediction = net.heads[task].apply(own, z, key=key, weight=part.weight)
             return losses[task](prediction, part.y, part.weight)
 
         return value
@@ -208,13 +255,17 @@ def _heads(
     return of_head, list(zip(net.heads, losses, strict=True))
 
 
-def _parts(batch: Any, tasks: int) -> tuple[Any, list[Batch]]:
-    """The inputs, if all tasks see the same, and a `Batch` a task."""
+def _parts(batch: Any, tasks: int) -> tuple[Batch | None, list[Batch]]:
+    """The inputs and their weights, if all tasks see the same, and a `Batch` a task."""
     if isinstance(batch, Batch):
         ys = _of_tasks(batch.y, tasks, "targets y")
         shared = batch.weight is None or getattr(batch.weight, "ndim", 0) == 1
-        weights = [batch.weight] * tasks if shared else _of_tasks(batch.weight, tasks, "weight")
-        return batch.x, [Batch(None, y, w) for y, w in zip(ys, weights, strict=True)]
+        weights: list[Any] = (
+            [batch.weight] * tasks if shared else _of_tasks(batch.weight, tasks, "weight")
+        )
+        most = batch.weight if shared else jnp.max(jnp.stack(weights), axis=0)
+        parts = [Batch(None, y, w) for y, w in zip(ys, weights, strict=True)]
+        return Batch(batch.x, None, most), parts
     if len(batch) != tasks or not all(isinstance(part, Batch) for part in batch):
         raise InputError(
             f"a net of {tasks} tasks takes one Batch for all, or a tuple of {tasks}, one a task"
@@ -237,7 +288,12 @@ def _of_tasks(values: Any, tasks: int, name: str) -> list[Any]:
 def _gathered(found: list[tuple[Array, Metrics]]) -> tuple[Array, Metrics]:
     """Losses `[tasks]`, and the metrics of all tasks by name."""
     losses, metrics = zip(*found, strict=True)
+    return jnp.stack(losses), _named(metrics)
+
+
+def _named(metrics: Sequence[Metrics]) -> Metrics:
+    """The metrics of each task by its number, and the means over tasks of what all of them have."""
     common = [name for name in metrics[0] if all(name in of_task for of_task in metrics)]
     means = {name: jnp.mean(jnp.stack([m[name] for m in metrics])) for name in common}
     each = {f"{name}/{t}": value for t, m in enumerate(metrics) for name, value in m.items()}
-    return jnp.stack(losses), {**means, **each}
+    return {**means, **each}

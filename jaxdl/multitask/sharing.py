@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
+from jaxdl.grads import check_model
 from jaxdl.types import ApplyFn, Array, InitFn, Key, Model, Params
 
 Activation = Callable[[Array], Array]
@@ -33,7 +34,8 @@ class MultiTask(NamedTuple):
     """A net of many tasks; `init` and `apply` are those of a `Model` with `TaskParams`.
 
     `apply` predicts for all tasks: a tuple, one a task, from one `x` for all or from a tuple of
-    inputs, one a task. `trunk` and `heads` are its parts, for what differentiates them apart.
+    inputs, one a task; so are weights. `trunk` and `heads` are its parts, for what differentiates
+    them apart.
     """
 
     init: InitFn
@@ -56,10 +58,15 @@ def hard_sharing(
     Raises:
         InputError: no heads.
     """
-    active = Model(
-        trunk.init, lambda params, x, *, key=None: between(trunk.apply(params, x, key=key))
-    )
-    return _net(active, tuple(heads))
+    for model in (trunk, *heads):
+        check_model(model)
+
+    def active(
+        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Any:
+        return between(trunk.apply(params, x, key=key, weight=weight))
+
+    return _net(Model(trunk.init, active), tuple(heads))
 
 
 def mmoe(
@@ -86,23 +93,27 @@ def mmoe(
     """
     if experts < 1:
         raise InputError(f"a mixture needs at least one expert, not experts={experts}")
+    for model in (expert, gate, *heads):
+        check_model(model)
 
     def init(key: Key, x: Any) -> Params:
         return jax.vmap(expert.init, (0, None))(jax.random.split(key, experts), x)
 
-    def apply(params: Params, x: Any, *, key: Key | None = None) -> Any:
+    def apply(
+        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Any:
         keys = None if key is None else jax.random.split(key, experts)
 
         def one(params: Params, key: Key | None) -> Array:
-            return between(expert.apply(params, x, key=key))
+            return between(expert.apply(params, x, key=key, weight=weight))
 
         # [n, experts, ...], and the input once more, which the gates look at.
         return jax.vmap(one, out_axes=1)(params, keys), x
 
     def gated(head: Model) -> Model:
-        def mix(params: Params, features: Any) -> Array:
+        def mix(params: Params, features: Any, weight: Array | None = None) -> Array:
             outputs, x = features
-            logits = gate.apply(params, x)
+            logits = gate.apply(params, x, weight=weight)
             if logits.shape[-1] != experts:
                 raise InputError(f"the gate of {experts} experts gives {logits.shape[-1]} logits")
             return jnp.einsum("ne,ne...->n...", jax.nn.softmax(logits), outputs)
@@ -112,8 +123,10 @@ def mmoe(
             params = gate.init(gate_key, x[1])
             return params, head.init(head_key, mix(params, x))
 
-        def apply_head(params: Params, x: Any, *, key: Key | None = None) -> Any:
-            return head.apply(params[1], mix(params[0], x), key=key)
+        def apply_head(
+            params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+        ) -> Any:
+            return head.apply(params[1], mix(params[0], x, weight), key=key, weight=weight)
 
         return Model(init_head, apply_head)
 
@@ -172,16 +185,20 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         keys = jax.random.split(heads_key, tasks)
         return TaskParams(params, tuple(map(head, heads, keys, xs)))
 
-    def apply(params: TaskParams, x: Any, *, key: Key | None = None) -> tuple[Any, ...]:
+    def apply(
+        params: TaskParams, x: Any, *, key: Key | None = None, weight: Any = None
+    ) -> tuple[Any, ...]:
         trunk_key, keys = net_keys(key, tasks)
+        weights = weight if isinstance(weight, tuple) else (weight,) * tasks
 
-        def run(x: Any) -> Any:
-            return trunk.apply(params.trunk, x, key=trunk_key)
+        def run(x: Any, weight: Array | None) -> Any:
+            return trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
 
         def head(task: int) -> Callable[..., Any]:
-            return lambda own, z, key: heads[task].apply(own, z, key=key)
+            return lambda own, z, key, weight: heads[task].apply(own, z, key=key, weight=weight)
 
-        features = [run(part) for part in x] if isinstance(x, tuple) else [run(x)] * tasks
-        return tuple(map_tasks(head, heads, params.heads, features, keys))
+        own = isinstance(x, tuple)
+        features = list(map(run, x, weights)) if own else [run(x, weights[0])] * tasks
+        return tuple(map_tasks(head, heads, params.heads, features, keys, weights))
 
     return MultiTask(init, apply, trunk, heads)

@@ -50,8 +50,14 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
             "log_std": jnp.full(actions, math.log(std), float),
         }
 
-    def apply(params: Params, x: Array, *, key: Key | None = None) -> Any:
-        rows = net.apply(params["net"], x.reshape(-1, x.shape[-1]), key=key)
+    def apply(
+        params: Params, x: Array, *, key: Key | None = None, weight: Array | None = None
+    ) -> Any:
+        if weight is not None:  # of an episode, say, for each of its steps
+            weight = jnp.broadcast_to(
+                weight.reshape((-1,) + (1,) * (x.ndim - 2)), x.shape[:-1]
+            ).ravel()
+        rows = net.apply(params["net"], x.reshape(-1, x.shape[-1]), key=key, weight=weight)
         mean = rows.reshape(*x.shape[:-1], actions)
         log_std = jnp.maximum(params["log_std"], math.log(LEAST_STD))
         return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))

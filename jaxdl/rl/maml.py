@@ -164,8 +164,10 @@ def maml(
         depth = rates(trained_steps if steps is None else steps)
         return play(policy, draw, depth, key, params, support)[0]
 
-    def predict(adapted: Params, x: Any, *, key: Key | None = None) -> Gaussian:
-        return policy.apply(adapted, x, key=key)
+    def predict(
+        adapted: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+    ) -> Gaussian:
+        return policy.apply(adapted, x, key=key, weight=weight)
 
     def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
         del step  # the objective does not change with training time

@@ -10,7 +10,7 @@ from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, Maml
 from jaxdl import parallel
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.sinusoid import sinusoid
-from jaxdl.grads import over_devices, over_tasks
+from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.conv4 import conv4_omniglot
@@ -51,7 +51,7 @@ def train(work: Maml) -> Training:
     tx = optax.adam(LR)
     x = jnp.zeros((work.ways * work.shots, *((SIDE, SIDE, 1) if work.conv else (1,))))
     return training(
-        make_step(over_devices(over_tasks(learner.grad, chunk=chunk, axis_name=axis), axis), tx),
+        make_step(over_tasks(learner.grad, chunk=chunk, axis_name=axis), tx),
         task_stream(episodes(work), work.tasks),
         lambda key: learner.init(key, x),
         tx,

@@ -25,7 +25,7 @@ from tests.continual.contract import QUICK
 
 LINEAR = Model(
     lambda key, x: jax.random.normal(key, (x.shape[-1],)),
-    lambda params, x, *, key=None: x @ params,
+    lambda params, x, *, key=None, weight=None: x @ params,
 )
 LR, WIDTH = 0.05, 3
 TX = optax.sgd(LR)

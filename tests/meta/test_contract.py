@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
+from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
 from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.meta.support_statistics import by_support_statistics
+from jaxdl.models.mlp import mlp
 from jaxdl.train import init_states, loop, make_step, task_stream
 from jaxdl.types import Batch, MetaLearner
 from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row
@@ -40,6 +44,11 @@ ROWS = [
         lambda model, loss: protonet(model, loss, ways=WAYS),
         regresses=False,
         depth_matters=False,
+    ),
+    Row(
+        "maml, statistics of the support set",
+        lambda model, loss: by_support_statistics(maml(model, loss, tx=SGD, steps=2), loss),
+        regresses=False,
     ),
     Row(
         "nearest centroid",
@@ -103,8 +112,15 @@ def test_is_four_functions_with_the_names_of_the_protocol(case):
     assert isinstance(learner, MetaLearner)
     names = [list(inspect.signature(f).parameters) for f in learner]
     assert names[1] == ["key", "params", "support", "steps"]
-    assert names[2] == ["adapted", "x", "key"]
+    assert names[2] == ["adapted", "x", "key", "weight"]
     assert names[3] == ["key", "step", "params", "batch"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_flax_module_is_refused_with_the_word_pure(row):
+    if row.name != "nearest centroid":  # which takes no model
+        with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
+            row.make(nn.Dense(3), CLASSIFICATION[1])
 
 
 @cases
@@ -145,6 +161,38 @@ def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
     assert np.allclose(none, one) != row.depth_matters
     assert np.allclose(one, trained) != row.depth_matters
     close(predict(jax.tree.map(lambda leaf: leaf[::-1], episode))[::-1], trained)
+
+
+def padded(batch):
+    """The batch with rows of weight 0 between its own that hold nonsense."""
+    n, real = len(batch.x), jnp.arange(len(batch.x)) * 2
+    integers = jnp.issubdtype(batch.y.dtype, jnp.integer)
+    y = jnp.full((2 * n, *batch.y.shape[1:]), -100 if integers else jnp.nan, batch.y.dtype)
+    return Batch(
+        jnp.full((2 * n, *batch.x.shape[1:]), jnp.nan).at[real].set(batch.x),
+        y.at[real].set(batch.y),
+        jnp.zeros(2 * n).at[real].set(1),
+    )
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.name != "fomaml"], ids=lambda row: row.name
+)
+def test_padding_counts_for_nothing(row):
+    """Not its inputs and not its targets, in predictions and gradients, in a net with a norm."""
+    problem = (mlp((8, WAYS), norm="batch"), *CLASSIFICATION[1:])
+    row, _, learner, _, _, episode, params = build(row, problem)
+    filled = jax.tree.map(padded, episode, is_leaf=lambda x: isinstance(x, Batch))
+    seed = jax.random.key(0)
+    grad, plain = (
+        learner.grad(seed, jnp.int32(0), params, given if row.episodic else given.query)
+        for given in (filled, episode)
+    )
+    close(grad, plain)
+    adapted, plain = (learner.adapt(seed, params, each.support) for each in (filled, episode))
+    x, weight = filled.query.x.at[1::2].set(9.0), filled.query.weight
+    found = learner.predict(adapted, x, weight=weight)[::2]
+    close(found, learner.predict(plain, episode.query.x))
 
 
 @cases

@@ -13,7 +13,7 @@ from jaxdl.types import Batch, Episode, Model
 
 LINEAR = Model(
     init=lambda key, x: jax.random.normal(key, (x.shape[1], 1), x.dtype),
-    apply=lambda params, x, *, key=None: x @ params,
+    apply=lambda params, x, *, key=None, weight=None: x @ params,
 )
 RATE = 0.07
 
@@ -91,7 +91,9 @@ def test_finite_differences_of_the_query_loss_agree(key):
                 "w": jax.random.normal(key, (3, 4)),
                 "v": jax.random.normal(key, (4, 1)),
             },
-            apply=lambda params, x, *, key=None: jnp.tanh(x @ params["w"]) @ params["v"],
+            apply=lambda params, x, *, key=None, weight=None: (
+                jnp.tanh(x @ params["w"]) @ params["v"]
+            ),
         )
         tx = optax.sgd(0.1, momentum=0.9)
         learner = maml(net, mean_squared_error, tx=tx, steps=3)

@@ -99,7 +99,7 @@ def test_running_averages_are_no_pure_function() -> None:
 def test_a_model_without_statistics_passes_its_key_in_training_alone() -> None:
     seen: list[Any] = []
 
-    def apply(params: Any, x: Any, *, key: Any = None) -> Any:
+    def apply(params: Any, x: Any, *, key: Any = None, weight: Any = None) -> Any:
         seen.append(key)
         return params * x
 
@@ -111,6 +111,111 @@ def test_a_model_without_statistics_passes_its_key_in_training_alone() -> None:
         np.testing.assert_array_equal(y, 2 * X)
         assert after is stats
     assert seen == [KEY, None]
+
+
+class Switched(nn.Module):
+    """Dropout that waits to be told, by an argument of any name."""
+
+    inverse: bool = False
+
+    def drop(self, x: Any, told: Any) -> Any:
+        return nn.Dropout(0.5, deterministic=told if self.inverse else not told)(x)
+
+
+class Train(Switched):
+    @nn.compact
+    def __call__(self, x: Any, train: bool = False) -> Any:
+        return self.drop(x, train)
+
+
+class Required(Switched):
+    @nn.compact
+    def __call__(self, x: Any, *, training: bool) -> Any:
+        return self.drop(x, training)
+
+
+class IsTraining(Switched):
+    @nn.compact
+    def __call__(self, x: Any, is_training: bool = True) -> Any:
+        return self.drop(x, is_training)
+
+
+class Deterministic(Switched):
+    @nn.compact
+    def __call__(self, x: Any, deterministic: bool = True) -> Any:
+        return self.drop(x, deterministic)
+
+
+class Learning(Switched):
+    @nn.compact
+    def __call__(self, x: Any, learning: bool = False) -> Any:
+        return self.drop(x, learning)
+
+
+class Forwarding(Switched):
+    @nn.compact
+    def __call__(self, x: Any, **options: Any) -> Any:
+        return Train()(x, **options)
+
+
+@pytest.mark.parametrize(
+    ("module", "train_arg"),
+    [
+        (Train(), None),
+        (Required(), None),
+        (IsTraining(), None),
+        (Deterministic(inverse=True), None),
+        (Learning(), "learning"),
+        (Forwarding(), "train"),
+    ],
+)
+def test_a_key_switches_dropout_on_however_flax_is_told(module: Any, train_arg: Any) -> None:
+    model = pure(module, train_arg=train_arg)
+    params = model.init(KEY, X)
+    np.testing.assert_array_equal(model.apply(params, X), X)
+    y = np.asarray(model.apply(params, X, key=KEY))
+    assert 0.3 < np.mean(y == 0) < 0.7
+    np.testing.assert_array_equal(y[y != 0], 2 * np.asarray(X)[y != 0])
+
+
+def test_a_net_under_remat_is_not_told_what_it_takes_for_granted() -> None:
+    model = pure(nn.remat(Train)())
+    np.testing.assert_array_equal(model.apply(model.init(KEY, X), X), X)
+
+
+def test_the_name_of_the_switch_must_be_one_that_the_net_has() -> None:
+    for make in (pure, stateful):
+        with pytest.raises(
+            InputError, match=r"Train.__call__ has no argument 'learning'.*\['x', 'train'\]"
+        ):
+            make(Train(), train_arg="learning")
+    with pytest.raises(InputError, match="cannot be told of training"):
+        stateful(nn.Dense(3))
+
+
+@pytest.mark.parametrize("thing", [nn.Dense, lambda x: x, None])
+def test_what_is_no_flax_module_is_refused(thing: Any) -> None:
+    for make, name in ((pure, "pure"), (stateful, "stateful")):
+        with pytest.raises(InputError, match=f"{name} takes a Flax module"):
+            make(thing)
+
+
+def test_statistics_of_a_net_that_flax_tells_of_training() -> None:
+    """Flax's own batch norm: "eval" is not taken for a true value of `train`."""
+
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, train: bool) -> Any:
+            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+
+    model = stateful(Own())
+    params, stats = model.init(KEY, X)
+    y, same = model.apply(params, stats, X, mode="eval")
+    assert same is stats
+    np.testing.assert_allclose(y, X / np.sqrt(1 + 1e-5), rtol=1e-6)
+    y, moved = model.apply(params, stats, X, mode="train")
+    np.testing.assert_allclose(np.mean(y, axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(moved["BatchNorm_0"]["mean"], 0.1 * X.mean(0), rtol=1e-4)
 
 
 def test_images_are_checked_by_name() -> None:

@@ -117,7 +117,7 @@ def test_gradients_that_are_not_stacked_beside_the_losses_are_refused(row):
 
 LINEAR = Model(
     lambda key, x: jax.random.normal(key, (x.shape[-1], 2)) / 2,
-    lambda params, x, *, key=None: x @ params,
+    lambda params, x, *, key=None, weight=None: x @ params,
 )
 NET = hard_sharing(LINEAR, [LINEAR] * 3, between=jnp.tanh)
 TX = optax.sgd(0.02)

@@ -116,7 +116,7 @@ def optimal_values(gamma=GAMMA):
 def table(dueling=False):
     """A value for each place and action; if dueling, those of places apart."""
 
-    def apply(params, obs, *, key=None):
+    def apply(params, obs, *, key=None, weight=None):
         del key
         value, advantage = (obs @ params[name] for name in ("value", "advantage"))
         return advantage + dueling * (value - advantage.mean(axis=1, keepdims=True))
