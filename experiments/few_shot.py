@@ -246,9 +246,9 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 def load_data(config: Config, split: Any) -> ImageData:
     """The images of one split."""
-    made = {"numbers": numbers_few_shot, "digits": digits_few_shot}
-    if config.data in made:
-        images, labels, names = made[config.data](split)
+    if config.data == "numbers" or config.data == "digits":
+        make = numbers_few_shot if config.data == "numbers" else digits_few_shot
+        images, labels, names = make(split)
         return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
     return few_shot_arrays(
         config.data, split, omniglot_split=config.split, data_dir=config.data_dir

@@ -25,7 +25,7 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.feed import Feed, HostStream
-from jaxdl.grads import device_key, leading_axis, mean_over_devices, together
+from jaxdl.grads import device_key, leading_axis, mean_over_devices
 from jaxdl.losses import without_void
 from jaxdl.parallel import Share
 from jaxdl.types import (
@@ -41,6 +41,7 @@ from jaxdl.types import (
     StepFn,
     TrainState,
 )
+from jaxdl.xla import together
 
 Stream = Callable[[Key, Any, Share], Any]
 """`(run key, step, share) -> batch`: this device's share of the batch of one step.
@@ -124,8 +125,7 @@ def supervised_step(
     """A training step on one `Batch` of a net with statistics, averaged over a device axis.
 
     `make_step` on `grads.supervised` is the same for a net without. Give `axis_name` to the model
-    too, so that its batch norm sees the whole batch. Every device draws dropout masks of its own,
-    and counts as much as the weights of its examples.
+    too, so that its batch norm sees the whole batch. Keys and means are those of `over_devices`.
     """
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:

@@ -16,6 +16,7 @@ LAYERS = (
     {
         "metrics",
         "grads",
+        "xla",
         "quadratic",
         "replay",
         "checkpoint",
