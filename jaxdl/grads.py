@@ -134,7 +134,7 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
 
         keyed = task_keys(key, tasks, axis_name), batch
         mean = _mean_over_groups(of_chunk, _grouped(keyed, tasks // size))
-        return mean if axis_name is None else lax.pmean(mean, axis_name)
+        return mean_over_devices(mean, axis_name)
 
     return mean_grad if axis_name is None else _Averaged(mean_grad)
 
@@ -167,10 +167,13 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
 
         def of_slice(part: Any) -> tuple[Any, Array | None]:
             slice_key, examples = part
-            return _weighed(grad(slice_key, step, params, examples), examples)
+            total = _total_weight(examples)
+            return times(grad(slice_key, step, params, examples), total), total
 
         groups = jax.random.split(key, count), _grouped(batch, count)
-        return _divided(*_mean_over_groups(of_slice, groups))
+        mean, total = _mean_over_groups(of_slice, groups)
+        # Of padding alone the gradient is 0, by whatever it is divided.
+        return mean if total is None else times(mean, 1 / jnp.where(total > 0, total, 1))
 
     return mean_grad
 
@@ -197,7 +200,7 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
 
     def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
         found = grad(device_key(key, axis_name), step, params, batch)
-        return mean_over_devices(found, batch, axis_name)
+        return mean_over_devices(times(found, device_share(batch, axis_name)), axis_name)
 
     return _Averaged(mean_grad)
 
@@ -217,30 +220,33 @@ def device_key(key: Key, axis_name: str | None) -> Key:
     return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
 
 
-def mean_over_devices(found: Any, batch: Any, axis_name: str | None) -> Any:
-    """The mean of `found`, itself a mean over this device's `batch`, over the devices of an axis.
+def mean_over_devices(tree: Any, axis_name: str | None) -> Any:
+    """The mean of a tree of arrays over the devices of an axis; itself where there is no axis."""
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
 
-    Each counts as much as the weights of its batch; `found` itself where there is no axis.
+
+def device_share(batch: Any, axis_name: str | None) -> Array | None:
+    """How much this device's `Batch` counts by its weights: 1 on the average of all devices.
+
+    None where all count alike. The mean over devices of a loss, and of its gradient, is that of the
+    losses times their shares: `times`, then `mean_over_devices`.
     """
-    if axis_name is None:
-        return found
-    return _divided(*lax.pmean(_weighed(found, batch), axis_name))
+    total = _total_weight(batch)
+    if axis_name is None or total is None:
+        return None
+    return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
 
 
-def _weighed(found: Any, batch: Any) -> tuple[Any, Array | None]:
-    """`found` times the sum of the weights of a batch, and that sum; None where there are none."""
+def times(tree: Any, share: Array | None) -> Any:
+    """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
+    if share is None:
+        return tree
+    return jax.tree.map(lambda leaf: (leaf * share).astype(_floating(leaf)), tree)
+
+
+def _total_weight(batch: Any) -> Array | None:
     weight = batch.weight if isinstance(batch, Batch) else None
-    if weight is None:
-        return found, None
-    total = jnp.sum(weight).astype(float)
-    return jax.tree.map(lambda leaf: (leaf * total).astype(_floating(leaf)), found), total
-
-
-def _divided(found: Any, total: Array | None) -> Any:
-    if total is None:
-        return found
-    total = jnp.maximum(total, np.finfo(total.dtype).tiny)  # nothing by nothing is nothing
-    return jax.tree.map(lambda leaf: (leaf / total).astype(leaf.dtype), found)
+    return None if weight is None else jnp.sum(weight).astype(float)
 
 
 def _floating(leaf: Array) -> Any:

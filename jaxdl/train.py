@@ -25,7 +25,7 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.feed import Feed, HostStream
-from jaxdl.grads import device_key, leading_axis, mean_over_devices
+from jaxdl.grads import device_key, device_share, leading_axis, mean_over_devices, times
 from jaxdl.losses import without_void
 from jaxdl.parallel import Share
 from jaxdl.types import (
@@ -130,15 +130,16 @@ def supervised_step(
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key, weight = device_key(key, axis_name), batch.weight
-        x = without_void(batch.x, weight)
+        x, share = without_void(batch.x, weight), device_share(batch, axis_name)
 
         def objective(params: Params) -> tuple[Array, Any]:
             y, stats = model.apply(params, state.stats, x, key=key, weight=weight, mode="train")
-            value, metrics = loss(y, batch.y, weight)
+            # Before the gradient: batch norm carries it from one device to another.
+            value, metrics = times(loss(y, batch.y, weight), share)
             return value, (metrics, stats)
 
         grads, (metrics, stats) = jax.grad(objective, has_aux=True)(state.params)
-        grads, metrics = mean_over_devices((grads, metrics), batch, axis_name)
+        grads, metrics = mean_over_devices((grads, metrics), axis_name)
         return _update(state, tx, grads)._replace(stats=stats), metrics
 
     return step
@@ -222,10 +223,6 @@ def loop(
             count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
 
 
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
 def per_seed(tree: Any) -> list[Any]:
     """The parts of a tree whose leaves have a leading axis `[seeds]`, one a seed."""
     seeds = leading_axis(tree)
@@ -284,7 +281,8 @@ def _steps_of_all_seeds(
             return lax.fori_loop(jnp.maximum(first, start), until, body, carry)
 
         batch = jax.eval_shape(lambda: stream(key, first, share))
-        size = max(1, min(most_ahead, AHEAD_BYTES // max(1, _bytes(batch))))
+        bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
+        size = max(1, min(most_ahead, AHEAD_BYTES // max(1, bytes_of_one)))
         shapes = jax.eval_shape(one_step, first, rest, batch)[1]
         rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
         # Loop bounds that are arguments: one program serves chunks of any length.

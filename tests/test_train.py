@@ -315,6 +315,30 @@ def test_devices_with_batch_norm_are_one(devices):
     assert parallel.all_equal(many)
 
 
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_a_supervised_step_leaves_out_what_has_no_weight(devices):
+    """Padding of nonsense equals none, also where it lies on some devices alone."""
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(8, 4)), jnp.float32)
+    x, y = x.at[5:].set(jnp.nan), (jnp.arange(8) % 3).at[5:].set(-100)
+    weight = jnp.array([1, 0.5, 1, 2, 1, 0, 0, 0])
+    # Adam would follow the sign of gradients that are rounding alone.
+    axis, tx = parallel.axis_name(devices), optax.sgd(0.1)
+    params, stats = stateful(Net()).init(jax.random.key(0), x[:5])
+    state = init_state(params, tx, stats)
+
+    def step_of(axis):
+        return supervised_step(stateful(Net(0.0, axis)), cross_entropy, tx, axis_name=axis)
+
+    cut = Batch(x[:5], y[:5], weight[:5])
+    expected = step_of(None)(jax.random.key(0), state, cut)
+
+    def run(share, batch):
+        return step_of(axis)(jax.random.key(0), state, share.of(batch))
+
+    batch = Batch(x, y, weight)
+    close(parallel.compile_on(run, devices, (batch,))(batch), expected)
+
+
 def test_every_device_draws_dropout_masks_of_its_own():
     """Two devices with two halves that are alike: equal masks would give equal outputs."""
     seen = []

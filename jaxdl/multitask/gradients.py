@@ -17,7 +17,7 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.grads import device_key
+from jaxdl.grads import device_key, mean_over_devices
 from jaxdl.losses import without_void
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
@@ -155,9 +155,7 @@ def multitask_step(
         net_key = device_key(net_key, axis_name)
         shares = _shares(batch, len(net.heads), axis_name)
 
-        def average(tree: Any) -> Any:
-            return tree if axis_name is None else lax.pmean(tree, axis_name)
-
+        average = partial(mean_over_devices, axis_name=axis_name)
         grads: Grads
         if isinstance(method, LossWeighting):
             losses, pull, metrics = jax.vjp(
@@ -214,7 +212,7 @@ def _shared_out(found: TaskGrads, shares: Array | None) -> TaskGrads:
 def _averaged(metrics: Metrics, shares: Array | None, axis_name: str | None) -> Metrics:
     """The metrics of `_gathered` over all devices, those of a task by its shares."""
     if shares is None:
-        return metrics if axis_name is None else lax.pmean(metrics, axis_name)
+        return mean_over_devices(metrics, axis_name)
     each: list[Metrics] = [{} for _ in shares]
     for full_name, value in metrics.items():
         name, _, task = full_name.rpartition("/")

@@ -220,3 +220,56 @@ def test_a_state_made_for_the_optimiser_alone_is_refused(key):
     step = multitask_step(ALIKE, cross_entropy, pcgrad(), optax.adam(0.1))
     with pytest.raises(InputError, match=r"optax.chain\(method, tx\)"):
         step(key, state, Batch(X, LABELS))
+
+
+NORMED = hard_sharing(mlp((5, 5), norm="batch"), [mlp((4, 3), norm="batch")] * 2)
+MASK = jnp.array([[1, 1], [0, 1], [1, 0.5], [0, 0], [0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    "weight", [MASK[:, 1], MASK, (MASK[:, 0], MASK[:, 1])], ids=["[n]", "[n, tasks]", "a tuple"]
+)
+def test_examples_that_count_for_no_task_count_for_nothing(weight, key):
+    """Neither in the trunk's batch norm nor by an input that is NaN; the first three rows count."""
+    some = lambda array: jax.tree.map(lambda leaf: leaf[:3], array)  # noqa: E731
+    spoilt = Batch(X.at[3:].set(jnp.nan), LABELS.at[3:].set(-100), weight)
+    cut = Batch(X[:3], LABELS[:3], some(weight))
+    params = NORMED.init(key, X)
+    masked, expected = (
+        (
+            task_grads(NORMED, cross_entropy)(key, STEP, params, batch),
+            task_losses(NORMED, cross_entropy)(params, None, batch),
+        )
+        for batch in (spoilt, cut)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), masked, expected)
+
+
+def test_tasks_with_inputs_of_their_own_mask_their_own(key):
+    parts = tuple(
+        Batch(X.at[3:].set(jnp.nan), LABELS[:, t].at[3:].set(-100), jnp.array([1.0, 1, 1, 0, 0, 0]))
+        for t in (0, 1)
+    )
+    params = NORMED.init(key, X)
+    masked, expected = (
+        task_grads(NORMED, cross_entropy)(key, STEP, params, batch)
+        for batch in (parts, tuple(Batch(p.x[:3], p.y[:3]) for p in parts))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), masked, expected)
+
+
+@pytest.mark.parametrize(
+    "method", [pcgrad(), uncertainty(tasks=2, tx=optax.sgd(0.1))], ids=["gradients", "losses"]
+)
+def test_a_device_counts_for_each_task_as_much_as_its_examples(method, key):
+    """Labels of the second task lie on one device alone, and most of the first task's too."""
+    weight = jnp.array([[1, 1], [1, 1], [1, 0.5], [0, 0], [1, 0], [0, 0]])
+    batch, tx = Batch(X, LABELS, weight), optax.sgd(0.1)
+    state = init_state(ALIKE.init(key, X), optax.chain(method, tx))
+    one = multitask_step(ALIKE, cross_entropy, method, tx)(key, state, batch)
+    step = multitask_step(ALIKE, cross_entropy, method, tx, axis_name="d")
+    run = jax.pmap(step, axis_name="d", in_axes=(None, None, 0), out_axes=0)
+    found = run(key, state, jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), batch))
+    for device in (0, 1):
+        here = jax.tree.map(lambda leaf, d=device: leaf[d], found)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), here, one)
