@@ -52,6 +52,23 @@ def without_void(x: PyTree, weight: Array | None) -> PyTree:
     return jax.tree.map(without, x)
 
 
+def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
+    """Arrays `[n, ...]` with zeros in the rows whose `weight` `[n]` is 0.
+
+    A loss begins with it, so that neither its value nor its gradient sees what stood there:
+
+        prediction, target = counted(weight, prediction, target)
+
+    Raises:
+        InputError: if `weight` is not `[n]`.
+    """
+    if weight is None:
+        return arrays
+    for array in arrays:
+        _check_weight(array, weight)
+    return tuple(jnp.where(_void(array, weight), 0, array) for array in arrays)
+
+
 def cross_entropy(
     prediction: Array, target: Array, weight: Array | None = None, *, smoothing: float = 0.0
 ) -> tuple[Array, Metrics]:
@@ -80,7 +97,7 @@ def cross_entropy(
             "cross_entropy takes logits [n, ..., classes] and labels [n, ...], not"
             f" {list(prediction.shape)} and {list(target.shape)}"
         )
-    prediction, target = _counted((prediction, target), weight)
+    prediction, target = counted(weight, prediction, target)
     classes = prediction.shape[-1]
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(prediction, target)
     if smoothing:
@@ -107,19 +124,9 @@ def mean_squared_error(
             f"mean_squared_error takes a prediction and a target of one shape, not"
             f" {list(prediction.shape)} and {list(target.shape)}: reshape one of them"
         )
-    prediction, target = _counted((prediction, target), weight)
+    prediction, target = counted(weight, prediction, target)
     loss = weighted_mean(jnp.square(prediction - target), weight)
     return loss, {"loss": loss}
-
-
-def _counted(arrays: tuple[Array, ...], weight: Array | None) -> tuple[Array, ...]:
-    """The arrays `[n, ...]` with zeros in the rows of weight 0: neither value nor gradient sees
-    what stood there."""
-    if weight is None:
-        return arrays
-    for array in arrays:
-        _check_weight(array, weight)
-    return tuple(jnp.where(_void(array, weight), 0, array) for array in arrays)
 
 
 def _void(array: Array, weight: Array) -> Array:

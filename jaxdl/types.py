@@ -120,7 +120,11 @@ class StatefulModel(NamedTuple):
 
 
 class LossFn(Protocol):
-    """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples."""
+    """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples.
+
+    Write one with `losses.counted` and `losses.weighted_mean`, and examples of weight 0 count for
+    nothing.
+    """
 
     def __call__(
         self, prediction: Any, target: Any, weight: Array | None = None
