@@ -51,6 +51,15 @@ def test_one_query_gets_what_it_gets_among_others(name, key):
         LEARNERS[name].predict(adapted.adapted, query.x[:1])
 
 
+def test_a_query_that_is_not_finite_spoils_its_own_prediction_alone(key):
+    learner, (support, query) = by_support_statistics(LEARNERS["maml"]), episode()
+    adapted = learner.adapt(key, learner.init(key, support.x), support)
+    found = learner.predict(adapted, query.x.at[2, 1].set(jnp.nan))
+    assert np.isnan(found[2]).all()
+    expected, others = learner.predict(adapted, query.x), np.array([0, 1, 3, 4])
+    np.testing.assert_allclose(found[others], expected[others], rtol=1e-5)
+
+
 def test_the_statistics_are_those_of_the_support_set(key):
     """One norm, by NumPy; padding in the support set counts in none of it."""
     net = pure(nn.Sequential([BatchNorm("batch", False, False)]))
