@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl.errors import InputError
@@ -117,13 +118,23 @@ def last_of_each(places: Array, capacity: int) -> Array:
 
 
 def refuse_empty(size: Array) -> None:
-    """Refuses to sample from nothing where that can be seen: outside of jit.
+    """Refuses to sample from nothing where that can be seen: see `known`.
 
     Raises:
         InputError: if the size is known and zero.
     """
-    if not isinstance(size, jax.core.Tracer) and not size.all():
+    here = known(size)
+    if here is not None and not here.all():
         raise InputError("the memory is empty: add items before you sample")
+
+
+def known(value: Any) -> np.ndarray | None:
+    """The value on the host; None of what a transformation traces, which has no value yet.
+
+    What a jitted function closes over has one. It must be looked at with NumPy: inside jit
+    `jax.numpy` traces whatever it is given, constants too, and the answer would have no value.
+    """
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
 def _like(leaf: Any, shape: tuple[int, ...]) -> str:

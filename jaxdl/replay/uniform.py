@@ -1,8 +1,9 @@
 """Memories from which every item is drawn alike: of the newest items, or of all that ever came.
 
-Sampling is with replacement. Inside jit nobody can see that a memory is still empty: a draw then
-gives the zeros that it was made of. Where learning starts before the memory has filled, add first,
-or learn in `lax.cond(state.size >= enough, ...)`.
+Sampling is with replacement. An empty memory is refused where its size is known: outside of jit,
+and inside for a memory that the function closes over. Nobody can see it of a memory that is an
+argument of a compiled program: a draw then gives the zeros that it was made of. Where learning
+starts before the memory has filled, add first, or learn in `lax.cond(state.size >= enough, ...)`.
 """
 
 from typing import NamedTuple
@@ -81,10 +82,18 @@ def push(state: Memory, items: PyTree) -> tuple[Memory, Array]:
 
 
 def draw(key: Key, state: Memory, count: int) -> PyTree:
-    """`count` items `[count, ...]`, each of the filled rows with the same probability."""
+    """`count` items `[count, ...]`, each of the filled rows with the same probability.
+
+    Raises:
+        InputError: if the memory is known to be empty.
+    """
     rows.refuse_empty(state.size)
-    places = jax.random.randint(key, (count,), 0, jnp.maximum(state.size, 1))
-    return rows.read(state.items, places)
+    return rows.read(state.items, places(key, state.size, count))
+
+
+def places(key: Key, size: Array, count: int) -> Array:
+    """`count` int32 places below `size`, all with the same probability; 0 where `size` is 0."""
+    return jax.random.randint(key, (count,), 0, jnp.maximum(size, 1))
 
 
 def reservoir_places(key: Key, seen: Array, count: int, capacity: int) -> Array:

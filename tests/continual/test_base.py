@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from jaxdl.continual import episodic
 from jaxdl.continual.base import recall, stored
 from jaxdl.continual.er import er
 from jaxdl.losses import cross_entropy
@@ -45,6 +46,24 @@ def test_old_examples_are_drawn_from_before_the_new_one_and_as_many_as_there_are
         assert np.all(past.y[n][counted > 0] < n)
     drawn = np.concatenate([past.y[n] for n in range(20, 40)])
     assert len(np.unique(drawn)) > 20  # uniformly, not the first few again and again
+
+
+def test_a_memory_that_a_program_closes_over_gives_what_it_gives_as_an_argument():
+    replay, key = reservoir(capacity=5), jax.random.key(3)
+    many = jax.vmap(numbered)(jnp.arange(1, 4))
+    memory = replay.add(key, replay.init(stored(numbered(0))), stored(many))
+    rings = episodic.empty(numbered(0), 2, 3)
+    for n in range(1, 4):
+        rings = episodic.remember(rings, numbered(n)._replace(task=jnp.int32(n % 2)))
+
+    def drawn(key, memory, rings):
+        past, _ = recall(replay, key, memory, numbered(9), 4)
+        return past, episodic.draw_others(key, rings, jnp.int32(0), 4)
+
+    expected = jax.jit(drawn)(key, memory, rings)
+    found = jax.jit(lambda key: drawn(key, memory, rings))(key)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert found[0].y.min() > 0
 
 
 def test_drawing_and_then_adding_copies_no_memory():

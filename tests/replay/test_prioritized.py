@@ -109,20 +109,68 @@ def test_weights_at_beta_one_undo_the_priorities():
     assert abs(means.mean() - 39.5) < 4 * means.std() / np.sqrt(len(means))
 
 
-def test_a_priority_of_zero_is_never_drawn_and_without_any_no_weight_is_nan():
+def test_a_priority_of_zero_is_never_drawn():
     state, sample = with_priorities([0.0, 1.0, 0.0, 2.0])
     drawn = sample(jax.random.key(0), state, 100, 0.5)
     assert set(np.asarray(drawn.places).tolist()) == {1, 3}
-    state, sample = with_priorities(np.zeros(4))
-    drawn = sample(jax.random.key(0), state, 3, 0.5)
-    np.testing.assert_array_equal(drawn.places, 0)
+
+
+def test_without_any_priority_all_items_are_drawn_alike_as_with_equal_ones():
+    """The limit of equal priorities that go to 0; the rows past the last item are never drawn."""
+    state, sample = with_priorities(np.zeros(7))
+    drawn = sample(jax.random.key(0), state, 7000, 0.5)
+    counts = np.bincount(drawn.places, minlength=7)
+    assert len(counts) == 7
+    assert stats.chisquare(counts).pvalue > 1e-3
     np.testing.assert_array_equal(drawn.weights, 1)
+    np.testing.assert_array_equal(drawn.items["number"], drawn.places)
 
 
-@pytest.mark.parametrize("alpha", [-0.1, float("nan")])
-def test_an_alpha_below_zero_is_refused(alpha):
+def test_no_item_at_all_is_a_batch_without_rows():
+    state, sample = with_priorities([1.0, 2.0])
+    drawn = sample(jax.random.key(0), state, 0, 0.5)
+    assert (drawn.places.shape, drawn.weights.shape, drawn.items["pair"].shape) == (
+        (0,),
+        (0,),
+        (0, 2),
+    )
+
+
+@pytest.mark.parametrize("alpha", [-0.1, float("nan"), float("inf")])
+def test_an_alpha_out_of_range_is_refused(alpha):
     with pytest.raises(InputError, match=r"alpha=.*: choose 0"):
         prioritized(capacity=3, alpha=alpha)
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.5, float("nan")])
+def test_a_beta_out_of_range_is_refused_or_seen_in_the_weights(beta):
+    state, sample = with_priorities([1.0, 2.0])
+    alone = prioritized(capacity=100, alpha=ALPHA).sample
+    for known in (beta, jnp.float32(beta)):  # a constant of the program has a value, too
+        with pytest.raises(InputError, match=r"beta=.*: choose a number from 0 to 1"):
+            alone(jax.random.key(0), state, 3, known)
+        with pytest.raises(InputError, match=r"beta=.*: choose a number from 0 to 1"):
+            jax.jit(lambda state, known=known: alone(jax.random.key(0), state, 3, known))(state)
+    assert np.isnan(sample(jax.random.key(0), state, 3, beta).weights).all()
+
+
+def test_a_beta_that_a_schedule_ends_a_rounding_above_one_is_one():
+    state, sample = with_priorities([1.0, 2.0])
+    above = np.nextafter(np.float32(1), np.float32(2))
+    drawn, at_one = (sample(jax.random.key(0), state, 9, beta).weights for beta in (above, 1.0))
+    np.testing.assert_allclose(drawn, at_one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_priority_out_of_range_is_refused_or_seen_in_the_weights(wrong, alpha):
+    state, sample = with_priorities([1.0, 2.0, 3.0], alpha)
+    update = prioritized(capacity=100, alpha=alpha).update
+    places, values = jnp.arange(2), jnp.asarray([1.0, wrong])
+    with pytest.raises(InputError, match=r"priority .*: give finite ones"):
+        update(state, places, values)
+    spoilt = jax.jit(update)(state, places, values)
+    assert np.isnan(sample(jax.random.key(0), spoilt, 3, 0.5).weights).all()
 
 
 def test_no_room_and_nothing_and_other_shapes_are_refused():

@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxdl import parallel
 from jaxdl.checkpoint import Checkpoints
+from jaxdl.errors import InputError
 from jaxdl.replay.prioritized import prioritized
 from jaxdl.replay.uniform import reservoir, ring
 from tests.test_checkpoint import same_bits
@@ -79,3 +80,48 @@ def test_a_memory_from_a_checkpoint_goes_on_as_if_it_had_never_stopped(rule, tmp
     assert same_bits(restored, half)
     rest, _ = run(rule, restored, KEYS[0], 15, 15)
     assert same_bits(rest, whole)
+
+
+def sampler(rule):
+    """`(key, state) -> what is drawn`."""
+    memory = rule(capacity=70)
+    if rule is prioritized:
+        return lambda key, state: memory.sample(key, state, 4, 0.5)
+    return lambda key, state: memory.sample(key, state, 4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_memory_that_a_program_closes_over_gives_what_it_gives_as_an_argument(rule):
+    """As in offline learning, where nothing is ever added: the memory is a constant."""
+    state, _ = run(rule, start(rule), KEYS[0])
+    draw = sampler(rule)
+    expected = [draw(key, state) for key in KEYS]
+    stacks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
+
+    constant = lambda key: draw(key, state)  # noqa: E731
+
+    def by_scan(keys):
+        return lax.scan(lambda carry, key: (carry, constant(key)), 0, keys)[1]
+
+    def everywhere(keys):
+        one_by_one = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(constant, keys))
+        return one_by_one, jax.vmap(constant)(keys), by_scan(keys)
+
+    pair = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
+    arguments = jax.jit(jax.vmap(draw))(KEYS, pair)
+    for found in (*jax.jit(everywhere)(KEYS), jax.vmap(constant)(KEYS), by_scan(KEYS), arguments):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, stacks)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_empty_memory_is_refused_where_it_is_a_constant(rule):
+    draw, state = sampler(rule), start(rule)
+    constant = lambda key: draw(key, state)  # noqa: E731
+    for program in (
+        constant,
+        jax.jit(constant),
+        jax.vmap(constant),
+        lambda keys: lax.scan(lambda carry, key: (carry, draw(key, state)), 0, keys),
+    ):
+        with pytest.raises(InputError, match="the memory is empty: add items"):
+            program(KEYS)
