@@ -32,7 +32,7 @@ from jaxdl import cli
 from jaxdl.checks import at_least
 from jaxdl.continual import scores
 from jaxdl.continual.agem import agem
-from jaxdl.continual.base import Continual
+from jaxdl.continual.base import Continual, check_stream
 from jaxdl.continual.er import er
 from jaxdl.continual.ewc import ewc
 from jaxdl.continual.gem import gem
@@ -199,6 +199,7 @@ def check(config: Config) -> None:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Every method on the same streams, and the pictures."""
     problem, angles = load(config)
+    check_stream(problem.stream, run_keys(config.seed, config.seeds), config.steps, config.tasks)
     found = {
         name: learn(config, run.part(name), problem, METHODS[name](config))
         for name in config.methods

@@ -22,6 +22,7 @@ def agem(
     """Descent that does not raise the mean loss of `replays` examples of other tasks.
 
     They are drawn anew at each step from `room` examples of each of so many tasks; see `project`.
+    Tasks are counted from 0: see `jaxdl.continual.base`.
     """
     grad_of = gradient(model, loss)
 
@@ -33,7 +34,11 @@ def agem(
         grads, metrics = grad_of(params, alone(example))
         return project(grads, grad_of(params, past)[0]), metrics, memory
 
-    return descending(model, tx, grad, lambda _, example: episodic.empty(example, tasks, room))
+    def remember(params: Params, example: Example) -> Episodic:
+        del params  # it looks at examples alone
+        return episodic.empty(example, tasks, room)
+
+    return descending(model, tx, grad, remember, tasks=tasks)
 
 
 def project(grads: Grads, reference: Grads) -> Grads:

@@ -4,6 +4,11 @@ A method is three pure functions, `Continual`. Most are a gradient that also loo
 (`RecallFn`), followed by an Optax update: `descending` makes these. What a method remembers is part
 of its state, so that a stopped run goes on with the memory that it had. Nets are applied without a
 key, so none has dropout.
+
+A learner that is made for so many `tasks` counts them from 0. A number outside `[0, tasks)` raises
+InputError where its value is known. Inside jit nobody can raise, and an array takes any index:
+there the metrics and the gradient of the step, or the predictions, are NaN, which ends a run.
+`check_stream` looks at all numbers of a stream before anything is learnt from it.
 """
 
 from collections.abc import Callable
@@ -11,9 +16,13 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import lax
 
+from jaxdl.errors import InputError
 from jaxdl.grads import objective
+from jaxdl.parallel import Share
 from jaxdl.replay import rows
 from jaxdl.types import (
     Array,
@@ -74,10 +83,14 @@ def descending(
     tx: optax.GradientTransformation,
     grad: RecallFn,
     remember: Callable[[Params, Example], Any] = nothing,
+    *,
+    tasks: int | None = None,
 ) -> Continual:
     """The learner that goes down a gradient.
 
-    `remember(params, example) -> memory` is what it remembers before the first example.
+    `remember(params, example) -> memory` is what it remembers before the first example. `tasks` is
+    the number of tasks, for a memory that has a place for each: see the module docstring. None
+    takes any number.
     """
 
     def init(key: Key, example: Example) -> ContinualState:
@@ -85,7 +98,10 @@ def descending(
         return ContinualState(jnp.int32(0), params, tx.init(params), remember(params, example))
 
     def step(key: Key, state: ContinualState, batch: Example) -> tuple[ContinualState, Metrics]:
-        grads, metrics, memory = grad(key, state.params, state.memory, batch)
+        task, good = (batch.task, True) if tasks is None else in_range(batch.task, tasks)
+        found = grad(key, state.params, state.memory, batch._replace(task=task))
+        grads, metrics = spoilt_unless(good, found[:2])
+        memory = found[2]
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return ContinualState(state.step + 1, params, opt_state, memory), metrics
@@ -95,6 +111,60 @@ def descending(
         return model.apply(state.params, x)
 
     return Continual(init, step, predict)
+
+
+def in_range(task: Any, tasks: int) -> tuple[Array, Array]:
+    """A task's number and whether it is in `[0, tasks)`; 0 stands for one that is not.
+
+    What is computed from that 0 must be spoilt: see `spoilt_unless`.
+
+    Raises:
+        InputError: if the number is known and not in range.
+    """
+    if (here := rows.known(task)) is not None:
+        _refuse_outside(here, tasks, "")
+    good = (task >= 0) & (task < tasks)
+    return jnp.where(good, task, 0), jnp.asarray(good)
+
+
+def spoilt_unless(good: Any, tree: PyTree) -> PyTree:
+    """The tree, whose numbers are NaN where `good` is False."""
+
+    def of_leaf(leaf: Array) -> Array:
+        inexact = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        return jnp.where(good, leaf, jnp.nan) if inexact else leaf
+
+    return tree if good is True else jax.tree.map(of_leaf, tree)
+
+
+def check_stream(stream: Callable[..., Example], keys: Key, steps: int, tasks: int) -> None:
+    """Refuses a stream for `jaxdl.train.loop` that leaves `[0, tasks)` in one of its first `steps`.
+
+    It computes the numbers of all steps for all run keys `[seeds]`, and nothing else of the stream.
+
+    Raises:
+        InputError: naming the first such step, and the number.
+    """
+
+    @jax.jit
+    def numbers(stream: Callable[..., Example], keys: Key) -> Array:
+        def at(step: Array) -> Array:
+            return jax.vmap(lambda key: stream(key, step, Share(0, 1)).task)(keys)
+
+        return lax.map(at, jnp.arange(steps))
+
+    found = np.asarray(numbers(stream, keys))
+    for step in np.flatnonzero(((found < 0) | (found >= tasks)).any(axis=1))[:1]:
+        _refuse_outside(found[step], tasks, f"step {step:,} of the stream: ")
+
+
+def _refuse_outside(numbers: np.ndarray, tasks: int, where: str) -> None:
+    outside = numbers[(numbers < 0) | (numbers >= tasks)]
+    if outside.size:
+        raise InputError(
+            f"{where}task {outside.flat[0]} is not one of {tasks}: count the tasks from 0 to"
+            f" {tasks - 1}"
+        )
 
 
 def gradient(model: Model, loss: LossFn) -> Callable[[Params, Batch], tuple[Grads, Metrics]]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.continual.base import stored
+from jaxdl.errors import InputError
 from jaxdl.replay import rows
 from jaxdl.types import Array, Batch, Example, Key
 
@@ -21,12 +22,18 @@ class Episodic(NamedTuple):
 
 
 def empty(example: Example, tasks: int, room: int) -> Episodic:
-    """A memory of `room` examples of each of so many tasks."""
+    """A memory of `room` examples of each of so many tasks.
+
+    Raises:
+        InputError: if there is no task, or no room.
+    """
+    if tasks < 1 or room < 1:
+        raise InputError(f"tasks={tasks}, room={room}: choose at least 1 of each")
     return Episodic(rows.empty(stored(example), tasks * room), jnp.zeros(tasks, jnp.int32))
 
 
 def remember(memory: Episodic, example: Example) -> Episodic:
-    """The memory with one more example of its task."""
+    """The memory with one more example of its task, whose number is in `[0, tasks)`."""
     task, room = example.task, room_of(memory)
     place = task * room + memory.counts[task] % room
     item = jax.tree.map(lambda leaf: leaf[None], stored(example))

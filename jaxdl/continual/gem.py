@@ -23,7 +23,8 @@ def gem(
 ) -> Continual:
     """Descent that raises the loss of no other task, on `room` examples of each of so many tasks.
 
-    See `project` for the margin. A step takes a gradient for each task that came before.
+    See `project` for the margin. A step takes a gradient for each task that came before. Tasks are
+    counted from 0: see `jaxdl.continual.base`.
     """
     grad_of = gradient(model, loss)
 
@@ -51,7 +52,11 @@ def gem(
         grads, metrics = grad_of(params, alone(example))
         return project(grads, others(params, memory, example.task), margin), metrics, memory
 
-    return descending(model, tx, grad, lambda _, example: episodic.empty(example, tasks, room))
+    def remember(params: Params, example: Example) -> Episodic:
+        del params  # it looks at examples alone
+        return episodic.empty(example, tasks, room)
+
+    return descending(model, tx, grad, remember, tasks=tasks)
 
 
 def project(grads: Grads, others: Grads, margin: float = 0.0) -> Grads:

@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.continual.base import Continual, ContinualState, alone, gradient
+from jaxdl.continual.base import (
+    Continual,
+    ContinualState,
+    alone,
+    gradient,
+    in_range,
+    spoilt_unless,
+)
 from jaxdl.types import Array, Example, Key, LossFn, Metrics, Model
 
 
@@ -16,7 +23,8 @@ def independent(
     """A net for each of so many tasks, which must be told the task, and forgets nothing.
 
     A net begins as a copy of the net of the task before, as in the paper; the first, and all that
-    had no example yet, as they were drawn. `memory` is the number of the last example's task.
+    had no example yet, as they were drawn. `memory` is the number of the last example's task. Tasks
+    are counted from 0: see `jaxdl.continual.base`.
     """
     grad = gradient(model, loss)
 
@@ -27,19 +35,21 @@ def independent(
 
     def step(key: Key, state: ContinualState, batch: Example) -> tuple[ContinualState, Metrics]:
         del key  # nothing is drawn
-        task, last = batch.task, state.memory
+        (task, good), last = in_range(batch.task, tasks), state.memory
         # A task that comes back takes the net of the task before too, as one that is new.
         start = jax.tree.map(lambda leaf: leaf[jnp.where(last < 0, task, last)], state.params)
         opt_state = jax.tree.map(lambda leaf: leaf[task], state.opt_state)
-        grads, metrics = grad(start, alone(batch))
+        grads, metrics = spoilt_unless(good, grad(start, alone(batch)))
         updates, opt_state = tx.update(grads, opt_state, start)
         own = optax.apply_updates(start, updates), opt_state
         params, opt_state = jax.tree.map(
             lambda leaf, new: leaf.at[task].set(new), (state.params, state.opt_state), own
         )
-        return ContinualState(state.step + 1, params, opt_state, jnp.asarray(task)), metrics
+        return ContinualState(state.step + 1, params, opt_state, task), metrics
 
     def predict(state: ContinualState, task: Array, x: Any) -> Any:
-        return model.apply(jax.tree.map(lambda leaf: leaf[task], state.params), x)
+        task, good = in_range(task, tasks)
+        own = jax.tree.map(lambda leaf: leaf[task], state.params)
+        return spoilt_unless(good, model.apply(own, x))
 
     return Continual(init, step, predict)

@@ -1,22 +1,25 @@
 """How well a learner learns and keeps tasks (Riemer et al. 2019, https://arxiv.org/abs/1810.11910).
 
 `accuracy` `[..., tasks, tasks]` is the matrix R of GEM: row i, after task i was learned; column j,
-on test examples of task j. Everything here runs on the host, in float64.
+on test examples of task j. It is square, and InputError says where it is not. Everything here runs
+on the host, in float64.
 """
 
 from typing import Any
 
 import numpy as np
 
+from jaxdl.errors import InputError
+
 
 def retained(accuracy: Any) -> Any:
     """RA: the mean over tasks after the last one `[...]`."""
-    return np.asarray(accuracy, np.float64)[..., -1, :].mean(axis=-1)
+    return _square(accuracy)[..., -1, :].mean(axis=-1)
 
 
 def learning(accuracy: Any) -> Any:
     """LA: the mean over tasks of the accuracy right after each was learned `[...]`."""
-    return np.asarray(accuracy, np.float64).diagonal(axis1=-2, axis2=-1).mean(axis=-1)
+    return _square(accuracy).diagonal(axis1=-2, axis2=-1).mean(axis=-1)
 
 
 def transfer(accuracy: Any) -> Any:
@@ -25,3 +28,13 @@ def transfer(accuracy: Any) -> Any:
     (GEM's backward transfer is the same sum divided by the number of tasks but the last.)
     """
     return retained(accuracy) - learning(accuracy)
+
+
+def _square(accuracy: Any) -> np.ndarray:
+    matrix = np.asarray(accuracy, np.float64)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.shape[-1]:
+        raise InputError(
+            f"accuracy {list(matrix.shape)}: give [..., tasks, tasks], a row after each task and a"
+            " column for each; of tasks that were not learned leave the columns out"
+        )
+    return matrix

@@ -26,12 +26,14 @@ TX = optax.sgd(0.1, momentum=0.5)  # with a state, which must be carried along
 
 
 class Row(NamedTuple):
-    """A method. `draws`: whether its key matters; `told`: whether it must be told the task."""
+    """A method. `draws`: whether its key matters; `told`: whether it must be told the task;
+    `counts`: whether it is made for so many tasks."""
 
     name: str
     make: Callable[[], Continual]
     draws: bool = False
     told: bool = False
+    counts: bool = False
 
     def __hash__(self):
         return hash(self.name)
@@ -41,11 +43,16 @@ RESERVOIR = {"capacity": ROOM, "replays": 4}
 RINGS = {"tasks": TASKS, "room": ROOM}
 ROWS = [
     Row("online", lambda: online(NET, cross_entropy, TX)),
-    Row("independent", lambda: independent(NET, cross_entropy, TX, tasks=TASKS), told=True),
+    Row(
+        "independent",
+        lambda: independent(NET, cross_entropy, TX, tasks=TASKS),
+        told=True,
+        counts=True,
+    ),
     Row("ewc", lambda: ewc(NET, cross_entropy, TX, strength=0.1, samples=4)),
     Row("er", lambda: er(NET, cross_entropy, TX, **RESERVOIR), draws=True),
-    Row("agem", lambda: agem(NET, cross_entropy, TX, **RINGS, replays=3), draws=True),
-    Row("gem", lambda: gem(NET, cross_entropy, TX, **RINGS, margin=0.5)),
+    Row("agem", lambda: agem(NET, cross_entropy, TX, **RINGS, replays=3), draws=True, counts=True),
+    Row("gem", lambda: gem(NET, cross_entropy, TX, **RINGS, margin=0.5), counts=True),
     Row(
         "mer",
         lambda: mer(NET, cross_entropy, lr=0.1, beta=0.5, gamma=0.9, batches=2, **RESERVOIR),

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax import lax
 
 from jaxdl.continual import episodic
 from jaxdl.continual.base import recall, stored
 from jaxdl.continual.er import er
+from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import mlp
 from jaxdl.replay.uniform import reservoir
@@ -54,14 +56,14 @@ def test_a_memory_that_a_program_closes_over_gives_what_it_gives_as_an_argument(
     memory = replay.add(key, replay.init(stored(numbered(0))), stored(many))
     rings = episodic.empty(numbered(0), 2, 3)
     for n in range(1, 4):
-        rings = episodic.remember(rings, numbered(n)._replace(task=jnp.int32(n % 2)))
+        rings = jax.jit(episodic.remember)(rings, numbered(n)._replace(task=jnp.int32(n % 2)))
 
     def drawn(key, memory, rings):
         past, _ = recall(replay, key, memory, numbered(9), 4)
         return past, episodic.draw_others(key, rings, jnp.int32(0), 4)
 
-    expected = jax.jit(drawn)(key, memory, rings)
-    found = jax.jit(lambda key: drawn(key, memory, rings))(key)
+    expected = jax.jit(drawn, compiler_options=QUICK)(key, memory, rings)
+    found = jax.jit(lambda key: drawn(key, memory, rings), compiler_options=QUICK)(key)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert found[0].y.min() > 0
 
@@ -97,3 +99,9 @@ def test_a_reservoir_holds_a_sample_of_all_that_came():
     # Binomial(200, 0.1) is in [7, 36] but for one case in 10,000.
     assert tenths.min() >= 7
     assert tenths.max() <= 36
+
+
+@pytest.mark.parametrize(("tasks", "room"), [(0, 3), (3, 0), (-2, -3)])
+def test_rings_without_tasks_or_room_are_refused(tasks, room):
+    with pytest.raises(InputError, match=rf"tasks={tasks}, room={room}: choose at least 1"):
+        episodic.empty(numbered(0), tasks, room)

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.tree_util import Partial
 
+from jaxdl.continual.base import check_stream
+from jaxdl.errors import InputError
 from jaxdl.train import run_keys
 from tests.continual.contract import CLASSES, EXAMPLES, INPUTS, LIKE, QUICK, ROWS, TASKS, drawn
 
@@ -176,3 +179,65 @@ def test_whether_it_must_be_told_the_task(row):
     first, second = (method.predict(own, jnp.int32(task), x) for task in (0, TASKS - 1))
     assert first.shape == (9, CLASSES)
     assert np.allclose(first, second) != row.told
+
+
+@cache
+def counted_from_one():
+    """The losses `[steps]` of all methods on a stream that numbers its tasks from 1 to TASKS."""
+    methods = {row.name: row.make() for row in ROWS}
+
+    def body(states, i):
+        new = drawn(KEYS[0], i)
+        new = new._replace(task=new.task + 1)
+        made = {name: m.step(jax.random.key(0), states[name], new) for name, m in methods.items()}
+        states = {name: state for name, (state, _) in made.items()}
+        return states, {name: metrics["loss"] for name, (_, metrics) in made.items()}
+
+    def whole():
+        states = {name: method.init(KEYS[0], LIKE) for name, method in methods.items()}
+        return lax.scan(body, states, jnp.arange(TASKS * EXAMPLES + 2))[1]
+
+    return jax.jit(whole, compiler_options=QUICK)()
+
+
+@rows
+def test_a_stream_that_counts_tasks_from_one_is_no_silent_loss_of_the_last_task(row):
+    """The last two steps are of the first task again: what was spoilt stays spoilt."""
+    spoilt = np.arange(TASKS * EXAMPLES + 2) >= (TASKS - 1) * EXAMPLES
+    expected = spoilt if row.counts else np.zeros_like(spoilt)
+    np.testing.assert_array_equal(np.isnan(counted_from_one()[row.name]), expected)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.counts], ids=lambda row: row.name)
+def test_a_task_out_of_range_is_refused_where_it_is_known_and_nan_where_it_is_not(row):
+    method, example = row.make(), drawn(KEYS[0], 0)
+    step, predict = (jax.jit(f, compiler_options=QUICK) for f in (method.step, method.predict))
+    own = jax.tree.map(lambda leaf: leaf[0], trained(STEPS)[row.name])._replace(step=jnp.int32(0))
+    for task in map(jnp.int32, (-1, TASKS, TASKS + 7)):
+        new, says = example._replace(task=task), rf"task {task} is not one of {TASKS}: count"
+        with pytest.raises(InputError, match=says):
+            method.step(KEYS[0], own, new)
+        with pytest.raises(InputError, match=says):  # a constant of the program has a value, too
+            jax.jit(lambda own, new=new: method.step(KEYS[0], own, new))(own)
+        after, metrics = step(KEYS[0], own, new)
+        assert all(np.isnan(value) for value in metrics.values())
+        assert any(np.isnan(leaf).any() for leaf in jax.tree.leaves(after.params))
+        if row.told:
+            with pytest.raises(InputError, match=says):
+                method.predict(own, task, new.x[None])
+            assert np.isnan(predict(own, task, new.x[None])).all()
+
+
+def test_a_stream_is_looked_at_before_it_is_learnt_from():
+    def stream(first, key, step, share):
+        assert share.index == 0
+        new = drawn(key, step)
+        return new._replace(task=new.task + first)
+
+    check_stream(Partial(stream, jnp.int32(0)), KEYS, STEPS, TASKS)
+    says = rf"step {2 * EXAMPLES} of the stream: task {TASKS} is not one of {TASKS}"
+    check_stream(Partial(stream, jnp.int32(1)), KEYS, 2 * EXAMPLES, TASKS)
+    with pytest.raises(InputError, match=says):
+        check_stream(Partial(stream, jnp.int32(1)), KEYS, STEPS, TASKS)
+    with pytest.raises(InputError, match="step 0 of the stream: task -1 is not one of 3"):
+        check_stream(Partial(stream, jnp.int32(-1)), KEYS, STEPS, TASKS)
