@@ -81,11 +81,20 @@ def report(result: Mapping[str, Any]) -> str:
         f"return: the greedy policy of the last step, {config['episodes']} episodes; errors and"
         " swing (standard deviation between evaluations) are of the second half of training",
     ]
-    if config["decay_steps"] > result["steps"]:
-        notes.append(
-            f"stopped before the learning rate had fallen (--decay-steps {config['decay_steps']:,})"
-        )
+    notes += unfinished(config, result["steps"])
     return "\n".join([tables.markdown(header, rows), *notes, tables.made_by(run)])
+
+
+def unfinished(config: Mapping[str, Any], steps: int) -> list[str]:
+    """The schedules that the last step came before."""
+    decay, explore = config["decay_steps"], config["explore_steps"]
+    told = []
+    if decay > steps:
+        rising = " and --beta had risen" * config["prioritized"]
+        told.append(f"the learning rate had fallen{rising} (--decay-steps {decay:,})")
+    if explore > steps:
+        told.append(f"exploration had fallen (--explore-steps {explore:,})")
+    return [f"stopped before {schedule}" for schedule in told]
 
 
 def draw_return(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:

@@ -47,7 +47,7 @@ from jaxdl.rl.dqn import Dqn, DqnState, dqn
 from jaxdl.rl.environment import Environment
 from jaxdl.rl.gymnax import gymnax
 from jaxdl.rl.rollout import episode_returns
-from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.types import Key, Metrics, Model
 from jaxdl.weights import from_weights
@@ -106,7 +106,7 @@ class Config:
     alpha: float = 0.6
     """How much priorities count, in a prioritised memory."""
     beta: float = 0.4
-    """How far its weights correct at the start; 1 after `decay_steps`."""
+    """How far its weights correct at the start; 1 after `decay_steps`, or, if 0, after `steps`."""
     eval_every: int = 600
     """Steps between evaluations, a multiple of `log_every`."""
     episodes: int = 100
@@ -128,6 +128,12 @@ def main(config: Config) -> dict[str, Any]:
     env = check(config)
     label = config.env.replace(":", "-").replace("/", "-")
     with open_run("dqn", config, label=label) as run:
+        before = load_config(run.directory, Config).steps
+        if config.prioritized and not config.decay_steps and config.steps != before:
+            raise InputError(
+                f"--steps {config.steps}: with --decay-steps 0 --beta rises over all steps, and"
+                f" this run began with {before}; choose another --name, or give --decay-steps"
+            )
         result = run.result() or experiment(config, env, run)
     print(words.report(result))
     return result
@@ -185,12 +191,13 @@ def experiment(config: Config, env: Environment, run: Run) -> dict[str, Any]:
 def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
     """The agent with a memory of that name."""
     capacity = {"replay": config.capacity, "short": config.short, "none": config.batch}[memory]
-    by_priority = config.prioritized and memory != "none"
     replay: Any = ring(capacity=capacity)
+    beta: Any = None
     if memory == "none":  # all that the last step played, once
         replay = replay._replace(sample=lambda key, state, count: state.items)
-    elif by_priority:
+    elif config.prioritized:
         replay = prioritized(capacity=capacity, alpha=config.alpha)
+        beta = optax.linear_schedule(config.beta, 1.0, config.decay_steps or config.steps)
     lr: Any = config.lr
     if config.decay_steps:
         lr = optax.cosine_decay_schedule(config.lr, config.decay_steps)
@@ -210,7 +217,7 @@ def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
         target_rate=config.target_rate,
         double=config.double,
         delta=config.delta,
-        beta=optax.linear_schedule(config.beta, 1.0, config.decay_steps) if by_priority else None,
+        beta=beta,
     )
 
 

@@ -1,5 +1,6 @@
 """The experiment on replay, tiny, and what it says of numbers that are known."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -97,6 +98,46 @@ def test_memories_have_the_sizes_of_their_names(tiny):
     for name, size in zip(experiment.MEMORIES, (200, 30, 6), strict=True):
         state = jax.eval_shape(experiment.agent_of(config, env, name).init, jax.random.key(0))
         assert state.memory.items.reward.shape == (size,)
+
+
+@pytest.mark.parametrize(("decay_steps", "end"), [(6, 6), (0, 9)])
+def test_schedules_reach_their_ends(tiny, monkeypatch, decay_steps, end):
+    monkeypatch.setattr(experiment, "dqn", lambda *_, **given: given)
+    config = tiny(steps=9, decay_steps=decay_steps, prioritized=True)
+    given = experiment.agent_of(config, experiment.check(config), "replay")
+    beta = [float(given["beta"](step)) for step in range(12)]
+    np.testing.assert_allclose(beta, np.interp(range(12), [0, end], [config.beta, 1]), rtol=1e-6)
+    epsilon = [float(given["epsilon"](step)) for step in range(12)]
+    line = np.interp(range(12), [0, config.explore_steps], [1, config.explore])
+    np.testing.assert_allclose(epsilon, line, rtol=1e-6)
+    for memory, chosen in (("none", True), ("replay", False)):
+        other = dataclasses.replace(config, prioritized=chosen)
+        assert experiment.agent_of(other, experiment.check(other), memory)["beta"] is None
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_run_whose_beta_rises_over_its_steps_is_not_made_longer(tmp_path, monkeypatch, chosen):
+    """And one without priorities is, for there the steps decide no schedule."""
+    monkeypatch.setattr(experiment, "experiment", lambda config, env, run: run.finish({}))
+    monkeypatch.setattr(words, "report", str)
+    options = {"decay_steps": 0, "prioritized": chosen}
+    first = experiment.main(config_of(tmp_path, steps=2, **options))
+    assert experiment.main(config_of(tmp_path, steps=2, **options)) == first
+    says = r"--steps 4: with --decay-steps 0 --beta rises over all steps, .* began with 2; "
+    refused = pytest.raises(InputError, match=says + "choose another --name, or give --decay-steps")
+    with refused if chosen else contextlib.nullcontext():
+        longer = experiment.main(config_of(tmp_path, steps=4, **options))
+        assert longer["run"]["steps"] == 4
+
+
+def test_schedules_that_the_last_step_came_before_are_told():
+    config = {"decay_steps": 9000, "explore_steps": 8000, "prioritized": True}
+    assert words.unfinished(config, 9000) == []
+    assert words.unfinished(config, 7000) == [
+        "stopped before the learning rate had fallen and --beta had risen (--decay-steps 9,000)",
+        "stopped before exploration had fallen (--explore-steps 8,000)",
+    ]
+    assert words.unfinished({**config, "decay_steps": 0}, 8000) == []
 
 
 def made_up(env="cartpole", **returns):
