@@ -13,7 +13,7 @@ def aligned() -> optax.GradientTransformationExtraArgs:
 
     The matrix of gradients gets the condition number 1: its singular values become the smallest of
     those that are not zero, its singular vectors stay (algorithm 1 with equal preferences).
-    Identical tasks give the gradient of one.
+    Identical tasks give the gradient of one. A task without a gradient counts in the mean alone.
 
     What counts as zero depends on the precision: in float32, components 2000 times shorter than the
     longest or so.

@@ -13,6 +13,8 @@ from jaxdl.types import Array
 
 HALVINGS = 26
 """Of the interval that holds the multiplier: more than float32 tells apart."""
+SHORT = 1e-4
+"""Of the longest gradient: what is shorter counts as none, for the multiplier would be smaller."""
 
 
 def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
@@ -20,7 +22,8 @@ def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
 
     It maximises the smallest inner product with a task's gradient among all `d` with
     `|d - mean| <= c * |mean|`; c is in `[0, 1)`, and 0 is the mean. As in the paper there is no
-    rescaling: identical tasks give `1 + c` times their gradient.
+    rescaling: identical tasks give `1 + c` times their gradient. A task without a gradient, or with
+    one 10,000 times shorter than the longest, counts in the mean alone: nothing serves it.
 
     At the solution `d` is the mean plus `1 / m` times a convex combination of the gradients, and
     `m * d` is the shortest vector in the convex hull of the gradients plus m times their mean. The
@@ -33,10 +36,15 @@ def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
         raise InputError(f"cagrad needs c in [0, 1), not {c}")
 
     def weigh(gram: Array) -> Array:
-        tasks = gram.shape[0]
+        tasks, squares = gram.shape[0], jnp.diagonal(gram)
         mean_products = jnp.mean(gram, axis=0)
         mean_square = jnp.mean(mean_products)
         radius = c * jnp.sqrt(jnp.maximum(mean_square, 0))
+        # In place of a gradient that is none the longest once more, which changes no convex hull.
+        longest = jnp.argmax(squares)
+        short = squares <= SHORT**2 * squares[longest]
+        shown = jnp.where(short, longest, jnp.arange(tasks))
+        gram, mean_products = gram[shown][:, shown], mean_products[shown]
         shifts = mean_products[:, None] + mean_products[None, :]
 
         def lengths(weights: Array) -> Array:
@@ -47,9 +55,9 @@ def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
 
         # Of the convex combinations the shortest and the longest bound the multiplier.
         safe = jnp.where(radius > 0, radius, 1)
-        high = jnp.sqrt(jnp.max(jnp.diagonal(gram))) / safe
+        high = jnp.sqrt(jnp.max(squares)) / safe
         high = jnp.where(high > 0, high, 1)
-        low = jnp.maximum(lengths(min_norm(gram)) / safe, 1e-4 * high)
+        low = jnp.maximum(lengths(min_norm(gram)) / safe, SHORT * high)
 
         def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bounds
@@ -61,6 +69,6 @@ def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
         weights = convex(high)
         length = lengths(weights)
         added = jnp.where(length > 0, radius / jnp.where(length > 0, length, 1), 0) * weights
-        return 1 / tasks + added
+        return jnp.full_like(added, 1 / tasks).at[shown].add(added)
 
     return weigh_gram(weigh)

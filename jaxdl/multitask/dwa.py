@@ -24,7 +24,8 @@ def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
     """Weights `tasks * softmax(r / temperature)`, r the ratio of the last two periods' losses.
 
     What learns slowly is weighed more. A period is `every` steps (the paper's is an epoch, over
-    which it averages the losses); weights are 1 for the first two.
+    which it averages the losses); weights are 1 for the first two. A loss that rises from exactly 0
+    takes all of the weight.
 
     Raises:
         InputError: a period without steps, or a temperature that is not above 0.
@@ -39,11 +40,12 @@ def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
 
     def weigh(state: DwaState, losses: Array, key: Any) -> tuple[Array, DwaState]:
         del key  # nothing is random
-        # A loss of exactly zero would leave no finite ratio.
-        tiny = float(np.finfo(state.before.dtype).tiny)
-        ratios = state.last / jnp.maximum(state.before, tiny)
+        # After a loss of exactly zero no ratio is finite, and of infinities there is no softmax.
+        finite = np.finfo(state.before.dtype)
+        ratios = state.last / jnp.maximum(state.before, float(finite.tiny))
         ratios = jnp.where(state.taken < 2 * every, 1, ratios)
-        weights = tasks * jax.nn.softmax(ratios / temperature)
+        scores = jnp.minimum(ratios / temperature, float(finite.max))
+        weights = tasks * jax.nn.softmax(scores)
 
         steps, total = state.taken + 1, state.total + losses
         ended = steps % every == 0

@@ -31,7 +31,9 @@ def gradnorm(
     the sum `tasks`. A step is taken with the weights as they were before it (algorithm 1).
 
     Lengths are those of the gradients given, of all shared parameters; the paper, to save time,
-    takes the last shared layer's. Where the paper's step would make a weight negative, it is 0.
+    takes the last shared layer's. Where the paper's step would make a weight negative, it is 0. The
+    ratio of a loss whose first value is 0 is 1. The weight of a task without a gradient is rescaled
+    with the others, and moves by nothing else.
     """
 
     def init() -> GradNormState:
@@ -45,7 +47,7 @@ def gradnorm(
         losses = needs_losses(losses, "gradnorm")
         tiny = float(np.finfo(state.weights.dtype).tiny)
         first = jnp.where(state.taken == 0, losses, state.first_losses)
-        ratios = losses / jnp.maximum(first, tiny)
+        ratios = jnp.where(first > 0, losses / jnp.where(first > 0, first, 1), 1)
         rates = ratios / jnp.maximum(jnp.mean(ratios), tiny)
 
         lengths = jnp.sqrt(jnp.diagonal(gram))

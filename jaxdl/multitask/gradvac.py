@@ -19,7 +19,7 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> optax.GradientTransformationEx
     PCGrad, and are moving averages of the cosines seen: `(1 - beta) * target + beta * cosine`. The
     others are visited in an order drawn with `key` for each gradient (algorithm 1, with the whole
     of the given parameters as one component). `tasks` identical tasks give `tasks` times their
-    gradient.
+    gradient. A task without a gradient changes nothing, and counts as a cosine of 0.
     """
 
     def weigh(state: Array, gram: Array, losses: Any, key: Key | None) -> tuple[Array, Array]:

@@ -10,7 +10,8 @@ def mgda() -> optax.GradientTransformationExtraArgs:
     """The shortest vector in the convex hull of the task gradients.
 
     Its inner product with every task's gradient is at least its own square: no loss increases to
-    first order, and where it is zero the point is Pareto stationary. The paper finds it by
-    Frank-Wolfe, here it is exact. Identical tasks give the gradient of one.
+    first order, and where it is zero the point is Pareto stationary. It is zero beside a task
+    without a gradient. The paper finds it by Frank-Wolfe, here it is exact. Identical tasks give
+    the gradient of one.
     """
     return weigh_gram(min_norm)

@@ -15,10 +15,11 @@ from jaxdl.types import Array
 def nash() -> optax.GradientTransformationExtraArgs:
     """The bargaining solution: the sum whose weights `a > 0` solve `gram @ a = 1 / a`.
 
-    A task's scale does not matter, and the length of the sum is the root of `tasks`, however long
-    the gradients are: decay the learning rate, or chain an optimiser that normalises as Adam does.
-    A task without a gradient takes no part in the bargain but counts in that length. Where the
-    gradients have no common descent direction there is no solution; the weights stay bounded.
+    A task's scale does not matter, and the length of the sum is the root of the number of tasks
+    that have a gradient, however long these are: decay the learning rate, or chain an optimiser
+    that normalises as Adam does. A task without a gradient takes no part in the bargain: the sum is
+    that of the other tasks alone. Where the gradients have no common descent direction there is no
+    solution; the weights stay bounded.
 
     The paper solves the equations by a sequence of convex problems. They are also those of the
     minimum of `a @ gram @ a / 2 - sum(log(a))`, a self-concordant function, which damped Newton

@@ -16,7 +16,8 @@ def pcgrad() -> optax.GradientTransformationExtraArgs:
 
     A gradient with a negative inner product with that of another task loses its component along
     it; the other tasks are visited one after another, in an order drawn with `key` for each
-    gradient. Algorithm 1 adds up, so `tasks` identical tasks give `tasks` times their gradient.
+    gradient. Algorithm 1 adds up, so `tasks` identical tasks give `tasks` times their gradient, and
+    a task without a gradient changes nothing.
     """
 
     def weigh(state: Any, gram: Array, losses: Any, key: Key | None) -> tuple[Array, Any]:

@@ -14,7 +14,8 @@ def upgrad() -> optax.GradientTransformationExtraArgs:
 
     That is the set of all `d` whose inner product with every task's gradient is not negative. The
     projection of a gradient is itself plus a sum of the others with weights of at least zero, the
-    solution of a quadratic program a task. Identical tasks give the gradient of one.
+    solution of a quadratic program a task. Identical tasks give the gradient of one. A task without
+    a gradient counts in the mean alone.
     """
 
     def weigh(gram: Array) -> Array:

@@ -176,6 +176,30 @@ def test_cagrad_without_a_ball_is_the_mean():
         cagrad(c=1.0)
 
 
+@pytest.mark.parametrize("c", [0.2, 0.9])
+def test_cagrad_serves_the_others_where_a_task_has_no_gradient(c):
+    """Nor with one that is a million times shorter. The worst of the others has as much as at any
+    of 4,000 places on the ball, where the best place is some convex sum of gradients away."""
+    rows = np.concatenate([problems(3, count=12, seed=3)] * 2)
+    factor = np.repeat([0, 1e-6], 12)[:, None, None]
+    all_rows = np.concatenate([rows, factor * problems(1, count=24, seed=9)], axis=1)
+    for seen, every, found in zip(rows, all_rows, solve(cagrad(c=c), all_rows), strict=True):
+        mean = every.mean(axis=0)
+        radius, scale = c * np.linalg.norm(mean), np.max(np.abs(seen @ mean))
+        assert np.linalg.norm(found - mean) <= radius * (1 + 1e-9)
+
+        def worst(d, seen=seen):
+            return np.min(seen @ d)
+
+        def on_ball(weights, seen=seen, mean=mean, radius=radius):
+            towards = weights @ seen
+            return mean + radius * towards / np.linalg.norm(towards)
+
+        shares = np.random.default_rng(0).dirichlet(np.full(3, 0.5), 4000)
+        best = max(worst(on_ball(weights)) for weights in shares)
+        assert worst(found) > best - 2e-3 * scale
+
+
 def test_nash_solves_the_bargaining_equation():
     """`gram @ a = 1 / a`: the weights are the inverse of what each task gets from their sum."""
     many, scales = problems(4), np.array([1e-3, 1.0, 30.0, 1e3])[:, None]
@@ -227,6 +251,41 @@ def test_upgrad_is_the_mean_projection_onto_the_cone_where_no_loss_increases():
         close(found, np.mean([row + a @ rows for row, a in zip(rows, added, strict=True)], axis=0))
         conflicts += np.min(rows @ rows.mean(axis=0)) < 0
     assert conflicts
+
+
+@pytest.mark.parametrize(
+    ("method", "of_others", "times"),
+    [
+        (nash(), nash(), 1),
+        (imtl_g(), imtl_g(), 1),
+        (pcgrad(), pcgrad(), 1),
+        (gradvac(tasks=3), gradvac(tasks=2), 1),
+        (aligned(), aligned(), 2 / 3),
+        (upgrad(), upgrad(), 2 / 3),
+        (cagrad(c=0.0), cagrad(c=0.0), 2 / 3),
+        (mgda(), mgda(), 0),
+    ],
+    ids=["nash", "imtl-g", "pcgrad", "gradvac", "aligned", "upgrad", "cagrad-0", "mgda"],
+)
+def test_a_task_without_a_gradient_counts_as_its_docstring_says(method, of_others, times):
+    """Beside two others, by which place it has among them: in a mean of three, or not at all."""
+    both = problems(2, count=10)
+    found = solve(method, np.concatenate([np.insert(both, i, 0, axis=1) for i in range(3)]))
+    expected = times * solve(of_others, both)
+    close(found, np.concatenate([expected] * 3), rtol=1e-5, atol=1e-7)
+
+
+def test_the_length_of_nash_is_the_root_of_the_number_of_tasks_with_a_gradient():
+    """`a @ gram @ a` is `a @ (1 / a)` over those tasks, which is their number."""
+    rows = problems(3)
+    zeros = np.zeros_like(rows[:, :2])
+    found = solve(nash(), np.concatenate([rows, zeros], axis=1))
+    close(np.linalg.norm(found, axis=1), np.sqrt(3), rtol=1e-5)
+
+
+def test_imtl_of_opposite_gradients_is_zero():
+    rows = problems(1)
+    close(solve(imtl_g(), np.concatenate([rows, -2 * rows], axis=1)), 0)
 
 
 @pytest.mark.slow

@@ -95,6 +95,17 @@ def test_dwa_refuses_a_period_without_steps():
         dwa(tasks=3, every=0)
 
 
+def test_a_loss_that_rises_from_zero_takes_all_of_the_weight_of_dwa():
+    """In float32, where the ratio is infinite from a loss of 4 on."""
+    method = dwa(tasks=2, every=1)
+    state, found = method.init(None), []
+    for values in ([0.0, 1.0], [10.0, 1.0], [5.0, 1.0], [5.0, 1.0]):
+        combined, state = method.update(jnp.eye(2), state, losses=jnp.asarray(values))
+        found.append(np.asarray(combined))
+    close(found[2], [2, 0])
+    close(found[3], 2 * softmax(np.array([0.5, 1.0]) / 2))
+
+
 def test_famo_is_its_recurrence():
     logits, expected = np.zeros(3), []
     for step, losses in enumerate(LOSSES):
@@ -121,6 +132,22 @@ def test_gradnorm_goes_down_its_balance_loss_and_keeps_the_sum():
         w = 3 * w / w.sum()
     found = weights(gradnorm(tasks=3, tx=optax.sgd(0.1), alpha=1.5), stacked=lengths)
     close(found, np.stack(expected))
+
+
+def test_gradnorm_of_a_first_loss_of_zero_goes_on_as_from_any_other():
+    found = [
+        weights(gradnorm(tasks=2, tx=optax.sgd(0.1), alpha=1.5), losses=np.array(losses))
+        for losses in ([[0, 1], [10, 1], [5, 1]], [[7, 1], [7, 1], [7, 1]])  # a ratio of 1
+    ]
+    close(*found)
+
+
+def test_gradnorm_only_rescales_the_weight_of_a_task_without_a_gradient():
+    method = gradnorm(tasks=3, tx=optax.sgd(0.1), alpha=0.0)
+    gradients = jnp.diag(jnp.asarray([0.0, 1.0, 2.0]))
+    _, state = method.update(gradients, method.init(None), losses=jnp.ones(3))
+    # Lengths 0, 1, 2 and their mean 1: only the third moves, by 0.1 times its length.
+    close(state.weights, np.array([1, 1, 0.8]) * 3 / 2.8)
 
 
 def test_random_weights_are_the_softmax_of_normals():
