@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxdl.errors import InputError
+from jaxdl.meta.rates import check_rates
+from jaxdl.meta.rates import scale_by_rates as scale_by_rates
 from jaxdl.types import Array, Grads, Key, Metrics, Params, PyTree
 
 InnerLoss = Callable[..., tuple[Array, Metrics]]
@@ -114,6 +117,7 @@ def descend(
     the derivative of its square root is not finite.
 
     Args:
+        steps: 0 leaves the parameters as they are.
         key: split into one key a step; None calls the loss with None (no dropout).
         estimator: how the meta-gradient passes through the inner gradient.
         rates: meta-learned step sizes, a pytree with a leading axis `[steps]`; each step's slice
@@ -123,9 +127,17 @@ def descend(
     Returns:
         The adapted parameters, and the path: the metrics of the loss *before* each step and the
         values of `visit` after it, both with leading axis `[steps]`.
+
+    Raises:
+        InputError: fewer than 0 steps; not one rate for each, or rates that `tx` does not read.
     """
+    if steps < 0:
+        raise InputError(f"steps={steps}: choose 0 or more inner steps")
     grad = estimator(loss)
     tx = optax.with_extra_args_support(tx)
+    opt_state = tx.init(params)
+    if rates is not None:
+        check_rates(rates, steps, tx, opt_state, params)
     keys = None if key is None else jax.random.split(key, steps)
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Any]:
@@ -137,7 +149,7 @@ def descend(
         params = optax.apply_updates(params, updates)
         return (params, opt_state), (metrics, None if visit is None else visit(params))
 
-    start, inputs = (params, tx.init(params)), (keys, rates)
+    start, inputs = (params, opt_state), (keys, rates)
     if steps == 1:
         # Under vmap over tasks a scan would copy the initialisation, which they share, to each of
         # them: matrix products of many small matrices in place of one large one.
@@ -145,28 +157,3 @@ def descend(
         return params, jax.tree.map(lambda leaf: leaf[None], path)
     (params, _), path = lax.scan(step, start, inputs, length=steps)
     return params, path
-
-
-def scale_by_rates() -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by minus the extra argument `rates`, the last link of an inner optimiser.
-
-    `rates` is a tree prefix of the parameters: one number, one a layer, or one a parameter. Being
-    an argument, and not a constant of the transformation, it can be meta-learned (Meta-SGD, Li et
-    al. 2017; LSLR of MAML++).
-    """
-
-    def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: Any = None,
-        *,
-        rates: PyTree,
-        **_: Any,
-    ) -> tuple[Grads, optax.OptState]:
-        del params
-        scaled = jax.tree.map(
-            lambda rate, below: jax.tree.map(lambda leaf: -rate * leaf, below), rates, updates
-        )
-        return scaled, state
-
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

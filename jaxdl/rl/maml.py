@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis, task_keys
 from jaxdl.losses import weighted_mean
 from jaxdl.meta.inner import Estimator, descend, exact, scale_by_rates
@@ -101,6 +102,20 @@ def halved(rate: float) -> Rates:
     return lambda steps: jnp.where(jnp.arange(steps) == 0, rate, rate / 2)
 
 
+def rates_of(rates: Rates, steps: int) -> Array:
+    """The sizes `[steps]` of so many inner steps.
+
+    Raises:
+        InputError: if there are more or fewer.
+    """
+    found = jnp.asarray(rates(steps))
+    if found.shape != (steps,):
+        raise InputError(
+            f"rates({steps}) gives {list(found.shape)}: return [{steps}], one rate per inner step"
+        )
+    return found
+
+
 def play(
     policy: Model, draw: Draw, rates: Array, key: Key, params: Params, task: Any
 ) -> tuple[Params, Episode]:
@@ -129,7 +144,12 @@ def retrace(
 
     From those that played them it leads where `play` led, and is differentiable: the trajectories
     stay. A line search may try other parameters without playing again.
+
+    Raises:
+        InputError: not as many rates as steps in `support`.
     """
+    if len(rates) != (recorded := leading_axis(support)):
+        raise InputError(f"{len(rates)} rates for {recorded} recorded steps: give one per step")
 
     def loss(params: Params, key: None, samples: Samples) -> tuple[Array, Metrics]:
         del key  # everything is recorded
@@ -161,7 +181,7 @@ def maml(
     trained_steps = steps
 
     def adapt(key: Key, params: Params, support: Any, steps: int | None = None) -> Params:
-        depth = rates(trained_steps if steps is None else steps)
+        depth = rates_of(rates, trained_steps if steps is None else steps)
         return play(policy, draw, depth, key, params, support)[0]
 
     def predict(
@@ -171,11 +191,11 @@ def maml(
 
     def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
         del step  # the objective does not change with training time
-        _, played = play(policy, draw, rates(trained_steps), key, params, batch.support)
+        _, played = play(policy, draw, rates_of(rates, trained_steps), key, params, batch.support)
 
         def query_loss(params: Params) -> Array:
             adapted = retrace(
-                policy, rates(trained_steps), params, played.support, estimator=estimator
+                policy, rates_of(rates, trained_steps), params, played.support, estimator=estimator
             )
             return policy_loss(policy, adapted, played.query)
 
@@ -210,13 +230,13 @@ def trpo_step(
 
     def adapted(params: Params, episode: Episode) -> Gaussian:
         support, query = episode
-        end = retrace(policy, rates(steps), params, support, estimator=estimator)
+        end = retrace(policy, rates_of(rates, steps), params, support, estimator=estimator)
         return policy.apply(end, query.obs)
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         keys = task_keys(key, leading_axis(batch), axis_name)
         played = jax.vmap(
-            lambda key, task: play(policy, draw, rates(steps), key, state.params, task)[1]
+            lambda key, task: play(policy, draw, rates_of(rates, steps), key, state.params, task)[1]
         )(keys, batch)
         query = played.query
         # Tasks, for the support steps, and then time.

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxdl.errors import InputError
 from jaxdl.meta import inner
 from jaxdl.meta.inner import descend, scale_by_rates
 
@@ -63,15 +64,6 @@ def test_learned_rates_have_the_gradient_of_algebra():
     np.testing.assert_allclose(grads, -2 * left.prod() / left, rtol=1e-12)
 
 
-def test_rates_may_be_a_prefix_of_the_parameters():
-    tx = scale_by_rates()
-    grads = {"a": {"w": jnp.ones(2), "b": jnp.ones(3)}, "c": jnp.ones(1)}
-    updates, _ = tx.update(grads, tx.init(grads), rates={"a": 2.0, "c": jnp.asarray([5.0])})
-    np.testing.assert_array_equal(updates["a"]["w"], [-2, -2])
-    np.testing.assert_array_equal(updates["a"]["b"], [-2, -2, -2])
-    np.testing.assert_array_equal(updates["c"], [-5])
-
-
 def test_each_step_takes_a_fresh_gradient_and_its_own_key(key):
     """Newton's method on p^4: a stale gradient would end elsewhere. The keys are all distinct."""
     seen = []
@@ -99,6 +91,11 @@ def test_no_steps_return_the_parameters_with_their_gradient():
     loss = lambda p, key: (p**2, {})  # noqa: E731
     final = lambda p: descend(loss, p, optax.sgd(0.5), steps=0)[0] * 3  # noqa: E731
     assert jax.grad(final)(jnp.float32(2.0)) == 3
+
+
+def test_fewer_than_no_steps_are_refused():
+    with pytest.raises(InputError, match="steps=-1: choose 0 or more inner steps"):
+        descend(lambda p, key: (p**2, {}), jnp.float32(2.0), optax.sgd(0.5), steps=-1)
 
 
 def test_adam_inside_has_a_finite_meta_gradient_where_a_gradient_is_zero():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
 from jaxdl.models.mlp import mlp
 from jaxdl.rl import point
@@ -221,6 +222,25 @@ def test_chunks_of_tasks_do_not_change_the_gradient_and_nobody_looks_at_the_quer
 
     whole, chunks = both(start())
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), chunks, whole)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1)])
+def test_more_or_fewer_rates_than_inner_steps_are_refused(shape):
+    """The number of rates, and not `steps`, used to say how often the policy learns."""
+    rates, says = lambda steps: jnp.full(shape, 0.3), r"rates\(2\) gives \[.*\]: return \[2\]"
+    learner, state = maml(POLICY, PLAIN, rates=rates, steps=2), TrainState(0, start(), ())
+    with pytest.raises(InputError, match=says):
+        learner.grad(KEY, jnp.int32(0), start(), Episode(GOAL, GOAL))
+    with pytest.raises(InputError, match=says):
+        maml(POLICY, PLAIN, rates=rates, steps=1).adapt(KEY, start(), GOAL, 2)
+    with pytest.raises(InputError, match=says):
+        trpo_step(POLICY, PLAIN, rates=rates, steps=2)(KEY, state, GOAL[None])
+
+
+def test_more_rates_than_recorded_steps_are_refused():
+    support = Samples(*[jnp.zeros((2, 6, 4))] * 5)
+    with pytest.raises(InputError, match="3 rates for 2 recorded steps"):
+        retrace(POLICY, jnp.full(3, 0.3), start(), support)
 
 
 def test_returns_are_undiscounted_sums_by_depth():
