@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from jaxdl.data import splits, tfds
+from jaxdl.data.area import ink_by_area
 from jaxdl.data.cache import Arrays, cached
 from jaxdl.data.folder import PathLike, data_folder, find, missing
 from jaxdl.errors import InputError
@@ -256,32 +257,6 @@ def omniglot28(*, data_dir: PathLike | None = None) -> Arrays:
 
 def _ink(arrays: Arrays, side: int) -> Arrays:
     return {**arrays, "image": ink_by_area(arrays["image"][..., :1], side)}
-
-
-def ink_by_area(images: np.ndarray, side: int) -> np.ndarray:
-    """Share of ink in each of `side` x `side` equal boxes, in 1/255, rounded half up.
-
-    `images` uint8 `[n, height, width, 1]`: ink 0, paper 255 (what is between counts in
-    proportion). Returns uint8 `[n, side, side, 1]`: ink 255, paper 0. Exact: a pixel that two boxes
-    cut counts in each by its area there.
-    """
-    n, height, width, _ = images.shape
-    rows, columns = box_weights(height, side), box_weights(width, side)
-    # Whole numbers below 2^53 all the way, so that float64's matrix product makes no error.
-    ink = (255 - images[..., 0]).astype(np.float64)
-    total = rows @ ink @ columns.T
-    area = height * width
-    return ((2 * total + area) // (2 * area)).astype(np.uint8).reshape(n, side, side, 1)
-
-
-def box_weights(length: int, boxes: int) -> np.ndarray:
-    """`[boxes, length]`: overlap of each of `boxes` equal parts of a line with each of its cells.
-
-    In units of 1/boxes of a cell, so that all are whole numbers; each row sums to `length`.
-    """
-    starts, cells = np.arange(boxes) * length, np.arange(length) * boxes
-    overlap = np.minimum.outer(starts + length, cells + boxes) - np.maximum.outer(starts, cells)
-    return np.maximum(overlap, 0).astype(np.float64)
 
 
 def cache_all(name: str, folder: Path) -> None:
