@@ -1,7 +1,7 @@
 """TensorFlow Datasets without TensorFlow: prepare image sets, read any prepared set.
 
-The only file that knows TFDS, Grain and Pillow. All three are imported inside functions: whoever
-has the arrays cached needs none of them.
+The only file that knows TFDS and Grain, and with `decode` the only one that knows Pillow. All three
+are imported inside functions: whoever has the arrays cached needs none of them.
 """
 
 import io
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxdl.data.cache import Arrays
+from jaxdl.data.decode import decode_image
 from jaxdl.data.fetch import check_network, local_files, workspace
 from jaxdl.data.folder import FORMAT, PathLike, data_folder, find, missing
 from jaxdl.data.sources import Source, check_content
@@ -36,17 +37,6 @@ def _tfds() -> Any:
 
 
 # --- Reading -------------------------------------------------------------------------------------
-
-
-def decode_image(content: bytes, channels: int) -> np.ndarray:
-    """A compressed image as uint8 `[height, width, channels]` in `[0, 255]`, 1-bit ones too."""
-    from PIL import Image
-
-    # Left alone, Pillow would give {0, 1} for a 1-bit image and another rank for a grey one.
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-    with Image.open(io.BytesIO(content)) as image:
-        pixels = np.array(image.convert(mode))
-    return pixels[:, :, None] if channels == 1 else pixels
 
 
 def open_split(directory: Path, split: str) -> tuple[Any, Callable[[Example], Example], Any]:
@@ -92,7 +82,11 @@ def open_split(directory: Path, split: str) -> tuple[Any, Callable[[Example], Ex
         )
 
     def decode(example: Example) -> Example:
-        images = {name: decode_image(example[name], ours[name]) for name in ours}
+        where = f"an image of the {split} split of {directory}"
+        images = {
+            name: decode_image(example[name], ours[name], f"{where} (feature {name!r})")
+            for name in ours
+        }
         return {**example, **images}
 
     return source, decode, builder.info
@@ -105,7 +99,8 @@ def read_arrays(directory: Path, split: str, transform: Transform | None = None)
     some thousand stacked examples at a time, so that big images can shrink before they pile up.
 
     Raises:
-        InputError: as `open_split`; or if a feature differs in shape between examples.
+        InputError: as `open_split` and `decode_image`; or if a feature differs in shape between
+            examples.
         RunError: as `open_split`; or if a record cannot be read.
     """
     source, decode, info = open_split(directory, split)
@@ -114,6 +109,8 @@ def read_arrays(directory: Path, split: str, transform: Transform | None = None)
         keys = list(range(start, min(start + CHUNK, len(source))))
         try:
             examples = [decode(example) for example in source.__getitems__(keys)]
+        except InputError:
+            raise
         except Exception as error:  # whatever array_record, protobuf and Pillow raise
             raise RunError(
                 f"{directory} cannot be read ({error}): delete it and prepare it anew"

@@ -1,0 +1,127 @@
+"""Compressed images as bytes, whatever their files hold. With `tfds`, the only file that knows
+Pillow, which is imported when it is needed."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxdl.errors import InputError, RunError
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""What Pillow calls pixels of so many channels."""
+BITS, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339
+"""Tags of TIFF, the third of EXIF too."""
+UPRIGHT: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: lambda image: np.rot90(image),
+}
+"""What makes `[height, width, channels]` upright, by EXIF's number for how the camera was held."""
+
+
+def decode_image(content: bytes, channels: int, name: str = "the image") -> np.ndarray:
+    """A compressed image as uint8 `[height, width, channels]` in `[0, 255]`.
+
+    All that Pillow reads: PNG, JPEG, GIF, WebP, BMP, TIFF and more.
+
+    - Black is 0 and white 255, however many bits a pixel has in the file: of 16 bits the high byte
+      counts, as in TensorFlow; 1, 2 and 4 bits are stretched. Numbers of 32 bits count as 16 bits
+      if they fit.
+    - Colour becomes grey by the luma of ITU-R 601, `0.299 red + 0.587 green + 0.114 blue`.
+    - With 4 channels the last one is alpha, 255 where the file has none. With 1 or 3 alpha is
+      dropped, and a transparent pixel has the colour that the file gives it, often black.
+    - The image stands upright: it is turned as EXIF says. TensorFlow's decoders, and so TFDS
+      itself, leave it as the camera stored it.
+    - Of several frames or pages it is the first. Colour profiles are ignored.
+
+    Args:
+        content: the bytes of the file.
+        channels: 1, 3 or 4.
+        name: how messages call the file.
+
+    Raises:
+        InputError: if its pixels have no meaning in 8 bits (floats, signed numbers, numbers beyond
+            16 bits); if alpha is asked of a 16-bit PNG with one transparent colour; or for another
+            number of channels.
+        RunError: if it cannot be decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if channels not in MODES:
+        raise InputError(f"channels={channels}: choose 1, 3 or 4")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = _pixels(image, content, channels, name)
+            # After the pixels: Pillow turns TIFF by itself as it loads, and then says so.
+            turn = UPRIGHT.get(_orientation(image))
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises a dozen types for what is damaged
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is of no format that Pillow knows" if unknown else error
+        raise RunError(
+            f"{name} cannot be decoded ({reason}): replace it, or leave it out"
+        ) from error
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _pixels(image: Any, content: bytes, channels: int, name: str) -> np.ndarray:
+    """uint8 `[height, width, channels]`, as the camera stored them."""
+    if image.mode == "F" or (image.mode == "L" and _tag(image, SAMPLE_FORMAT, 1) == 2):
+        raise _no_bytes(name, "floats" if image.mode == "F" else "signed numbers")
+    transparent = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        return _from_16_bits(image, channels, transparent, name)
+    if image.format == "PNG" and transparent is not None and channels == 4:
+        bits = content[24]
+        if image.mode == "RGB" and bits == 16:
+            # Pillow has thrown the low bytes away, without which colours are taken for this one.
+            raise _no_bytes(name, "16-bit colours, one of them transparent")
+        if image.mode == "L" and bits < 8 and transparent < 2**bits:
+            # Pillow stretches the pixels and not the level that is transparent.
+            image.info["transparency"] = transparent * 255 // (2**bits - 1)
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGBA")  # so that one way leads from each mode to each other
+    if image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
+    pixels = np.array(image)
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+def _from_16_bits(image: Any, channels: int, transparent: Any, name: str) -> np.ndarray:
+    """The high byte, where Pillow cuts everything off above 255."""
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= 2**16:
+        raise _no_bytes(name, f"numbers from {low} to {high}")
+    bits = min(_tag(image, BITS, 16), 16)  # TIFF may have 12
+    grey = (values >> (bits - 8)).astype(np.uint8)
+    if _tag(image, PHOTOMETRIC, 1) == 0:
+        grey = 255 - grey  # 0 is white
+    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return np.stack([grey] * min(channels, 3) + [alpha] * (channels == 4), axis=-1)
+
+
+def _tag(image: Any, tag: int, default: int) -> int:
+    """The first value of a tag of a TIFF; of other files, the default."""
+    found = getattr(image, "tag_v2", {}).get(tag, default)
+    return int(found[0] if isinstance(found, tuple) else found)
+
+
+def _orientation(image: Any) -> Any:
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # EXIF that is damaged says nothing
+        return None
+
+
+def _no_bytes(name: str, pixels: str) -> InputError:
+    return InputError(
+        f"{name} has {pixels}, which have no meaning in 8 bits: convert it to 8 bits first"
+    )
