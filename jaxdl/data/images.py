@@ -90,7 +90,8 @@ def _load(
             for key in parts[0]
         }
 
-    return cached(folder / "arrays" / path / version / f"{form}.npz", make)
+    arrays = folder / "arrays" / path / version / f"{form}.npz"
+    return cached(arrays, make, folder / path / version)
 
 
 def image_arrays(

@@ -28,8 +28,18 @@ CHUNK = 2000  # examples a read: one by one is 5 times slower
 
 
 def _tfds() -> Any:
-    """The module; its progress bars are for terminals, and would fill a log file with megabytes."""
-    import tensorflow_datasets as tfds
+    """The module; its progress bars are for terminals, and would fill a log file with megabytes.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            f"reading a data set needs TFDS ({error}): pip install tensorflow-datasets, or use"
+            " cached arrays of another machine, copied without the data set itself"
+        ) from error
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()

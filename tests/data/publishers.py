@@ -32,8 +32,10 @@ def idx(array: np.ndarray) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def mnist(folder: Path, *, train: int = 6, test: int = 4) -> tuple[Source, dict[str, np.ndarray]]:
-    rng, arrays = np.random.default_rng(0), {}
+def mnist(
+    folder: Path, *, train: int = 6, test: int = 4, seed: int = 0
+) -> tuple[Source, dict[str, np.ndarray]]:
+    rng, arrays = np.random.default_rng(seed), {}
     folder.mkdir(parents=True, exist_ok=True)
     for part, count in (("train", train), ("t10k", test)):
         images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)

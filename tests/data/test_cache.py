@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdl.data import cache
-from jaxdl.data.cache import cached, load_arrays, save_arrays
+from jaxdl.data.cache import cached, fingerprint, load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
 
 ARRAYS = {
@@ -142,3 +143,146 @@ def test_a_folder_that_cannot_be_written_costs_a_line_and_not_the_run(tmp_path, 
     (tmp_path / "file").write_text("")
     assert_equal(cached(tmp_path / "file" / "a.npz", lambda: ARRAYS))
     assert "cannot keep the decoded arrays" in capsys.readouterr().err
+
+
+# --- What the arrays were decoded from -----------------------------------------------------------
+
+
+BUILT = 1_700_000_000_500_000_000
+
+
+def at(path, time):
+    """As if it had been written at that time, in ns."""
+    os.utime(path, ns=(time, time))
+
+
+def build(folder, pixels=b"\0" * (cache.SMALL + 1), names="a\nb\n"):
+    """A data set of one large and one small file, and what decodes it."""
+    (folder / "more").mkdir(parents=True, exist_ok=True)
+    (folder / "large").write_bytes(pixels)
+    at(folder / "large", BUILT)
+    (folder / "more" / "names.txt").write_text(names)
+
+    def make():
+        names = (folder / "more" / "names.txt").read_text().split()
+        return {"pixels": np.frombuffer((folder / "large").read_bytes(), np.uint8), "names": names}
+
+    return make
+
+
+def rewritten(source):
+    content = (source / "large").read_bytes()
+    (source / "large").write_bytes(b"\1" + content[1:])  # the same size
+    at(source / "large", BUILT + 10**9)
+
+
+CHANGES = {
+    "a large file has another size": lambda s: (s / "large").write_bytes(b"\0" * 2**21),
+    "a large file was written anew": rewritten,
+    "a small file has other content": lambda s: (s / "more" / "names.txt").write_text("a\nc\n"),
+    "a file came": lambda s: (s / "split").write_text(""),
+    "a file went": lambda s: (s / "more" / "names.txt").unlink(),
+    "a file has another name": lambda s: (s / "large").rename(s / "larger"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_build_has_another_fingerprint(tmp_path, change):
+    build(tmp_path)
+    before = fingerprint(tmp_path)
+    assert before == fingerprint(tmp_path)
+    CHANGES[change](tmp_path)
+    assert fingerprint(tmp_path) != before
+
+
+def test_the_same_build_keeps_its_fingerprint_wherever_it_lies(tmp_path):
+    build(tmp_path / "one")
+    before = fingerprint(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")  # keeps times, as cp -a does
+    (tmp_path / "one").rename(tmp_path / "moved")
+    (tmp_path / "two" / ".DS_Store").write_text("of a desktop")
+    at(tmp_path / "two" / "more" / "names.txt", 0)  # small files count by their content
+    at(tmp_path / "two" / "large", BUILT // 10**9 * 10**9)  # tar keeps no fractions
+    assert fingerprint(tmp_path / "moved") == fingerprint(tmp_path / "two") == before
+
+
+def test_what_a_fingerprint_does_not_see(tmp_path):
+    """A large file that was changed in place and got its old time back."""
+    build(tmp_path)
+    before = fingerprint(tmp_path)
+    rewritten(tmp_path)
+    at(tmp_path / "large", BUILT)
+    assert (tmp_path / "large").stat().st_size == cache.SMALL + 1
+    assert fingerprint(tmp_path) == before
+
+
+def test_other_decoding_makes_other_fingerprints(tmp_path, monkeypatch):
+    build(tmp_path)
+    before = fingerprint(tmp_path)
+    monkeypatch.setattr(cache, "DECODING", cache.DECODING + 1)
+    assert fingerprint(tmp_path) != before
+
+
+def test_a_set_that_was_rebuilt_is_decoded_anew_once_and_that_is_said(tmp_path, capsys):
+    path, source = tmp_path / "a.npz", tmp_path / "set"
+    make = build(source)
+    first = cached(path, make, source)
+    assert capsys.readouterr().err == ""
+    assert cached(path, never, source).keys() == first.keys() == {"pixels", "names"}
+    rewritten(source)
+    assert cached(path, make, source)["pixels"][0] == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"{source} has changed since {path} was decoded from it: the arrays are decoded anew"
+    )
+    assert cached(path, never, source)["pixels"][0] == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_arrays_of_an_older_jaxdl_are_made_anew_once_and_that_is_said(tmp_path, capsys):
+    path, source = tmp_path / "a.npz", tmp_path / "set"
+    save_arrays(path, {"pixels": np.ones(3), "names": np.array(["a"])})  # without a fingerprint
+    make = build(source)
+    assert len(cached(path, make, source)["pixels"]) == cache.SMALL + 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path} does not say which build of {source} it was decoded from")
+    assert line.endswith("the arrays are decoded anew")
+    cached(path, never, source)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_arrays_alone_are_enough_and_say_so_if_nobody_knows_their_build(tmp_path, capsys):
+    path, source = tmp_path / "a.npz", tmp_path / "set"
+    cached(path, build(source), source)
+    shutil.rmtree(source)
+    assert len(cached(path, never, source)["pixels"]) == cache.SMALL + 1
+    assert capsys.readouterr().err == ""
+    save_arrays(path, ARRAYS)
+    assert_equal(cached(path, never, source))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("the arrays are used as they are")
+
+
+def test_a_build_that_changes_while_it_is_decoded_is_not_taken_for_the_new_one(tmp_path):
+    path, source = tmp_path / "a.npz", tmp_path / "set"
+    make = build(source)
+
+    def interrupted():
+        arrays = make()
+        rewritten(source)
+        return arrays
+
+    assert cached(path, interrupted, source)["pixels"][0] == 0
+    assert cached(path, make, source)["pixels"][0] == 1
+
+
+def test_a_stale_file_whose_set_cannot_be_decoded_says_why(tmp_path):
+    path, source = tmp_path / "a.npz", tmp_path / "set"
+    cached(path, build(source), source)
+    rewritten(source)
+
+    def make():
+        raise InputError("no TFDS here")
+
+    with pytest.raises(InputError, match="no TFDS here"):
+        cached(path, make, source)

@@ -1,5 +1,7 @@
 import http.server
+import itertools
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -155,6 +157,52 @@ def test_the_highest_version_is_taken(tmp_path):
     (tmp_path / "arrays" / "set" / "config" / "2.0.0").mkdir(parents=True)
     assert find("set/config", tmp_path) == ("set/config", "2.0.0")
     assert find("set/config:1.9.0", tmp_path) == ("set/config", "1.9.0")
+
+
+def test_a_set_rebuilt_under_its_version_gives_its_new_images(tmp_path, capsys):
+    """As `tfds build --overwrite` leaves it, which knows nothing of our arrays."""
+    for seed in (0, 1):
+        source, published = publishers.mnist(tmp_path / f"files{seed}", seed=seed)
+        prepare(source, tmp_path / f"data{seed}", from_dir=tmp_path / f"files{seed}")
+        shutil.rmtree(tmp_path / "data" / "mnist", ignore_errors=True)
+        shutil.copytree(tmp_path / f"data{seed}" / "mnist", tmp_path / "data" / "mnist")
+        for split, part in (("train", "train"), ("test", "t10k")):
+            expected = {
+                "image": published[f"{part}-images-idx3-ubyte.gz"],
+                "label": published[f"{part}-labels-idx1-ubyte.gz"],
+            }
+            for _ in range(2):
+                arrays = images.load_arrays("mnist", split, data_dir=tmp_path / "data")
+                np.testing.assert_array_equal(by_label(arrays), by_label(expected))
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == (0 if seed == 0 else 2)
+        assert all("has changed since" in line for line in lines)
+
+
+def test_what_prepare_installs_is_loaded_without_decoding_it_again(tmp_path, monkeypatch, capsys):
+    source, _ = publishers.mnist(tmp_path / "files")
+    keep = {"finish": lambda work: images.cache_all("mnist", work)}
+    prepare(source, tmp_path / "data", from_dir=tmp_path / "files", **keep)
+    monkeypatch.setattr(tfds, "read_arrays", None)
+    assert len(images.load_arrays("mnist", "train", data_dir=tmp_path / "data")["label"]) == 6
+    assert capsys.readouterr().err == ""
+
+
+def test_images_that_mean_nothing_in_8_bits_are_not_called_damaged(folder, monkeypatch):
+    def refuse(content, channels, name):
+        raise InputError(f"{name} has floats")
+
+    monkeypatch.setattr(tfds, "decode_image", refuse)
+    directory = folder / "data" / "mnist" / "3.0.1"
+    words = rf"^an image of the train split of {directory} \(feature 'image'\) has floats$"
+    with pytest.raises(InputError, match=words):
+        tfds.read_arrays(directory, "train")
+
+
+def test_decoding_without_tfds_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match=r"needs TFDS .*pip install tensorflow-datasets"):
+        tfds.read_arrays(folder / "data" / "mnist" / "3.0.1", "train")
 
 
 # --- Streams -------------------------------------------------------------------------------------
