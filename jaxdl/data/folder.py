@@ -7,7 +7,7 @@ for the cached arrays (`arrays/omniglot/3.0.0/area28.npz`). The arrays alone are
 import os
 from pathlib import Path
 
-from jaxdl.data.sources import SOURCES
+from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES, plain
 from jaxdl.errors import InputError
 
 PathLike = str | os.PathLike[str]
@@ -44,10 +44,23 @@ def versions(folder: Path) -> list[str]:
 
 def missing(name: str, folder: Path) -> InputError:
     """What is missing and what cures it, in one sentence."""
-    source = SOURCES.get(name.partition(":")[0])
+    called = name.partition(":")[0]
+    source = SOURCES.get(called)
+    if plain(called) in MADE_FROM:
+        needed = MADE_FROM[plain(called)]
+        return InputError(
+            f"{called} is made from {needed} and has no files of its own: run `scripts/prepare"
+            f" {needed}` once, then load {needed}, or call what makes {called} of it in jaxdl.data"
+        )
+    if plain(called) in COME_ALONG:
+        return InputError(
+            f"{called} comes with scikit-learn and has no files of its own: call"
+            f" jaxdl.data.{plain(called)}.{plain(called)}_few_shot"
+        )
     if source is None:
         return InputError(
-            f"{name} is not prepared in {folder}: prepare it with TFDS itself, "
+            f"{name} is not prepared in {folder}: {', '.join(SOURCES)} are prepared by"
+            " `scripts/prepare`, and what else the catalogue of TFDS has by TFDS itself, "
             f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` "
             "(most of its sets need `pip install tensorflow` for that, but not to be read)"
         )

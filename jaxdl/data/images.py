@@ -23,9 +23,19 @@ OMNIGLOT_SHUFFLED = (
     "original MAML code shuffles an unsorted directory listing, so its own list does not exist."
 )
 OMNIGLOT_AREA = (
-    "Omniglot images: 105 x 105 made 28 x 28 by area averaging; the original MAML code resizes by "
-    "Lanczos."
+    "Omniglot images: 105 x 105 made 28 x 28 by area averaging; the original MAML code asks Pillow "
+    "for Lanczos, which on these 1-bit images is the nearest pixel."
 )
+TWINS = {
+    "cifar_fs": (
+        "CIFAR-FS: 15 pairs of identical images lie across the class split, 8 of training and "
+        "validation, 6 of training and test, 1 of validation and test; they are left in."
+    ),
+    "fc100": (
+        "FC100: 3 pairs of identical images lie across the class split, 2 of training and "
+        "validation, 1 of training and test; they are left in."
+    ),
+}
 
 STATISTICS = {
     "mnist": ((0.1307,), (0.3081,)),
@@ -44,7 +54,8 @@ class ImageData(NamedTuple):
 
     `images` uint8 `[n, height, width, channels]`; `labels` int32 `[n]` in `[0, classes)`;
     `class_names`: one a class; `mean`, `std`: float32 `[channels]`; `notes`: one sentence for each
-    way in which the data differ from the original paper's, to be printed beside results.
+    way in which the data differ from the original paper's, or from what a reader expects, to be
+    printed beside results.
     """
 
     images: np.ndarray
@@ -213,7 +224,7 @@ def _cifar(data: str, split: str, data_dir: PathLike | None) -> ImageData:
         member = np.isin(superclasses[coarse], chosen)
         chosen = tuple(sorted(names[label] for label in np.unique(labels[member])))
     images, labels = choose_classes(images, labels, names, chosen)
-    return _image_data(data, images, labels, np.array(chosen))
+    return _image_data(data, images, labels, np.array(chosen), TWINS[data])
 
 
 def choose_classes(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from jaxdl.data import images, tfds
 from jaxdl.data.folder import data_folder, missing
-from jaxdl.data.sources import SOURCES, Source
+from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
 from jaxdl.errors import InputError, RunError
 
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         """Prepare an image set once, so that experiments load it in a second."""
 
         name: Annotated[str, tyro.conf.Positional]
-        """mnist, cifar10, cifar100 or omniglot."""
+        """mnist, cifar10, cifar100 or omniglot; cifar_fs and fc100 are made from cifar100."""
         from_dir: Annotated[Path | None, tyro.conf.arg(name="from", metavar="DIR")] = None
         """Folder with the publisher's files; without it they are downloaded."""
         accept_checksum: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -62,9 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     flags = tyro.cli(Arguments, args=arguments, prog="prepare")
     try:
-        source = SOURCES.get(flags.name)
+        name = plain(flags.name)
+        if name in COME_ALONG:
+            print(f"{flags.name} is ready: its drawings come with scikit-learn")
+            return 0
+        source = SOURCES.get(MADE_FROM.get(name, name))
         if source is None:
             raise missing(flags.name, data_folder(flags.data_dir))
+        if source.name != name:
+            print(f"{flags.name} is made from {source.name}: preparing {source.name}", flush=True)
         prepare(
             source,
             data_dir=flags.data_dir,

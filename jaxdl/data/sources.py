@@ -208,3 +208,25 @@ OMNIGLOT = Source(
 )
 
 SOURCES = {source.name: source for source in (MNIST, CIFAR10, CIFAR100, OMNIGLOT)}
+
+MADE_FROM = {
+    "cifar_10": "cifar10",
+    "cifar_100": "cifar100",
+    "cifar_fs": "cifar100",
+    "cifarfs": "cifar100",
+    "fc100": "cifar100",
+    "omniglot_maml": "omniglot",
+    "omniglot_vinyals": "omniglot",
+    "omniglot_alphabets": "omniglot",
+    "multimnist": "mnist",
+    "permutations": "mnist",
+    "rotations": "mnist",
+}
+"""What people call a data set, its split or its spelling, and the source that it needs."""
+COME_ALONG = ("digits", "numbers")
+"""Data sets that need no preparing: their drawings come with scikit-learn."""
+
+
+def plain(name: str) -> str:
+    """A name as in the tables above: `"CIFAR-FS"` is `"cifar_fs"`."""
+    return name.lower().replace("-", "_")

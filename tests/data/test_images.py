@@ -1,12 +1,15 @@
+import io
+import re
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
 from jaxdl.data import images, splits
-from jaxdl.data.cache import save_arrays
+from jaxdl.data.cache import load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
 
 HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "PIL", "array_record", "jax")
@@ -133,7 +136,51 @@ def test_cifar_pools_train_and_test_and_separates_classes(tmp_path, name, sizes)
         superclasses.append({coarse[label % 20] for label in expected})
         if name == "fc100":
             assert superclasses[-1] == set(splits.published("fc100")[split])
+        assert data.notes == (images.TWINS[name],)
     assert sorted(seen) == fine
+
+
+@pytest.mark.parametrize(("name", "count"), [("cifar_fs", 15), ("fc100", 3)])
+def test_the_note_on_identical_images_adds_up(name, count):
+    """`test_real_cifar_from_archive_to_splits` counts them in the images."""
+    total, *parts = map(int, re.findall(r"\b\d+\b", images.TWINS[name]))
+    assert total == count == sum(parts)
+
+
+@pytest.mark.realdata
+def test_lanczos_on_omniglots_files_is_the_nearest_pixel(shared_data):
+    """Pillow ignores the filter on 1-bit images: so runs the code that our note speaks of."""
+    pillow = pytest.importorskip("PIL.Image")
+    with zipfile.ZipFile(shared_data / "omniglot" / "images_background_small1.zip") as archive:
+        names = [name for name in sorted(archive.namelist()) if name.endswith(".png")]
+        assert len(names) == 2720
+        for name in names[::300]:
+            drawing = pillow.open(io.BytesIO(archive.read(name)))
+            assert (drawing.mode, drawing.size) == ("1", (105, 105))
+            filtered, nearest, grey = (
+                np.asarray(image.resize((28, 28), resample=how).convert("L"))
+                for image, how in (
+                    (drawing, pillow.LANCZOS),
+                    (drawing, pillow.NEAREST),
+                    (drawing.convert("L"), pillow.LANCZOS),
+                )
+            )
+            np.testing.assert_array_equal(filtered, nearest)
+            assert not np.array_equal(grey, nearest)  # what Lanczos would be
+    assert "Lanczos, which on these 1-bit images is the nearest pixel" in images.OMNIGLOT_AREA
+
+
+@pytest.mark.parametrize("label", [-1, 100])
+def test_labels_without_a_name_are_refused(tmp_path, label):
+    fake_cifar100(tmp_path)
+    path = tmp_path / "arrays" / "cifar100" / "3.0.2" / "test.npz"
+    arrays = load_arrays(path)
+    arrays["label"][7] = label
+    save_arrays(path, arrays)
+    with pytest.raises(InputError, match=f"example 7 has the label {label}, .* 100 classes"):
+        images.image_arrays("cifar100", "test", data_dir=tmp_path)
+    with pytest.raises(InputError, match=f"has the label {label}, .* 100 classes"):
+        images.few_shot_arrays("cifar_fs", "test", data_dir=tmp_path)
 
 
 def test_supervised_arrays_keep_their_order(tmp_path):
@@ -178,6 +225,8 @@ def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
         (lambda d: images.few_shot_arrays("fc100", "test", data_dir=d), "scripts/prepare cifar100"),
         (lambda d: images.few_shot_arrays("omniglot", "test", data_dir=d), "images_evaluation.zip"),
         (lambda d: images.load_arrays("imagenette/320px", "train", data_dir=d), "tfds build"),
+        (lambda d: images.load_arrays("cifar_fs", "train", data_dir=d), "scripts/prepare cifar100"),
+        (lambda d: images.load_arrays("digits", "train", data_dir=d), "digits.digits_few_shot"),
         (lambda d: images.load_arrays("mnist:9.9.9", "train", data_dir=d), "scripts/prepare mnist"),
         (lambda d: images.few_shot_arrays("omniglot", "val", data_dir=d), "ask for train"),
         (lambda d: images.few_shot_arrays("mini", "train", data_dir=d), "ask for omniglot"),

@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 
+from experiments import continual, few_shot, limited_data, transfer
 from jaxdl.data import prepare
-from jaxdl.data.sources import SOURCES
+from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES
 from tests.data import publishers
 
 
@@ -78,3 +80,71 @@ def test_the_command_line_starts_without_the_heavy_packages():
     )
     assert "--accept-checksum" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of the sources that were to be prepared, in place of preparing them."""
+    names = []
+    monkeypatch.setattr(prepare, "prepare", lambda source, **options: names.append(source.name))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("typed", "source"),
+    [
+        ("cifar_fs", "cifar100"),
+        ("CIFAR-FS", "cifar100"),
+        ("fc100", "cifar100"),
+        ("cifar-100", "cifar100"),
+        ("omniglot_vinyals", "omniglot"),
+        ("rotations", "mnist"),
+    ],
+)
+def test_the_name_of_what_is_made_from_a_set_prepares_that_set_and_says_so(
+    asked, capsys, typed, source
+):
+    code, out, err = run(capsys, typed)
+    assert (code, err, asked) == (0, "", [source])
+    assert out == f"{typed} is made from {source}: preparing {source}\n"
+
+
+def test_another_spelling_of_a_name_is_the_same_name(asked, capsys):
+    assert run(capsys, "MNIST") == (0, "", "")
+    assert asked == ["mnist"]
+
+
+@pytest.mark.parametrize("name", ["numbers", "digits"])
+def test_what_comes_with_scikit_learn_is_ready(asked, tmp_path, capsys, name):
+    code, out, err = run(capsys, name, "--data-dir", tmp_path / "data")
+    assert (code, err, asked) == (0, "", [])
+    assert out == f"{name} is ready: its drawings come with scikit-learn\n"
+    assert not (tmp_path / "data").exists()
+
+
+CHOICES = {
+    name
+    for module in (continual, few_shot, limited_data, transfer)
+    for name in get_args(get_type_hints(module.Config)["data"])
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHOICES))
+def test_whatever_an_experiment_takes_as_data_can_be_prepared_by_its_name(asked, capsys, name):
+    assert run(capsys, name)[0] == 0
+
+
+def test_a_name_that_stands_for_another_leads_to_a_source():
+    assert set(MADE_FROM.values()) <= set(SOURCES)
+    assert not MADE_FROM.keys() & (SOURCES.keys() | set(COME_ALONG))
+
+
+def test_cifar_fs_is_ready_after_its_own_name_was_typed(tmp_path, monkeypatch, capsys):
+    source, _ = publishers.cifar(tmp_path / "files", fine=True)
+    monkeypatch.setitem(SOURCES, "cifar100", source)
+    code, out, err = run(
+        capsys, "cifar_fs", "--from", tmp_path / "files", "--data-dir", tmp_path / "data"
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("cifar_fs is made from cifar100: preparing cifar100\n")
+    assert (tmp_path / "data" / "arrays" / "cifar100" / "3.0.2" / "train.npz").exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -473,6 +474,17 @@ def test_real_cifar_from_archive_to_splits(tmp_path, shared_data):
             np.testing.assert_array_equal(np.bincount(found.labels), np.full(size, 600))
             if split == "train":
                 assert_statistics(found)
+    assert twins("cifar_fs", data) == [8, 6, 1]
+    assert twins("fc100", data) == [2, 1, 0]
+
+
+def twins(name, folder):
+    """Pairs of identical images across two splits, for each two: the numbers of `images.TWINS`."""
+    splits = [
+        Counter(map(bytes, images.few_shot_arrays(name, split, data_dir=folder).images))
+        for split in ("train", "validation", "test")
+    ]
+    return [sum((one & two).values()) for one, two in itertools.combinations(splits, 2)]
 
 
 def assert_statistics(data):
