@@ -33,6 +33,7 @@ from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import flip, translate
 from jaxdl.data.digits import enlarged_drawings
 from jaxdl.data.images import few_shot_arrays, image_arrays
+from jaxdl.data.pixels import white
 from jaxdl.data.subsets import ALL, cells, size
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
@@ -205,7 +206,7 @@ def augmentation(config: Config) -> Callable[[Key, Array], Array]:
         return seen(translate(move_key, flip(flip_key, image), pixels=4))
 
     def character(key: Key, image: Array) -> Array:
-        return seen(affine(key, image, degrees=15, zoom=0.1, pixels=2))
+        return affine(key, image, degrees=15, zoom=0.1, pixels=2) / white(image)
 
     return photograph if config.data == "cifar10" else character
 

@@ -28,6 +28,7 @@ from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits
+from jaxdl.data.pixels import white
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
@@ -191,7 +192,7 @@ def net(config: Config, axis_name: str | None = None) -> StatefulModel:
 
 
 def as_seen(image: Array) -> Array:
-    """Bytes, or floats in their place, as a net sees them."""
+    """Bytes, or floats in `[0, 1]`, as a net sees them."""
     return normalise(image, MEAN, STD)
 
 
@@ -199,7 +200,7 @@ def augmented(config: Config, key: Key, image: Array) -> Array:
     """What a net sees of a stored image in training."""
     if config.degrees or config.zoom or config.pixels:
         ranges = {"degrees": config.degrees, "zoom": config.zoom, "pixels": config.pixels}
-        image = affine(key, image, **ranges)
+        return normalise(affine(key, image, **ranges), MEAN, STD, full=white(image))
     return as_seen(image)
 
 
@@ -235,7 +236,7 @@ def train(
     axis = parallel.axis_name(devices)
     return run.trained(
         supervised_step(net(config, axis), cross_entropy, optimiser(config), axis_name=axis),
-        epochs(*data[:2], batch=config.batch, transform=partial(augmented, config)),
+        epochs(*data[:2], batch=config.batch, transform=partial(augmented, config), classes=10),
         run_keys(config.seed, config.seeds),
         run.restore(initial(config)),
         validate=validate,

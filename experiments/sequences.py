@@ -178,7 +178,7 @@ def rows(config: Config) -> Task:
         return seen(image)
 
     return Task(
-        epochs(*data["train"][:2], batch=config.batch, transform=transform),
+        epochs(*data["train"][:2], batch=config.batch, transform=transform, classes=10),
         validation,
         test,
         seen,

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxdl import pictures, tables
 from jaxdl.data.images import ImageData, Split
+from jaxdl.data.labels import check_labels
 from jaxdl.evaluation import predict_all
 from jaxdl.metrics import seeds_summary
 from jaxdl.runs import Run
@@ -28,11 +29,25 @@ Predictor = Callable[[Any], Array]
 
 
 def validation(judge: Judge, held_out: ImageData) -> Callable[[TrainState], Metrics] | None:
-    """What `Run.trained` asks at each validation; None where nothing is held out."""
+    """What `Run.trained` asks at each validation; None where nothing is held out.
+
+    Raises:
+        InputError: if labels are not in `[0, classes)`, or not one per image.
+    """
     if len(held_out.labels) == 0:
         return None
-    images, labels = jnp.asarray(held_out.images), jnp.asarray(held_out.labels)
+    images, labels = jnp.asarray(held_out.images), labels_of(held_out)
     return lambda state: judge(state.params, state.stats, images, labels)
+
+
+def labels_of(data: ImageData) -> Array:
+    """The labels on the device.
+
+    Raises:
+        InputError: if they are not in `[0, classes)`, or not one per image.
+    """
+    classes = len(data.class_names)
+    return jnp.asarray(check_labels(data.labels, len(data.images), classes=classes))
 
 
 def judged(judge: Judge, state: TrainState, data: Mapping[Split, ImageData]) -> dict[str, Any]:
@@ -40,12 +55,15 @@ def judged(judge: Judge, state: TrainState, data: Mapping[Split, ImageData]) -> 
 
     Returns:
         `{part: {metric: seeds_summary}}`, as result.json holds it.
+
+    Raises:
+        InputError: if labels are not in `[0, classes)`, or not one per image.
     """
     return {
         name: {
             metric: seeds_summary(values)
             for metric, values in judge(
-                state.params, state.stats, part.images, jnp.asarray(part.labels)
+                state.params, state.stats, part.images, labels_of(part)
             ).items()
         }
         for name, part in data.items()

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import Key
+from jaxdl.types import Batch, Key
 
 
 class HostStream(NamedTuple):
@@ -19,16 +20,21 @@ class HostStream(NamedTuple):
     `fetch(step)` gives the batch of a step as NumPy arrays, a pure function of the step: a
     `jaxdl.data.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches, at least 1, travel
     together, the next ones while the device works on these. All seeds see the same batches.
+
+    Integers in the `y` of a `Batch` are class labels: they become int32, and one that is not in
+    `[0, classes)` raises `InputError`. `classes` are the net's outputs; None where nobody knows.
     """
 
     fetch: Callable[[int], Any]
     ahead: int = 16
+    classes: int | None = None
 
 
 class Feed:
     """A `HostStream` as streams on the device, one for each block of `ahead` batches.
 
-    What `fetch` raises is raised by `stream`, as it is. `close` ends the thread.
+    What `fetch` raises is raised by `stream`, as it is, and so is `InputError` for a label that is
+    none. `close` ends the thread.
 
     Raises:
         InputError: if no batch is to travel.
@@ -70,10 +76,19 @@ class Feed:
         for step in range(first, min(first + self.ahead, self._steps)):
             if self._closed:
                 return None
-            batches.append(self._source.fetch(step))
+            batches.append(_with_checked_labels(self._source.fetch(step), self._source.classes))
         # The last block keeps the shape of the others: there is one program for all.
         batches += batches[-1:] * (self.ahead - len(batches))
         return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
+
+
+def _with_checked_labels(batch: Any, classes: int | None) -> Any:
+    def checked(leaf: Any) -> Any:
+        if not np.issubdtype(np.asarray(leaf).dtype, np.integer):
+            return leaf
+        return check_labels(leaf, classes=classes, several=True)
+
+    return batch._replace(y=jax.tree.map(checked, batch.y)) if isinstance(batch, Batch) else batch
 
 
 def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Any) -> Any:

@@ -18,6 +18,8 @@ from jax import lax
 from jaxdl import parallel
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.epochs import epochs
+from jaxdl.data.labels import check_labels
+from jaxdl.data.pixels import white
 from jaxdl.data.subsets import Cells, Table, by_class, cells, divided, subset_epochs
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure, measure_subsets
@@ -32,7 +34,7 @@ from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
 Optimiser = Callable[[Any], optax.GradientTransformation]
 """Of a step size that is part of its state, so that it differs between the runs of one program."""
 Images = tuple[np.ndarray, np.ndarray]
-"""uint8 `[n, h, w, channels]`, and labels `[n]` from 0."""
+"""uint8 or float `[n, h, w, channels]`, and labels `[n]` from 0."""
 
 STARTS = 1_000_002
 """Folded into a seed's key for its first parameters, the same for all methods."""
@@ -64,8 +66,13 @@ class Training(NamedTuple):
 def problem_of(
     images: np.ndarray, labels: np.ndarray, source: Images, parts: tuple[int, int]
 ) -> Problem:
-    """Of each class the first examples for training, the next for validation, the rest for test."""
-    labels = labels.astype(np.int32)
+    """Of each class the first examples for training, the next for validation, the rest for test.
+
+    Raises:
+        InputError: if labels of the target or the source are not integers from 0, one per image.
+    """
+    labels = check_labels(labels, len(images))
+    source = source[0], check_labels(source[1], len(source[0]))
     train, held_out, rest = divided(labels, *parts)
     pairs = [(jnp.asarray(images[rows]), jnp.asarray(labels[rows])) for rows in (held_out, rest)]
     return Problem(by_class(images[train], labels[train]), pairs[0], pairs[1], source)
@@ -112,8 +119,8 @@ def check_sizes(problem: Problem, counts: Sequence[int], data: str) -> None:
 
 
 def seen(image: Any) -> Array:
-    """Bytes as a net sees them."""
-    return jnp.asarray(image, jnp.float32) / 255
+    """What a net sees: bytes divided by 255, floats as they are (`data.pixels.white`)."""
+    return jnp.asarray(image, jnp.float32) / white(image)
 
 
 def plain(key: Key, image: Array) -> Array:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.data.labels import check_labels
+from jaxdl.data.pixels import white
 from jaxdl.files import writing
 from jaxdl.metrics import seeds_mean_ci95
 from jaxdl.progress import say
@@ -83,11 +85,14 @@ def predictions(
 
     Args:
         images: `[n, height, width, channels]`, 1 or 3 channels, uint8 or in `[0, 1]`.
-        labels: `[n]` ints.
+        labels: `[n]` ints in `[0, classes)`.
         logits: `[n, classes]`.
         names: one a class.
+
+    Raises:
+        InputError: if labels are others.
     """
-    labels, confidence = np.asarray(labels), _softmax(logits)
+    labels, confidence = check_labels(labels, classes=len(names)), _softmax(logits)
     predicted, confidence = confidence.argmax(1), confidence.max(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
@@ -119,10 +124,13 @@ def confusion(labels: Any, predicted: Any, names: Sequence[str], figure: Any) ->
     Args:
         labels, predicted: `[n]` ints in `[0, classes)`.
         names: one a class.
+
+    Raises:
+        InputError: if labels are others.
     """
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
     classes = len(names)
-    counts = np.bincount(labels * classes + predicted, minlength=classes**2)
+    labels, predicted = (check_labels(each, classes=classes) for each in (labels, predicted))
+    counts = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2)
     counts = counts.reshape(classes, classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)
@@ -211,7 +219,6 @@ def _softmax(logits: Any) -> np.ndarray:
 
 
 def _image(axis: Any, image: Any) -> None:
-    if image.dtype == np.uint8:
-        image = image / 255
+    image = image / white(image)
     gray = image.shape[-1] == 1
     axis.imshow(image[..., 0] if gray else image, cmap="gray_r" if gray else None, vmin=0, vmax=1)

@@ -440,7 +440,7 @@ IMAGES, LABELS = np.zeros((8, 4, 4, 1), np.uint8), np.repeat(np.arange(4), 2)
     ("changes", "words"),
     [
         ({"images": np.full((8, 4), np.nan, np.float32)}, "NaN"),
-        ({"images": IMAGES[:7]}, "do not fit"),
+        ({"images": IMAGES[:7]}, "7 examples and 8 labels make no data set"),
         ({"images": IMAGES.astype(np.int64)}, "must be uint8 or float"),
         ({"labels": LABELS.astype(float)}, "must be integers"),
         ({"ways": 5}, "only 4 classes"),

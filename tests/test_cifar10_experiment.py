@@ -265,6 +265,16 @@ def test_every_preset_is_in_range():
         cifar10.check(preset)
 
 
+def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compiles(
+    tmp_path, monkeypatch
+):
+    data = made_up("", "train")
+    data.labels[3] = 10
+    monkeypatch.setattr(cifar10, "initial", None)
+    with pytest.raises(InputError, match="example 3 has the label 10, but the 10 classes have the"):
+        cifar10.train(config_of("lenet", tmp_path), None, data, None)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_pictures")
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from jaxdl import classify
 from jaxdl.data.images import ImageData
+from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
 from jaxdl.types import StatefulModel, TrainState
@@ -168,3 +169,18 @@ def test_the_report_has_a_row_for_every_part_and_says_what_made_it():
 a note
 61 s, 2 of them compiling, on 1 x cpu, a box; runs/a"""
     assert classify.report("a net", result, "a note") == expected
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_without_a_name_are_refused_before_anything_is_compiled(label):
+    data = images(9)
+    data.labels[4] = label
+
+    def judge(*_):
+        raise AssertionError("judged")
+
+    words = f"example 4 has the label {label}, but the 3 classes have the labels 0 to 2"
+    with pytest.raises(InputError, match=words):
+        classify.validation(judge, data)
+    with pytest.raises(InputError, match=words):
+        classify.judged(judge, STATE, {"test": data})

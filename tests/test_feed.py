@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.errors import InputError
-from jaxdl.feed import HostStream
+from jaxdl.feed import Feed, HostStream
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import mean_squared_error
 from jaxdl.models.mlp import mlp
@@ -162,3 +162,38 @@ def test_a_loop_that_is_left_early_ends_the_thread_soon():
 def test_blocks_hold_a_batch_at_least():
     with pytest.raises(InputError, match="ahead=0: choose at least 1"):
         run(HostStream(fetch, 0), start())
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "words"),
+    [
+        (-1, None, "example 2 has the label -1, but labels are 0 or more"),
+        (10, 10, "example 2 has the label 10, but the 10 classes have the labels 0 to 9"),
+    ],
+)
+def test_a_label_that_is_none_stops_the_loop(label, classes, words):
+    """As the unlabelled part of many a TFDS set has them; a loss would take -1 for the last."""
+
+    def fetched(step):
+        return Batch(TABLE.x[step], np.array([0, 9, label if step == 5 else 3, 1]))
+
+    feed = Feed(HostStream(fetched, 2, classes), 0, STEPS)
+    for step in range(4):  # all whole blocks before
+        feed.stream(step)
+    with pytest.raises(InputError, match=words):
+        feed.stream(4)
+    feed.close()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_integers_become_int32_and_what_is_no_batch_stays(dtype):
+    labels = np.array([0, 200, 255, 1]).astype(dtype)
+    feed = Feed(HostStream(lambda step: Batch(TABLE.x[step], labels)), 0, STEPS)
+    batch = feed.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
+    feed.close()
+    assert batch.y.dtype == jnp.int32
+    np.testing.assert_array_equal(batch.y, labels)
+    other = Feed(HostStream(lambda step: -labels.astype(np.int16)), 0, STEPS)
+    found = other.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
+    other.close()
+    np.testing.assert_array_equal(found, -labels.astype(int))

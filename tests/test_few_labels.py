@@ -37,6 +37,18 @@ def blobs(spread, classes=3, each=40):
     return problem_of(images, labels, (images, labels), (each // 2, each // 4))
 
 
+IMAGES, LABELS = np.zeros((6, 2, 2, 1), np.uint8), np.arange(6) % 2
+
+
+def problem_with(labels, of_source=LABELS):
+    return problem_of(IMAGES, labels, (IMAGES, of_source), (1, 1))
+
+
+def test_a_problem_of_bytes_is_that_of_integers():
+    one, two = (problem_with(LABELS.astype(dtype)) for dtype in (np.uint8, np.int64))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
 def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
     """A dense net learns one example a class by heart and all of them less well; the smallest rate
     of all leaves the initialisation as it is."""
@@ -83,6 +95,10 @@ def test_validation_examples_decide_and_test_examples_nothing(tmp_path):
         (lambda: check_rates((0.1, float("nan"))), "--rates"),
         (lambda: check_rates(()), "--rates"),
         (lambda: check_sizes(blobs(1), (1, 21), "blobs"), "a class of blobs has only 20 training"),
+        (lambda: problem_with(LABELS.astype(float)), "labels are float64, but must be integers"),
+        (lambda: problem_with(LABELS, LABELS - 1), "example 0 has the label -1"),
+        (lambda: problem_with(LABELS[:3]), "6 examples and 3 labels"),
+        (lambda: problem_with(2 * LABELS), "no example has the label 1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(attempt, says):

@@ -11,7 +11,7 @@ import pytest
 
 from experiments import mnist
 from jaxdl import classify
-from jaxdl.data.images import image_arrays
+from jaxdl.data.images import image_arrays, image_splits
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.runs import RunFlags
@@ -107,6 +107,25 @@ def test_augmentation_is_for_training_alone():
     np.testing.assert_allclose(plain, expected, rtol=1e-4, atol=1e-5)
     moved = mnist.augmented(mnist.PRESETS["mlp"], jax.random.key(0), image)
     assert not np.allclose(moved, expected, atol=0.1)
+    hardly = dataclasses.replace(mnist.PRESETS["mlp"], degrees=1e-5, zoom=0.0, pixels=0.0)
+    found = mnist.augmented(hardly, jax.random.key(0), image)
+    np.testing.assert_allclose(found, expected, atol=1e-2)  # in the same units
+
+
+@pytest.mark.parametrize("label", [10, -1])
+def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compiles(
+    tiny_mnist, tmp_path, monkeypatch, label
+):
+    """Not: training diverged, a lower learning rate may help."""
+    made = image_splits("mnist", validation=10, data_dir=tiny_mnist)
+    made["train"].labels[5] = label
+    names = tuple(map(str, range(11)))
+    made = {name: part._replace(class_names=names) for name, part in made.items()}
+    monkeypatch.setattr(mnist, "image_splits", lambda *_, **__: made)
+    monkeypatch.setattr(mnist, "initial", None)
+    words = f"example 5 has the label {label}, but the 10 classes have the labels 0 to 9"
+    with pytest.raises(InputError, match=words):
+        mnist.main(config(tiny_mnist, tmp_path))
 
 
 @pytest.mark.parametrize(

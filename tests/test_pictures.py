@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxdl import pictures
+from jaxdl.errors import InputError
 
 NAMES = ("cat", "dog", "frog")
 
@@ -75,3 +76,19 @@ def test_learning_curve_shows_mean_and_range_over_seeds():
     assert band.min() == pytest.approx(10)
     assert band.max() == pytest.approx(50)
     figure.draw_without_rendering()
+
+
+def test_confusion_of_bytes_does_not_wrap():
+    """20 * 20 + 19 is 163 in a byte."""
+    figure, names = Figure(), [f"class {i}" for i in range(21)]
+    labels = np.array([20, 20, 0], np.uint8)
+    pictures.confusion(labels, np.array([19, 20, 0], np.uint8), names, figure)
+    found = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert found == {(19, 20): "1", (20, 20): "1", (0, 0): "1"}
+
+
+def test_labels_without_a_name_are_refused():
+    with pytest.raises(InputError, match="example 1 has the label -1"):
+        pictures.confusion([0, -1], [0, 1], NAMES, Figure())
+    with pytest.raises(InputError, match="example 1 has the label 3"):
+        pictures.predictions(np.zeros((2, 4, 4, 1)), [0, 3], np.zeros((2, 3)), NAMES, Figure())

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.data.epochs import Visit
+from jaxdl.data.pixels import white
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Key
 
@@ -83,13 +84,23 @@ def cutout(key: Key, image: Array, *, size: int, fill: Any = 0) -> Array:
     return jnp.where(inside, jnp.asarray(fill, image.dtype), image)
 
 
-def normalise(image: Array, mean: Any, std: Any, *, dtype: Any = jnp.float32) -> Array:
-    """Bytes `[..., channels]` in `[0, 255]` as `(image / 255 - mean) / std`, by channel.
+def normalise(
+    image: Array, mean: Any, std: Any, *, dtype: Any = jnp.float32, full: float | None = None
+) -> Array:
+    """An image `[..., channels]` as `(image / full - mean) / std`, by channel.
 
-    `mean` and `std` are `[channels]`, of images scaled to `[0, 1]`.
+    Args:
+        image: uint8, or float.
+        mean, std: `[channels]`, of images scaled to `[0, 1]`.
+        full: the value of white; by default 255 for uint8 and 1 for floats (`data.pixels.white`).
+            255 for floats that were bytes, as `data.warp.affine` makes them.
+
+    Raises:
+        InputError: images of another type, unless `full` is given.
     """
     shape = (1,) * (image.ndim - 1) + (-1,)
+    full = white(image) if full is None else full
     # One multiplication and one addition, whose constants XLA folds.
-    scale = (1 / (255 * jnp.asarray(std))).reshape(shape)
+    scale = (1 / (full * jnp.asarray(std))).reshape(shape)
     shift = (-jnp.asarray(mean) / jnp.asarray(std)).reshape(shape)
     return (image * scale + shift).astype(dtype)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data.labels import check_labels
+from jaxdl.data.pixels import check_images, white
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Episode, Key, Sampler
 
@@ -43,7 +45,8 @@ def few_shot(
     Args:
         images: `[N, ...]`, uint8 or float. Kept as they are on the device; only what is drawn
             becomes float32.
-        labels: `[N]`, any integers. Classes may have unequal numbers of examples.
+        labels: `[N]`, integers from 0, with or without gaps. Classes may have unequal numbers of
+            examples, but each at least `shots + queries`.
         rotations: by multiples of 90 degrees, for images `[N, H, H, ...]`.
             "augment" turns all examples of a sampled class by one random angle (MAML);
             "classes" makes each class four, and two turns of one class may meet in an episode
@@ -58,14 +61,16 @@ def few_shot(
         InputError: if the data cannot give such episodes, or are not of the shapes above.
     """
     _check_counts(ways=ways, shots=shots, queries=queries)
-    images, labels = _checked_data(np.asarray(images), np.asarray(labels), rotations)
+    images = check_images(images)
+    labels = check_labels(labels, len(images))
+    _check_rotations(images, rotations)
     names, counts = np.unique(labels, return_counts=True)
     _check_enough(names, counts, ways, shots, queries, rotations)
 
     points = shots + queries
     classes = len(names) * (4 if rotations == "classes" else 1)
     if scale is None:
-        scale = 1 / 255 if images.dtype == np.uint8 else 1.0
+        scale = 1 / white(images)
 
     def draw(table: _Table, key: Key) -> Episode:
         # One threefry call for all that is random in the episode.
@@ -141,24 +146,7 @@ def _check_counts(**counts: int) -> None:
             raise InputError(f"{name}={count} must be a whole number of at least 1")
 
 
-def _checked_data(
-    images: np.ndarray, labels: np.ndarray, rotations: str
-) -> tuple[np.ndarray, np.ndarray]:
-    if images.ndim < 1 or labels.ndim != 1 or len(images) != len(labels):
-        raise InputError(
-            f"images {list(images.shape)} and labels {list(labels.shape)} do not fit: give N images"
-            " [N, ...] and N labels [N]"
-        )
-    if images.size == 0:
-        raise InputError(f"there are no images: their shape is {list(images.shape)}")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels are {labels.dtype}, but must be integers")
-    if jnp.issubdtype(images.dtype, jnp.floating):
-        images = images.astype(np.float32, copy=False)
-        if not np.isfinite(images).all():
-            raise InputError("images contain NaN or infinity (as float32)")
-    elif images.dtype != np.uint8:
-        raise InputError(f"images are {images.dtype}, but must be uint8 or float")
+def _check_rotations(images: np.ndarray, rotations: str) -> None:
     if rotations not in ("none", "augment", "classes"):
         raise InputError(f'rotations="{rotations}" is not one of "none", "augment", "classes"')
     if rotations != "none" and (images.ndim < 3 or images.shape[1] != images.shape[2]):
@@ -166,7 +154,6 @@ def _checked_data(
             f'rotations="{rotations}" needs square images [N, H, H, ...], but their shape is'
             f" {list(images.shape)}"
         )
-    return images, labels
 
 
 def _check_enough(

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax.tree_util import Partial
 
+from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Key
 
@@ -46,6 +47,7 @@ def epochs(
     transform: Transform | VisitTransform,
     count: Array | int | None = None,
     visits: bool = False,
+    classes: int | None = None,
 ) -> Partial:
     """Stream of batches that go through all examples again and again.
 
@@ -54,29 +56,33 @@ def epochs(
 
     Args:
         x: `[n, ...]`, kept on the device as they are (uint8 images, say).
-        y: `[n, ...]`; integers become int32.
+        y: class labels, integers from 0, which become int32: `[n]`, or `[n, ...]` for several an
+            example; or targets of a regression, floats `[n, features, ...]`.
         batch: examples a step, over all devices.
         transform: makes one stored example `[...]` what the net sees. Its key belongs to the place
             in the sequence, so that any number of devices draws the same augmentation.
         count: only the first `count` examples, a number that may be traced; None for all.
         visits: whether `transform` also gets the `Visit`, as its third argument.
+        classes: the net's outputs, where they are known: y are labels in `[0, classes)`.
 
     Returns:
         A `jaxdl.train.Stream` of `Batch`es, which carries the data set as an argument.
 
     Raises:
-        InputError: no examples, not as many of y as of x, a batch below 1, or a count (unless it is
-            traced) that is not from 1 to n.
+        InputError: no examples, not as many of y as of x, y of another type or label, a batch below
+            1, or a count (unless it is traced) that is not from 1 to n.
     """
     x, y = np.asarray(x), np.asarray(y)
-    if len(x) == 0 or len(x) != len(y):
-        raise InputError(f"{len(x)} examples and {len(y)} labels make no data set")
+    if x.ndim == 0 or y.ndim == 0 or len(x) == 0 or len(x) != len(y):
+        raise InputError(
+            f"{len(x) if x.ndim else 'no'} examples and {len(y) if y.ndim else 'no'} labels make no"
+            " data set: give one label per example"
+        )
     if batch < 1:
         raise InputError(f"batch={batch} must be at least 1")
     if not (count is None or isinstance(count, jax.core.Tracer) or 1 <= count <= len(x)):
         raise InputError(f"count={count} must be from 1 to the {len(x)} examples")
-    if np.issubdtype(y.dtype, np.integer):
-        y = y.astype(np.int32)
+    y = _checked_targets(y, classes)
 
     def draw(x: Array, y: Array, count: Array, key: Key, step: Any, share: Any) -> Batch:
         order_key, augment_key = jax.random.split(key)
@@ -96,6 +102,19 @@ def epochs(
 
     total = jnp.asarray(len(x) if count is None else count, jnp.int32)
     return Partial(draw, jnp.asarray(x), jnp.asarray(y), total)
+
+
+def _checked_targets(y: np.ndarray, classes: int | None) -> np.ndarray:
+    """Labels as int32, targets of a regression as they are."""
+    if classes is not None or not jnp.issubdtype(y.dtype, jnp.floating):
+        # [n, 1] is what some files hold for [n]; several labels are two or more.
+        return check_labels(y, classes=classes, several=y.shape[1:] != (1,))
+    if y.ndim == 1:
+        raise InputError(
+            f"y is {y.dtype} of shape [n]: give class labels as integers, and the targets of a"
+            " regression as [n, features], for example y[:, None]"
+        )
+    return y
 
 
 def shuffled(key: Key, epoch: Any, place: Any, count: Any) -> Array:

@@ -4,34 +4,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
-from jaxdl.errors import InputError
+from jaxdl.data.labels import check_labels
+from jaxdl.data.pixels import check_images, white
 from jaxdl.types import Array, Batch, Key, Sampler
 
 
-def examples(images: Any, labels: Any, *, scale: float = 1 / 255) -> Sampler:
+def examples(
+    images: Any, labels: Any, *, scale: float | None = None, classes: int | None = None
+) -> Sampler:
     """Sampler of one example at a time, uniform and with replacement.
 
     Args:
-        images: `[n, ...]`, kept on the device as they are; what is drawn becomes float32 times
-            `scale`.
-        labels: `[n]` ints.
+        images: `[n, ...]`, uint8 or float. Kept as they are on the device; only what is drawn
+            becomes float32.
+        labels: `[n]`, integers from 0.
+        scale: x = images * scale; by default 1 / 255 for uint8, to `[0, 1]`, and 1 for floats.
+        classes: the net's outputs, where they are known: labels are in `[0, classes)`.
 
     Returns:
         `key -> Batch(x [...], y int32 scalar)`; `train.task_stream` stacks draws into batches.
 
     Raises:
-        InputError: if there are no examples, or not as many labels as images.
+        InputError: if images or labels are not of these types, shapes and values, or there are
+            none.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if len(images) == 0 or len(images) != len(labels):
-        raise InputError(f"{len(images)} images and {len(labels)} labels make no data set")
+    images = check_images(images)
+    labels = check_labels(labels, len(images), classes=classes)
     rows = len(images)
+    if scale is None:
+        scale = 1 / white(images)
 
     def draw(images: Array, labels: Array, key: Key) -> Batch:
         row = jax.random.randint(key, (), 0, rows)
         return Batch(images[row].astype(jnp.float32) * scale, labels[row])
 
-    return Partial(draw, jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+    return Partial(draw, jnp.asarray(images), jnp.asarray(labels))

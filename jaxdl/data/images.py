@@ -14,6 +14,7 @@ from jaxdl.data import splits, tfds
 from jaxdl.data.area import ink_by_area
 from jaxdl.data.cache import Arrays, cached
 from jaxdl.data.folder import PathLike, data_folder, find, missing
+from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 
 Split = Literal["train", "validation", "test"]
@@ -114,7 +115,8 @@ def image_arrays(
     """A set for supervised learning, in the order of its TFDS files (shuffled once, for good).
 
     Raises:
-        InputError: if `data` or `split` is unknown, or the set is not in the data folder.
+        InputError: if `data` or `split` is unknown, the set is not in the data folder, or it has a
+            label without a class name.
         RunError: if its files are damaged.
     """
     if data not in ("mnist", "cifar10", "cifar100") or split not in ("train", "test"):
@@ -122,8 +124,9 @@ def image_arrays(
             f"no {split} split of {data}: ask for train or test of mnist, cifar10 or cifar100"
         )
     arrays = load_arrays(data, split, data_dir=data_dir)
-    labels = arrays["label"].astype(np.int32)
-    return _image_data(data, arrays["image"], labels, arrays["label.names"])
+    images, names = arrays["image"], arrays["label.names"]
+    labels = check_labels(arrays["label"], len(images), classes=len(names))
+    return _image_data(data, images, labels, names)
 
 
 def image_splits(
@@ -235,8 +238,9 @@ def choose_classes(
     `names[label]` is the name of a class. The order inside a class is kept.
 
     Raises:
-        InputError: if `names` lacks one of `chosen`.
+        InputError: if `names` lacks one of `chosen`, or labels are not in `[0, len(names))`.
     """
+    labels = check_labels(labels, len(images), classes=len(names))
     lacking = sorted(set(chosen) - set(names))
     if lacking:
         raise InputError(

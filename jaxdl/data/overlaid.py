@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxdl.data.epochs import epochs
+from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Key
 
@@ -45,7 +46,13 @@ def overlay(left: Array, right: Array, *, offset: int = OFFSET) -> Array:
 
 
 def overlaid_epochs(
-    x: Any, y: Any, *, batch: int, transform: Callable[[Array], Any], offset: int = OFFSET
+    x: Any,
+    y: Any,
+    *,
+    batch: int,
+    transform: Callable[[Array], Any],
+    offset: int = OFFSET,
+    classes: int | None = None,
 ) -> Partial:
     """Stream of overlaid pairs in which each image comes once an epoch on each side.
 
@@ -54,10 +61,11 @@ def overlaid_epochs(
 
     Args:
         x: images `[n, h, w, channels]`, kept on the device once, as they are.
-        y: int labels `[n]`.
+        y: labels `[n]`, integers from 0.
         batch: pairs a step, over all devices.
         transform: makes a canvas `[h + offset, w + offset, channels]` what the net sees.
         offset: see the module docstring.
+        classes: the outputs of each task, where they are known: labels are in `[0, classes)`.
 
     Returns:
         A `jaxdl.train.Stream` of `Batch`es with labels int32 `[batch, 2]`: left and right.
@@ -65,6 +73,7 @@ def overlaid_epochs(
     Raises:
         InputError: as `epochs`; a negative offset, when tracing.
     """
+    y = check_labels(y, len(x), classes=classes)
     one_side = epochs(x, y, batch=batch, transform=lambda key, image: image)
 
     def draw(one_side: Partial, key: Key, step: Any, share: Any) -> Batch:
@@ -76,24 +85,27 @@ def overlaid_epochs(
     return Partial(draw, one_side)
 
 
-def overlaid_pairs(key: Key, x: Any, y: Any, *, offset: int = OFFSET) -> tuple[Array, Array]:
+def overlaid_pairs(
+    key: Key, x: Any, y: Any, *, offset: int = OFFSET, classes: int | None = None
+) -> tuple[Array, Array]:
     """A fixed set of pairs to judge on: each image once on each side, and never with itself.
 
     The pairs are drawn with `key`; pair i has image i on the left.
 
     Args:
         x: images `[n, h, w, channels]`, two at least.
-        y: int labels `[n]`.
+        y: labels `[n]`, integers from 0.
+        classes: as in `overlaid_epochs`.
 
     Returns:
         canvases `[n, h + offset, w + offset, channels]` and int32 labels `[n, 2]`.
 
     Raises:
-        InputError: fewer than two images, not as many labels, or as `overlay`.
+        InputError: fewer than two images, not as many labels or other ones, or as `overlay`.
     """
-    x, y = jnp.asarray(x), jnp.asarray(y, jnp.int32)
-    if len(x) < 2 or y.shape != (len(x),):
-        raise InputError(f"{len(x)} images and labels of shape {y.shape} make no pairs")
+    x, y = jnp.asarray(x), jnp.asarray(check_labels(y, len(x), classes=classes))
+    if len(x) < 2:
+        raise InputError("one image makes no pair: give two or more")
     # The next one on a circle through all images: nobody is its own neighbour.
     circle = jax.random.permutation(key, len(x))
     partner = jnp.zeros(len(x), jnp.int32).at[circle].set(jnp.roll(circle, 1))

@@ -13,6 +13,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxdl.data.epochs import shuffled
+from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Example, Key
 
@@ -64,7 +65,14 @@ def rearranged(image: Array, places: Array) -> Array:
     return jnp.where(places < 0, 0, image.reshape(-1)[places]).astype(image.dtype)
 
 
-def task_after_task(x: np.ndarray, y: np.ndarray, places: np.ndarray, *, examples: int) -> Partial:
+def task_after_task(
+    x: np.ndarray,
+    y: np.ndarray,
+    places: np.ndarray,
+    *,
+    examples: int,
+    classes: int | None = None,
+) -> Partial:
     """Stream of `tasks * examples` examples, one a step: first all of task 0, then those of task 1.
 
     Each task draws its examples anew from the same images, none of them twice; which, and in what
@@ -72,20 +80,20 @@ def task_after_task(x: np.ndarray, y: np.ndarray, places: np.ndarray, *, example
 
     Args:
         x: images `[n, ...]`, kept on the device once, as they are.
-        y: int labels `[n]`.
+        y: labels `[n]`, integers from 0.
         places: `[tasks, pixels]`, see the module docstring.
         examples: of each task.
+        classes: the net's outputs, where they are known: labels are in `[0, classes)`.
 
     Returns:
         A `jaxdl.train.Stream` of `Example`s with x `[pixels]` in the type of the images.
 
     Raises:
-        InputError: not as many labels as images, or fewer images than `examples`.
+        InputError: not as many labels as images or other ones, or fewer images than `examples`.
     """
-    if len(x) != len(y) or not 0 < examples <= len(x):
-        raise InputError(
-            f"{len(x)} images with {len(y)} labels do not give {examples} examples of each task"
-        )
+    y = check_labels(y, len(x), classes=classes)
+    if not 0 < examples <= len(x):
+        raise InputError(f"{len(x)} images do not give {examples} examples of each task")
 
     def draw(x: Array, y: Array, places: Array, key: Key, step: Array, share: object) -> Example:
         del share  # one example is one device's work
@@ -93,4 +101,4 @@ def task_after_task(x: np.ndarray, y: np.ndarray, places: np.ndarray, *, example
         row = shuffled(key, task, step % examples, len(x))
         return Example(rearranged(x[row], places[task]), y[row], task)
 
-    return Partial(draw, jnp.asarray(x), jnp.asarray(y, jnp.int32), jnp.asarray(places))
+    return Partial(draw, jnp.asarray(x), jnp.asarray(y), jnp.asarray(places))

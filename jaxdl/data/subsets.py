@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxdl.data.epochs import shuffled
+from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Key
 
@@ -70,19 +71,21 @@ def cells(keys: Key, counts: Sequence[int], rates: Sequence[float]) -> Cells:
     )
 
 
-def by_class(x: Any, y: Any) -> Table:
+def by_class(x: Any, y: Any, *, classes: int | None = None) -> Table:
     """The table of examples `[n, ...]` whose labels `[n]` are 0 to classes - 1, each at least once.
 
     Raises:
-        InputError: if they are not.
+        InputError: if they are not; `classes` None stands for one more than the largest label.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    if y.ndim != 1 or len(x) != len(y) or len(y) == 0:
-        raise InputError(f"{len(x)} examples and labels of shape {y.shape} make no data set")
+    x = np.asarray(x)
+    y = check_labels(y, len(x), classes=classes)
     names, sizes = np.unique(y, return_counts=True)
-    if not np.array_equal(names, np.arange(len(names))):
+    count = int(names[-1]) + 1 if classes is None else classes
+    if len(names) < count:
+        lacking = np.append(names, -1) != np.arange(len(names) + 1)
         raise InputError(
-            f"labels must be 0 to classes - 1, each at least once, not {names[:5].tolist()} ..."
+            f"no example has the label {lacking.argmax()}, but each of 0 to {count - 1} must come"
+            " once at least: np.unique(labels, return_inverse=True)[1] numbers them without gaps"
         )
     starts, order = np.cumsum(sizes) - sizes, np.argsort(y, kind="stable")
     as_ints = (jnp.asarray(each, jnp.int32) for each in (starts, sizes))
@@ -93,10 +96,14 @@ def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ..
     """Rows `[.]` of three parts of a data set: of each class the first, the next, and the rest.
 
     Args:
-        labels: ints `[n]`, 0 to classes - 1.
+        labels: integers `[n]` from 0.
         first: examples a class of the first part; below 0: all but so many.
         second: examples a class of the second.
+
+    Raises:
+        InputError: if the labels are others.
     """
+    _, labels = np.unique(check_labels(labels), return_inverse=True)
     order = np.argsort(labels, kind="stable")
     labels = labels[order]
     sizes = np.bincount(labels)

@@ -18,12 +18,12 @@ ROTATIONS = ("none", "augment", "classes")
 
 
 def signed_images(counts, order_seed=0):
-    """Images in random order with `counts[c]` examples of class c, and labels 10 c - 7."""
+    """Images in random order with `counts[c]` examples of class c, and labels 10 c + 3."""
     who = [(c, e) for c, count in enumerate(counts) for e in range(count)]
     who = np.random.default_rng(order_seed).permutation(who)
     images = np.zeros((len(who), 2, 2, 1), np.uint8)
     images[:, 0, :, 0] = who + 1
-    return images, 10 * who[:, 0] - 7
+    return images, 10 * who[:, 0] + 3
 
 
 def read(x):
@@ -259,10 +259,11 @@ WRONG = [
     ({"images": np.zeros((8, 4, 5, 1), np.uint8), "rotations": "augment"}, "needs square images"),
     ({"images": np.zeros((8, 16), np.uint8), "rotations": "classes"}, "needs square images"),
     ({"rotations": "flip"}, 'rotations="flip" is not one of'),
-    ({"labels": np.zeros(7, int)}, r"images \[8, 4, 4, 1\] and labels \[7\] do not fit"),
-    ({"labels": np.zeros((8, 1), int)}, r"labels \[8, 1\] do not fit"),
-    ({"images": np.float32(1.0)}, "do not fit"),
+    ({"labels": np.zeros(7, int)}, "8 examples and 7 labels make no data set"),
+    ({"labels": np.zeros((8, 1), int)}, r"labels have the shape \[8, 1\]"),
+    ({"images": np.float32(1.0)}, "there are no images"),
     ({"labels": np.zeros(8)}, "labels are float64, but must be integers"),
+    ({"labels": np.array([3, 3, 3, -1, -1, -1, -1, -1])}, "example 3 has the label -1"),
     ({"images": np.zeros((8, 4), int)}, "images are int64, but must be uint8 or float"),
     ({"images": np.full((8, 4), np.nan)}, "images contain NaN or infinity"),
     ({"images": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "there are no images"),

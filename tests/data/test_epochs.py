@@ -138,6 +138,14 @@ def test_any_number_of_devices_draws_the_same_batch_and_augmentation(devices):
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(cut, *parts), whole)
 
 
+def test_an_example_may_have_several_labels():
+    labels = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    made = epochs(np.arange(3), labels, batch=3, transform=lambda key, x: x, classes=6)
+    found = made(jax.random.key(0), 0, WHOLE)
+    assert found.y.dtype == jnp.int32
+    np.testing.assert_array_equal(found.y, labels[found.x])
+
+
 def test_labels_that_are_no_classes_stay_what_they_are():
     made = epochs(np.ones(3), np.ones((3, 2), np.float32), batch=2, transform=lambda key, x: x)
     found = made(jax.random.key(0), 0, WHOLE)
@@ -155,6 +163,9 @@ def test_labels_that_are_no_classes_stay_what_they_are():
         ([1], [1], {"batch": 0}, "batch=0 must be at least 1"),
         ([1, 2], [1, 2], {"count": 0}, "count=0 must be from 1 to the 2 examples"),
         ([1, 2], [1, 2], {"count": 3}, "count=3 must be from 1 to the 2 examples"),
+        ([1, 2], [0.5, 1.5], {}, r"y is float64 of shape \[n\]: .* regression as \[n, features\]"),
+        ([1, 2], [[0.0], [1.0]], {"classes": 2}, "labels are float64, but must be integers"),
+        ([1, 2], [[0, 1], [2, 0]], {"classes": 2}, "example 1 has the label 2, but the 2 classes"),
     ],
 )
 def test_wrong_arguments(x, y, options, sentence):

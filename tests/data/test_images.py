@@ -47,7 +47,7 @@ def test_the_last_training_images_are_held_out(validation, monkeypatch):
         assert (name, data_dir) == ("mnist", "here")
         count, first = (10, 0) if split == "train" else (4, 100)
         pixels = np.arange(first, first + count, dtype=np.uint8).reshape(count, 1, 1, 1)
-        return {"image": pixels, "label": pixels.ravel() % 10, "label.names": np.array(["a", "b"])}
+        return {"image": pixels, "label": pixels.ravel() % 10, "label.names": np.array(NAMES)}
 
     monkeypatch.setattr(images, "load_arrays", load)
     found = images.image_splits("mnist", validation=validation, data_dir="here")
@@ -58,7 +58,7 @@ def test_the_last_training_images_are_held_out(validation, monkeypatch):
     }
     for part in found.values():
         np.testing.assert_array_equal(part.labels, part.images.ravel() % 10)
-        assert part.class_names == ("a", "b")
+        assert part.class_names == NAMES
     for wrong in (10, -1):
         with pytest.raises(InputError, match=f"--validation {wrong} of 10 images: choose 0 to 9"):
             images.image_splits("mnist", validation=wrong, data_dir="here")

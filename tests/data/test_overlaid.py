@@ -101,9 +101,9 @@ def test_wrong_arguments():
         overlay(image, image, offset=-1)
     with pytest.raises(InputError, match="two images of one shape"):
         overlay(image, image[:3])
-    with pytest.raises(InputError, match="1 images and labels"):
+    with pytest.raises(InputError, match="one image makes no pair"):
         overlaid_pairs(jax.random.key(0), image[None], np.zeros(1, int))
-    with pytest.raises(InputError, match="2 images and labels of shape"):
+    with pytest.raises(InputError, match="2 examples and 3 labels make no data set"):
         overlaid_pairs(jax.random.key(0), jnp.stack([image] * 2), np.zeros(3, int))
     with pytest.raises(InputError, match="make no data set"):
         overlaid_epochs(IMAGES, LABELS[1:], batch=2, transform=lambda canvas: canvas)

@@ -56,9 +56,11 @@ def test_the_stream_shows_one_task_after_another_and_no_example_twice():
     assert not np.array_equal(found.y, other.y)
 
 
-@pytest.mark.parametrize(("labels", "examples"), [(3, 2), (4, 5), (4, 0)])
-def test_streams_that_cannot_be_are_refused(labels, examples):
-    with pytest.raises(InputError, match="do not give"):
-        task_after_task(
-            np.zeros((4, 2, 2, 1)), np.zeros(labels), permutations(0, 2, 4), examples=examples
-        )
+@pytest.mark.parametrize(
+    ("labels", "examples", "words"),
+    [(3, 2, "4 examples and 3 labels"), (4, 5, "do not give 5"), (4, 0, "do not give 0")],
+)
+def test_streams_that_cannot_be_are_refused(labels, examples, words):
+    labels = np.zeros(labels, int)
+    with pytest.raises(InputError, match=words):
+        task_after_task(np.zeros((4, 2, 2, 1)), labels, permutations(0, 2, 4), examples=examples)

@@ -104,10 +104,25 @@ def test_two_devices_draw_what_one_draws():
     np.testing.assert_array_equal(alone.y, np.concatenate([half.y for half in halves]))
 
 
-@pytest.mark.parametrize("labels", [[0, 2], [1, 2], [0], [[0], [1]]])
-def test_labels_that_are_not_those_of_classes_are_refused(labels):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 2], "no example has the label 1, but each of 0 to 2"),
+        ([1, 2], "no example has the label 0, but each of 0 to 2"),
+        ([0, 10**9], "no example has the label 1, "),
+        ([0], "2 examples and 1 labels"),
+        ([[0], [1]], "shape"),
+    ],
+)
+def test_labels_that_are_not_those_of_classes_are_refused(labels, words):
+    with pytest.raises(InputError, match=words):
         by_class(np.zeros((2, 3)), labels)
+
+
+def test_each_of_the_classes_that_are_known_must_come():
+    assert len(by_class(X, LABELS, classes=3).sizes) == 3
+    with pytest.raises(InputError, match="no example has the label 3, but each of 0 to 3"):
+        by_class(X, LABELS, classes=4)
 
 
 @pytest.mark.parametrize(
@@ -146,3 +161,8 @@ def test_data_are_divided_within_each_class():
     np.testing.assert_array_equal(first, [1, 4, 5, 0, 2, 3, 6])
     np.testing.assert_array_equal(second, [7, 8])
     assert len(rest) == 0
+
+
+def test_gaps_between_labels_divide_as_well():
+    labels = np.array([7, 2, 7, 2, 10**9])
+    assert [part.tolist() for part in divided(labels, 1, 1)] == [[1, 0, 4], [3, 2], []]
