@@ -21,8 +21,9 @@ class HostStream(NamedTuple):
     `jaxdl.data.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches, at least 1, travel
     together, the next ones while the device works on these. All seeds see the same batches.
 
-    Integers in the `y` of a `Batch` are class labels: they become int32, and one that is not in
-    `[0, classes)` raises `InputError`. `classes` are the net's outputs; None where nobody knows.
+    `classes`, the net's outputs, says that integers in the `y` of a `Batch` are class labels. They
+    become int32, and one that is not in `[0, classes)` raises `InputError`, unless its example has
+    weight 0. None: integers are what they are, targets of a regression, say.
     """
 
     fetch: Callable[[int], Any]
@@ -83,12 +84,19 @@ class Feed:
 
 
 def _with_checked_labels(batch: Any, classes: int | None) -> Any:
+    if classes is None or not isinstance(batch, Batch):
+        return batch
+
     def checked(leaf: Any) -> Any:
-        if not np.issubdtype(np.asarray(leaf).dtype, np.integer):
+        leaf = np.asarray(leaf)
+        if not np.issubdtype(leaf.dtype, np.integer):
             return leaf
+        if batch.weight is not None:  # a missing label has weight 0, and may be any number
+            void = np.asarray(batch.weight) == 0
+            leaf = np.where(void.reshape(void.shape + (1,) * (leaf.ndim - void.ndim)), 0, leaf)
         return check_labels(leaf, classes=classes, several=True)
 
-    return batch._replace(y=jax.tree.map(checked, batch.y)) if isinstance(batch, Batch) else batch
+    return batch._replace(y=jax.tree.map(checked, batch.y))
 
 
 def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Any) -> Any:

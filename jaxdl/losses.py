@@ -98,7 +98,8 @@ def cross_entropy(
             f" {list(prediction.shape)} and {list(target.shape)}"
         )
     prediction, target = counted(weight, prediction, target)
-    classes = prediction.shape[-1]
+    # Of a byte it could not be asked whether it is below 300.
+    target, classes = target.astype(jnp.promote_types(target.dtype, "int32")), prediction.shape[-1]
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(prediction, target)
     if smoothing:
         # Cross-entropy is linear in the target: the label's own, and the mean over classes.

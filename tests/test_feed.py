@@ -165,19 +165,19 @@ def test_blocks_hold_a_batch_at_least():
 
 
 @pytest.mark.parametrize(
-    ("label", "classes", "words"),
+    ("label", "words"),
     [
-        (-1, None, "example 2 has the label -1, but labels are 0 or more"),
-        (10, 10, "example 2 has the label 10, but the 10 classes have the labels 0 to 9"),
+        (-1, "example 2 has the label -1, but the 10 classes have the labels 0 to 9"),
+        (10, "example 2 has the label 10, but the 10 classes have the labels 0 to 9"),
     ],
 )
-def test_a_label_that_is_none_stops_the_loop(label, classes, words):
-    """As the unlabelled part of many a TFDS set has them; a loss would take -1 for the last."""
+def test_a_label_that_is_none_stops_the_loop(label, words):
+    """As the unlabelled part of many a TFDS set has them."""
 
     def fetched(step):
         return Batch(TABLE.x[step], np.array([0, 9, label if step == 5 else 3, 1]))
 
-    feed = Feed(HostStream(fetched, 2, classes), 0, STEPS)
+    feed = Feed(HostStream(fetched, 2, 10), 0, STEPS)
     for step in range(4):  # all whole blocks before
         feed.stream(step)
     with pytest.raises(InputError, match=words):
@@ -188,7 +188,7 @@ def test_a_label_that_is_none_stops_the_loop(label, classes, words):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_integers_become_int32_and_what_is_no_batch_stays(dtype):
     labels = np.array([0, 200, 255, 1]).astype(dtype)
-    feed = Feed(HostStream(lambda step: Batch(TABLE.x[step], labels)), 0, STEPS)
+    feed = Feed(HostStream(lambda step: Batch(TABLE.x[step], labels), classes=256), 0, STEPS)
     batch = feed.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
     feed.close()
     assert batch.y.dtype == jnp.int32
@@ -197,3 +197,14 @@ def test_integers_become_int32_and_what_is_no_batch_stays(dtype):
     found = other.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
     other.close()
     np.testing.assert_array_equal(found, -labels.astype(int))
+
+
+def test_a_missing_label_of_weight_zero_may_be_any_number_and_a_count_too():
+    labels, weight = np.array([-100, 9, 3, 10]), np.array([0, 1, 1, 0.0])
+    masked = HostStream(lambda step: Batch(TABLE.x[step], labels, weight), classes=10)
+    counts = HostStream(lambda step: Batch(TABLE.x[step], -labels))  # targets of a regression
+    for source, expected in ((masked, [0, 9, 3, 0]), (counts, -labels)):
+        feed = Feed(source, 0, STEPS)
+        batch = feed.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
+        feed.close()
+        np.testing.assert_array_equal(batch.y, expected)

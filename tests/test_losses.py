@@ -133,6 +133,14 @@ def test_labels_that_are_no_integers_are_refused(kind):
         cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS).astype(kind))
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "uint32"])
+@pytest.mark.parametrize("classes", [4, 300, 70_000])
+def test_labels_of_any_integer_type(kind, classes):
+    logits = jnp.asarray(RNG.normal(size=(5, classes)).astype(np.float32))
+    expected = cross_entropy(logits, jnp.asarray(LABELS))
+    assert cross_entropy(logits, jnp.asarray(LABELS.astype(kind))) == expected
+
+
 def test_labels_of_each_step_of_a_sequence():
     logits = RNG.normal(size=(5, 2, 4)).astype(np.float32)
     labels = np.stack([LABELS, LABELS[::-1]], axis=1)
