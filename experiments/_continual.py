@@ -117,7 +117,7 @@ def draw_retention(result: dict[str, Any], figure: Any) -> None:
         axis.grid(alpha=0.3)
         axis.set(xlabel="tasks learnt", title=title)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    panels[0].set_ylabel("test accuracy in %")
+    panels[0].set_ylabel("test accuracy in %, bands: 95 % over seeds")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 

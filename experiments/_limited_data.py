@@ -97,5 +97,5 @@ def draw_gap(result: dict[str, Any], figure: Any) -> None:
         axis.set(
             xlabel="hidden units", title=f"{labelled(count)} a class" if count else "all examples"
         )
-    axes[0].set(ylabel="accuracy in %", ylim=(0, 103))
+    axes[0].set(ylabel="accuracy in %, ± 95 % over seeds", ylim=(0, 103))
     axes[0].legend(loc="lower right")

@@ -32,13 +32,19 @@ def report(result: dict[str, Any]) -> str:
     rows = []
     for name, by_depth in result["methods"].items():
         rate = result["inner_rates"].get(name)
-        cells = [f"{tables.interval(found)} ({found['ci95_tasks']:.2f})" for found in by_depth]
+        cells = [
+            f"{tables.interval(found)} ({float(found['ci95_tasks']):.2f})" for found in by_depth
+        ]
         cells += [""] * (len(DEPTHS) - len(cells))
         rows.append([METHODS[name], "" if rate is None else f"{rate:g}", *cells])
         if name == "maml":
             rows.append(["MAML, paper", "0.1", *(f"{value:.2f}" for value in PAPER)])
             rows.append(["context vector, paper", "", *(f"{v:.2f}" for v in PAPER_CONTEXT)])
-    header = ["mean return ± 95 %", "inner rate", *(f"{depth} steps" for depth in DEPTHS)]
+    header = [
+        "mean return, ± 95 % over seeds (over goals)",
+        "inner rate",
+        *(f"{depth} steps" for depth in DEPTHS),
+    ]
     notes = [
         f"{run['steps']:,} meta-iterations of {config['tasks']} goals;"
         f" {tables.seeds(config['seed'], config['seeds'])}, in brackets over"

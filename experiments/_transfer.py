@@ -44,7 +44,7 @@ def compared(values: np.ndarray) -> str:
 def behind(differences: np.ndarray, counts: tuple[int, ...]) -> str:
     """From which count on the differences `[counts, seeds]` are above 0 by more than chance."""
     mean, half = seeds_mean_ci95(differences, axis=1)
-    clear = np.nan_to_num(half) < mean
+    clear = mean > half  # and never of a single seed, whose half width is NaN
     from_here = [bool(clear[i:].all()) for i in range(len(counts))]
     if True not in from_here:
         return f"nowhere for sure: {compared(differences[-1])} with {labelled(counts[-1])}"

@@ -20,7 +20,8 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel, pictures, tables
+from experiments import _few_shot as words
+from jaxdl import cli, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.digits import digits_few_shot
 from jaxdl.data.episodes import few_shot
@@ -189,7 +190,7 @@ def main(config: Config) -> dict[str, Any]:
     label = f"{config.data}-{config.ways}way-{config.shots}shot"
     with open_run("few_shot", config, label=label) as run:
         result = run.result() or experiment(config, run)
-    print(report(result))
+    print(words.report(result))
     return result
 
 
@@ -410,36 +411,6 @@ def deviations(config: Config, data: ImageData) -> list[str]:
         found.append("All parameters adapt; in the code the batch-norm offsets do not.")
         found.append(f"The paper trains 60,000 steps; this run {config.steps:,}.")
     return found
-
-
-def report(result: dict[str, Any]) -> str:
-    """The result as a table, and what the numbers depend on."""
-    rows = []
-    for name, title in (
-        ("maml", "MAML"),
-        ("pretrained", "pretrained, fine-tuned"),
-        ("nearest_centroid", "nearest centroid of pixels"),
-    ):
-        runs = result[name]
-        accuracy, half = (100 * np.mean([run[key] for run in runs]) for key in ("accuracy", "ci95"))
-        each = " ".join(f"{100 * run['accuracy']:.2f}" for run in runs)
-        rows.append([title, f"{accuracy:.2f} ± {half:.2f}", each])
-    if result["paper"]:
-        rows.append(["MAML, published", result["paper"], ""])
-    config, run = result["config"], result["run"]
-    title = f"{config['data']} {config['ways']}-way {config['shots']}-shot"
-    header = [f"{title}, accuracy in %", "mean ± 95 %", "by seed"]
-    notes = [
-        f"{run['steps']:,} steps; {config['test_episodes']:,} test episodes with"
-        f" {config['test_queries']} queries a class after {config['test_inner_steps']} inner steps;"
-        f" seeds {config['seed']} to {config['seed'] + config['seeds'] - 1}",
-        f"batch norm: {result['batch_norm']}; {result['split']}",
-        f"chosen on validation: step {result['best_steps']}, fine-tuning rate"
-        f" {result['fine_tuning_rate']}",
-        *result["deviations"],
-        tables.made_by(run),
-    ]
-    return "\n".join([tables.markdown(header, rows), *notes])
 
 
 def draw_curve(run: Run, figure: Any) -> None:

@@ -274,7 +274,7 @@ def report(result: dict[str, Any]) -> str:
         rows.append([cell, mean, each, f"{found['loss']['mean']:.5f}", solved])
     title = config["task"] + ("" if config["task"] == "mnist-rows" else f" {config['length']}")
     what = "error" if config["task"] == "adding" else "accuracy in %"
-    header = [f"{title}, test", f"{what} ± 95 %", "by seed", "loss", "solved at step"]
+    header = [f"{title}, test", f"{what}, ± 95 % over seeds", "by seed", "loss", "solved at step"]
     notes = [
         f"{run['steps']:,} steps of {config['batch']} sequences, {config['hidden']} units,"
         f" {config['layers']} layer(s); {tables.seeds(config['seed'], config['seeds'])};"

@@ -30,7 +30,7 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.maml import maml
-from jaxdl.metrics import mean_ci95
+from jaxdl.metrics import mean_ci95, seeds_summary
 from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
 from jaxdl.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
@@ -191,30 +191,35 @@ def best_fine_tuning_rate(config: Config, params: Params) -> float:
 
 
 def report(result: dict[str, Any]) -> str:
-    """The result as a table: the mean over seeds, the mean interval over tasks, the median."""
+    """The result as a table: means over seeds, intervals over seeds and over tasks, medians."""
+    run, config, seeds, rows = result["run"], result["config"], len(result["maml"]), []
+    over = "seeds" if seeds > 1 else "tasks"
 
-    def cell(name: str, place: str) -> str:
-        runs = [run[place] for run in result[name]]  # numbers; "nan" and "inf" as text
-        mean, half, median = (
-            np.mean([float(run[key]) for run in runs]) for key in ("mean", "ci95", "median")
+    def cell(of_depth: list[dict[str, Any]]) -> tuple[str, str]:
+        """The mean with its interval and the median, and half the interval over tasks."""
+        half, median = (
+            np.mean([float(each[key]) for each in of_depth]) for key in ("ci95", "median")
         )
-        return f"{mean:.3f} ± {half:.3f} ({median:.3f})"
+        found = seeds_summary([each["mean"] for each in of_depth])
+        shown = tables.interval(found if seeds > 1 else {**found, "ci95": half}, digits=3)
+        return f"{shown} ({median:.3f})", f"± {half:.3f}"
 
-    rows = []
     for name, paper in (("maml", PAPER), ("pretrained", PAPER_PRETRAINED)):
         for shots in SHOTS:
-            cells = [cell(name, f"{shots}-shot/{depth}") for depth in DEPTHS]
-            rows.append([f"{name} {shots}-shot", *cells])
+            places = [f"{shots}-shot/{depth}" for depth in DEPTHS]
+            cells = [cell([each[place] for each in result[name]]) for place in places]
+            title = f"{name} {shots}-shot"
+            rows.append([title, *(shown for shown, _ in cells)])
+            rows += [[f"{title}, over tasks", *(half for _, half in cells)]] * (seeds > 1)
         rows.append([f"{name} 5-shot, paper", "", *(f"{value:.2f}" for value in paper.values())])
-    header = ["mean squared error ± 95 % (median)", *(f"{d} steps" for d in DEPTHS)]
-    run = result["run"]
-    seeds, tasks = len(result["maml"]), result["config"]["test_tasks"]
-    deviations = "".join(f"{each}\n" for each in result["deviations"])
-    return (
-        f"{tables.markdown(header, rows)}\n{deviations}"
-        f"{run['steps']:,} steps, {seeds} seed(s), {tasks:,} test tasks, no batch norm;"
-        f" {run['wall_seconds']:.0f} s on {run['device']}, {run['machine']}; {run['directory']}"
-    )
+    header = [f"mean squared error, ± 95 % over {over} (median)", *(f"{d} steps" for d in DEPTHS)]
+    notes = [
+        *result["deviations"],
+        f"{run['steps']:,} steps; {tables.seeds(config['seed'], seeds)}; {config['test_tasks']:,}"
+        " test tasks; no batch norm",
+        tables.made_by(run),
+    ]
+    return "\n".join([tables.markdown(header, rows), *notes])
 
 
 def draw_pictures(

@@ -145,7 +145,7 @@ def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
         for part in ("train", "validation", "test")
         if part in result
     ]
-    header = [title, "accuracy in %, ± 95 %", "by seed", "cross-entropy"]
+    header = [title, "accuracy in %, ± 95 % over seeds", "by seed", "cross-entropy"]
     length = (
         f"{run['steps']:,} steps of {config['batch']},"
         f" {run['steps'] * config['batch'] / count:.1f} epochs of {count:,} images;"

@@ -207,7 +207,7 @@ def accuracy_by_count(result: Mapping[str, Any], methods: Mapping[str, str], fig
     axis.set_xticks(x, names)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %")
+    axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %, ± 95 % over seeds")
     axis.set_ylim(top=101)
     axis.legend(loc="lower right")
 

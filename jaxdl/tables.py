@@ -26,11 +26,14 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
     """The mean of `metrics.seeds_summary` with its 95 % interval, which a single seed has not.
 
+    A summary from result.json may hold "nan" and "inf" as text.
+
     >>> interval({"mean": 0.978, "ci95": 0.002}, scale=100)
     '97.80 ± 0.20'
     """
-    half = "" if summary["ci95"] is None else f" ± {scale * summary['ci95']:.{digits}f}"
-    return f"{scale * summary['mean']:.{digits}f}{half}"
+    mean = f"{scale * float(summary['mean']):.{digits}f}"
+    half = summary["ci95"]
+    return mean if half is None else f"{mean} ± {scale * float(half):.{digits}f}"
 
 
 def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
@@ -39,7 +42,7 @@ def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) 
     >>> by_seed({"values": [0.977, 0.979]}, scale=100, digits=1)
     '97.7 97.9'
     """
-    return " ".join(f"{scale * value:.{digits}f}" for value in summary["values"])
+    return " ".join(f"{scale * float(value):.{digits}f}" for value in summary["values"])
 
 
 def seeds(first: int, count: int) -> str:
@@ -47,7 +50,11 @@ def seeds(first: int, count: int) -> str:
 
     >>> seeds(0, 3)
     "seeds 0 to 2, ± over seeds by Student's t"
+    >>> seeds(7, 1)
+    'seed 7 alone, which leaves no interval over seeds'
     """
+    if count == 1:
+        return f"seed {first} alone, which leaves no interval over seeds"
     return f"seeds {first} to {first + count - 1}, ± over seeds by Student's t"
 
 

@@ -161,10 +161,10 @@ def test_the_report_has_a_row_for_every_part_and_says_what_made_it():
         },
     }
     expected = """\
-| a net | accuracy in %, ± 95 % |     by seed | cross-entropy |
-| :---- | --------------------: | ----------: | ------------: |
-| train |          99.00 ± 0.10 | 98.90 99.10 |        0.1235 |
-| test  |                 97.50 |       97.50 |        0.1235 |
+| a net | accuracy in %, ± 95 % over seeds |     by seed | cross-entropy |
+| :---- | -------------------------------: | ----------: | ------------: |
+| train |                     99.00 ± 0.10 | 98.90 99.10 |        0.1235 |
+| test  |                            97.50 |       97.50 |        0.1235 |
 1,500 steps of 25, 750.0 epochs of 50 images; seeds 3 to 4, ± over seeds by Student's t
 a note
 61 s, 2 of them compiling, on 1 x cpu, a box; runs/a"""

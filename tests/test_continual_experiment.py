@@ -66,6 +66,7 @@ def test_a_run_ends_in_a_table_and_three_pictures(tiny, tmp_path, capsys):
     assert "| ER " in said
     assert "RA in the paper" not in said
     assert result["finding"] in said
+    assert "± over seeds by Student's t" in said
     assert continual.main(tiny()) == json.loads((directory / "result.json").read_text())
 
 

@@ -78,6 +78,7 @@ def test_memories_end_in_a_table_and_two_pictures(whole, capsys):
     said = capsys.readouterr().out
     assert "| short (30)" in said
     assert result["finding"] in said
+    assert "± over seeds by Student's t" in said
 
 
 def test_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path, monkeypatch):

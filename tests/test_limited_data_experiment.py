@@ -106,6 +106,7 @@ def test_the_whole_run_ends_in_a_finding_and_what_is_finished_is_not_trained_aga
     parts = ("source", "meta", *words.METHODS, "width-8")
     lines = {part: (folder / part / "metrics.jsonl").read_text() for part in parts}
     assert json.loads((folder / "result.json").read_text())["finding"] == result["finding"]
+    assert "± 95 % over seeds by Student's t" in words.report(result)
 
     # Interrupted at the end: a finished part is read back, and gives the same, bit for bit.
     (folder / "result.json").unlink()

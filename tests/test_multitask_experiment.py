@@ -98,6 +98,7 @@ def test_overlaid_digits_end_in_a_table_and_two_pictures(whole, capsys):
     assert "| two single nets" in said
     assert "| pcgrad" in said
     assert result["finding"] in said
+    assert "± over seeds by Student's t" in said
 
 
 def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys):
@@ -109,6 +110,7 @@ def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys):
     assert "| ten single nets" in said
     assert "| is it this digit? in %" in said
     assert result["finding"] in said
+    assert "± over seeds by Student's t" in said
 
 
 def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):

@@ -46,6 +46,11 @@ def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
     assert means != [found["mean"] for found in methods["random"]]
     for words in (f"{means[3]:.2f}", "-11.68", "minus the distance"):
         assert words in printed
+    for words in (
+        "± 95 % over seeds (over goals)",
+        "± over seeds by Student's t, in brackets over",
+    ):
+        assert words in printed
     for words in ("fitted to the same trajectories", "counts tasks equally"):
         assert words in printed
     for name in ("paths", "returns", "learning_curve"):

@@ -48,6 +48,8 @@ def test_rows_are_learnt_judged_drawn_and_reprinted(tmp_path, capsys):
     assert sequences.main(config) == result
     assert capsys.readouterr().out.splitlines()[-6:] == first.splitlines()[-6:]
     assert f"{100 * accuracy['mean']:.2f}" in first
+    assert "accuracy in %, ± 95 % over seeds" in first
+    assert "± over seeds by Student's t" in first
 
 
 def test_all_cells_run_beside_one_another_on_what_needs_memory(tmp_path, capsys):

@@ -72,6 +72,7 @@ def test_the_run_ends_in_tables_a_finding_and_a_picture(whole):
     assert all(title in said for title in words.METHODS.values())
     assert "| 100 (all)" in said
     assert result["finding"] in said
+    assert "± over seeds by Student's t" in said
     assert (folder / "accuracy.png").exists()
 
 
@@ -264,6 +265,11 @@ def test_the_finding_is_read_off_the_numbers():
     assert "(MAML initialisation) is 40.0" in said
     assert "needs more than all examples to pass its 90.0 %" in said
     assert "behind full fine-tuning nowhere for sure: 0.0 ± 0.0 points (within" in said
+
+
+def test_a_single_seed_is_sure_of_nothing():
+    said = words.behind(np.array([[3.0], [5.0]]), (20, 0))
+    assert said == "nowhere for sure: 5.0 points with all examples"
 
 
 @pytest.mark.parametrize(

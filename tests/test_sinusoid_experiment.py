@@ -1,0 +1,74 @@
+"""What the experiment on sine waves says of numbers that are known."""
+
+import numpy as np
+from scipy import stats
+
+from experiments import sinusoid
+
+MEANS = np.array([0.569, 0.578, 0.613])
+
+
+def made_up(seeds):
+    """A result as result.json held it from the beginning: of seed s and depth d a known error."""
+
+    def tables(scale):
+        return [
+            {
+                f"{shots}-shot/{depth}": {
+                    "mean": scale * mean + depth,
+                    "ci95": 0.02 + 0.001 * s,
+                    "median": 0.4,
+                }
+                for shots in sinusoid.SHOTS
+                for depth in sinusoid.DEPTHS
+            }
+            for s, mean in enumerate(MEANS[:seeds])
+        ]
+
+    run = {"steps": 70_000, "wall_seconds": 96.4, "compile_seconds": 2.2, "device": "1 x cpu"}
+    return {
+        "maml": tables(1.0),
+        "pretrained": tables(2.0),
+        "deviations": ["deviation: none"],
+        "config": {"seed": 0, "seeds": seeds, "test_tasks": 6000},
+        "run": {**run, "machine": "a box", "directory": "runs/a"},
+    }
+
+
+def rows(said):
+    table = [line for line in said.splitlines() if line.startswith("|")]
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    return {row[0]: row[1:] for row in split}
+
+
+def test_of_several_seeds_the_interval_is_over_seeds_and_that_over_tasks_below_it():
+    low, high = stats.t.interval(0.95, 2, MEANS.mean(), stats.sem(MEANS))
+    said = sinusoid.report(made_up(3))
+    found = rows(said)
+    half = (high - low) / 2
+    assert "mean squared error, ± 95 % over seeds (median)" in found
+    for i, depth in enumerate(sinusoid.DEPTHS):
+        shown = f"{MEANS.mean() + depth:.3f} ± {half:.3f} (0.400)"
+        assert found["maml 5-shot"][i] == shown
+        assert found["pretrained 5-shot"][i] == (
+            f"{2 * MEANS.mean() + depth:.3f} ± {2 * half:.3f} (0.400)"
+        )
+        assert found["maml 5-shot, over tasks"][i] == "± 0.021"
+    assert "70,000 steps; seeds 0 to 2, ± over seeds by Student's t; 6,000 test tasks" in said
+    assert "deviation: none" in said
+
+
+def test_of_a_single_seed_it_is_over_tasks():
+    said = sinusoid.report(made_up(1))
+    found = rows(said)
+    assert "mean squared error, ± 95 % over tasks (median)" in found
+    assert found["maml 5-shot"][0] == "0.569 ± 0.020 (0.400)"
+    assert not any("over tasks" in title and "shot" in title for title in found)
+    assert "seed 0 alone, which leaves no interval over seeds" in said
+
+
+def test_an_error_that_diverged_is_told_as_result_json_holds_it():
+    result = made_up(3)
+    for run in result["pretrained"]:
+        run["5-shot/0"] = {"mean": "inf", "ci95": "nan", "median": "nan"}
+    assert rows(sinusoid.report(result))["pretrained 5-shot"][0] == "inf ± nan (nan)"
