@@ -81,7 +81,7 @@ class Window:
     """Sums of metrics since the last line of the journal.
 
     They add up one step after another, so that neither the borders of chunks nor a resume in the
-    middle changes a bit of the means.
+    middle changes a bit of the means. The mean over steps of which one is NaN is NaN.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Window:
         """The window that gave these `notes`."""
         window = cls()
         window.count = notes["count"]
-        window._sums = {name: np.asarray(sums) for name, sums in notes["sums"].items()}
+        window._sums = {name: np.asarray(sums, np.float64) for name, sums in notes["sums"].items()}
         return window
 
     def notes(self) -> dict[str, Any]:

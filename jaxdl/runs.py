@@ -26,6 +26,7 @@ import numpy as np
 from jaxdl import identity, parallel, pictures
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
+from jaxdl.divergence import can_go_on, first_bad_loss
 from jaxdl.errors import InputError, RunError
 from jaxdl.feed import HostStream
 from jaxdl.files import plain, read_json, write_text, writing
@@ -223,8 +224,9 @@ class Run:
         """Passes on `(i, state)` at every log point, and does what a long run needs meanwhile.
 
         Progress with rate and time left, metrics.jsonl, checkpoints by the clock and at the end,
-        an answer to Ctrl-C and SIGTERM between two chunks, and a stop at the first loss that is not
-        finite. `tasks` is how many tasks a step takes, for the rate.
+        an answer to Ctrl-C and SIGTERM between two chunks, and a stop at the first loss (see
+        `divergence.is_loss`) that is not finite. `tasks` is how many tasks a step takes, for the
+        rate.
 
         Raises:
             Interrupted: after saving, when a signal came.
@@ -366,22 +368,15 @@ class Run:
     def _save_finite(self, step: int, state: Any) -> None:
         """Saves a state that may be gone on from; the loss told of the state before this one."""
         state = parallel.local(state)
-        # Infinity is a fair value in an optimiser's state (the best loss so far), NaN nowhere.
-        good = all(not np.isnan(leaf).any() for leaf in jax.tree.leaves(state)) and all(
-            np.isfinite(leaf).all() for leaf in jax.tree.leaves(getattr(state, "params", ()))
-        )
-        if not good:
+        if not can_go_on(state):
             raise self._diverged(step, "state")
         self.save(state)
 
     def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
-        for name, values in metrics.items():
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                seed, offset = min(bad.tolist(), key=lambda place: place[1])[:2]
-                seeds, count = values.shape[:2]
-                which = f"{name} of seed {seed + 1} of {seeds}" if seeds > 1 else name
-                raise self._diverged(i - count + offset + 1, which)
+        if (found := first_bad_loss(metrics)) is not None:
+            offset, which = found
+            count = next(iter(metrics.values())).shape[1]
+            raise self._diverged(i - count + offset + 1, which)
 
     def _diverged(self, step: int, what: str) -> RunError:
         self._checkpoints.wait()

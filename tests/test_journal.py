@@ -47,3 +47,11 @@ def test_cut_keeps_lines_up_to_a_step_as_they_are(tmp_path):
         file.write(b'{"step": 1, "spl')
     journal.cut(2)
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:2])
+
+
+def test_a_step_that_is_nan_makes_the_mean_nan_in_its_seed_alone_also_after_a_resume():
+    window = Window()
+    window.add({"accuracy": np.float32([[1.0, np.nan], [1.0, 0.0]])})
+    window = Window.from_notes(json.loads(json.dumps(window.notes())))
+    window.add({"accuracy": np.float32([[1.0], [0.5]])})
+    np.testing.assert_array_equal(window.means()["accuracy"], [np.nan, 0.5])

@@ -394,6 +394,39 @@ def test_infinity_in_the_optimiser_is_no_divergence(tmp_path):
     assert Checkpoints(run.directory / "checkpoints").steps() == [6]
 
 
+def test_a_metric_that_is_no_loss_may_be_nan_and_is_logged_as_nan(tmp_path, capfd):
+    """An accuracy over nothing, in one seed, before a stop within a window and after it."""
+    settings = config(tmp_path, steps=3, log_every=3, save_minutes=0.0)
+    _, state = start(settings)
+
+    def chunks(first, last):
+        for i in range(first, last + 1):
+            accuracy = np.float32([[np.nan if i < 3 else 1.0], [0.5 * i]])
+            metrics = {"loss": np.ones((2, 1), np.float32), "accuracy": accuracy}
+            yield i, state._replace(step=np.int32(i)), metrics
+
+    for first, last in ((1, 1), (2, 3)):
+        with open_run("tiny", settings) as run:
+            assert int(run.restore(state).step) == first - 1
+            list(run.follow(chunks(first, last), tasks=1))
+    (line,) = (tmp_path / "tiny" / "a" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["accuracy"] == ["nan", 1.0]
+    np.testing.assert_array_equal(run.metrics("train")["accuracy"], [[np.nan, 1.0]])
+    assert "loss 1.0000  accuracy nan" in capfd.readouterr().err
+
+
+def test_a_diverged_loss_is_named(tmp_path):
+    settings = config(tmp_path)
+    _, state = start(settings)
+    bad = {"loss": np.ones((2, 1)), "accuracy": np.full((2, 1), np.nan)}
+    bad["loss/1"] = np.array([[1.0], [np.inf]])
+    with (
+        open_run("tiny", settings) as run,
+        pytest.raises(RunError, match=r"the loss/1 of seed 2 of 2 is not finite at step 4; there"),
+    ):
+        list(run.follow([(4, state._replace(step=np.int32(4)), bad)], tasks=1))
+
+
 def no_room(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,0 +1,42 @@
+"""When a training has diverged: a loss, or the state, is not finite."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def is_loss(name: str) -> bool:
+    """Whether a metric is a loss: "loss" is one of the words of its name.
+
+    So are `loss`, `loss/0`, `value_loss` and `loss2`; `accuracy` and `lossless` are none.
+    """
+    return "loss" in re.findall("[a-z]+", name.lower())
+
+
+def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
+    """The place of the first loss that is not finite, in metrics `[seeds, steps]` of a chunk.
+
+    Any other metric may be NaN: an accuracy over nothing, say, or a share of nothing.
+
+    Returns:
+        Its index along the steps, and what it is: "loss", or "loss of seed 1 of 3".
+    """
+    found = []
+    for name in filter(is_loss, metrics):
+        seeds = len(metrics[name])
+        for seed, offset in np.argwhere(~np.isfinite(metrics[name])).tolist():
+            found.append((offset, f"{name} of seed {seed + 1} of {seeds}" if seeds > 1 else name))
+    return min(found, key=lambda place: place[0], default=None)
+
+
+def can_go_on(state: Any) -> bool:
+    """Whether a state is fit to be saved: its parameters are finite, and nothing is NaN.
+
+    Infinity is a fair value in an optimiser's state (the best loss so far).
+    """
+    return all(not np.isnan(leaf).any() for leaf in jax.tree.leaves(state)) and all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(getattr(state, "params", ()))
+    )
