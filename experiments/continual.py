@@ -265,12 +265,10 @@ def learn(config: Config, part: Run, problem: Problem, method: Continual) -> dic
     """Learns the stream with all seeds; figures of their accuracies after every task."""
     keys = run_keys(config.seed, config.seeds)
     state = part.restore(start(config, problem.stream, method, keys))
-    measure, ends = judge(method, problem), {config.steps}
-    ends |= set(range(config.examples, config.steps, config.examples))
+    measure = judge(method, problem)
+    points = part.train(method.step, problem.stream, keys, state, tasks=1)
     clock, since = time.perf_counter(), -1  # the first task after a start also compiles
-    for i, now in part.train(method.step, problem.stream, keys, state, tasks=1):
-        if i not in ends:
-            continue
+    for i, now in part.evaluation_points(points, state, split="test", every=config.examples):
         if since >= 0:
             spent = 1000 * (time.perf_counter() - clock) / (i - since)
             part.log(i, "time", {"ms_per_example": spent / config.seeds})
@@ -279,7 +277,7 @@ def learn(config: Config, part: Run, problem: Problem, method: Continual) -> dic
         known = accuracy[:, : -(-i // config.examples)].mean()
         say(f"{part.directory.name}: after {i:,} examples {100 * known:.1f} % of the tasks so far")
         clock, since = time.perf_counter(), i
-    return figures(config, part, ends)
+    return figures(part)
 
 
 def judge(method: Continual, problem: Problem) -> Callable[[Any], np.ndarray]:
@@ -302,14 +300,13 @@ def judge(method: Continual, problem: Problem) -> Callable[[Any], np.ndarray]:
     return lambda state: np.asarray(judged(state._replace(step=None), *problem[1:]))
 
 
-def figures(config: Config, part: Run, ends: set[int]) -> dict[str, Any]:
+def figures(part: Run) -> dict[str, Any]:
     """The scores over seeds, and the matrix they come from, of a method that has learnt.
 
     Of a stream that was stopped early the tasks that it reached count.
     """
     lines, clock = part.metrics("test"), part.metrics("time")
-    rows = np.isin(lines["step"], list(ends))  # a shorter run may have ended elsewhere
-    columns = [values[rows] for name, values in lines.items() if name != "step"]
+    columns = [values for name, values in lines.items() if name != "step"]
     matrix = np.moveaxis(np.stack(columns, axis=1), 2, 0)  # [seeds, rows, tasks]
     known = matrix[:, :, : matrix.shape[1]]
     return {

@@ -34,6 +34,24 @@ def digest(config: Any, weights: str = "") -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def directory(experiment: str, config: Any, label: str = "", weights: str = "") -> Path:
+    """The run directory of a configuration, by the name in its run flags, else by its identity.
+
+    Raises:
+        InputError: if the name is none of a folder, or it or a folder above it is a file.
+    """
+    name = config.run.name or "-".join(part for part in (label, digest(config, weights)) if part)
+    if Path(name).name != name or name == "..":
+        raise InputError(f"--name {name!r} must be a plain directory name")
+    if len(os.fsencode(name)) > 255:
+        raise InputError(f"--name {name[:20]}... is too long: choose at most 255 letters")
+    found: Path = config.run.runs_dir / experiment / name
+    for place in (found, *found.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place} is a file, not a folder: choose another --runs-dir")
+    return found
+
+
 def check_config(directory: Path, config: Any, weights: str = "") -> bool:
     """Compares a configuration with that of the run in `directory`; says whether there is one.
 

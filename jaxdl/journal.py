@@ -2,8 +2,7 @@
 
 import importlib.util
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ class Journal:
         self._path = directory / "metrics.jsonl"
         self._tensorboard = tensorboard
         self._board: Any = None
+        self._cut_at: int | None = None
         if tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise InputError(
                 "--tensorboard needs the package tensorboardX: pip install 'jaxdl[tensorboard]'"
@@ -38,7 +38,7 @@ class Journal:
         with writing(self._path) as path, path.open("a") as file:
             file.write(line + "\n")
         if self._tensorboard:
-            self._append_events(step, split, metrics)
+            self._append_events(json.loads(line))
 
     def read(self, split: str) -> dict[str, np.ndarray]:
         """The lines of one split as float64 arrays: `step` `[lines]`, the others `[lines, seeds]`.
@@ -52,8 +52,18 @@ class Journal:
 
     def cut(self, step: int) -> None:
         """Drops the lines after `step`, and halves of lines: a resumed run writes them again."""
+        self._cut_at = step
+        self.select(lambda at, split: at <= step)
+
+    def select(self, wanted: Callable[[int, str], bool]) -> None:
+        """Keeps the lines whose step and split are wanted, as they are."""
+
+        def is_wanted(line: str) -> bool:
+            found = _parsed(line)
+            return bool(found) and wanted(found["step"], found.get("split", ""))
+
         if parallel.is_first() and self._path.exists():
-            kept = [line for line in self._lines() if _parsed(line).get("step", math.inf) <= step]
+            kept = filter(is_wanted, self._lines())
             write_text(self._path, "".join(line + "\n" for line in kept))
 
     def close(self) -> None:
@@ -67,14 +77,23 @@ class Journal:
             return []
         return self._path.read_text(encoding="utf-8", errors="replace").splitlines()
 
-    def _append_events(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
-        if self._board is None:
-            from tensorboardX import SummaryWriter
+    def _append_events(self, line: dict[str, Any]) -> None:
+        if self._board is not None:
+            return self._add_events(line)
+        from tensorboardX import SummaryWriter
 
-            # Events of an earlier process after this step are void, as are its lines.
-            self._board = SummaryWriter(str(self._path.parent), purge_step=step)
-        for name, values in metrics.items():
-            self._board.add_scalar(f"{split}/{name}", float(np.mean(values)), step)
+        # Events of earlier processes are void where lines were cut; what stayed is written again.
+        first = line["step"] if self._cut_at is None else min(self._cut_at, line["step"])
+        self._board = SummaryWriter(str(self._path.parent), purge_step=first)
+        for kept in map(_parsed, self._lines()):
+            if kept.get("step", -1) >= first:
+                self._add_events(kept)
+
+    def _add_events(self, line: dict[str, Any]) -> None:
+        for name, values in line.items():
+            if name not in ("step", "split"):
+                mean = float(np.mean(np.asarray(values, np.float64)))
+                self._board.add_scalar(f"{line['split']}/{name}", mean, line["step"])
 
 
 class Window:

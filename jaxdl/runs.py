@@ -4,7 +4,7 @@
         config.yaml     the configuration, and the code, packages and device that ran it
         metrics.jsonl   one line a log point
         checkpoints/    what the next step needs; the newest two
-        best/           parameters that were best on validation, one step per seed
+        best/           parameters that were best on validation, of each seed, and their steps
         result.json     written last: the result after so many steps
         *.png           pictures
 
@@ -13,6 +13,7 @@ The same command again resumes a run that was stopped, and reprints the result o
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -20,10 +21,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdl import identity, parallel, pictures
+from jaxdl.best import Best
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
 from jaxdl.divergence import can_go_on, first_bad_loss
@@ -88,7 +89,7 @@ class Run:
         self._part = part
         self._parts: dict[str, Run] = {}
         self._checkpoints = Checkpoints(directory / "checkpoints")
-        self._best = Checkpoints(directory / "best", keep=1)
+        self._best = Best(directory / "best")
         self._journal = Journal(directory, tensorboard=flags.tensorboard)
         self._began = time.perf_counter()
         self._compile_seconds = 0.0
@@ -104,8 +105,10 @@ class Run:
             directory = self.directory / name
             with writing(directory):
                 directory.mkdir(exist_ok=True)
-            steps = steps or self.steps
-            self._parts[name] = Run(directory, self.flags, steps, self._signals, part=name)
+            inner = Run(directory, self.flags, steps or self.steps, self._signals, part=name)
+            if steps is None:  # the configuration's steps are those of this part
+                inner._on_resume = self._on_resume
+            self._parts[name] = inner
         return self._parts[name]
 
     def close(self) -> None:
@@ -156,7 +159,6 @@ class Run:
         full: dict[str, Any] = plain({**result, "run": about})
         for run in runs:
             run._checkpoints.wait()
-            run._best.wait()
         if parallel.is_first():
             write_text(self.directory / "result.json", json.dumps(full, indent=2) + "\n")
         return full
@@ -166,24 +168,30 @@ class Run:
     def restore(self, state: Any) -> Any:
         """The newest checkpoint, or `state` itself in a run that has none.
 
+        What was journaled and chosen after it is forgotten, for it is about to come again.
+
         Raises:
             InputError: if it is of a later step than the run's last.
             RunError: if it is damaged.
         """
-        if not self._checkpoints.steps():
-            self._journal.cut(0)
-            return state
-        restored, notes = self._checkpoints.restore_with_notes(state)
-        self._step = int(restored.step)
-        self._refuse_fewer_than(self._step)
-        self._seconds_before = notes["seconds"]
-        self._compile_seconds = notes["compile_seconds"]
-        self._window = Window.from_notes(notes["window"])
-        # Lines at a last step that is the last no more are not what a longer run would have.
-        early = self._step < self.steps and self._window.count > 0
-        self._journal.cut(self._step - early)
+        restored, begun = state, bool(self._checkpoints.steps())
+        if begun:
+            restored, notes = self._checkpoints.restore_with_notes(state)
+            self._step = int(restored.step)
+            self._refuse_fewer_than(self._step)
+            self._seconds_before = notes["seconds"]
+            self._compile_seconds = notes["compile_seconds"]
+            self._window = Window.from_notes(notes["window"])
         self._on_resume()
-        say(f"resuming {self.directory} from step {self._step:,}")
+        # Lines at a last step that is the last no more are not what a longer run would have, and
+        # those at a step that has become the last one are missing.
+        last, between = self._step == self.steps, self._window.count > 0
+        self._journal.cut(self._step - (between and not last))
+        if between and last and self._step not in self.metrics("train").get("step", ()):
+            self.log(self._step, "train", self._window.means())
+        self._forget(lambda step: step <= self._step)
+        if begun:
+            say(f"resuming {self.directory} from step {self._step:,}")
         return restored
 
     def save(self, state: Any) -> None:
@@ -209,7 +217,9 @@ class Run:
             RunError: if they could not be written.
         """
         if parallel.is_first():
-            self._keep_best(step, np.asarray(scores, np.float32), parallel.local(params))
+            self._checkpoints.wait()  # one under way is one to go on from
+            kept = self._checkpoints.steps()
+            self._best.keep(step, np.asarray(scores), parallel.local(params), kept)
         parallel.agree(step)  # no process reads before the first has written
 
     def best(self, params: Params) -> tuple[Params, np.ndarray]:
@@ -306,17 +316,42 @@ class Run:
         points, and after the last one; what it finds becomes the "validation" lines of
         metrics.jsonl. `best` names the metric by which `keep_best` then keeps parameters.
         """
-        last = state
-        for i, last in self.train(step, stream, keys, state, **counts):
-            if validate is not None and (i % eval_every == 0 or i == self.steps):
-                here = parallel.local(last)
-                found = {name: np.asarray(values) for name, values in validate(here).items()}
-                self.log(i, "validation", found)
-                if best:
-                    self.keep_best(i, found[best], here.params)
-                shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
-                say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
+        last, points = state, self.train(step, stream, keys, state, **counts)
+        if validate is not None:
+            points = self.evaluation_points(points, state, split="validation", every=eval_every)
+        for i, last in points:
+            if validate is None:
+                continue
+            here = parallel.local(last)
+            found = {name: np.asarray(values) for name, values in validate(here).items()}
+            if best:  # before the line, which tells that nothing is missing
+                self.keep_best(i, found[best], here.params)
+            self.log(i, "validation", found)
+            shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
+            say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
         return parallel.local(last)
+
+    def evaluation_points(
+        self, points: Iterable[tuple[int, Any]], state: Any, *, split: str, every: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Of the log points of a training from `state`, each `every`th step and the last one.
+
+        The caller writes a line of `split` at each of them; `every` must be a multiple of
+        `log_every`. What was journaled and chosen at a last step that is the last no more is
+        forgotten, if it is no `every`th. If `state` is that of a step that has become the last one
+        and has no such line, it is passed on.
+        """
+
+        def due(i: int) -> bool:
+            return i % every == 0 or i == self.steps
+
+        self._journal.select(lambda i, of: of == "train" or due(i))
+        self._forget(due)
+        if self._step == self.steps:
+            missing = self.steps not in self.metrics(split).get("step", ())
+            if parallel.agree(int(missing)):
+                yield self.steps, state
+        yield from ((i, now) for i, now in points if due(i))
 
     def compiled(self, seconds: float) -> None:
         """Notes how long compilation took; pass it to `loop` as `on_compile`."""
@@ -346,24 +381,9 @@ class Run:
                 " choose another --name for a shorter run"
             )
 
-    def _keep_best(self, step: int, scores: np.ndarray, params: Params) -> None:
-        scores = np.where(np.isnan(scores), -np.inf, scores)
-        now = {"score": scores, "step": np.full(scores.shape, step, np.int32), "params": params}
-        found = self._best.steps()
-        if found:
-            if found[-1] >= step:  # a resumed run comes by a second time
-                return
-            best = self._best.restore(now)
-            better = scores > np.asarray(best["score"])
-            if not better.any():
-                return
-            now = jax.tree.map(
-                lambda new, old: np.where(better.reshape(-1, *[1] * (np.ndim(new) - 1)), new, old),
-                now,
-                best,
-            )
-        self._best.save(step, now)
-        self._best.wait()
+    def _forget(self, counts: Callable[[int], bool]) -> None:
+        if parallel.is_first():
+            self._best.forget(counts)
 
     def _save_finite(self, step: int, state: Any) -> None:
         """Saves a state that may be gone on from; the loss told of the state before this one."""
@@ -406,8 +426,9 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
     at_least(flags, 0, "save_minutes")
     parallel.count_devices(flags.devices)
     weights = digest_of_start(config)
-    directory = _directory(experiment, config, label, weights)
+    directory = identity.directory(experiment, config, label, weights)
 
+    @functools.cache  # once, by whichever part goes on first
     def record() -> None:
         if parallel.is_first():
             identity.record_config(directory, config, weights)
@@ -427,19 +448,3 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         if not known:
             record()
         yield run
-
-
-def _directory(experiment: str, config: Any, label: str, weights: str) -> Path:
-    flags: RunFlags = config.run
-    name = flags.name or "-".join(
-        part for part in (label, identity.digest(config, weights)) if part
-    )
-    if Path(name).name != name or name == "..":
-        raise InputError(f"--name {name!r} must be a plain directory name")
-    if len(os.fsencode(name)) > 255:
-        raise InputError(f"--name {name[:20]}... is too long: choose at most 255 letters")
-    directory = flags.runs_dir / experiment / name
-    for place in (directory, *directory.parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"{place} is a file, not a folder: choose another --runs-dir")
-    return directory

@@ -70,14 +70,15 @@ def test_a_run_ends_in_a_table_and_three_pictures(tiny, tmp_path, capsys):
     assert continual.main(tiny()) == json.loads((directory / "result.json").read_text())
 
 
+@pytest.mark.parametrize("steps", [8, 9])  # the test there, on a log point and on none, is void
 def test_resumed_in_the_middle_of_a_task_equals_never_stopped_bit_for_bit(
-    tiny, tmp_path, monkeypatch
+    tiny, tmp_path, monkeypatch, steps
 ):
     """The memory included, which what follows is drawn from."""
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
     tiny = partial(tiny, data="permutations", methods=("er",))
     whole = continual.main(tiny(name="whole"))
-    stopped = continual.main(tiny(name="stopped", steps=9))
+    stopped = continual.main(tiny(name="stopped", steps=steps))
     assert np.array(stopped["methods"]["er"]["matrix"]).shape == (2, 3)
     resumed = continual.main(tiny(name="stopped"))
     assert without_time(resumed["methods"]) == without_time(whole["methods"])

@@ -49,6 +49,19 @@ def test_cut_keeps_lines_up_to_a_step_as_they_are(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:2])
 
 
+def test_lines_are_selected_by_step_and_split(tmp_path):
+    journal = Journal(tmp_path)
+    for step in (2, 4, 6):
+        for split in ("train", "validation"):
+            journal.append(step, split, {"loss": 1 / step})
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 6, "spl')
+    journal.select(lambda step, split: split == "train" or step == 4)
+    assert journal.read("train")["step"].tolist() == [2, 4, 6]
+    assert journal.read("validation")["step"].tolist() == [4]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
 def test_a_step_that_is_nan_makes_the_mean_nan_in_its_seed_alone_also_after_a_resume():
     window = Window()
     window.add({"accuracy": np.float32([[1.0, np.nan], [1.0, 0.0]])})

@@ -2,27 +2,33 @@
 
 import contextlib
 import errno
+import functools
+import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
 from jaxdl import progress, runs
+from jaxdl.best import Best
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError, RunError
+from jaxdl.journal import Journal
 from jaxdl.runs import Interrupted, Run, open_run
 from jaxdl.signals import Signals
 from jaxdl.stored import load_best
 from jaxdl.types import TrainState
-from tests.tiny_run import config, start, train
+from tests.tiny_run import config, start, train, validated
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,6 +100,121 @@ def test_after_half_a_line_the_run_resumes(tmp_path):
         file.write(b'{"step": 6, "split": "train", "loss": [1, 2]}\n{"step": 6, "sp\xff')
     assert bits(train(config(tmp_path, **settings))) == bits(never)
     assert path.read_bytes() == (tmp_path / "tiny" / "never" / "metrics.jsonl").read_bytes()
+
+
+def facts(folder, part=""):
+    """All that a finished `validated` run has found, to the last bit."""
+    directory = folder / "tiny" / "a"
+    result = json.loads((directory / "result.json").read_text())
+    del result["run"]
+    like = {"w": np.zeros((4, 3), np.float32)}
+    return (
+        (directory / part / "metrics.jsonl").read_text(),
+        result,
+        jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), load_best(directory / part, like)),
+    )
+
+
+@pytest.fixture(scope="module")
+def never(tmp_path_factory):
+    """What a `validated` run of so many steps finds that was never stopped."""
+
+    @functools.cache
+    def of(steps, part="", **flags):
+        folder = tmp_path_factory.mktemp("never")
+        validated(config(folder, steps=steps, seeds=4, **flags), part=part)
+        return facts(folder, part)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("log_every", "part", "stops"),
+    [(2, "", (3, 4, 6, 7, 9)), (4, "", (3, 6, 9)), (1, "baseline", (3, 6, 9))],
+)
+def test_prolonged_equals_never_stopped_bit_for_bit(tmp_path, never, log_every, part, stops):
+    """Every pair of last steps: on a validation or none, on a log point or none."""
+    for first, last in itertools.combinations(stops, 2):
+        folder = tmp_path / f"{first}-{last}"
+        for steps in (first, last):
+            validated(config(folder, steps=steps, seeds=4, log_every=log_every), part=part)
+        assert facts(folder, part) == never(last, part, log_every=log_every), (first, last)
+
+
+def copied(source, target):
+    """A copy of a folder in which somebody writes."""
+    while not target.exists():
+        try:
+            shutil.copytree(source, target)
+        except (OSError, shutil.Error):  # what was there is there no more
+            shutil.rmtree(target, ignore_errors=True)
+    return target
+
+
+class Killed(BaseException):
+    """In place of a signal that ends a process at once."""
+
+
+def killed_past(step):
+    """`Run.save` of a process that is killed after the checkpoint of this step."""
+
+    def save(run, state):
+        if int(state.step) > step:
+            raise Killed
+        return real(run, state)
+
+    real = Run.save
+    return mock.patch.object(Run, "save", save)
+
+
+@pytest.mark.parametrize(("first", "second"), [(6, 9), (9, 6)])
+def test_killed_before_any_write_and_asked_for_any_steps_it_equals_never_stopped(
+    tmp_path, never, monkeypatch, first, second
+):
+    """A run that ended at step 6, or was killed there on its way to 9, and then should go to 9, or
+    to 6, at which no longer run validates. It was killed at any moment of this second part: a copy
+    of its directory is what `kill -9` leaves there."""
+    work, copies = tmp_path / "work", []
+
+    def watch(kind, name):
+        write = getattr(kind, name)
+
+        def watched(self, *arguments, **options):
+            copies.append(copied(work, tmp_path / f"{len(copies)} {kind.__name__}.{name}"))
+            return write(self, *arguments, **options)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    settings = {"seeds": 4, "log_every": 2, "save_minutes": 0.0}
+    if first == 6:
+        validated(config(work, steps=6, **settings))
+        (work / "tiny" / "a" / "result.json").unlink()  # killed before its end
+    else:
+        with killed_past(6), pytest.raises(Killed):
+            validated(config(work, steps=9, **settings))
+    with monkeypatch.context() as monkeypatch:
+        for kind, name in (
+            (Journal, "append"),
+            (Journal, "select"),
+            (Checkpoints, "save"),
+            (Best, "_move"),
+            (Run, "finish"),
+        ):
+            watch(kind, name)
+        validated(config(work, steps=second, **settings))
+    names = {path.name.split()[1] for path in copies}
+    assert {"Journal.append", "Journal.select", "Checkpoints.save", "Run.finish"} <= names
+
+    for copy, steps in itertools.product(copies, (6, 7, 9, 12)):
+        done = max(Checkpoints(copy / "tiny" / "a" / "checkpoints").steps())
+        folder = copied(copy, tmp_path / "again" / f"{copy.name} {steps}")
+        settings = config(folder, steps=steps, seeds=4, log_every=2)
+        if done > steps:
+            with pytest.raises(InputError, match=f"already done {done} steps"):
+                validated(settings)
+        else:
+            validated(settings)
+            assert facts(folder) == never(steps, log_every=2), (copy.name, steps)
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +387,19 @@ def test_a_finished_run_is_not_run_again_and_more_steps_continue(tmp_path, capfd
     with open_run("tiny", config(tmp_path, steps=6)) as run:
         assert run.result()["run"]["steps"] == 6
     assert "steps: 6" in (tmp_path / "tiny" / "a" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("part", ["", "baseline"])
+def test_the_configuration_tells_of_the_steps_on_the_way(tmp_path, part):
+    """Also where what goes on is a part, or had not begun: a schedule may follow these steps."""
+    told = tmp_path / "tiny" / "a" / "config.yaml"
+    unbegun = config(tmp_path, steps=3, seeds=4)
+    with pytest.raises(RunError), open_run("tiny", unbegun):
+        raise RunError("killed")
+    assert "steps: 3" in told.read_text()
+    for steps in (4, 6):
+        validated(config(tmp_path, steps=steps, seeds=4, log_every=2), part=part)
+        assert f"steps: {steps}" in told.read_text()
 
 
 def test_fewer_steps_than_a_stopped_run_has_done_are_refused(tmp_path):
@@ -498,6 +632,18 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path):
     assert steps.tolist() == [4, 5, 2]
 
 
+def test_the_best_of_a_checkpoint_under_way_stays(tmp_path, monkeypatch):
+    """A process that is killed right after may go on from it."""
+    under_way = mock.Mock()
+    under_way.steps.side_effect = lambda: [3] if under_way.wait.called else []
+    with open_run("tiny", config(tmp_path)) as run:
+        keep(run, 2, [2.0, 2.0, 2.0])
+        keep(run, 4, [4.0, 4.0, 4.0])
+        monkeypatch.setattr(run, "_checkpoints", under_way)
+        keep(run, 5, [5.0, 5.0, 5.0])
+    assert Checkpoints(run.directory / "best").steps() == [2, 4, 5]
+
+
 def test_best_parameters_survive_the_steps_after_them(tmp_path):
     # keep_best gets the live state, whose buffers the next steps overwrite.
     copies = {}
@@ -624,6 +770,35 @@ def test_tensorboard_events(tmp_path):
     data = events.read_bytes()
     assert data.count(b"train/loss") == 2
     assert data.count(b"train/accuracy") == 2
+
+
+def shown_by_tensorboard(directory):
+    """The steps by tag that TensorBoard shows: a start purges the events at its step and later."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    shown = set()
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:  # records: length, its checksum, an event, its checksum
+            end = 12 + int.from_bytes(data[:8], "little")
+            event, data = Event.FromString(data[12:end]), data[end + 4 :]
+            if event.session_log.status == SessionLog.START:
+                shown = {(tag, step) for tag, step in shown if step < event.step}
+            shown |= {(value.tag, event.step) for value in event.summary.value}
+    return {tag: sorted(s for t, s in shown if t == tag) for tag, _ in shown}
+
+
+def test_what_no_longer_counts_is_purged_from_tensorboard(tmp_path):
+    """The events of step 6, of which those of the training come back."""
+    pytest.importorskip("tensorboardX")
+    directory, found = tmp_path / "tiny" / "a", []
+    for steps in (6, 9):
+        validated(config(tmp_path, steps=steps, seeds=4, log_every=2, tensorboard=True))
+        found.append(shown_by_tensorboard(directory))
+        for path in directory.glob("events.out.*"):  # their names have seconds
+            path.rename(path.with_name(f"events.out.tfevents.0{steps}"))
+    assert (found[0]["train/loss"], found[0]["validation/score"]) == ([2, 4, 6], [4, 6])
+    assert (found[1]["train/loss"], found[1]["validation/score"]) == ([2, 4, 6, 8, 9], [4, 8, 9])
 
 
 def test_pictures_do_without_matplotlib(tmp_path, monkeypatch, capfd):

@@ -113,6 +113,34 @@ def train(
         return state
 
 
+def score(step: int, seeds: int) -> np.ndarray:
+    """What a validation of `validated` finds; it rises and falls, and equal scores occur."""
+    return np.random.default_rng(100 + step).integers(0, 9, seeds).astype(np.float32)
+
+
+def validated(settings: Config, *, part: str = "") -> dict[str, Any]:
+    """Trains as experiments do, validated every 4 steps; what result.json holds."""
+    with open_run("tiny", settings) as whole:
+        if (found := whole.result()) is not None:
+            return found
+        run = whole.part(part) if part else whole
+        keys, state = start(settings)
+        with mock.patch("jaxdl.train.parallel", mock.Mock(wraps=parallel)) as patched:
+            patched.compile_on = compile_once(settings)
+            last = run.trained(
+                make_step(partial(grad, nan_from=settings.nan_from), optax.adam(settings.lr)),
+                Partial(draw),
+                keys,
+                run.restore(state),
+                validate=lambda state: {"score": score(int(state.step), settings.seeds)},
+                eval_every=4,
+                best="score",
+                tasks=1,
+            )
+        params, steps = run.best(last.params)
+        return whole.finish({"steps": steps, "best": params, "last": last})
+
+
 def signalling(chunks: Any, step: int, number: int) -> Iterator[Any]:
     """The chunks; before the one that ends at `step` is handed on, the process gets a signal."""
     for i, state, metrics in chunks:
