@@ -30,6 +30,7 @@ from jaxdl.data.epochs import Visit, epochs
 from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits, rows
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
+from jaxdl.identity import added, refuse_other_steps
 from jaxdl.lookahead import lookahead, with_slow
 from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet, with_views
@@ -76,6 +77,8 @@ class Config:
     schedule: Literal["staircase", "cosine", "triangle"] = "staircase"
     """The learning rate: times 0.1 every `decay_epochs`; a half cosine down to 0; or straight up
     from 0.2 to 1 in the first 23 % of the steps and straight down to 0.07."""
+    decay_steps: int = added(0)
+    """Steps after which cosine, triangle and lookahead end; 0: `steps`, which then stay so."""
     decay_epochs: float = 7.0
     """Epochs between the steps of the staircase."""
     flip: Literal["none", "random", "alternating"] = "none"
@@ -182,6 +185,7 @@ def check(config: Config) -> None:
     """Refuses what cannot be meant, before anything is loaded or compiled."""
     at_least(config, 1, "steps", "batch", "seeds", "eval_every")
     at_least(config, 0, "seed", "momentum", "weight_decay", "cutout", "whitening_epochs")
+    at_least(config, 0, "decay_steps")
     at_least(config, 0, "translate", most=31)
     at_least(config, 0, "validation", most=IMAGES - 1)
     at_least(config, 0, "images", most=IMAGES - config.validation)
@@ -189,12 +193,16 @@ def check(config: Config) -> None:
     above_zero(config, "lr", "decay_epochs", "bias_scale")
     at_least(config.run, 1, "log_every")
     evaluated_at_log_points(config)
+    if config.decay_steps and config.schedule == "staircase" and not config.lookahead:
+        raise InputError("--decay-steps is for --schedule cosine or triangle, and for --lookahead")
     if config.dropout and config.net != "lenet":
         raise InputError(f"--dropout is for --net lenet: {config.net} has none")
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training, the figures on all three sets, and the pictures."""
+    if not config.decay_steps and (config.schedule != "staircase" or config.lookahead):
+        refuse_other_steps(run.directory, config.steps, "decay_steps")
     data = image_splits("cifar10", validation=config.validation, data_dir=config.data_dir)
     train_data = rows(data["train"], slice(config.images or None))
     judge = measure(judged(config), cross_entropy, as_seen)
@@ -246,10 +254,10 @@ def augmentation(config: Config) -> Callable[[Key, Array, Visit], Array]:
 
 def optimiser(config: Config, images: int) -> optax.GradientTransformation:
     """Stochastic gradient descent on a schedule, by groups of parameters for airnet."""
-    epoch = images / config.batch
+    epoch, end = images / config.batch, config.decay_steps or config.steps
 
     def rate(step: Array) -> Array:
-        done = step / config.steps
+        done = jnp.minimum(step / end, 1)
         if config.schedule == "cosine":
             return config.lr * (1 + jnp.cos(jnp.pi * done)) / 2
         if config.schedule == "triangle":
@@ -336,11 +344,9 @@ def training_step(
     step = supervised_step(net(config, axis_name), loss, tx, axis_name=axis_name)
     if not config.lookahead:
         return step
+    end = config.decay_steps or config.steps
     return lookahead(
-        step,
-        every=5,
-        keep=lambda done: 0.95**5 * (done / config.steps) ** 3,
-        steps=config.steps,
+        step, every=5, keep=lambda i: 0.95**5 * jnp.minimum(i / end, 1) ** 3, steps=end
     )
 
 

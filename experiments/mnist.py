@@ -259,15 +259,12 @@ def load(directory: Path | str) -> classify.Predictor:
 
 def report(result: dict[str, Any]) -> str:
     """The result as a table, and what the numbers depend on."""
-    config, steps = result["config"], result["run"]["steps"]
+    config = result["config"]
     notes = [
         f"the 10,000 test images alone leave ± {100 * result['binomial_ci95']:.2f} (binomial)",
         f"the last parameters; {config['validation']:,} images held out for choices, none made on"
         f" test; train without augmentation; batch norm: {result['batch_norm']}",
     ]
-    if config["decay_steps"] > steps:
-        decay = config["decay_steps"]
-        notes.append(f"stopped before the learning rate had fallen (--decay-steps {decay})")
     title = f"MNIST, {config['net']} {'-'.join(map(str, config['hidden']))}"
     return classify.report(title, result, *notes)
 

@@ -131,7 +131,7 @@ def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
 
     Args:
         result: what result.json holds: the summaries of `judged`, `train_images`, and the `config`,
-            of which `batch`, `seed` and `seeds` are read.
+            of which `batch`, `seed`, `seeds` and, if there, `decay_steps` are read.
         notes: lines that stand between the length of the training and what made the result.
     """
     config, run, count = result["config"], result["run"], result["train_images"]
@@ -151,4 +151,6 @@ def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
         f" {run['steps'] * config['batch'] / count:.1f} epochs of {count:,} images;"
         f" {tables.seeds(config['seed'], config['seeds'])}"
     )
+    if (decay := config.get("decay_steps", 0)) > run["steps"]:
+        notes += (f"stopped before the learning rate had fallen (--decay-steps {decay})",)
     return "\n".join([tables.markdown(header, rows), length, *notes, tables.made_by(run)])

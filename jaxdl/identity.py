@@ -27,10 +27,17 @@ WEIGHTS = "init_weights"
 """Under this name the digest of the weights in `init_from` stands beside the fields."""
 
 
+def added(default: Any) -> Any:
+    """A field that a configuration got later. With its default the identity is that without it, so
+    that runs from before are found by their name and go on."""
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
 def digest(config: Any, weights: str = "") -> str:
     """Eight hexadecimal digits of the identity: the configuration, and the digest of the weights
     that a run starts from, where it does."""
-    text = json.dumps(_identity(_record(config, weights)), sort_keys=True)
+    identity, later = _identity(_record(config, weights)), _added(config)
+    text = json.dumps({k: v for k, v in identity.items() if later.get(k, ...) != v}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -67,7 +74,7 @@ def check_config(directory: Path, config: Any, weights: str = "") -> bool:
             )
         return False
     recorded = _recorded(directory)
-    wanted, found = _identity(_record(config, weights)), _identity(recorded)
+    wanted, found = map(_identity, (_record(config, weights), {**_added(config), **recorded}))
     if wanted.get(WEIGHTS) != found.get(WEIGHTS):
         raise InputError(
             f"{directory} started from {recorded.get('init_from') or 'no weights'}, and not from"
@@ -80,6 +87,24 @@ def check_config(directory: Path, config: Any, weights: str = "") -> bool:
                 " only steps and run flags may change on resume: choose another --name"
             )
     return True
+
+
+def refuse_other_steps(directory: Path, steps: int, cure: str) -> None:
+    """Refuses to go on with a run whose schedule follows its steps, if it began with others.
+
+    `cure` is the field that fixes the length of the schedule.
+
+    Raises:
+        InputError: naming the flags of both.
+        RunError: if the recorded configuration is damaged.
+    """
+    begun = any(path.name.isdecimal() for path in (directory / "checkpoints").glob("*"))
+    if begun and (found := _recorded(directory).get("steps")) != steps:
+        raise InputError(
+            f"{directory} was made with --steps {found}, which its schedule follows: with"
+            f" {steps} it would be another training; choose another --name, and {flag(cure)} there"
+            " for a run that may get more steps later"
+        )
 
 
 def record_config(directory: Path, config: Any, weights: str = "") -> None:
@@ -163,6 +188,12 @@ def locked(directory: Path) -> Iterator[None]:
 
 def _record(config: Any, weights: str) -> dict[str, Any]:
     return {**plain(config), **({WEIGHTS: weights} if weights else {})}
+
+
+def _added(config: Any) -> dict[str, Any]:
+    """The defaults of the fields that a configuration got later."""
+    fields = dataclasses.fields(config)
+    return {field.name: plain(field.default) for field in fields if field.metadata.get("added")}
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:

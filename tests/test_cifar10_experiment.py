@@ -1,6 +1,7 @@
 """The CIFAR-10 experiment on made-up images: resume, devices, recipes, prediction."""
 
 import dataclasses
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -139,6 +140,44 @@ def test_coins_that_flip_and_move_images_fall_as_if_the_run_had_never_stopped(
 
 
 @pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.parametrize("schedule", ["cosine", "triangle", "staircase"])
+def test_a_schedule_that_follows_the_steps_refuses_others_and_goes_on_if_it_is_fixed(
+    tmp_path, monkeypatch, schedule
+):
+    monkeypatch.setattr(cifar10, "net", lambda *_: without_stats(mlp((10,))))
+    changes = {"schedule": schedule, "lookahead": schedule == "staircase", "steps": 4}
+    follows = config_of("resnet18", tmp_path / "follows", **changes)
+    assert cifar10.main(follows)["run"]["steps"] == 4
+    refused = pytest.raises(InputError, match=r"--steps 4, which .*--decay-steps")
+    with refused:
+        cifar10.main(dataclasses.replace(follows, steps=6))
+    directory = tmp_path / "follows/cifar10/run"  # as if it had been stopped before
+    (directory / "result.json").unlink()
+    shutil.rmtree(directory / "checkpoints/4")
+    with refused:
+        cifar10.main(dataclasses.replace(follows, steps=3))
+
+    def trained(folder, *stops):
+        for steps in stops:
+            config = config_of("resnet18", tmp_path / folder, **changes | {"steps": steps})
+            result = cifar10.main(dataclasses.replace(config, decay_steps=4))
+        return result["test"], (tmp_path / folder / "cifar10/run/metrics.jsonl").read_text()
+
+    assert trained("parted", 3, 4, 6) == trained("whole", 6)
+
+
+def test_lookahead_ends_with_the_schedule(monkeypatch):
+    found = {}
+    monkeypatch.setattr(cifar10, "lookahead", lambda step, **options: found.update(options))
+    config = dataclasses.replace(cifar10.PRESETS["fast"], decay_steps=100)
+    for settings in (config, dataclasses.replace(config, decay_steps=0, steps=100)):
+        cifar10.training_step(settings, optax.identity())
+        shares = [float(found["keep"](jnp.int32(i))) for i in (0, 50, 100, 200)]
+        np.testing.assert_allclose(shares, 0.95**5 * np.array([0, 1 / 8, 1, 1]), rtol=1e-6)
+        assert found["steps"] == 100
+
+
+@pytest.mark.usefixtures("_no_pictures")
 def test_two_devices_equal_one_with_batch_norm(never_stopped, tmp_path):
     two = fast_config(tmp_path, devices=2)
     cifar10.main(two)
@@ -171,6 +210,12 @@ def test_the_learning_rates_are_those_of_the_recipes():
     fast = cifar10.PRESETS["fast"]
     expected = 1.5 * np.interp(np.arange(475), [0, 0.23 * 475, 475], [0.2, 1, 0.07])
     np.testing.assert_allclose(rates(fast, 475), expected, rtol=1e-4)
+
+    for preset in (resnet, fast):  # after its end a schedule stays where it is
+        longer = dataclasses.replace(preset, decay_steps=50, steps=70)
+        found = rates(longer, 70)
+        np.testing.assert_allclose(found[:50], rates(dataclasses.replace(preset, steps=50), 50))
+        np.testing.assert_allclose(found[50:], 0.0 if preset is resnet else 1.5 * 0.07, rtol=1e-5)
 
 
 def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
@@ -217,6 +262,8 @@ def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
         ({"net": "resnet18", "dropout": 0.1}, "--dropout is for --net lenet"),
         ({"init_from": Path("net.npz")}, "--init-from net.npz: there is no such file or run"),
         ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
+        ({"decay_steps": -1}, "--decay-steps -1: choose at least 0"),
+        ({"decay_steps": 6}, "--decay-steps is for --schedule cosine or triangle, and for --look"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(changes, sentence, tmp_path):

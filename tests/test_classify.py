@@ -169,6 +169,11 @@ def test_the_report_has_a_row_for_every_part_and_says_what_made_it():
 a note
 61 s, 2 of them compiling, on 1 x cpu, a box; runs/a"""
     assert classify.report("a net", result, "a note") == expected
+    result["config"]["decay_steps"] = 1500
+    assert classify.report("a net", result, "a note") == expected
+    result["config"]["decay_steps"] = 2000
+    early = "a note\nstopped before the learning rate had fallen (--decay-steps 2000)"
+    assert classify.report("a net", result, "a note") == expected.replace("a note", early)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
