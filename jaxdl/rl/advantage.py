@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
+from jaxdl.errors import InputError
 from jaxdl.rl.rollout import Trajectories
 from jaxdl.types import Array
 
@@ -30,7 +31,15 @@ def generalised(reward: Array, value: Array, *, discount: float, trace: float) -
     The value after the last step is 0: an episode that ran out of time is not bootstrapped, as in
     the codes of TRPO and MAML, whose returns are those of a finite horizon. A `trace` of 1 gives
     the return minus the value.
+
+    Raises:
+        InputError: if the shapes of reward and value differ.
     """
+    if reward.shape != value.shape:
+        raise InputError(
+            f"rewards {list(reward.shape)} and values {list(value.shape)} differ in shape: both are"
+            " [steps, n]"
+        )
     after = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
     return discounted(reward + discount * after - value, discount * trace)
 

@@ -19,6 +19,7 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.grads import check_model
 from jaxdl.replay.nstep import Step, Transition, Window, n_step
 from jaxdl.replay.prioritized import PrioritizedReplay
 from jaxdl.rl.environment import Environment, auto_reset
@@ -72,7 +73,16 @@ def td_targets(transitions: Transition, after: Array, chooser: Array | None = No
         after: the target net's values `[n, actions]` of `next_obs`.
         chooser: values `[n, actions]` of which the largest chooses the action: those of the net
             itself for double Q-learning; by default `after`.
+
+    Raises:
+        InputError: if the shapes are others: what would broadcast is refused.
     """
+    rewards = transitions.reward.shape
+    if transitions.discount.shape != rewards or after.shape[:1] != rewards:
+        raise InputError(
+            f"rewards {list(rewards)}, discounts {list(transitions.discount.shape)} and values"
+            f" {list(after.shape)} are not [n], [n] and [n, actions]: reshape them"
+        )
     best = jnp.argmax(after if chooser is None else chooser, axis=1)
     return transitions.reward + transitions.discount * of_actions(after, best)
 
@@ -140,6 +150,7 @@ def dqn(
         raise InputError(f"delta={delta}: choose a number above 0")
     if isinstance(replay, PrioritizedReplay) != (beta is not None):
         raise InputError("give beta with a prioritised memory, and with no other")
+    check_model(net)
     going_on, many = jax.vmap(auto_reset(env.reset, env.step)), n_step(steps=returns, gamma=gamma)
 
     def init(key: Key) -> DqnState:

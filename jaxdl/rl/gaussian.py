@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdl.grads import check_model
 from jaxdl.types import Array, Key, Model, Params
 
 LEAST_STD = 1e-6
@@ -43,6 +44,8 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
     `[n, features]` to `[n, actions]`. The deviation, `std` at first, is the same everywhere: that
     is the policy of TRPO and MAML.
     """
+
+    check_model(net)
 
     def init(key: Key, x: Array) -> Params:
         return {

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdl.errors import InputError
 from jaxdl.rl.advantage import advantages, discounted, features, generalised, linear_baseline
 from jaxdl.rl.rollout import Trajectories
 
@@ -31,6 +32,11 @@ def test_gae_is_the_sum_of_discounted_errors(trace):
                 after = value[s + 1, i] if s + 1 < length[i] else 0.0
                 expected += (0.9 * trace) ** (s - t) * (reward[s, i] + 0.9 * after - value[s, i])
             np.testing.assert_allclose(found[t, i], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gae_refuses_what_would_broadcast():
+    with pytest.raises(InputError, match=r"rewards \[4, 2\] and values \[4, 2, 1\] differ"):
+        generalised(jnp.zeros((4, 2)), jnp.zeros((4, 2, 1)), discount=0.9, trace=0.5)
 
 
 def test_returns_are_discounted_from_each_step_on():

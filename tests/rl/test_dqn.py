@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from jax import lax
 from jax.tree_util import Partial
 
@@ -55,6 +56,21 @@ def test_targets_are_those_of_the_papers():
     np.testing.assert_array_equal(
         of_actions(jnp.asarray(after), jnp.asarray(chosen)), after[np.arange(n), chosen]
     )
+
+
+@pytest.mark.parametrize(
+    ("reward", "discount", "after"),
+    [((7, 1), (7,), (7, 3)), ((7,), (7, 1), (7, 3)), ((7,), (), (7, 3)), ((7,), (7,), (1, 3))],
+)
+def test_targets_that_would_broadcast_are_refused(reward, discount, after):
+    made = Transition(None, None, jnp.zeros(reward), jnp.zeros(discount), None)
+    with pytest.raises(InputError, match=r"are not \[n\], \[n\] and \[n, actions\]"):
+        td_targets(made, jnp.zeros(after))
+
+
+def test_a_flax_module_is_refused_with_the_word_pure():
+    with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
+        dqn(cart_pole(), nn.Dense(2), optax.sgd(0.1), ring(capacity=4), epsilon=lambda step: 0.1)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])

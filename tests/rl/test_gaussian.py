@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy import stats
 
+from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp
 from jaxdl.rl.gaussian import Gaussian, gaussian_policy, kl_divergence
 
@@ -47,3 +49,8 @@ def test_the_policy_is_a_net_and_a_deviation_for_any_leading_axes():
     np.testing.assert_allclose(out.log_std, np.full((5, 3, 2), np.log(0.5)), rtol=1e-6)
     certain = jax.jit(policy.apply)(params | {"log_std": jnp.full(2, -100.0)}, x)
     np.testing.assert_allclose(np.exp(certain.log_std), 1e-6, rtol=1e-4)
+
+
+def test_a_flax_module_is_refused_with_the_word_pure():
+    with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
+        gaussian_policy(nn.Dense(2), actions=2)
