@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.data.cache import CONTENTS, save_arrays
+from jaxdl.data.cache import save_arrays
 from jaxdl.errors import InputError
 from jaxdl.files import writing
 from jaxdl.models.torch_weights import read_tensors
+from jaxdl.npz import CONTENTS
 from jaxdl.types import Params, PyTree, TrainState
 
 

@@ -2,25 +2,18 @@
 
 import hashlib
 import os
-import struct
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdl import npz
 from jaxdl.errors import InputError, RunError
 
 Arrays = dict[str, np.ndarray]
-DAMAGE = (ValueError, EOFError, KeyError, TypeError, SyntaxError, UnicodeError, struct.error)
-"""What NumPy raises for a damaged header of an array."""
-CONTENTS = ".contents"
-"""The names of the other arrays. The zip has a checksum for each array, but none for its directory,
-where one changed bit can hide arrays."""
 SOURCE = ".source"
 """The fingerprint of what the other arrays were decoded from."""
 DECODING = 2
@@ -33,6 +26,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     """Writes all or nothing: a reader sees the old file, or the whole new one, whenever we die.
 
     Raises:
+        InputError: for a name or dtype that a `.npz` file does not hold.
         OSError: if the folder cannot be written to or the disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +34,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
         dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
     ) as file:
         try:
-            members: dict[str, Any] = {**arrays, CONTENTS: np.array(sorted(arrays))}
-            np.savez(file, **members)
+            npz.write(file, arrays)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o666 & ~umask())
@@ -80,12 +73,11 @@ def _read(path: Path) -> Arrays:
     if not path.exists():
         raise FileNotFoundError(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-            if list(arrays.pop(CONTENTS)) != sorted(arrays):
-                raise ValueError("arrays are missing")
-            return arrays
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, *DAMAGE) as error:
+        arrays = npz.read(path)
+        if arrays.pop(npz.CONTENTS, None) is None:
+            raise ValueError("arrays are missing")
+        return arrays
+    except (OSError, ValueError) as error:
         raise RunError(
             f"the cached arrays {path} cannot be read ({error}): delete the file, then prepare the "
             "data again or copy the file anew"

@@ -1,26 +1,23 @@
 """Weights of PyTorch in the nets of jaxdl: the door to transfer learning.
 
-Files are read here, without PyTorch: `.safetensors`, whose format is a length, a JSON header and
-raw bytes (so no dependency is needed for it), or `.npz`. A `.pth` is a pickle, which only PyTorch
-should open; this line converts it, run where PyTorch is:
+Files are read here, without PyTorch: `.safetensors` or `.npz`. A `.pth` is a pickle, which only
+PyTorch should open; this line converts it, run where PyTorch is:
 
     python -c "import sys, torch, numpy; numpy.savez(sys.argv[2], **{k: v.numpy() for k, v in
     torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()})" net.pth net.npz
 """
 
-import json
-import math
 import re
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl import leaves, npz
 from jaxdl.errors import InputError
+from jaxdl.models import safetensors
 from jaxdl.types import Params, PyTree
 
 CONVERT = (
@@ -31,11 +28,6 @@ CONVERT = (
 
 # How jaxdl names what PyTorch names otherwise; a dense or convolution bias is "bias" in both.
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
-
-# What JSON, NumPy, zip and zlib raise for bytes that are not what they should be.
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
 
 
 class TorchWeights(NamedTuple):
@@ -63,12 +55,12 @@ def load_torch_weights(
 
     Raises:
         InputError: no such file or not of this kind; a tensor that the net or the file lacks, or
-            of another shape, named as in the file.
+            of another shape or kind, or not finite, named as in the file.
     """
     tensors = read_tensors(path)
     # A counter of batches that PyTorch keeps, and that averages of fixed momentum do not need.
     left = {name for name in tensors if not name.endswith(".num_batches_tracked")}
-    wanted = {_torch_name(place): leaf for place, leaf in _leaves((params, stats))}
+    wanted = leaves.by_name((_torch_name(k), leaf) for k, leaf in _leaves((params, stats)))
     heads = {name: leaf for name, leaf in wanted.items() if _is_part(name, head)}
     known = [name for name in heads if name in tensors]
     fresh_head = not known or any(tensors[n].shape[:1] != np.shape(heads[n])[-1:] for n in known)
@@ -86,7 +78,7 @@ def load_torch_weights(
             raise InputError(
                 f"{name} of {path} has shape {tensors[name].shape}, and the net needs {wants}"
             )
-        return jnp.asarray(found, leaf.dtype)
+        return fitting(found, leaf.dtype, f"{name} of {path}")
 
     new_params, new_stats = jax.tree_util.tree_map_with_path(filled, (params, stats))
     unknown = sorted(name for name in left if not _is_part(name, head))
@@ -102,7 +94,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a `.safetensors` or `.npz` file by name.
 
     Raises:
-        InputError: no such file, another ending, or bytes that are not what the ending says.
+        InputError: no such file, another ending, bytes that are not what the ending says, or
+            arrays that are not numbers.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):
@@ -114,29 +107,65 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"there is no file {path}")
     try:
         if path.suffix == ".safetensors":
-            return _read_safetensors(path.read_bytes())
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return dict(file)
-    except _DAMAGE as error:
-        raise InputError(f"{path} is no {path.suffix} file of numbers: {error}") from error
+            found = safetensors.read(path.read_bytes())
+        else:
+            found = npz.read(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): see to it") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} is no {path.suffix} file of numbers: {error}; fetch or write it anew"
+        ) from error
+    for name, array in found.items():
+        if name != npz.CONTENTS and not leaves.is_number(array.dtype):
+            raise InputError(
+                f"{path} is no {path.suffix} file of numbers: {name} is of dtype {array.dtype};"
+                " convert it to float32"
+            )
+    return found
 
 
-def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
-    """8 bytes (little-endian) of length, a JSON header of that length, then the raw tensors."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    if not 8 < start <= len(data):
-        raise ValueError("its header is cut off")
-    header = json.loads(data[8:start])
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        bfloat16 = entry["dtype"] == "BF16"
-        dtype = np.dtype(jnp.bfloat16 if bfloat16 else _DTYPES[entry["dtype"]])
-        first, last = (start + offset for offset in entry["data_offsets"])
-        if last > len(data) or last - first != math.prod(entry["shape"]) * dtype.itemsize:
-            raise ValueError(f"the bytes of {name} are not all there")
-        tensors[name] = np.frombuffer(data[first:last], dtype).reshape(entry["shape"])
-    return tensors
+def fitting(array: np.ndarray, dtype: Any, what: str) -> jax.Array:
+    """The numbers of `array` in the dtype of the net that is to learn from them.
+
+    What becomes a float may lose digits, as from float64 to float32. Nothing else may be lost.
+
+    Args:
+        what: the name of the array and its file, for messages.
+
+    Raises:
+        InputError: if numbers are not finite, or of another kind (floats for integers, complex
+            numbers for floats), or too large for the dtype.
+    """
+    refuse_not_finite(array, what)
+    if _kind(array.dtype) > _kind(dtype):
+        raise InputError(f"{what} is {array.dtype}, and the net needs {dtype}: convert it")
+    with np.errstate(all="ignore"):  # told below
+        found = jnp.asarray(array, dtype)
+    whole = _kind(dtype) < 2
+    if not leaves.is_finite(found) or (whole and (np.asarray(found) != array).any()):
+        raise InputError(f"{what} holds numbers that are too large for {dtype}")
+    return found
+
+
+def refuse_not_finite(array: np.ndarray, what: str) -> None:
+    """Refuses NaN and infinity, which would spread through a training.
+
+    Raises:
+        InputError: saying what holds which of them.
+    """
+    if not leaves.is_finite(array):
+        first = array[~np.isfinite(array)][0]
+        raise InputError(
+            f"{what} holds {first}: a training must start from finite numbers, so choose weights"
+            " from before they went wrong"
+        )
+
+
+def _kind(dtype: Any) -> int:
+    """Bool 0, integers 1, floats 2, complex numbers 3: each kind holds those before it."""
+    kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
+    return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind))
 
 
 def _leaves(tree: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from jaxdl import npz
 from jaxdl.data import cache
 from jaxdl.data.cache import cached, fingerprint, load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
@@ -16,6 +17,9 @@ ARRAYS = {
     "label": np.array([3, 1], np.int32),
     "label.names": np.array(["ä", "b/c"]),
     "id": np.array([b"x", b"yz"]),
+    "file": np.array(1),
+    "allow_pickle": np.array(2),
+    "label.npy": np.array(3),
 }
 
 
@@ -55,7 +59,7 @@ def test_arrays_are_made_once(tmp_path):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("moment", ["savez", "fsync", "replace"])
+@pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
 def test_a_failure_at_any_moment_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, moment):
     path, old = tmp_path / "a.npz", {"x": np.zeros(3)}
     save_arrays(path, old)
@@ -63,7 +67,7 @@ def test_a_failure_at_any_moment_leaves_the_old_file_and_no_other(tmp_path, monk
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np if moment == "savez" else os, moment, fail)
+    monkeypatch.setattr(npz if moment == "write" else os, moment, fail)
     with pytest.raises(OSError, match="No space"):
         save_arrays(path, ARRAYS)
     monkeypatch.undo()
@@ -102,10 +106,27 @@ def test_a_file_without_one_of_its_arrays_is_damaged(tmp_path):
     path = tmp_path / "a.npz"
     save_arrays(path, ARRAYS)
     with np.load(path) as archive:
-        rest = {name: archive[name] for name in archive.files if name != "label"}
+        rest = {name: archive[name] for name in ("image", npz.CONTENTS)}
     np.savez(path, **rest)
     with pytest.raises(RunError, match="arrays are missing"):
         load_arrays(path)
+    np.savez(path, image=ARRAYS["image"])
+    with pytest.raises(RunError, match="arrays are missing"):
+        load_arrays(path)
+
+
+def test_arrays_that_numpy_wrote_for_us_are_read(tmp_path):
+    """As revisions before did."""
+    arrays = {name: ARRAYS[name] for name in ("image", "label.names", "id")}
+    np.savez(tmp_path / "a.npz", **arrays, **{npz.CONTENTS: np.array(sorted(arrays))})
+    assert_equal(load_arrays(tmp_path / "a.npz"), arrays)
+
+
+def test_arrays_that_cannot_be_kept_are_refused_and_leave_nothing_behind(tmp_path):
+    for arrays in ({"x": np.array([None])}, {"a\0": np.zeros(1)}):
+        with pytest.raises(InputError, match=r"dtype object|cannot be called"):
+            save_arrays(tmp_path / "a.npz", arrays)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_damaged_file_is_made_anew(tmp_path, capsys):

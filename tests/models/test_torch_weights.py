@@ -1,5 +1,6 @@
 """State dicts in torchvision's layout, written here entry by entry, fill our nets."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdl import npz
 from jaxdl.errors import InputError
 from jaxdl.models.resnet import resnet
-from jaxdl.models.torch_weights import load_torch_weights, read_tensors
+from jaxdl.models.torch_weights import fitting, load_torch_weights, read_tensors
 
 IMAGE = jnp.zeros((1, 8, 8, 3))
 
@@ -176,3 +178,82 @@ def test_other_files_are_refused_with_the_way_to_convert_them(tmp_path: Path) ->
     np.savez(path, a=np.array([{}], object))
     with pytest.raises(InputError, match=r"is no \.npz file"):
         read_tensors(path)
+    np.savez(path, a=np.array(["text"]))
+    with pytest.raises(InputError, match=r"a is of dtype <U4; convert it to float32"):
+        read_tensors(path)
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for kind, reader in (("npz", npz), ("safetensors", Path)):
+        path = saved(tmp_path, kind, {"a": np.zeros(1, np.float32)})
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "read" if reader is npz else "read_bytes", refuse)
+            with pytest.raises(
+                InputError, match=rf"net\.{kind} cannot be read \(Permission denied"
+            ):
+                read_tensors(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    given = state_dict()
+    given[name].flat[1] = value
+    _, params, stats = net()
+    with pytest.raises(InputError, match=rf"{name} of .*net.npz holds {value}: .* start from fin"):
+        load_torch_weights(saved(tmp_path, "npz", given), params, stats)
+
+
+def test_a_head_that_is_not_used_need_not_be_finite(tmp_path: Path) -> None:
+    given = state_dict()
+    given["fc.bias"][:] = np.nan
+    _, params, stats = net(3)
+    load_torch_weights(saved(tmp_path, "npz", given), params, stats)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0.1, 1e-30], jnp.float32),
+        ([1 + 2**-20, 3.0], jnp.bfloat16),
+        (np.int64([3, 2**53 + 1]), jnp.float32),
+        (np.int64([3, -(2**31)]), jnp.int32),
+        ([True, False], jnp.int8),
+        (np.float32([1, 2]), jnp.complex64),
+    ],
+)
+def test_numbers_become_those_of_the_net_as_numpy_casts_them(values: Any, dtype: Any) -> None:
+    array = np.asarray(values)
+    found = fitting(array, jnp.dtype(dtype), "w")
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, array.astype(jnp.dtype(dtype)))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "words"),
+    [
+        ([1.7, 2.0], jnp.int32, "w is float64, and the net needs int32"),
+        ([1.0, 2.0], jnp.bool_, "w is float64, and the net needs bool"),
+        ([0, 1], jnp.bool_, "w is int64, and the net needs bool"),
+        ([1j], jnp.float32, "w is complex128, and the net needs float32"),
+        ([1.0, -7e4], jnp.float16, "w holds numbers that are too large for float16"),
+        ([2**31], jnp.int32, "w holds numbers that are too large for int32"),
+        ([-1], jnp.uint8, "w holds numbers that are too large for uint8"),
+        ([9], jnp.int4, "w holds numbers that are too large for int4"),
+    ],
+)
+def test_numbers_that_the_net_cannot_hold_are_refused(values: Any, dtype: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        fitting(np.asarray(values), jnp.dtype(dtype), "w")
+
+
+def test_two_arrays_of_the_net_with_one_name_in_pytorch_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, "npz", state_dict())
+    both = {"bn1": {"kernel": jnp.zeros(2), "scale": jnp.zeros(2)}}
+    with pytest.raises(InputError, match=r"have the one name 'bn1\.weight'"):
+        load_torch_weights(path, both, {})

@@ -1,0 +1,144 @@
+"""What is written is what is read, by NumPy too; what is damaged or no array is refused."""
+
+import io
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl import npz
+from jaxdl.errors import InputError
+
+NAMES = [
+    "",
+    "a",
+    "a.npy",
+    "a.npy.npy",
+    "file",
+    "allow_pickle",
+    "arr_0",
+    "a/b",
+    "ä\u2028",
+    ".",
+    "..",
+]
+
+
+def written(path, arrays):
+    with path.open("wb") as file:
+        npz.write(file, arrays)
+    return path
+
+
+def members(path, **content):
+    """A zip of these members, made by hand."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_any_name_comes_back_with_its_own_array(tmp_path):
+    arrays = {name: np.array(i) for i, name in enumerate(NAMES)}
+    found = npz.read(written(tmp_path / "a.npz", arrays))
+    assert found.pop(npz.CONTENTS).tolist() == sorted(NAMES)
+    assert {name: int(array) for name, array in found.items()} == {
+        name: i for i, name in enumerate(NAMES)
+    }
+
+
+def test_numpy_reads_it_and_it_reads_what_numpy_writes(tmp_path):
+    arrays = {
+        "x": np.arange(6.0).reshape(2, 3).T,
+        "n": np.array(["a", "bc"]),
+        "e": np.zeros((0, 2)),
+    }
+    with np.load(written(tmp_path / "ours.npz", arrays)) as found:
+        assert sorted(found.files) == sorted([*arrays, npz.CONTENTS])
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array)
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "theirs.npz", **arrays)
+        read = npz.read(tmp_path / "theirs.npz")
+        assert read.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert read[name].dtype == array.dtype
+            np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 70_000, npz.CONTENTS])
+def test_names_that_a_zip_would_change_are_refused(name):
+    with pytest.raises(InputError, match="cannot be called"):
+        npz.write(io.BytesIO(), {name: np.zeros(1)})
+
+
+@pytest.mark.parametrize("array", [np.array([None]), np.zeros(1, [("a", object)])])
+def test_objects_are_not_written(array):
+    with pytest.raises(InputError, match=r"'x' is of dtype .*, which .npz files do not hold"):
+        npz.write(io.BytesIO(), {"x": array})
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2", "int4"])
+def test_dtypes_that_would_become_bytes_are_not_written(dtype):
+    with pytest.raises(InputError, match=f"'x' is of dtype {dtype}, which .npz files do not hold"):
+        npz.write(io.BytesIO(), {"x": np.zeros(1, jnp.dtype(dtype))})
+
+
+def test_pickles_and_texts_are_not_read(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([None]))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        npz.read(tmp_path / "a.npz")
+    members(tmp_path / "b.npz", **{"x.npy": npy(np.ones(1)), "readme.txt": "hello, this is text"})
+    with pytest.raises(ValueError, match="magic string"):
+        npz.read(tmp_path / "b.npz")
+    with pytest.raises(FileNotFoundError):
+        npz.read(tmp_path / "c.npz")
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    members(tmp_path / "a.npz", **{"x.npy": npy(np.zeros(1)), "x": npy(np.ones(1))})
+    with pytest.raises(ValueError, match="two arrays are called 'x'"):
+        npz.read(tmp_path / "a.npz")
+
+
+def test_a_missing_array_is_missed(tmp_path):
+    contents = npy(np.array(["x", "y"]))
+    members(tmp_path / "a.npz", **{"x.npy": npy(np.zeros(1)), f"{npz.CONTENTS}.npy": contents})
+    with pytest.raises(ValueError, match="arrays are missing"):
+        npz.read(tmp_path / "a.npz")
+
+
+def test_one_changed_bit_of_a_shape_is_found(tmp_path):
+    """So large that NumPy stops to read before the end, where the zip's checksum is looked at."""
+    path = written(tmp_path / "a.npz", {"x": np.ones((30_000, 4), np.float32)})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"(30000, 4)") + 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="'x' has more bytes than its shape"):
+        npz.read(path)
+
+
+def test_any_one_changed_bit_is_found_or_harmless(tmp_path):
+    arrays = {"x": np.arange(3, dtype=np.uint8), "y": np.zeros((2, 1), np.float32)}
+    path = written(tmp_path / "a.npz", arrays)
+    content, found = path.read_bytes(), 0
+    for place in range(0, 8 * len(content), 5):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            read = npz.read(path)  # dates and the like may differ, arrays may not
+        except (ValueError, OSError):
+            found += 1
+            continue
+        if npz.CONTENTS in read:  # else whoever wants it misses it
+            for name, array in arrays.items():
+                np.testing.assert_array_equal(read[name], array)
+    assert found > len(content)
