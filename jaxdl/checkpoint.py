@@ -3,28 +3,31 @@
 A checkpoint is written in the background under a temporary name and renamed when complete, so a
 process that is killed while it saves leaves the checkpoint before intact. Only the first process of
 a multi-process run writes; every process reads.
+
+Orbax is given a dict of numbered arrays, and a record of what they are (`jaxdl.leaves`). From the
+keys of a tree it would make names, the same one for `{'a.b': x}` and `{'a': {'b': y}}`. Format 1
+left that to it; format 1 is read, and no longer written.
 """
 
 import contextlib
-import json
 import logging
-import re
 import shutil
 import sys
 import time
-import zlib
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdl import leaves
 from jaxdl.errors import RunError
+from jaxdl.leaves import Leaf
 
-# A part of a leaf's path as JAX writes it: an attribute, a name, or a number.
-_PART = re.compile(r"\.(\w+)|\['(.*?)'\]|\[(\d+)\]")
+_FORMAT = 2
+# What reads the leaves of a record. Format 1 had no number yet.
+_LEAVES = {1: leaves.from_format_1, 2: leaves.from_json}
 
 
 class Checkpoints:
@@ -49,20 +52,24 @@ class Checkpoints:
     def save(self, step: int, tree: Any, notes: Mapping[str, Any] | None = None) -> None:
         """Copies `tree` off the device and writes it in the background, waiting for the last save.
 
-        `notes` are values that JSON holds, see `restore_with_notes`. A step that has a checkpoint
-        already keeps it.
+        The leaves are numbers, truth values or typed random keys. `notes` are values that JSON
+        holds, see `restore_with_notes`. A step that has a checkpoint already keeps it.
 
         Raises:
+            InputError: if a leaf is something else.
             RunError: if this save, or the one before it, could not be written.
         """
+        described = leaves.described(tree)
         if jax.process_index() != 0 or step in self.steps():
             return
         # A copy: the training loop will overwrite the buffers while the files are being written.
-        arrays = jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)), tree)
+        arrays = leaves.on_host(tree)
         record = {
+            "format": _FORMAT,
             "notes": dict(notes or {}),
-            "leaves": _leaves(arrays),
-            "crc32": _crc32(arrays),
+            "leaves": described,
+            "leaves_crc32": leaves.crc32_of_record(described),
+            "crc32": leaves.crc32(arrays),
         }
         try:
             import orbax.checkpoint as ocp
@@ -71,7 +78,7 @@ class Checkpoints:
             self._sweep()
             self._manager.wait_until_finished()
             args = ocp.args.Composite(
-                tree=ocp.args.StandardSave(jax.tree.map(_storable, arrays)),
+                tree=ocp.args.StandardSave(leaves.numbered(arrays)),
                 record=ocp.args.JsonSave(record),
             )
             if not self._manager.save(step, args=args):
@@ -95,10 +102,13 @@ class Checkpoints:
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The checkpoint of `step` (None: the newest), with the structure and shapes of `like`.
 
-        Restoring into a target makes it independent of the devices that wrote it.
+        The leaves are arrays of JAX, whatever devices wrote them. Where JAX would cast one (float64
+        without x64), it is an array of NumPy.
 
         Raises:
-            RunError: if there is no such checkpoint, or it is damaged or of another shape.
+            InputError: if `like` has a leaf that cannot be saved.
+            RunError: if there is no such checkpoint, or it is damaged, or its leaves differ from
+                those of `like` in path, dtype, shape or the implementation of keys.
         """
         return self.restore_with_notes(like, step)[0]
 
@@ -106,55 +116,29 @@ class Checkpoints:
         """`restore`, and the notes that were saved beside it.
 
         Raises:
-            RunError: as `restore`.
+            InputError, RunError: as `restore`.
         """
         step = self._chosen(step)
-        target = jax.tree.map(np.asarray, like)
-        try:
-            record, tree = self._read(step, target)
-            # Orbax does not look: a flipped bit in a file would become a wrong parameter.
-            if tree is not None and _crc32(tree) != record["crc32"]:
-                raise ValueError("its checksum is wrong")
-            wanted, found, notes = _leaves(target), dict(record["leaves"]), dict(record["notes"])
-        except Exception as error:
-            raise self._unreadable(step, error) from error
-        for name in sorted(wanted.keys() | found.keys()):
-            if wanted.get(name) != found.get(name):
-                raise RunError(
-                    f"checkpoint {self.directory / str(step)} is of another net or optimiser:"
-                    f" {name} is {found.get(name, 'absent')} there and"
-                    f" {wanted.get(name, 'absent')} here; start anew under another --name"
-                )
-        return jax.tree.map(jax.numpy.asarray, tree), notes
+        wanted = leaves.described(like)
+        record, paths = self._record(step), [leaf.path for leaf in wanted]
+        if record["format"] == 1:
+            wanted = leaves.as_in_format_1(like, wanted)
+        if record["leaves"] != wanted:
+            raise self._of_another(step, record["leaves"], wanted)
+        return leaves.as_tree(like, self._read(step, record, paths)), record["notes"]
 
-    def arrays(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """All arrays of a checkpoint (None: the newest) by path, as "params/Dense_0/kernel".
+    def arrays(self, step: int | None = None) -> list[tuple[Leaf, np.ndarray]]:
+        """All arrays of a checkpoint (None: the newest), in their order, and what they are.
+
+        Of typed keys it gives the data.
 
         Raises:
             RunError: if there is no such checkpoint, or it is damaged.
         """
         step = self._chosen(step)
-        try:
-            import orbax.checkpoint as ocp
-
-            record = self._items(step, record=ocp.args.JsonRestore())["record"]
-            with _without_stray_tracebacks():
-                tree = self._items(step, tree=ocp.args.StandardRestore())["tree"]
-            leaves = jax.tree_util.tree_leaves_with_path(tree)
-            keystr = partial(jax.tree_util.keystr, simple=True, separator="/")
-            stored = {keystr(path): np.asarray(leaf) for path, leaf in leaves}
-            # The record has the order of the tree that was saved, and its empty leaves as they are.
-            found = {}
-            for path, kind in record["leaves"].items():
-                dtype, _, shape = kind.partition("[")
-                name = "/".join("".join(parts) for parts in _PART.findall(path))
-                empty = np.zeros(json.loads(f"[{shape}"), jax.numpy.dtype(dtype))
-                found[name] = stored[name] if empty.size else empty
-            if _crc32(list(found.values())) != record["crc32"]:
-                raise ValueError("its checksum is wrong")
-            return found
-        except Exception as error:
-            raise self._unreadable(step, error) from error
+        record = self._record(step)
+        paths = [leaf.path for leaf in record["leaves"]]
+        return list(zip(record["leaves"], self._read(step, record, paths), strict=True))
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory."""
@@ -196,24 +180,45 @@ class Checkpoints:
             )
         return self._opened
 
-    def _read(self, step: int, target: Any) -> tuple[dict[str, Any], Any]:
-        """The record, and the arrays if they are such as `target` has, else None."""
+    def _record(self, step: int) -> dict[str, Any]:
+        try:
+            found = self._item(step, "record")
+            number = found.get("format", 1)
+            if number not in _LEAVES:
+                raise ValueError(f"it is of format {number}, which a later jaxdl wrote")
+            notes, crc32 = dict(found["notes"]), int(found["crc32"])
+            described = _LEAVES[number](found["leaves"])
+            if number > 1 and leaves.crc32_of_record(described) != found["leaves_crc32"]:
+                raise ValueError("the checksum of its record is wrong")
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+        return {"format": number, "notes": notes, "leaves": described, "crc32": crc32}
+
+    def _read(
+        self, step: int, record: dict[str, Any], paths: list[leaves.Path]
+    ) -> list[np.ndarray]:
+        """The arrays of the leaves in a record. Format 1 finds them by the texts of their paths."""
+        try:
+            with _without_stray_tracebacks():
+                stored = self._item(step, "tree")
+            if record["format"] == 1:
+                pairs = jax.tree.leaves_with_path(stored)
+                named = {leaves.texts(leaves.path_of(keys)): array for keys, array in pairs}
+                stored = {str(i): named[leaves.texts(path)] for i, path in enumerate(paths)}
+            arrays = leaves.from_numbered(stored, record["leaves"])
+            # Orbax does not look: a flipped bit in a file would become a wrong parameter.
+            if leaves.crc32(arrays) != record["crc32"]:
+                raise ValueError("its checksum is wrong")
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+        return arrays
+
+    def _item(self, step: int, name: str) -> Any:
         import orbax.checkpoint as ocp
 
-        record = self._items(step, record=ocp.args.JsonRestore())["record"]
-        if record["leaves"] != _leaves(target):
-            return record, None
-        with _without_stray_tracebacks():
-            stored = jax.tree.map(_storable, target)
-            tree = self._items(step, tree=ocp.args.StandardRestore(stored))["tree"]
-        return record, jax.tree.map(
-            lambda new, old: np.asarray(new) if old.size else old, tree, target
-        )
-
-    def _items(self, step: int, **items: Any) -> Any:
-        import orbax.checkpoint as ocp
-
-        return self._manager.restore(step, args=ocp.args.Composite(**items))
+        # Without a target, to whose dtypes Orbax would cast in silence.
+        kinds = {"record": ocp.args.JsonRestore(), "tree": ocp.args.StandardRestore()}
+        return self._manager.restore(step, args=ocp.args.Composite(**{name: kinds[name]}))[name]
 
     def _chosen(self, step: int | None) -> int:
         steps = self.steps()
@@ -235,6 +240,23 @@ class Checkpoints:
         return RunError(
             f"{what} could not be written to {self.directory} ({_first_line(error)}); {rest};"
             " make room or mend the permissions and run the same command again"
+        )
+
+    def _of_another(self, step: int, found: list[Leaf], wanted: list[Leaf]) -> RunError:
+        there, here = (
+            {leaf.path: f"{leaf.dtype}{list(leaf.shape)}" for leaf in each}
+            for each in (found, wanted)
+        )
+        differ = [path for path in sorted({**there, **here}) if there.get(path) != here.get(path)]
+        what, why = "net or optimiser", "it holds the same arrays in another order"
+        if differ:
+            one, other = (each.get(differ[0], "absent") for each in (there, here))
+            why = f"{leaves.shown(differ[0])} is {one} there and {other} here"
+            if one.startswith("key<") and other.startswith("key<"):
+                what = "random number generator (jax_default_prng_impl)"
+        return RunError(
+            f"checkpoint {self.directory / str(step)} is of another {what}: {why}; start anew under"
+            " another --name"
         )
 
     def _unreadable(self, step: int, error: Exception) -> RunError:
@@ -271,27 +293,6 @@ def _without_stray_tracebacks() -> Iterator[None]:
         raise
     finally:
         sys.unraisablehook = hook
-
-
-def _leaves(arrays: Any) -> dict[str, str]:
-    """Each leaf of a tree of NumPy arrays by its path, as `float32[2, 3]`."""
-    return {
-        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)
-    }
-
-
-def _storable(leaf: np.ndarray) -> np.ndarray:
-    """The leaf, or a stand-in for an empty one, which Orbax would refuse."""
-    return leaf if leaf.size else np.zeros(1, leaf.dtype)
-
-
-def _crc32(arrays: Any) -> int:
-    """A checksum of the leaves of a tree of NumPy arrays, in the order of the tree."""
-    value = 0
-    for leaf in jax.tree.leaves(arrays):
-        value = zlib.crc32(leaf.tobytes(), value)
-    return value
 
 
 def _first_line(error: BaseException) -> str:

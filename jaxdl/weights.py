@@ -1,7 +1,8 @@
 """Weights, the numbers of a trained net by name, and trainings that start from them.
 
 They come from a run, or from a file of `save_weights`, where `params/Dense_0/kernel` is the name of
-a parameter and `stats/...` that of a running average. `--init-from` is the flag of each experiment,
+a parameter and `stats/...` that of a running average. Two parameters with one name (of the keys
+`a/b` and `a`, `b`) are refused. `--init-from` is the flag of each experiment,
 `init_from` and `init_except` the fields of its configuration.
 """
 
@@ -14,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl import leaves
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.cache import save_arrays
 from jaxdl.errors import InputError
 from jaxdl.files import writing
-from jaxdl.models.torch_weights import read_tensors
+from jaxdl.leaves import Leaf
+from jaxdl.models.torch_weights import fitting, read_tensors, refuse_not_finite
 from jaxdl.npz import CONTENTS
 from jaxdl.types import Params, PyTree, TrainState
 
@@ -33,11 +36,15 @@ class Weights(NamedTuple):
 def save_weights(path: Path | str, params: Params, stats: PyTree = ()) -> None:
     """Writes the weights of one net (no axis of seeds) as a `.npz` that `--init-from` reads.
 
+    Short floats, which the format does not know, are written as the float32 of the same value.
+
     Raises:
-        InputError: if the name does not end in .npz.
+        InputError: if the name does not end in .npz, or two weights have one name, or some are no
+            finite numbers.
         RunError: if it cannot be written.
     """
-    _write(path, {name: np.asarray(leaf) for name, leaf in _named(params, stats).items()})
+    tree = _tree(params, stats)
+    _write(path, _named(zip(leaves.described(tree), leaves.on_host(tree), strict=True)))
 
 
 def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) -> None:
@@ -57,15 +64,27 @@ def _write(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
     path = Path(path)
     if path.suffix != ".npz":
         raise InputError(f"{path}: weights are written as .npz, so let the name end in it")
+    for name, array in arrays.items():
+        refuse_not_finite(array, name)
     with writing(path):
-        save_arrays(path, arrays)
+        save_arrays(path, {name: _widened(array) for name, array in arrays.items()})
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    """The same values in a dtype of NumPy's own, if they are in one of its extensions."""
+    if array.dtype.isbuiltin != 2:
+        return array
+    signed = jnp.issubdtype(array.dtype, np.signedinteger)
+    floating = jnp.issubdtype(array.dtype, np.floating)
+    return array.astype(np.float32 if floating else np.int8 if signed else np.uint8)
 
 
 def load_weights(path: Path | str) -> Weights:
     """The weights in a file, or of a run: its best ones where it kept some, else its last.
 
     Raises:
-        InputError: if there is nothing, no checkpoint yet, or no weights in the file.
+        InputError: if there is nothing, no checkpoint yet, or no weights in the file, or two
+            weights of the run have one name.
         RunError: if the checkpoint is damaged.
     """
     path = Path(path)
@@ -82,7 +101,9 @@ def load_weights(path: Path | str) -> Weights:
     for kind in ("best", "checkpoints"):
         with Checkpoints(path / kind) as checkpoints:
             if checkpoints.steps():
-                found = {k: v for k, v in checkpoints.arrays().items() if _is_weight(k)}
+                found = _named(
+                    pair for pair in checkpoints.arrays() if _is_weight(pair[0].path[0][1])
+                )
                 if not found:
                     raise InputError(f"--init-from {path}: the run has no net called params")
                 return Weights(found, len(next(iter(found.values()))))
@@ -108,7 +129,7 @@ def weights_digest(path: Path | str) -> str:
     arrays = read_tensors(path) if path.is_file() else load_weights(path).arrays
     found = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype} {array.shape} ".encode())
+        found.update(f"{name} {array.dtype} {array.shape} ".encode(errors="surrogatepass"))
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:8]
 
@@ -147,59 +168,74 @@ def from_weights(
 
     Raises:
         InputError: naming the first leaf that differs and both shapes; or another number of seeds;
-            or no such layer; or as `load_weights`.
+            or no such layer; or the first array whose numbers are not finite, or that the dtype
+            of the net cannot hold; or as `load_weights`.
         RunError: if the checkpoint is damaged.
     """
     if init_from is None:
         return params, stats
     arrays, seeds = load_weights(init_from)
-    wanted = _named(params, stats)
-    count = len(next(iter(wanted.values())))
+    old, structure = jax.tree.flatten(_tree(params, stats))
+    places = leaves.described(_tree(params, stats))
+    wanted = _named(zip(places, old, strict=True))
+    count = len(old[0])
     if seeds not in (None, 1, count):
         raise InputError(
             f"--init-from {init_from} has {seeds} seeds: ask for --seeds {seeds}, or export one of"
             " them (jaxdl.weights.export_weights)"
         )
-    layers = sorted({_layer_of(name) for name in wanted})
+    layer_of = dict(zip(wanted, map(_layer, places), strict=True))
+    layers = sorted(set(layer_of.values()))
     if unknown := [name for name in init_except if name not in layers]:
         raise InputError(
             f"--init-except {unknown[0]}: the layers of this net are {' '.join(layers)}"
         )
-    for name in [*wanted, *arrays]:
+    layer_of |= {name: _layer_there(name, layers) for name in arrays if name not in wanted}
+    for name, layer in layer_of.items():
         here = wanted[name].shape[1:] if name in wanted else "absent"
         there = arrays[name].shape[seeds is not None :] if name in arrays else "absent"
-        if here != there and _layer_of(name) not in init_except:
-            layer = _layer_of(name)
+        if here != there and layer not in init_except:
             cure = f"; --init-except {layer} starts this layer anew" if layer in layers else ""
             raise InputError(
                 f"--init-from {init_from}: {name} is {there} there and {here} here{cure}"
             )
 
-    def filled(place: Any, leaf: Any) -> Any:
-        name = _name(place)
-        if _layer_of(name) in init_except:
+    def filled(name: str, leaf: Any) -> Any:
+        if layer_of[name] in init_except:
             return leaf
-        array = arrays[name] if seeds is not None else arrays[name][None]
-        return jnp.asarray(np.broadcast_to(array, leaf.shape), leaf.dtype)
+        new = fitting(arrays[name], leaf.dtype, f"{name} of {init_from}")
+        return jnp.broadcast_to(new if seeds is not None else new[None], leaf.shape)
 
-    tree = {"params": params, "stats": stats}
-    new = jax.tree_util.tree_map_with_path(filled, tree)
+    new = jax.tree.unflatten(structure, [filled(name, leaf) for name, leaf in wanted.items()])
     return new["params"], new["stats"]
 
 
-def _named(params: Params, stats: PyTree) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path({"params": params, "stats": stats})
-    return {_name(place): leaf for place, leaf in leaves}
+def _tree(params: Params, stats: PyTree) -> dict[str, PyTree]:
+    return {"params": params, "stats": stats}
 
 
-def _name(place: Any) -> str:
-    return jax.tree_util.keystr(place, simple=True, separator="/")
+def _named(pairs: Iterable[tuple[Leaf, Any]]) -> dict[str, Any]:
+    """Arrays by name, of which each has one."""
+    named = []
+    for leaf, array in pairs:
+        name = leaves.name(leaf.path)
+        if leaf.dtype.startswith("key<"):
+            raise InputError(f"{name} is a random key and no weight: leave it out of the net")
+        named.append((name, array))
+    return leaves.by_name(named)
 
 
-def _layer_of(name: str) -> str:
-    """The layer that an array belongs to: `Dense_0` of `params/Dense_0/kernel`."""
-    return name.split("/")[1] if "/" in name else name
+def _layer(leaf: Leaf) -> str:
+    """The layer that a leaf of the net belongs to: `Dense_0` of `params/Dense_0/kernel`."""
+    return leaf.path[:2][-1][1]
+
+
+def _layer_there(name: str, layers: Sequence[str]) -> str:
+    """The layer of a name that the net lacks: the longest of its layers that it may belong to."""
+    parts = name.split("/")[1:] or [name]
+    heads = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    return next((head for head in heads if head in layers), parts[0])
 
 
 def _is_weight(name: str) -> bool:
-    return name.startswith(("params/", "stats/"))
+    return name.split("/")[0] in ("params", "stats")

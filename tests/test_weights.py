@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import re
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from experiments import (
     sinusoid,
     transfer,
 )
+from jaxdl import leaves
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.rearranged import task_after_task
 from jaxdl.errors import InputError, RunError
@@ -181,20 +183,191 @@ def test_a_damaged_checkpoint_gives_no_weights(tmp_path):
 
 
 def test_the_arrays_of_a_checkpoint_are_found_without_its_tree(tmp_path):
-    tree = {"a": (jnp.ones(2), {"b c": jnp.zeros((0, 3)), "d": jnp.int8(4)}), 5: [jnp.zeros(1)]}
-    tree = {"x": state_of({"a/b": jnp.ones(2)}, tree["a"]), "y": tree["a"]}
+    tree = {
+        "a": (jnp.ones(2), {"b c": jnp.zeros((0, 3)), "d": jnp.int8(4)}),
+        "n": {5: jnp.zeros(1)},
+    }
+    tree = {"x": state_of({"a/b": jnp.ones(2, jnp.bfloat16)}, tree["a"]), "y": tree}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree)
         checkpoints.wait()
         found = checkpoints.arrays()
     keystr = jax.tree_util.keystr
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    expected = {keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    assert found.keys() == expected.keys()
-    for name, leaf in expected.items():
-        np.testing.assert_array_equal(found[name], leaf)
-        assert found[name].dtype == leaf.dtype
-        assert found[name].shape == leaf.shape
+    expected = jax.tree_util.tree_leaves_with_path(tree)
+    for (leaf, array), (place, wanted) in zip(found, expected, strict=True):
+        assert leaves.name(leaf.path) == keystr(place, simple=True, separator="/")
+        np.testing.assert_array_equal(array, wanted)
+        assert (array.dtype, array.shape) == (wanted.dtype, wanted.shape)
+        assert (leaf.dtype, leaf.shape) == (wanted.dtype.name, wanted.shape)
+
+
+# ---- two weights of one name
+
+
+def clashing(*seeds):
+    """Two trees in which `a/b` is the name of two arrays."""
+    ones, zeros = jnp.ones((*seeds, 2)), jnp.zeros((*seeds, 2))
+    return [
+        {"a/b": ones, "a": {"b": zeros}},
+        {"a": OrderedDict([("b", ones), ("c", zeros)]), "a/b": zeros},
+        OrderedDict([("1", ones), (1, zeros)]),
+    ]
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_two_weights_of_one_name_are_refused_everywhere(case, tmp_path):
+    says = r"two arrays of the net have the one name 'params/(a/b|1)': rename a layer"
+    with pytest.raises(InputError, match=says):
+        save_weights(tmp_path / "net.npz", clashing()[case])
+    assert not (tmp_path / "net.npz").exists()
+    # The run itself stores and resumes them: only names are ambiguous.
+    run = save_run(tmp_path / "run", clashing(2)[case])
+    for use in (load_weights, weights_digest, lambda run: export_weights(run, tmp_path / "a.npz")):
+        with pytest.raises(InputError, match=says):
+            use(run)
+    np.savez(tmp_path / "other.npz", **{"params/a/b": np.ones(2, np.float32)})
+    with pytest.raises(InputError, match=says):
+        started(state_of(clashing(2)[case], ()), tmp_path / "other.npz")
+
+
+def test_the_names_of_an_optimiser_may_clash(tmp_path):
+    params = {"w": jnp.ones((2, 3))}
+    state = state_of(params, ())._replace(opt_state=clashing(2)[0])
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(3, state)
+    assert load_weights(tmp_path).arrays.keys() == {"params/w"}
+
+
+ODD = ["a/b", "a.b", "a.npy", "a", "", "it's", "a']['b", "file", "allow_pickle", "ä\u2028", ".."]
+
+
+def test_weights_of_odd_names_find_their_places_again(tmp_path):
+    params = {name: {"w": jnp.full((2, 3), i)} for i, name in enumerate(ODD)}
+    params["list"] = [jnp.ones((2, 1)), {0: jnp.ones((2, 1)) * 2}]
+    zeros = state_of(jax.tree.map(jnp.zeros_like, params), ())
+    equal(started(zeros, save_run(tmp_path / "run", params)).params, params)
+    for seed in range(2):
+        export_weights(tmp_path / "run", tmp_path / "one.npz", seed=seed)
+        equal(started(zeros, tmp_path / "one.npz").params, params)
+    save_weights(tmp_path / "same.npz", jax.tree.map(lambda leaf: leaf[0], params))
+    assert weights_digest(tmp_path / "one.npz") == weights_digest(tmp_path / "same.npz")
+
+
+def test_a_net_that_is_one_array_is_saved_and_starts(tmp_path):
+    save_weights(tmp_path / "net.npz", jnp.arange(3.0))
+    found = started(state_of(jnp.zeros((2, 3)), ()), tmp_path / "net.npz")
+    np.testing.assert_array_equal(found.params, [[0, 1, 2]] * 2)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_a_file_cannot_hold_are_refused_and_a_run_holds_them(name, tmp_path):
+    params = {name: jnp.ones((2, 3))}
+    with pytest.raises(InputError, match="cannot be called"):
+        save_weights(tmp_path / "net.npz", params)
+    zeros = state_of(jax.tree.map(jnp.zeros_like, params), ())
+    run = save_run(tmp_path / "run", params)
+    equal(started(zeros, run).params, params)
+    assert weights_digest(run)
+
+
+def test_a_layer_is_the_first_key_and_not_the_first_part_of_a_name(tmp_path):
+    # As in the nets of Haiku, whose keys have slashes.
+    net = {"mlp/~/0": {"w": jnp.ones(2)}, "mlp/~/1": {"w": jnp.ones(3)}, "mlp": {"w": jnp.ones(1)}}
+    save_weights(tmp_path / "net.npz", net)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape)), net)
+    found = started(state_of(zeros, ()), tmp_path / "net.npz", ("mlp",)).params
+    assert {layer: leaf["w"].tolist()[0] for layer, leaf in found.items()} == {
+        "mlp/~/0": [1, 1],
+        "mlp/~/1": [1, 1, 1],
+        "mlp": [0],
+    }
+    # What is there and not here belongs to the layer here that it may belong to.
+    zeros["mlp/~/1"] = {"v": zeros["mlp/~/1"]["w"]}
+    with pytest.raises(
+        InputError, match=r"params/mlp/~/1/v is absent there .* mlp/~/1 starts this"
+    ):
+        started(state_of(zeros, ()), tmp_path / "net.npz")
+    found = started(state_of(zeros, ()), tmp_path / "net.npz", ("mlp/~/1",)).params
+    assert found["mlp/~/1"]["v"].tolist() == [[0, 0, 0]]
+    with pytest.raises(InputError, match="the layers of this net are mlp mlp/~/0 mlp/~/1"):
+        started(state_of(zeros, ()), tmp_path / "net.npz", ("~",))
+
+
+# ---- what is no finite number
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["file", "checkpoints", "best"])
+def test_weights_that_are_not_finite_start_nothing(kind, value, tmp_path):
+    params, stats = net(2)
+    params["trunk"][0]["kernel"] = params["trunk"][0]["kernel"].at[1, 2, 0].set(value)
+    source = tmp_path / ("net.npz" if kind == "file" else "run")
+    if kind == "file":  # as others write it
+        named = {"params/trunk/0/kernel": params["trunk"][0]["kernel"][1]}
+        named["params/head/kernel"] = params["head"]["kernel"][1]
+        np.savez(source, **named, **{"stats/norm/mean": stats["norm"]["mean"][1]})
+    else:
+        save_run(source, params, stats, kind=kind)
+    state = state_of(*net(2)) if kind != "best" else state_of(net(2)[0], ())
+    says = rf"params/trunk/0/kernel of {source} holds {value}: a training must start from finite"
+    with pytest.raises(InputError, match=says):
+        started(state, source)
+    assert weights_digest(source), "a digest is of any numbers"
+    found = started(state, source, ("trunk",))
+    equal(found.params["trunk"], state.params["trunk"])
+    with pytest.raises(InputError, match=r"params/trunk/0/kernel holds .* finite"):
+        save_weights(tmp_path / "new.npz", jax.tree.map(lambda leaf: leaf[1], params))
+    if kind == "checkpoints":
+        with pytest.raises(InputError, match=r"params/trunk/0/kernel holds .* finite"):
+            export_weights(source, tmp_path / "new.npz", seed=1)
+        export_weights(source, tmp_path / "other.npz", seed=0)
+    assert not (tmp_path / "new.npz").exists()
+
+
+def test_statistics_that_are_not_finite_start_nothing(tmp_path):
+    params, stats = net(2)
+    save_run(tmp_path, params, {"norm": {"mean": stats["norm"]["mean"] * np.nan}})
+    with pytest.raises(InputError, match=r"stats/norm/mean of .* holds nan"):
+        started(state_of(*net(2)), tmp_path)
+
+
+def test_short_floats_are_written_as_float32_and_read_as_they_were(tmp_path):
+    params = {
+        "a": jnp.linspace(0, 1, 7, dtype=jnp.bfloat16),
+        "b": jnp.arange(-4, 4).astype(jnp.int4),
+        "c": jnp.arange(4).astype(jnp.uint2),
+        "d": jnp.linspace(0, 1, 7).astype(jnp.float8_e5m2),
+    }
+    save_weights(tmp_path / "net.npz", params)
+    with np.load(tmp_path / "net.npz") as file:
+        assert [str(file[f"params/{k}"].dtype) for k in "abcd"] == [
+            *("float32", "int8", "uint8", "float32"),
+        ]
+    seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    zeros = TrainState(jnp.int32(0), jax.tree.map(jnp.zeros_like, seeds), ())
+    equal(started(zeros, tmp_path / "net.npz").params, seeds)
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    save_weights(tmp_path / "net.npz", {"w": np.array([1.7, 3e10])})
+    for dtype in (jnp.int32, jnp.bool_):
+        state = TrainState(jnp.int32(0), {"w": jnp.zeros((1, 2), dtype)}, ())
+        with pytest.raises(InputError, match=rf"params/w of .* is float64, .* needs {dtype.dtype}"):
+            started(state, tmp_path / "net.npz")
+
+
+def test_random_keys_are_no_weights(tmp_path):
+    params = {"rng": jax.random.split(jax.random.key(0))}
+    says = "params/rng is a random key and no weight: leave it out of the net"
+    with pytest.raises(InputError, match=says):
+        save_weights(tmp_path / "net.npz", params)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(3, TrainState(jnp.int32(3), params, ()))
+    with pytest.raises(InputError, match=says):
+        load_weights(tmp_path)
+
+
+# ---- digests
 
 
 def test_the_digest_is_that_of_the_numbers_wherever_they_lie(tmp_path):
