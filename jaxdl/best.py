@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxdl import leaves
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.files import writing
 from jaxdl.types import Params
@@ -79,7 +80,10 @@ class Best:
         if not void:
             return
         if void == steps:
-            choices = self._stored.arrays(void[-1])["step"].tolist()
+            stored = {
+                leaves.name(leaf.path): array for leaf, array in self._stored.arrays(void[-1])
+            }
+            choices = stored["step"].tolist()
             if kept := [n for n in choices if n < void[-1] and counts(n)]:
                 self._move(void.pop(), str(max(kept)))
         for n in reversed(void):
