@@ -1,11 +1,13 @@
 """When a training has diverged: a loss, or the state, is not finite."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+
+from jaxdl.leaves import is_key
 
 
 def is_loss(name: str) -> bool:
@@ -35,8 +37,14 @@ def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
 def can_go_on(state: Any) -> bool:
     """Whether a state is fit to be saved: its parameters are finite, and nothing is NaN.
 
-    Infinity is a fair value in an optimiser's state (the best loss so far).
+    Infinity is a fair value in an optimiser's state (the best loss so far). A random key is always
+    fit.
     """
-    return all(not np.isnan(leaf).any() for leaf in jax.tree.leaves(state)) and all(
-        np.isfinite(leaf).all() for leaf in jax.tree.leaves(getattr(state, "params", ()))
+    params = jax.tree.leaves(getattr(state, "params", ()))
+    return not any(_holds(np.isnan, leaf) for leaf in jax.tree.leaves(state)) and not any(
+        _holds(np.isinf, leaf) for leaf in params
     )
+
+
+def _holds(is_bad: Callable[[Any], Any], leaf: Any) -> bool:
+    return not is_key(leaf) and bool(np.any(is_bad(leaf)))

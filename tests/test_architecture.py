@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # lower layers, never sideways: `meta` does not know `train`, they meet in the experiment.
 LAYERS = (
     {"types", "errors"},
-    {"files", "tables", "checks", "signals", "losses", "divergence", "leaves", "npz"},
+    {"files", "tables", "checks", "signals", "losses", "leaves", "npz"},
     {
         "metrics",
+        "divergence",
         "grads",
         "xla",
         "quadratic",

@@ -1,5 +1,6 @@
 """Which metrics are losses, and where the first bad one is."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -35,3 +36,5 @@ def test_a_state_with_infinity_goes_on_but_not_in_its_parameters():
     assert not can_go_on(TrainState(0, {"w": infinite}, {"best": ones}))
     assert not can_go_on(TrainState(0, {"w": ones}, {"best": nothing}))
     assert can_go_on({"memory": np.zeros(2, np.int32)})
+    assert can_go_on({"key": jax.random.key(0), "w": ones})
+    assert not can_go_on({"key": jax.random.key(0), "w": nothing})

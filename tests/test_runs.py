@@ -13,11 +13,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from jaxdl import progress, runs
 from jaxdl.best import Best
@@ -27,6 +30,7 @@ from jaxdl.journal import Journal
 from jaxdl.runs import Interrupted, Run, open_run
 from jaxdl.signals import Signals
 from jaxdl.stored import load_best
+from jaxdl.train import run_keys
 from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train, validated
 
@@ -824,3 +828,33 @@ def test_parts_have_their_own_checkpoints_and_steps(tmp_path):
 def test_public_names():
     assert all(hasattr(runs, name) for name in runs.__all__)
     assert not Signals().came
+
+
+class Drawing(NamedTuple):
+    """A state that carries random keys of its own, as samplers and environments do."""
+
+    step: Any
+    params: Any
+    keys: Any
+
+
+def test_a_state_with_typed_keys_is_resumed_bit_for_bit(tmp_path):
+    def step(key, state, batch):
+        del key, batch
+        new, use = jax.random.split(state.keys)
+        params = {"w": state.params["w"] + jax.random.normal(use, (3,))}
+        return Drawing(state.step + 1, params, new), {"loss": jnp.sum(params["w"] ** 2)}
+
+    def run(steps, **changes):
+        keys = run_keys(0, 2)
+        state = Drawing(jnp.int32(0), {"w": jnp.zeros((2, 3))}, keys)
+        with open_run("drawing", config(tmp_path, steps=steps, **changes)) as run:
+            stream = Partial(lambda key, step, share: ())
+            return run.trained(step, stream, keys, run.restore(state), tasks=1)
+
+    straight = run(6, name="straight")
+    run(3, name="stopped")
+    resumed = run(6, name="stopped")
+    np.testing.assert_array_equal(resumed.params["w"], straight.params["w"])
+    found, expected = (jax.random.key_data(each.keys) for each in (resumed, straight))
+    np.testing.assert_array_equal(found, expected)
