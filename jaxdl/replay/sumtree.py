@@ -10,6 +10,7 @@ rounding does not gather however many updates there are.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl.types import Array, Key
@@ -35,8 +36,10 @@ def zeros(capacity: int) -> SumTree:
 def put(tree: SumTree, places: Array, values: Array) -> SumTree:
     """The tree with values `[count]`, not negative, at places `[count]` that differ.
 
-    A place past the end of the tree takes nothing.
+    A place past the end of the tree takes nothing. A number below the least normal one, some 1e-38,
+    is 0: a CPU would keep it, and leave it out of the sums.
     """
+    values = jnp.where(values < float(np.finfo(np.float32).tiny), 0, values)
     # No sum is below 0, but XLA does not know, and so puts this write after all reads of the last
     # one: see `rows.after`. It would copy the numbers otherwise, between two puts in one program.
     places = jnp.where(tree[-1][0, 0] < 0, tree[0].size, places)

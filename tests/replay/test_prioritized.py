@@ -29,7 +29,9 @@ def compiled(capacity, alpha=ALPHA):
 
 ADDS = st.sampled_from([None, 1, 2, 7])
 UPDATES = st.lists(
-    st.tuples(st.integers(-2, 80), st.floats(0, 100, width=32)), min_size=3, max_size=3
+    st.tuples(st.integers(-2, 80), st.floats(0, 100, width=32, allow_subnormal=False)),
+    min_size=3,
+    max_size=3,
 )
 
 
