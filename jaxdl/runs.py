@@ -394,9 +394,8 @@ class Run:
 
     def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
         if (found := first_bad_loss(metrics)) is not None:
-            offset, which = found
-            count = next(iter(metrics.values())).shape[1]
-            raise self._diverged(i - count + offset + 1, which)
+            first = i - next(iter(metrics.values())).shape[1]
+            raise self._diverged(first + found[0] + 1, found[1])
 
     def _diverged(self, step: int, what: str) -> RunError:
         self._checkpoints.wait()
@@ -404,7 +403,8 @@ class Run:
         good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
         return RunError(
             f"training diverged: the {what} is not finite at step {step:,}; {good} in"
-            f" {self._checkpoints.directory}; a lower learning rate or clipping may help"
+            f" {self._checkpoints.directory}; try a lower learning rate or clipping, and check"
+            " that labels and task numbers are in range"
         )
 
 

@@ -78,7 +78,7 @@ LONG = {
     "experiments/cifar10.py": (381, "three nets, each with the recipe and augmentation it needs"),
     "experiments/continual.py": (330, "eight methods with their published settings, and the data"),
     "experiments/dqn.py": (315, "twenty-odd flags of the recipe; three memories, two evaluations"),
-    "experiments/few_shot.py": (470, "seven presets, two baselines, and what decides a number"),
+    "experiments/few_shot.py": (445, "seven presets, two baselines, and what decides a number"),
     "experiments/limited_data.py": (320, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (280, "three presets, two nets, and every flag of their recipes"),
     "experiments/_multitask.py": (285, "two cases, each with tables, a finding and a picture"),
