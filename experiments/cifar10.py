@@ -322,10 +322,11 @@ def train(
     """The last state of all seeds, on one device."""
     devices = parallel.count_devices(config.run.devices)
     options: dict[str, Any] = {"batch": config.batch, "visits": True, "classes": CLASSES}
+    stream = epochs(*data[:2], transform=augmentation(config), **options)
     state, tx = initial(config, data.images)
     return run.trained(
         training_step(config, tx, parallel.axis_name(devices)),
-        epochs(*data[:2], transform=augmentation(config), **options),
+        stream,
         run_keys(config.seed, config.seeds),
         run.restore(state),
         validate=validate,

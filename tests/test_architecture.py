@@ -75,7 +75,7 @@ LONG = {
     "jaxdl/runs.py": (450, "all that a run promises: resume, best, result, pictures, the loop"),
     "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
-    "experiments/cifar10.py": (381, "three nets, each with the recipe and augmentation it needs"),
+    "experiments/cifar10.py": (382, "three nets, each with the recipe and augmentation it needs"),
     "experiments/continual.py": (330, "eight methods with their published settings, and the data"),
     "experiments/dqn.py": (315, "twenty-odd flags of the recipe; three memories, two evaluations"),
     "experiments/few_shot.py": (445, "seven presets, two baselines, and what decides a number"),

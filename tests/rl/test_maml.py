@@ -201,7 +201,7 @@ def test_is_four_functions_whose_gradients_look_like_params(made):
     assert isinstance(LEARNER, MetaLearner)
     names = [list(inspect.signature(f).parameters) for f in LEARNER]
     assert names[1] == ["key", "params", "support", "steps"]
-    assert names[2] == ["adapted", "x", "key"]
+    assert names[2] == ["adapted", "x", "key", "weight"]
     assert names[3] == ["key", "step", "params", "batch"]
     *_, (grads, metrics) = made
     same = lambda g, p: np.testing.assert_equal((g.shape, g.dtype), (p.shape, p.dtype))  # noqa: E731
