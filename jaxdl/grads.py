@@ -54,6 +54,11 @@ def check_model(model: Any) -> None:
         InputError: saying how to make a `Model`.
     """
     names, any_name = _arguments(getattr(model, "apply", None))
+    if "mode" in names:
+        raise InputError(
+            "this is a StatefulModel, which keeps running averages: train it by"
+            " jaxdl.train.supervised_step, or give a Model"
+        )
     if any_name and isinstance(model, Model):
         return
     if isinstance(model, type) or "key" not in names:
@@ -157,7 +162,8 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
     memory; a slice counts as much as the weights of its examples. Each slice has a key of its own.
 
     Raises:
-        InputError: when tracing, if `count` does not divide the batch.
+        InputError: when tracing, if `count` does not divide the batch, or slices with weights are
+            averaged over devices one by one.
     """
 
     def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
@@ -168,6 +174,11 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
         def of_slice(part: Any) -> tuple[Any, Array | None]:
             slice_key, examples = part
             total = _total_weight(examples)
+            if total is not None and isinstance(grad, _Averaged):
+                raise InputError(
+                    "slices with weights do not count alike on all devices: write"
+                    " over_devices(over_microbatches(...), axis_name), and not the other way round"
+                )
             return times(grad(slice_key, step, params, examples), total), total
 
         groups = jax.random.split(key, count), _grouped(batch, count)

@@ -15,6 +15,7 @@ from jaxdl.grads import (
     supervised,
 )
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.models.linen import stateful
 from jaxdl.types import Batch, Model
 
 LINEAR = Model(
@@ -172,6 +173,17 @@ def test_a_microbatch_counts_as_much_as_its_examples(count, key):
     close(over_microbatches(grad, count=count)(key, STEP, params, batch), expected)
 
 
+def test_weighted_slices_are_not_averaged_over_devices_one_by_one(key):
+    params, batch = weighted_problem()
+    grad = over_microbatches(over_devices(supervised(LINEAR, mean_squared_error), "d"), count=2)
+    with pytest.raises(InputError, match=r"write over_devices\(over_microbatches"):
+        on_devices(2, grad, key, params, batch)
+    right = over_devices(over_microbatches(supervised(LINEAR, mean_squared_error), count=2), "d")
+    expected = supervised(LINEAR, mean_squared_error)(key, STEP, params, batch)
+    found = on_devices(2, right, key, params, batch)
+    close(jax.tree.map(lambda leaf: leaf[0], found), expected)
+
+
 def test_a_batch_of_nothing_but_padding_has_no_gradient(key):
     params, batch = weighted_problem()
     empty = batch._replace(weight=jnp.zeros(8))
@@ -197,6 +209,10 @@ def test_an_input_of_weight_zero_reaches_no_gradient(key):
         (lambda params, x: x, "function is no Model"),
         (Model(lambda key, x: (), lambda params, x: x), "Model is no Model: .*Model\\(init, apply"),
         (Model(lambda key, x: (), lambda params, x, key=None: x), "takes no weights"),
+        (
+            stateful(nn.BatchNorm(), train_arg="use_running_average"),
+            "is a StatefulModel.*supervised_step",
+        ),
     ],
 )
 def test_what_is_no_model_is_refused(model, sentence):

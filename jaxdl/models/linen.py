@@ -159,7 +159,9 @@ def _switch(module: nn.Module, train_arg: str | None) -> Callable[[bool], dict[s
         )
     told = TRAIN_ARGS if train_arg is None else (train_arg,)
     defaults = {name: p.default for name, p in names.items()}
-    found = {name: defaults.get(name) for name in told if name in names or train_arg}
+    # What the constructor has fixed, Flax does not take a second time.
+    free = [name for name in told if getattr(module, name, None) is None]
+    found = {name: defaults.get(name) for name in free if name in names or train_arg}
 
     def switched(training: bool) -> dict[str, Any]:
         values = {name: training != (name == "deterministic") for name in found}
@@ -188,14 +190,21 @@ def _weighing(weight: Array | None) -> Iterator[None]:
         return
 
     def hand_down(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        given = inspect.signature(call).bind_partial(*args, **kwargs)
         name, value = None, weight
         if context.method_name == "__call__" and getattr(context.module, "takes_weight", False):
             name = "weight"
-        elif context.method_name == "__call__" and isinstance(context.module, nn.BatchNorm):
-            name, value = "mask", (weight > 0).reshape((-1,) + (1,) * (args[0].ndim - 1))
-        if name is not None:
-            given = inspect.signature(call).bind_partial(*args, **kwargs).arguments
-            kwargs = kwargs if name in given else {**kwargs, name: value}
+        # A subclass may call it without a mask, and then the call to `super` comes by here.
+        elif isinstance(context.module, nn.BatchNorm) and "mask" in given.signature.parameters:
+            x = args[0]
+            if weight.shape != x.shape[:1]:
+                raise InputError(
+                    f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}:"
+                    " it takes one weight per row; a net that moves its batch axis gives it a mask"
+                )
+            name, value = "mask", (weight > 0).reshape((-1,) + (1,) * (x.ndim - 1))
+        if name is not None and name not in given.arguments:
+            kwargs = {**kwargs, name: value}
         return call(*args, **kwargs)
 
     with nn.intercept_methods(hand_down):

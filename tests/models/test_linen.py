@@ -178,6 +178,11 @@ def test_a_key_switches_dropout_on_however_flax_is_told(module: Any, train_arg: 
     np.testing.assert_array_equal(y[y != 0], 2 * np.asarray(X)[y != 0])
 
 
+def test_a_switch_that_the_constructor_has_set_stays() -> None:
+    model = pure(nn.Dropout(0.5, deterministic=True))
+    np.testing.assert_array_equal(model.apply(model.init(KEY, X), X, key=KEY), X)
+
+
 def test_a_net_under_remat_is_not_told_what_it_takes_for_granted() -> None:
     model = pure(nn.remat(Train)())
     np.testing.assert_array_equal(model.apply(model.init(KEY, X), X), X)

@@ -37,6 +37,20 @@ class FlaxNet(nn.Module):
         return nn.Dense(CLASSES)(x.reshape(len(x), -1))
 
 
+class Subclass(nn.BatchNorm):
+    """Flax's norm behind a call that knows no mask."""
+
+    def __call__(self, x: Any, train: bool) -> Any:
+        return super().__call__(x, use_running_average=not train)
+
+
+class SubclassNet(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any, train: bool) -> Any:
+        x = Subclass(use_fast_variance=False)(nn.Dense(6)(x.reshape(len(x), -1)), train)
+        return nn.Dense(CLASSES)(nn.relu(x))
+
+
 class Nested(nn.Module):
     """A norm inside a block inside a net: nobody hands weights down."""
 
@@ -61,6 +75,7 @@ NETS = {
     "convnet": convnet(CLASSES, (4, 4)),
     "airnet": airnet(CLASSES, widths=(4, 4)),
     "Flax": stateful(FlaxNet()),
+    "Flax, subclassed": stateful(SubclassNet()),
     "nested": without_stats(pure(Nested())),
 }
 
@@ -187,10 +202,16 @@ def test_a_net_that_moves_its_batch_axis_is_refused() -> None:
         def __call__(self, x: Any) -> Any:
             return BatchNorm("batch")(x.reshape(-1, x.shape[-1]))
 
-    model = pure(Moved())
-    params = model.init(jax.random.key(0), jnp.ones((4, 5, 3)))
-    with pytest.raises(InputError, match=r"weights \[4\] beside an input \[20, 3\]"):
-        model.apply(params, jnp.ones((4, 5, 3)), weight=jnp.ones(4))
+    class FlaxMoved(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, train: bool) -> Any:
+            return nn.BatchNorm(use_running_average=not train)(x.reshape(-1, x.shape[-1]))
+
+    x, weight = jnp.ones((4, 5, 3)), jnp.ones(4)
+    for model in (without_stats(pure(Moved())), stateful(FlaxMoved())):
+        params, stats = model.init(jax.random.key(0), x)
+        with pytest.raises(InputError, match=r"weights \[4\] beside an input \[20, 3\]"):
+            model.apply(params, stats, x, weight=weight, mode="train")
 
 
 def test_a_net_with_weights_of_its_own_gets_them() -> None:
