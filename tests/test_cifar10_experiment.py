@@ -139,8 +139,11 @@ def test_coins_that_flip_and_move_images_fall_as_if_the_run_had_never_stopped(
     jax.tree.map(np.testing.assert_array_equal, trained("parted"), trained("whole"))
 
 
+SCHEDULES = ["cosine", pytest.param("triangle", marks=pytest.mark.slow), "staircase"]
+
+
 @pytest.mark.usefixtures("_no_pictures")
-@pytest.mark.parametrize("schedule", ["cosine", "triangle", "staircase"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_schedule_that_follows_the_steps_refuses_others_and_goes_on_if_it_is_fixed(
     tmp_path, monkeypatch, schedule
 ):

@@ -40,7 +40,8 @@ def test_one_query_gets_what_it_gets_among_others(name, key):
     params = learner.init(key, support.x)
     adapted = learner.adapt(key, params, support)
     together = learner.predict(adapted, query.x)
-    alone = jnp.concatenate([learner.predict(adapted, x[None]) for x in query.x])
+    predict = jax.jit(learner.predict)
+    alone = jnp.concatenate([predict(adapted, x[None]) for x in query.x])
     np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-6)
     others = learner.predict(adapted, query.x.at[1:].add(100))
     np.testing.assert_allclose(others[0], together[0], rtol=1e-5, atol=1e-6)
@@ -93,12 +94,13 @@ def test_training_goes_through_the_support_statistics(key):
             lambda leaf: jnp.sin(jnp.arange(leaf.size) + 1.0).reshape(leaf.shape), params
         )
 
+        @jax.jit
         def loss(step):
             moved = jax.tree.map(lambda a, b: a + step * b, params, direction)
             adapted = learner.adapt(key, moved, data.support)
             return cross_entropy(learner.predict(adapted, data.query.x), data.query.y)[0]
 
-        grads, metrics = learner.grad(key, jnp.int32(0), params, data)
+        grads, metrics = jax.jit(learner.grad)(key, jnp.int32(0), params, data)
         found = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, grads, direction)))
         np.testing.assert_allclose(found, (loss(1e-5) - loss(-1e-5)) / 2e-5, rtol=1e-6)
         np.testing.assert_allclose(metrics["loss"], loss(0.0), rtol=1e-12)
