@@ -1,7 +1,8 @@
 """Losses: `(prediction, target, weight) -> (scalar, metrics)`, means over weighted examples.
 
-An example of weight 0 counts for nothing, whatever stands in it: `without_void` takes it out of
-what a net sees, and every loss takes it out of predictions and targets.
+An example of weight 0 counts for nothing: `without_void` takes NaN and infinity out of what a net
+sees of it, and every loss takes it out of predictions and targets. Only a finite input that a net
+itself turns into NaN, by overflow say, still reaches the gradient.
 """
 
 from typing import Any
@@ -28,7 +29,9 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Array:
         return jnp.mean(values)
     _check_weight(values, weight)
     values = jnp.reshape(values, (values.shape[0], -1)).mean(axis=1)
-    values = jnp.where(weight == 0, 0, values)
+    # Sums of short floats overflow, and NumPy does not know the smallest bfloat16.
+    values = values.astype(jnp.promote_types(values.dtype, "float32"))
+    values, weight = jnp.where(weight == 0, 0, values), weight.astype(values.dtype)
     return jnp.vdot(values, weight) / jnp.maximum(jnp.sum(weight), np.finfo(values.dtype).tiny)
 
 

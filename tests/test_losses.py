@@ -141,6 +141,15 @@ def test_labels_of_any_integer_type(kind, classes):
     assert cross_entropy(logits, jnp.asarray(LABELS.astype(kind))) == expected
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_short_floats_are_weighed_in_float32(kind):
+    logits = jnp.zeros((70_000, 2), kind)
+    weight = jnp.ones(70_000, kind)  # whose sum float16 does not hold
+    loss, metrics = cross_entropy(logits, jnp.zeros(70_000, int), weight)
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-2)
+    assert metrics["accuracy"] == 1
+
+
 def test_labels_of_each_step_of_a_sequence():
     logits = RNG.normal(size=(5, 2, 4)).astype(np.float32)
     labels = np.stack([LABELS, LABELS[::-1]], axis=1)
