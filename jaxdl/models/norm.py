@@ -145,7 +145,8 @@ class BatchNorm(nn.Module):
         if all(shape[a] == 1 for a in axes):
             raise InputError(
                 "BatchNorm with mode 'example' averages over positions within an example, and"
-                f" an input of shape {tuple(shape)} has one position only; use mode 'batch'"
+                f" an input of shape {tuple(shape)} has one position only;"
+                " choose norm='batch' or 'support'"
             )
         return axes
 
