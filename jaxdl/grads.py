@@ -243,8 +243,11 @@ def device_share(batch: Any, axis_name: str | None) -> Array | None:
     losses times their shares: `times`, then `mean_over_devices`.
     """
     total = _total_weight(batch)
-    if axis_name is None or total is None:
-        return None
+    return None if axis_name is None or total is None else share_of(total, axis_name)
+
+
+def share_of(total: Array, axis_name: str) -> Array:
+    """What a device has, of any shape, divided by what the devices of an axis have on average."""
     return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
 
 
@@ -252,16 +255,12 @@ def times(tree: Any, share: Array | None) -> Any:
     """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
     if share is None:
         return tree
-    return jax.tree.map(lambda leaf: (leaf * share).astype(_floating(leaf)), tree)
+    return jax.tree.map(lambda leaf: (leaf * share).astype(jnp.result_type(leaf, 0.0)), tree)
 
 
 def _total_weight(batch: Any) -> Array | None:
     weight = batch.weight if isinstance(batch, Batch) else None
     return None if weight is None else jnp.sum(weight).astype(float)
-
-
-def _floating(leaf: Array) -> Any:
-    return leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else float
 
 
 def leading_axis(batch: Any) -> int:

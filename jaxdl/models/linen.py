@@ -190,21 +190,17 @@ def _weighing(weight: Array | None) -> Iterator[None]:
         return
 
     def hand_down(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        ours = context.method_name == "__call__" and getattr(context.module, "takes_weight", False)
+        if not ours and not isinstance(context.module, nn.BatchNorm):
+            return call(*args, **kwargs)
         given = inspect.signature(call).bind_partial(*args, **kwargs)
-        name, value = None, weight
-        if context.method_name == "__call__" and getattr(context.module, "takes_weight", False):
-            name = "weight"
+        if ours and "weight" not in given.arguments:
+            kwargs = {**kwargs, "weight": weight}
         # A subclass may call it without a mask, and then the call to `super` comes by here.
-        elif isinstance(context.module, nn.BatchNorm) and "mask" in given.signature.parameters:
+        elif "mask" in given.signature.parameters and "mask" not in given.arguments:
             x = args[0]
-            if weight.shape != x.shape[:1]:
-                raise InputError(
-                    f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}:"
-                    " it takes one weight per row; a net that moves its batch axis gives it a mask"
-                )
-            name, value = "mask", (weight > 0).reshape((-1,) + (1,) * (x.ndim - 1))
-        if name is not None and name not in given.arguments:
-            kwargs = {**kwargs, name: value}
+            check_rows(x, weight)
+            kwargs = {**kwargs, "mask": (weight > 0).reshape((-1,) + (1,) * (x.ndim - 1))}
         return call(*args, **kwargs)
 
     with nn.intercept_methods(hand_down):
@@ -214,6 +210,19 @@ def _weighing(weight: Array | None) -> Iterator[None]:
 def _check_module(module: Any, function: str) -> None:
     if not isinstance(module, nn.Module):
         raise InputError(f"{function} takes a Flax module, say {function}(Net()), not {module!r}")
+
+
+def check_rows(x: Array, weight: Array) -> None:
+    """Refuses weights that are not one per row of the input of a batch norm.
+
+    Raises:
+        InputError: with both shapes.
+    """
+    if weight.shape != x.shape[:1]:
+        raise InputError(
+            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: it takes"
+            " one weight per row; a net that moves its batch axis gives it weights or a mask itself"
+        )
 
 
 def check_images(x: Array, net: str, *, least: int = 1) -> None:

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.models.linen import check_rows
 from jaxdl.types import Array, NormMode
 
 Mode = Literal["batch", "example"]
@@ -57,11 +58,7 @@ def weighted_standardise(
     Raises:
         InputError: if `weight` is not `[n]`.
     """
-    if weight.shape != x.shape[:1]:
-        raise InputError(
-            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: it takes"
-            " one weight per row; a net that moves its batch axis hands them down itself"
-        )
+    check_rows(x, weight)
 
     def total(values: Array) -> Array:
         sums = jnp.sum(values, axis=tuple(range(x.ndim - 1)))

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.grads import device_key, mean_over_devices
+from jaxdl.grads import device_key, mean_over_devices, share_of
 from jaxdl.losses import without_void
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
@@ -188,8 +187,7 @@ def _shares(batch: Any, tasks: int, axis_name: str | None) -> Array | None:
     sums = [jnp.sum(part.weight) for part in parts if part.weight is not None]
     if axis_name is None or len(sums) < tasks:
         return None
-    totals = jnp.stack(sums).astype(float)
-    return totals / jnp.maximum(lax.pmean(totals, axis_name), np.finfo(totals.dtype).tiny)
+    return share_of(jnp.stack(sums).astype(float), axis_name)
 
 
 def _times(tree: Any, shares: Array | None) -> Any:
