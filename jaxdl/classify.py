@@ -18,6 +18,7 @@ from jaxdl.data.images import ImageData, Split
 from jaxdl.data.labels import check_labels
 from jaxdl.evaluation import predict_all
 from jaxdl.metrics import seeds_summary
+from jaxdl.progress import say
 from jaxdl.runs import Run
 from jaxdl.train import per_seed
 from jaxdl.types import Array, Metrics, Params, PyTree, StatefulModel, TrainState
@@ -118,11 +119,8 @@ def show(directory: Path, predict: Predictor, test: ImageData) -> dict[str, Any]
     }
     header = ["test image", *map(str, range(len(shown["true"])))]
     print(tables.markdown(header, [[name, *map(str, row)] for name, row in shown.items()]))
-    pictures.save(
-        directory / "predicted.png",
-        partial(pictures.predictions, test.images, test.labels, logits, test.class_names),
-        size=(11, 7),
-    )
+    picture = partial(pictures.predictions, test.images, test.labels, logits, test.class_names)
+    say(pictures.save(directory / "predicted.png", picture, size=(11, 7)))
     return shown
 
 

@@ -10,14 +10,14 @@ from jaxdl.data.labels import check_labels
 from jaxdl.data.pixels import white
 from jaxdl.files import writing
 from jaxdl.metrics import seeds_mean_ci95
-from jaxdl.progress import say
 from jaxdl.types import Array, Episode
 
 
-def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
+def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) -> str:
     """Saves what `draw(figure)` draws on a figure of `size` inches.
 
-    Without Matplotlib (a cluster node) it says so and goes on.
+    Returns:
+        A line for people: where the picture is, or that Matplotlib is missing (a cluster node).
 
     Raises:
         RunError: if it cannot be written.
@@ -25,13 +25,12 @@ def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) 
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        say(f"no {path.name}: Matplotlib is not installed")
-        return
+        return f"no {path.name}: Matplotlib is not installed"
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     with writing(path):
         figure.savefig(path, dpi=150)
-    say(f"picture {path}")
+    return f"picture {path}"
 
 
 def episode(shown: Episode, logits: Array, figure: Any) -> None:

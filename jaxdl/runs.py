@@ -370,7 +370,7 @@ class Run:
     def picture(self, name: str, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
         """`pictures.save` of `name`.png in the run directory."""
         if parallel.is_first():
-            pictures.save(self.directory / f"{name}.png", draw, size=size)
+            say(pictures.save(self.directory / f"{name}.png", draw, size=size))
 
     # ---- what the methods above share
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
+from jaxdl.models.norm import check_rows
 from jaxdl.types import Array, Key, Model, NormMode, Params, PyTree, StatefulModel
 
 STATISTICS = "batch_stats"
@@ -210,19 +211,6 @@ def _weighing(weight: Array | None) -> Iterator[None]:
 def _check_module(module: Any, function: str) -> None:
     if not isinstance(module, nn.Module):
         raise InputError(f"{function} takes a Flax module, say {function}(Net()), not {module!r}")
-
-
-def check_rows(x: Array, weight: Array) -> None:
-    """Refuses weights that are not one per row of the input of a batch norm.
-
-    Raises:
-        InputError: with both shapes.
-    """
-    if weight.shape != x.shape[:1]:
-        raise InputError(
-            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: it takes"
-            " one weight per row; a net that moves its batch axis gives it weights or a mask itself"
-        )
 
 
 def check_images(x: Array, net: str, *, least: int = 1) -> None:

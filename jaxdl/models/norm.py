@@ -15,7 +15,6 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.linen import check_rows
 from jaxdl.types import Array, NormMode
 
 Mode = Literal["batch", "example"]
@@ -230,3 +229,16 @@ class RunningBatchNorm(nn.Module):
 def _along(vector: Array, x: Array) -> Array:
     """`[channels]` with the rank of x, whose last axis it is."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
+def check_rows(x: Array, weight: Array) -> None:
+    """Refuses weights that are not one per row of the input of a batch norm.
+
+    Raises:
+        InputError: with both shapes.
+    """
+    if weight.shape != x.shape[:1]:
+        raise InputError(
+            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: it takes"
+            " one weight per row; a net that moves its batch axis gives it weights or a mask itself"
+        )
