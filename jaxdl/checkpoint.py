@@ -4,9 +4,9 @@ A checkpoint is written in the background under a temporary name and renamed whe
 process that is killed while it saves leaves the checkpoint before intact. Only the first process of
 a multi-process run writes; every process reads.
 
-Orbax is given a dict of numbered arrays, and a record of what they are (`jaxdl.leaves`). From the
-keys of a tree it would make names, the same one for `{'a.b': x}` and `{'a': {'b': y}}`. Format 1
-left that to it; format 1 is read, and no longer written.
+Orbax is given a dict of numbered arrays, and a record of what they are (`jaxdl.files.leaves`).
+From the keys of a tree it would make names, the same one for `{'a.b': x}` and `{'a': {'b': y}}`.
+Format 1 left that to it; format 1 is read, and no longer written.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import leaves
 from jaxdl.errors import RunError
-from jaxdl.leaves import Leaf
+from jaxdl.files import leaves
+from jaxdl.files.leaves import Leaf
 
 _FORMAT = 2
 # What reads the leaves of a record. Format 1 had no number yet.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.leaves import is_key
+from jaxdl.files.leaves import is_key
 
 
 def is_loss(name: str) -> bool:

@@ -15,7 +15,7 @@ import yaml
 
 from jaxdl.checks import flag
 from jaxdl.errors import InputError, RunError
-from jaxdl.files import plain, write_text, writing
+from jaxdl.files.atomic import plain, write_text, writing
 from jaxdl.progress import say
 from jaxdl.provenance import provenance
 

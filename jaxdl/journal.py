@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdl import parallel
 from jaxdl.errors import InputError
-from jaxdl.files import plain, write_text, writing
+from jaxdl.files.atomic import plain, write_text, writing
 
 
 class Journal:

@@ -30,7 +30,7 @@ from jaxdl.checks import at_least
 from jaxdl.divergence import can_go_on, first_bad_loss
 from jaxdl.errors import InputError, RunError
 from jaxdl.feed import HostStream
-from jaxdl.files import plain, read_json, write_text, writing
+from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.identity import load_config
 from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say

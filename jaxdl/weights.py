@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import leaves
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.cache import save_arrays
 from jaxdl.errors import InputError
-from jaxdl.files import writing
-from jaxdl.leaves import Leaf
+from jaxdl.files import leaves
+from jaxdl.files.atomic import writing
+from jaxdl.files.leaves import Leaf
+from jaxdl.files.npz import CONTENTS
 from jaxdl.models.torch_weights import fitting, read_tensors, refuse_not_finite
-from jaxdl.npz import CONTENTS
 from jaxdl.types import Params, PyTree, TrainState
 
 

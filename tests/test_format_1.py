@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import leaves
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import RunError
+from jaxdl.files import leaves
 from jaxdl.runs import open_run
 from jaxdl.stored import load_best, load_last
 from jaxdl.weights import export_weights, load_weights, started, weights_digest

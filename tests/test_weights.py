@@ -24,11 +24,11 @@ from experiments import (
     sinusoid,
     transfer,
 )
-from jaxdl import leaves
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.rearranged import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.few_labels import Training, fresh, problem_of
+from jaxdl.files import leaves
 from jaxdl.identity import load_config
 from jaxdl.models.mlp import mlp
 from jaxdl.rl import point

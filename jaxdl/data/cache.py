@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import npz
 from jaxdl.errors import InputError, RunError
+from jaxdl.files import npz
 
 Arrays = dict[str, np.ndarray]
 SOURCE = ".source"

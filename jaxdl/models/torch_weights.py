@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import leaves, npz
 from jaxdl.errors import InputError
+from jaxdl.files import leaves, npz
 from jaxdl.models import safetensors
 from jaxdl.types import Params, PyTree
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdl import npz
 from jaxdl.data import cache
 from jaxdl.data.cache import cached, fingerprint, load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
+from jaxdl.files import npz
 
 ARRAYS = {
     "image": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import npz
 from jaxdl.errors import InputError
+from jaxdl.files import npz
 from jaxdl.models.resnet import resnet
 from jaxdl.models.torch_weights import fitting, load_torch_weights, read_tensors
 

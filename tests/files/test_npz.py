@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import npz
 from jaxdl.errors import InputError
+from jaxdl.files import npz
 
 NAMES = [
     "",

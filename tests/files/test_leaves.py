@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import leaves
 from jaxdl.errors import InputError
-from jaxdl.leaves import Leaf
+from jaxdl.files import leaves
+from jaxdl.files.leaves import Leaf
 from jaxdl.types import TrainState
 
 STATE = TrainState(np.int32(0), {"a": [np.zeros((2, 3), np.float32)]}, {1: np.ones(2, bool)})

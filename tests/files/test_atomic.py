@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxdl.errors import RunError
-from jaxdl.files import plain, read_json, write_text, writing
+from jaxdl.files.atomic import plain, read_json, write_text, writing
 
 
 def test_write_text_replaces(tmp_path):
