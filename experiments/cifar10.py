@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import classify, cli, parallel
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise, translate
 from jaxdl.data.epochs import Visit, epochs
@@ -38,6 +38,7 @@ from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.resnet import Stem, resnet18
 from jaxdl.models.torch_weights import load_torch_weights, read_tensors
+from jaxdl.recipes import supervised
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
 from jaxdl.train import init_states, run_keys, supervised_step
@@ -173,7 +174,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.predict is not None:
         predict = load(config.predict)
         test = rows(image_arrays("cifar10", "test", data_dir=config.data_dir), slice(1000))
-        return classify.show(config.predict, predict, test)
+        return supervised.show(config.predict, predict, test)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
     with open_run("cifar10", config, label=config.net) as run:
         result = run.result() or experiment(config, run)
@@ -206,12 +207,12 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     data = image_splits("cifar10", validation=config.validation, data_dir=config.data_dir)
     train_data = rows(data["train"], slice(config.images or None))
     judge = measure(judged(config), cross_entropy, as_seen)
-    state = train(config, run, train_data, classify.validation(judge, data["validation"]))
+    state = train(config, run, train_data, supervised.validation(judge, data["validation"]))
     say("testing ...")
     data["train"] = rows(train_data, slice(JUDGED))
-    result = classify.judged(judge, state, data)
-    logits = classify.predictor(judged(config), as_seen, state)(data["test"].images)
-    classify.draw(run, data["test"], logits, result["test"])
+    result = supervised.judged(judge, state, data)
+    logits = supervised.predictor(judged(config), as_seen, state)(data["test"].images)
+    supervised.draw(run, data["test"], logits, result["test"])
     about = {
         "train_images": len(train_data.labels),
         "batch_norm": "none" if config.net == "lenet" else "running averages of training",
@@ -355,7 +356,7 @@ def judged(config: Config) -> StatefulModel:
     return with_views(net(config)) if config.views else net(config)
 
 
-def load(directory: Path | str) -> classify.Predictor:
+def load(directory: Path | str) -> supervised.Predictor:
     """The net of a run: images uint8 `[n, 32, 32, 3]` to logits `[n, 10]` (of the first seed).
 
     Raises:
@@ -364,7 +365,7 @@ def load(directory: Path | str) -> classify.Predictor:
     """
     config = load_config(Path(directory), Config)
     like, _ = initial(config, np.zeros((1, 32, 32, 3), np.uint8))
-    return classify.predictor(judged(config), as_seen, load_last(directory, like))
+    return supervised.predictor(judged(config), as_seen, load_last(directory, like))
 
 
 def report(result: dict[str, Any]) -> str:
@@ -375,7 +376,7 @@ def report(result: dict[str, Any]) -> str:
         f" {JUDGED:,} images, not augmented; batch norm: {result['batch_norm']}"
         + ("; average over six views of each image" if config["views"] else "")
     )
-    return classify.report(f"CIFAR-10, {config['net']}", result, note)
+    return supervised.report(f"CIFAR-10, {config['net']}", result, note)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments._limited_data import METHODS, draw_gap, finding, report
-from jaxdl import cli, few_labels, parallel, pictures
+from jaxdl import cli, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import flip, translate
 from jaxdl.data.digits import enlarged_drawings
@@ -38,11 +38,12 @@ from jaxdl.data.subsets import ALL, cells, size
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure, measure_subsets
-from jaxdl.few_labels import Problem, Training, classes_of, plain, problem_of, seen
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes import few_labels
+from jaxdl.recipes.few_labels import Problem, Training, classes_of, plain, problem_of, seen
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.transfer import with_new_head

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import classify, cli, parallel
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
@@ -37,6 +37,7 @@ from jaxdl.metrics import Z95
 from jaxdl.models.convnet import convnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import INITIALISERS, mlp
+from jaxdl.recipes import supervised
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
 from jaxdl.train import init_states, run_keys, supervised_step
@@ -137,7 +138,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.predict is not None:
         predict = load(config.predict)
         test = image_arrays("mnist", "test", data_dir=config.data_dir)
-        return classify.show(config.predict, predict, test)
+        return supervised.show(config.predict, predict, test)
     parallel.start(config.run.coordinator, config.run.processes, config.run.process)
     with open_run("mnist", config, label=config.net) as run:
         result = run.result() or experiment(config, run)
@@ -163,11 +164,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training, the figures on all three sets, and the pictures."""
     data = image_splits("mnist", validation=config.validation, data_dir=config.data_dir)
     judge = measure(net(config), cross_entropy, as_seen)
-    state = train(config, run, data["train"], classify.validation(judge, data["validation"]))
+    state = train(config, run, data["train"], supervised.validation(judge, data["validation"]))
     say("testing ...")
-    result = classify.judged(judge, state, data)
-    logits = classify.predictor(net(config), as_seen, state)(data["test"].images)
-    classify.draw(run, data["test"], logits, result["test"])
+    result = supervised.judged(judge, state, data)
+    logits = supervised.predictor(net(config), as_seen, state)(data["test"].images)
+    supervised.draw(run, data["test"], logits, result["test"])
     accuracy = result["test"]["accuracy"]["mean"]
     about = {
         "binomial_ci95": Z95 * np.sqrt(accuracy * (1 - accuracy) / len(data["test"].labels)),
@@ -246,7 +247,7 @@ def train(
     )
 
 
-def load(directory: Path | str) -> classify.Predictor:
+def load(directory: Path | str) -> supervised.Predictor:
     """The net of a run: images uint8 `[n, 28, 28, 1]`, ink 255, to logits `[n, 10]` (first seed).
 
     Raises:
@@ -254,7 +255,7 @@ def load(directory: Path | str) -> classify.Predictor:
         RunError: if it is damaged.
     """
     config = load_config(Path(directory), Config)
-    return classify.predictor(net(config), as_seen, load_last(directory, initial(config)))
+    return supervised.predictor(net(config), as_seen, load_last(directory, initial(config)))
 
 
 def report(result: dict[str, Any]) -> str:
@@ -266,7 +267,7 @@ def report(result: dict[str, Any]) -> str:
         f" test; train without augmentation; batch norm: {result['batch_norm']}",
     ]
     title = f"MNIST, {config['net']} {'-'.join(map(str, config['hidden']))}"
-    return classify.report(title, result, *notes)
+    return supervised.report(title, result, *notes)
 
 
 if __name__ == "__main__":

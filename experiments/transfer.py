@@ -28,16 +28,25 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments._transfer import METHODS, finding, report
-from jaxdl import cli, few_labels, parallel, pictures
+from jaxdl import cli, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.digits import enlarged_drawings
 from jaxdl.data.images import few_shot_arrays, image_arrays
 from jaxdl.data.subsets import ALL, divided, size
 from jaxdl.evaluation import measure
-from jaxdl.few_labels import Images, Optimiser, Problem, Training, classes_of, problem_of, seen
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
+from jaxdl.recipes import few_labels
+from jaxdl.recipes.few_labels import (
+    Images,
+    Optimiser,
+    Problem,
+    Training,
+    classes_of,
+    problem_of,
+    seen,
+)
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.transfer import NEVER, unfreezing, with_new_head

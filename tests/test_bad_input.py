@@ -23,10 +23,10 @@ import pytest
 from experiments import few_shot, sinusoid
 from jaxdl import cli
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.data import prepare
 from jaxdl.data.episodes import few_shot as episodes_of
 from jaxdl.errors import InputError, RunError
 from jaxdl.identity import record_config
+from jaxdl.recipes import prepare
 from jaxdl.runs import RunFlags, open_run
 from jaxdl.train import init_states
 

@@ -12,13 +12,13 @@ import optax
 import pytest
 
 from experiments import cifar10
-from jaxdl import classify
 from jaxdl.data import images
 from jaxdl.data.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.models.airnet import airnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes import supervised
 from jaxdl.runs import RunFlags, open_run
 from jaxdl.weights import save_weights
 
@@ -85,7 +85,7 @@ def test_a_run_is_trained_judged_drawn_reprinted_and_loaded(tmp_path, capsys):
 
 @pytest.fixture
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr(classify, "draw", lambda *_: None)
+    monkeypatch.setattr(supervised, "draw", lambda *_: None)
 
 
 def fast_config(folder, devices=1):
@@ -100,7 +100,7 @@ def never_stopped(tmp_path_factory):
     config = fast_config(tmp_path_factory.mktemp("whole"))
     with pytest.MonkeyPatch.context() as patch:
         replace_data(patch)
-        patch.setattr(classify, "draw", lambda *_: None)
+        patch.setattr(supervised, "draw", lambda *_: None)
         return config, cifar10.main(config)
 
 

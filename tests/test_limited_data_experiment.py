@@ -10,7 +10,7 @@ from experiments import _limited_data as words
 from experiments import limited_data
 from experiments.limited_data import Config
 from jaxdl.errors import InputError
-from jaxdl.few_labels import classes_of
+from jaxdl.recipes.few_labels import classes_of
 from jaxdl.runs import RunFlags
 
 SMALL = Config(

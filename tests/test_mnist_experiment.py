@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from experiments import mnist
-from jaxdl import classify
 from jaxdl.data.images import image_arrays, image_splits
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
+from jaxdl.recipes import supervised
 from jaxdl.runs import RunFlags
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -58,7 +58,7 @@ def judged_as(result, logits, test):
 
 def test_resumed_equals_never_stopped_bit_for_bit(tiny_mnist, tmp_path, monkeypatch):
     """With dropout, images turned and moved, batch norm and a falling rate, within an epoch."""
-    monkeypatch.setattr(classify, "draw", lambda *_: None)
+    monkeypatch.setattr(supervised, "draw", lambda *_: None)
     net = {"net": "cnn", "hidden": (2,), "decay_steps": 6, "seeds": 1}
     result = mnist.main(config(tiny_mnist, tmp_path / "never", **net))
     mnist.main(config(tiny_mnist, tmp_path / "resumed", steps=4, **net))

@@ -13,8 +13,8 @@ from experiments.transfer import Config
 from jaxdl.data.images import ImageData
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
-from jaxdl.few_labels import classes_of, fresh, problem_of
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes.few_labels import classes_of, fresh, problem_of
 from jaxdl.runs import Run, RunFlags
 from jaxdl.stored import load_best
 from jaxdl.train import run_keys

@@ -27,10 +27,10 @@ from experiments import (
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.rearranged import task_after_task
 from jaxdl.errors import InputError, RunError
-from jaxdl.few_labels import Training, fresh, problem_of
 from jaxdl.files import leaves
 from jaxdl.identity import load_config
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes.few_labels import Training, fresh, problem_of
 from jaxdl.rl import point
 from jaxdl.rl.cartpole import cart_pole
 from jaxdl.runs import RunFlags, open_run

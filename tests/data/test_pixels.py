@@ -8,7 +8,7 @@ from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
 from jaxdl.data.pixels import check_images, white
 from jaxdl.errors import InputError
-from jaxdl.few_labels import seen
+from jaxdl.recipes.few_labels import seen
 
 BYTES = np.arange(0, 256, 17, dtype=np.uint8).reshape(16, 1, 1, 1)
 LABELS = np.arange(16) % 2

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxdl import classify
 from jaxdl.data.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
+from jaxdl.recipes import supervised
 from jaxdl.types import StatefulModel, TrainState
 
 NAMES = ("cat", "dog", "frog")
@@ -63,7 +63,7 @@ def judge():
 
 def test_every_part_with_images_is_judged_for_every_seed(judge):
     data = {"train": images(9), "validation": images(0), "test": images(11, seed=1)}
-    found = classify.judged(judge, STATE, data)
+    found = supervised.judged(judge, STATE, data)
     assert list(found) == ["train", "test"]
     for name, part in found.items():
         for metric, values in figures_of(data[name]).items():
@@ -72,15 +72,15 @@ def test_every_part_with_images_is_judged_for_every_seed(judge):
 
 
 def test_a_validation_finds_what_the_end_finds_and_none_where_nothing_is_held_out(judge):
-    found = classify.validation(judge, images(9))(STATE)
+    found = supervised.validation(judge, images(9))(STATE)
     for metric, values in figures_of(images(9)).items():
         np.testing.assert_allclose(found[metric], values, rtol=1e-5)
-    assert classify.validation(judge, images(0)) is None
+    assert supervised.validation(judge, images(0)) is None
 
 
 def test_the_predictor_is_the_net_of_the_first_seed():
     data = images(9)
-    found = classify.predictor(MODEL, seen, STATE)(data.images)
+    found = supervised.predictor(MODEL, seen, STATE)(data.images)
     np.testing.assert_allclose(found, logits_of(data, 0), rtol=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_pictures_say_what_the_arrays_say(validation):
     run, test = Run(validation), images(12)
     logits = logits_of(test, 0)
     figures = {name: {"values": values} for name, values in figures_of(test).items()}
-    classify.draw(run, test, logits, figures)
+    supervised.draw(run, test, logits, figures)
     right = np.mean(logits.argmax(1) == test.labels)
     assert run.figures["confusion"].axes[0].get_title() == f"accuracy {right:.2%}"
     first = run.figures["predictions"].subfigs[0]
@@ -128,7 +128,7 @@ def test_pictures_say_what_the_arrays_say(validation):
 
 def test_predictions_are_shown_by_name_and_drawn(tmp_path, capsys):
     test = images(12)
-    shown = classify.show(tmp_path, classify.predictor(MODEL, seen, STATE), test)
+    shown = supervised.show(tmp_path, supervised.predictor(MODEL, seen, STATE), test)
     logits = logits_of(test, 0)[:10]
     assert shown["true"] == [NAMES[i] for i in test.labels[:10]]
     assert shown["predicted"] == [NAMES[i] for i in logits.argmax(1)]
@@ -168,12 +168,12 @@ def test_the_report_has_a_row_for_every_part_and_says_what_made_it():
 1,500 steps of 25, 750.0 epochs of 50 images; seeds 3 to 4, ± over seeds by Student's t
 a note
 61 s, 2 of them compiling, on 1 x cpu, a box; runs/a"""
-    assert classify.report("a net", result, "a note") == expected
+    assert supervised.report("a net", result, "a note") == expected
     result["config"]["decay_steps"] = 1500
-    assert classify.report("a net", result, "a note") == expected
+    assert supervised.report("a net", result, "a note") == expected
     result["config"]["decay_steps"] = 2000
     early = "a note\nstopped before the learning rate had fallen (--decay-steps 2000)"
-    assert classify.report("a net", result, "a note") == expected.replace("a note", early)
+    assert supervised.report("a net", result, "a note") == expected.replace("a note", early)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -186,6 +186,6 @@ def test_labels_without_a_name_are_refused_before_anything_is_compiled(label):
 
     words = f"example 4 has the label {label}, but the 3 classes have the labels 0 to 2"
     with pytest.raises(InputError, match=words):
-        classify.validation(judge, data)
+        supervised.validation(judge, data)
     with pytest.raises(InputError, match=words):
-        classify.judged(judge, STATE, {"test": data})
+        supervised.judged(judge, STATE, {"test": data})

@@ -8,7 +8,10 @@ from jaxdl.by_count import count_names, labelled
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure_subsets
-from jaxdl.few_labels import (
+from jaxdl.losses import cross_entropy
+from jaxdl.models.linen import without_stats
+from jaxdl.models.mlp import mlp
+from jaxdl.recipes.few_labels import (
     Training,
     check_counts,
     check_rates,
@@ -19,9 +22,6 @@ from jaxdl.few_labels import (
     problem_of,
     seen,
 )
-from jaxdl.losses import cross_entropy
-from jaxdl.models.linen import without_stats
-from jaxdl.models.mlp import mlp
 from jaxdl.runs import open_run
 from jaxdl.train import run_keys
 from tests import tiny_run

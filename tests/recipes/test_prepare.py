@@ -6,8 +6,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from experiments import continual, few_shot, limited_data, transfer
-from jaxdl.data import prepare
 from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES
+from jaxdl.recipes import prepare
 from tests.data import publishers
 
 
@@ -68,7 +68,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path, capsys):
 def test_the_command_line_starts_without_the_heavy_packages():
     script = (
         "import sys\n"
-        "from jaxdl.data import prepare\n"
+        "from jaxdl.recipes import prepare\n"
         "try:\n"
         "    prepare.main(['--help'])\n"
         "except SystemExit:\n"
