@@ -31,13 +31,13 @@ from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits,
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.identity import added, refuse_other_steps
-from jaxdl.lookahead import lookahead, with_slow
 from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet, with_views
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.resnet import Stem, resnet18
 from jaxdl.models.torch_weights import load_torch_weights, read_tensors
+from jaxdl.optim.lookahead import lookahead, with_slow
 from jaxdl.recipes import supervised
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last

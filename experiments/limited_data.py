@@ -42,11 +42,11 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
+from jaxdl.optim.transfer import with_new_head
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Problem, Training, classes_of, plain, problem_of, seen
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
-from jaxdl.transfer import with_new_head
 from jaxdl.types import Array, Key, Model, Params
 from jaxdl.weights import from_weights
 

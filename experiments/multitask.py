@@ -60,8 +60,8 @@ from jaxdl.multitask.rlw import rlw
 from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.multitask.upgrad import upgrad
+from jaxdl.optim.qp import gram
 from jaxdl.parallel import Share
-from jaxdl.quadratic import gram
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, init_state, make_step, per_seed, run_keys
 from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState

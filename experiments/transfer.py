@@ -37,6 +37,7 @@ from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
+from jaxdl.optim.transfer import NEVER, unfreezing, with_new_head
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import (
     Images,
@@ -49,7 +50,6 @@ from jaxdl.recipes.few_labels import (
 )
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
-from jaxdl.transfer import NEVER, unfreezing, with_new_head
 from jaxdl.types import Array, Model, Params
 from jaxdl.weights import from_weights
 

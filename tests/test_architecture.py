@@ -15,7 +15,7 @@ LAYERS = (
     {"types", "errors"},
     {"files", "losses", "xla"},
     {"grads", "parallel", "optim", "tables", "checks", "signals"},
-    {"quadratic", "transfer", "lookahead", "metrics", "divergence", "checkpoint", "provenance"},
+    {"metrics", "divergence", "checkpoint", "provenance"},
     {"data/prepare", "models/layers", "replay"},
     {"data", "models"},
     {"data/sets", "report", "feed"},
@@ -50,8 +50,8 @@ PMAP = ("jaxdl/parallel.py",)
 # Imported inside the function that needs them: a run from cached arrays does without.
 LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matplotlib", "gymnax"}
 
-# Lines in a file, its imports aside. Alarms, not laws: who passes one looks for a second idea in the file, and where
-# there is none enters it here with a figure of its own and the reason.
+# Lines in a file, its imports aside. Alarms, not laws: who passes one looks for a second idea in
+# the file, and where there is none enters it here with a figure of its own and the reason.
 ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
     "jaxdl/runs.py": (450, "all that a run promises: resume, best, result, pictures, the loop"),

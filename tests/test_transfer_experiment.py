@@ -14,11 +14,11 @@ from jaxdl.data.images import ImageData
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp
+from jaxdl.optim.transfer import NEVER
 from jaxdl.recipes.few_labels import classes_of, fresh, problem_of
 from jaxdl.runs import Run, RunFlags
 from jaxdl.stored import load_best
 from jaxdl.train import run_keys
-from jaxdl.transfer import NEVER
 from jaxdl.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

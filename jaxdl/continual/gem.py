@@ -8,7 +8,7 @@ from jax import lax
 from jaxdl.continual import episodic
 from jaxdl.continual.base import Continual, alone, descending, filled, gradient
 from jaxdl.continual.episodic import Episodic
-from jaxdl.quadratic import gram, nonnegative, weighted_sum
+from jaxdl.optim.qp import gram, nonnegative, weighted_sum
 from jaxdl.types import Array, Batch, Example, Grads, Key, LossFn, Metrics, Model, Params
 
 

@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.multitask.combine import weigh_gram
-from jaxdl.quadratic import min_norm
+from jaxdl.optim.qp import min_norm
 from jaxdl.types import Array
 
 HALVINGS = 26

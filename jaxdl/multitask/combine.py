@@ -20,7 +20,7 @@ import jax
 import optax
 
 from jaxdl.errors import InputError
-from jaxdl.quadratic import gram, weighted_sum
+from jaxdl.optim.qp import gram, weighted_sum
 from jaxdl.types import Array, Grads, Key, PyTree
 
 WeighLosses = Callable[[Any, Array, Any], tuple[Array, Any]]

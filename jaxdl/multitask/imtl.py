@@ -13,7 +13,7 @@ from jaxdl.multitask.combine import (
     weigh_gram,
     weigh_losses,
 )
-from jaxdl.quadratic import correlations
+from jaxdl.optim.qp import correlations
 from jaxdl.types import Array
 
 

@@ -3,7 +3,7 @@
 import optax
 
 from jaxdl.multitask.combine import weigh_gram
-from jaxdl.quadratic import min_norm
+from jaxdl.optim.qp import min_norm
 
 
 def mgda() -> optax.GradientTransformationExtraArgs:

@@ -8,7 +8,7 @@ import optax
 from jax import lax
 
 from jaxdl.multitask.combine import weigh_gram
-from jaxdl.quadratic import correlations
+from jaxdl.optim.qp import correlations
 from jaxdl.types import Array
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.multitask.combine import weigh_gram
-from jaxdl.quadratic import nonnegative
+from jaxdl.optim.qp import nonnegative
 from jaxdl.types import Array
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl.lookahead import lookahead, with_slow
+from jaxdl.optim.lookahead import lookahead, with_slow
 from jaxdl.train import init_state
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxdl.quadratic import min_norm, nonnegative
+from jaxdl.optim.qp import min_norm, nonnegative
 
 
 def test_nonnegative_least_squares_is_that_of_scipy():

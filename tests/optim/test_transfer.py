@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from jaxdl.errors import InputError
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.transfer import NEVER, only, starting, unfreezing, with_new_head
+from jaxdl.optim.transfer import NEVER, only, starting, unfreezing, with_new_head
 from jaxdl.types import Batch, Model
 
 RNG = np.random.default_rng(0)
