@@ -38,7 +38,7 @@ from jaxdl.meta.protonet import nearest_centroid
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.metrics import mean_ci95
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
-from jaxdl.models.norm import Mode
+from jaxdl.models.layers.norm import Mode
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_best
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream

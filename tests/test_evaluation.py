@@ -9,9 +9,9 @@ from flax import linen as nn
 from jaxdl.data.subsets import by_class, cells
 from jaxdl.evaluation import measure, measure_subsets, predict_all
 from jaxdl.losses import cross_entropy
+from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.train import run_keys
 
 

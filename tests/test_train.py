@@ -15,9 +15,9 @@ from jaxdl.data.epochs import epochs
 from jaxdl.errors import InputError
 from jaxdl.grads import of_loss, over_tasks, supervised
 from jaxdl.losses import cross_entropy
+from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.train import (
     TrainState,
     init_state,

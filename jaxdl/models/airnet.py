@@ -16,11 +16,11 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv, conv
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.conv import Conv, conv
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.norm import RunningBatchNorm
+from jaxdl.models.layers.pooling import max_pool
 from jaxdl.models.linen import check_images, stateful
-from jaxdl.models.norm import RunningBatchNorm
-from jaxdl.models.pooling import max_pool
 from jaxdl.types import Array, Key, NormMode, Params, PyTree, StatefulModel
 
 _torch_kernel: nn.initializers.Initializer = nn.initializers.variance_scaling(

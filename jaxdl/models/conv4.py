@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.conv import Conv
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.norm import BatchNorm, Mode
+from jaxdl.models.layers.pooling import max_pool
 from jaxdl.models.linen import check_images, pure
-from jaxdl.models.norm import BatchNorm, Mode
-from jaxdl.models.pooling import max_pool
 from jaxdl.types import Array, Model
 
 MAML_HEAD: nn.initializers.Initializer = nn.initializers.normal(1.0)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.conv import Conv
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.norm import RunningBatchNorm
+from jaxdl.models.layers.pooling import max_pool
 from jaxdl.models.linen import check_images, stateful
-from jaxdl.models.norm import RunningBatchNorm
-from jaxdl.models.pooling import max_pool
 from jaxdl.types import Array, NormMode, StatefulModel
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.dense import Dense
 from jaxdl.models.linen import pure
 from jaxdl.types import Array, Model
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.conv import Conv
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.pooling import max_pool
 from jaxdl.models.linen import check_images, pure
-from jaxdl.models.pooling import max_pool
 from jaxdl.types import Array, Key, Model
 
 Initializer = nn.initializers.Initializer

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.norm import check_rows
+from jaxdl.models.layers.norm import check_rows
 from jaxdl.types import Array, Key, Model, NormMode, Params, PyTree, StatefulModel
 
 STATISTICS = "batch_stats"
@@ -50,7 +50,7 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
         if extra:
             raise InputError(
                 f"{type(module).__name__} keeps state in {extra}, so it is no pure function of its"
-                " parameters; use jaxdl.models.norm.BatchNorm in place of flax's BatchNorm"
+                " parameters; use jaxdl.models.layers.norm.BatchNorm in place of flax's BatchNorm"
             )
         return variables.get("params", {})
 
@@ -182,7 +182,7 @@ def _own_weight(module: nn.Module) -> Callable[[Array | None], dict[str, Any]]:
 def _weighing(weight: Array | None) -> Iterator[None]:
     """While a net is applied, gives `weight` `[n]` to whatever in it takes statistics of a batch.
 
-    That is each module with `takes_weight = True`, as the norms of `jaxdl.models.norm` have it, and
+    That is each module with `takes_weight = True`, as the norms of `jaxdl.models.layers.norm` have it, and
     Flax's `BatchNorm`, whose mask it sets. So nets need not hand it down through all their layers,
     and cannot forget to.
     """

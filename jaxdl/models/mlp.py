@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.norm import BatchNorm, Mode
 from jaxdl.models.linen import pure
-from jaxdl.models.norm import BatchNorm, Mode
 from jaxdl.types import Array, Model
 
 Initializer = nn.initializers.Initializer

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
-from jaxdl.models.cells import GRU, LSTM, RNN, Cell, recurrence
+from jaxdl.models.layers.cells import GRU, LSTM, RNN, Cell, recurrence
 from jaxdl.types import Array, Key, Model, Params
 
 Initializer = jax.nn.initializers.Initializer

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.conv import Conv
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.norm import RunningBatchNorm
+from jaxdl.models.layers.pooling import global_avg_pool, max_pool
 from jaxdl.models.linen import check_images, stateful
-from jaxdl.models.norm import RunningBatchNorm
-from jaxdl.models.pooling import global_avg_pool, max_pool
 from jaxdl.types import Array, NormMode, StatefulModel
 
 Stem = Literal["cifar", "imagenet"]

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv
-from jaxdl.models.dense import Dense
+from jaxdl.models.layers.conv import Conv
+from jaxdl.models.layers.dense import Dense
+from jaxdl.models.layers.norm import BatchNorm, Mode, RunningBatchNorm
+from jaxdl.models.layers.pooling import global_avg_pool, max_pool
 from jaxdl.models.linen import check_images, pure, stateful
-from jaxdl.models.norm import BatchNorm, Mode, RunningBatchNorm
-from jaxdl.models.pooling import global_avg_pool, max_pool
 from jaxdl.types import Array, Key, Model, NormMode, StatefulModel
 
 WIDTHS = (64, 160, 320, 640)
@@ -135,7 +135,7 @@ def resnet12_batch(
     """As `resnet12`, for learners like MAML: without running averages, a plain `Model`.
 
     `norm` says whose statistics normalise: "batch" (transductive) or "example", as in
-    `jaxdl.models.norm.BatchNorm`.
+    `jaxdl.models.layers.norm.BatchNorm`.
     """
     return pure(_net(classes, widths, partial(BatchNorm, norm), dropout, block_size, dtype))
 

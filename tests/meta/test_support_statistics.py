@@ -13,9 +13,9 @@ from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.support_statistics import by_support_statistics
+from jaxdl.models.layers.norm import BatchNorm
 from jaxdl.models.linen import pure
 from jaxdl.models.mlp import mlp
-from jaxdl.models.norm import BatchNorm
 from jaxdl.types import Batch, Episode
 
 WAYS = 3

@@ -9,8 +9,8 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.errors import InputError
+from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import check_images, pure, stateful, without_stats
-from jaxdl.models.norm import RunningBatchNorm
 from jaxdl.types import Model
 
 KEY = jax.random.key(0)

@@ -13,7 +13,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.meta import inner
 from jaxdl.meta.maml import maml
-from jaxdl.models.cells import GRU, LSTM, RNN, recurrence
+from jaxdl.models.layers.cells import GRU, LSTM, RNN, recurrence
 from jaxdl.models.recurrent import Sequences, gru, lstm, rnn
 from jaxdl.types import Batch, Episode
 

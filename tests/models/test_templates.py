@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from jaxdl.models.conv import conv
-from jaxdl.models.pooling import global_avg_pool
+from jaxdl.models.layers.conv import conv
+from jaxdl.models.layers.pooling import global_avg_pool
 
 # Prewitt's template: the right column minus the left one.
 EDGE = np.array([[-1.0, 0.0, 1.0]] * 3)

@@ -17,9 +17,9 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet
 from jaxdl.models.conv4 import conv4_omniglot, conv4_pooled
 from jaxdl.models.convnet import convnet
+from jaxdl.models.layers.norm import BatchNorm, RunningBatchNorm
 from jaxdl.models.linen import pure, stateful, without_stats
 from jaxdl.models.mlp import mlp, mlp_omniglot
-from jaxdl.models.norm import BatchNorm, RunningBatchNorm
 from jaxdl.models.resnet import resnet
 from jaxdl.models.resnet12 import resnet12, resnet12_batch
 from jaxdl.types import StatefulModel

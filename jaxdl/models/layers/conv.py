@@ -15,8 +15,8 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.bilinear import Forms, trilinear
-from jaxdl.models.contractions import (
+from jaxdl.models.layers.bilinear import Forms, trilinear
+from jaxdl.models.layers.contractions import (
     Geometry,
     Pair,
     conv_library,

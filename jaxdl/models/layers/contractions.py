@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.models.bilinear import batched_product, turned_back
+from jaxdl.models.layers.bilinear import batched_product, turned_back
 from jaxdl.types import Array
 
 Pair = tuple[int, int]

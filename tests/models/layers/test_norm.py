@@ -8,8 +8,8 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.errors import InputError
+from jaxdl.models.layers.norm import BatchNorm, RunningBatchNorm, standardise
 from jaxdl.models.linen import pure, stateful
-from jaxdl.models.norm import BatchNorm, RunningBatchNorm, standardise
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.models.pooling import avg_pool, global_avg_pool, max_pool
+from jaxdl.models.layers.pooling import avg_pool, global_avg_pool, max_pool
 
 library: dict[Any, Any] = {max_pool: nn.max_pool, avg_pool: nn.avg_pool}
 

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from jaxdl.models.dense import FEW, NARROW, Dense, product
+from jaxdl.models.layers.dense import FEW, NARROW, Dense, product
 
 LAYER = (((1,), (0,)), ((), ()))
 

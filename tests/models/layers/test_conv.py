@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Conv, conv
+from jaxdl.models.layers.conv import Conv, conv
 
 # (image [n, h, w, c], kernel, features, strides, padding)
 CASES: list[Any] = [
@@ -263,7 +263,7 @@ def test_accelerators_run_shared_kernels_through_the_library() -> None:
 @pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[10]])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_accelerator_form_is_the_same_map(case: Any, groups: int) -> None:
-    from jaxdl.models import contractions as module
+    from jaxdl.models.layers import contractions as module
 
     x, w = operands(case, lead=(groups,))
     (_, h, wd, _), kernel, _, strides, padding = case

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxdl.models.bilinear import Forms, batched_product, trilinear, turned, turned_back
+from jaxdl.models.layers.bilinear import Forms, batched_product, trilinear, turned, turned_back
 from jaxdl.types import Array
 
 NARROW = 32

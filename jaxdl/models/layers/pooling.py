@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.conv import Padding, as_pair, explicit_padding
+from jaxdl.models.layers.conv import Padding, as_pair, explicit_padding
 from jaxdl.types import Array
 
 
