@@ -18,8 +18,9 @@ class HostStream(NamedTuple):
     """Batches that come from the host, for data larger than the device's memory.
 
     `fetch(step)` gives the batch of a step as NumPy arrays, a pure function of the step: a
-    `jaxdl.data.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches, at least 1, travel
-    together, the next ones while the device works on these. All seeds see the same batches.
+    `jaxdl.data.prepare.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches, at least
+    1, travel together, the next ones while the device works on these. All seeds see the same
+    batches.
 
     `classes`, the net's outputs, says that integers in the `y` of a `Batch` are class labels. They
     become int32, and one that is not in `[0, classes)` raises `InputError`, unless its example has

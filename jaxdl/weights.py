@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.data.cache import save_arrays
+from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError
 from jaxdl.files import leaves
 from jaxdl.files.atomic import writing

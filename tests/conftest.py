@@ -86,8 +86,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a prepared MNIST of 40 images to train on and 12 to test, all of noise."""
-    from jaxdl.data import tfds
-    from tests.data import publishers
+    from jaxdl.data.prepare import tfds
+    from tests.data.prepare import publishers
 
     root = tmp_path_factory.mktemp("mnist")
     source, _ = publishers.mnist(root / "published", train=40, test=12)

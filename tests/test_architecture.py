@@ -38,7 +38,7 @@ HOMES = {
     "rich": ("jaxdl/runs.py", "jaxdl/cli.py", "jaxdl/recipes/prepare.py"),
     "sklearn": ("jaxdl/data/",),
     "tensorboardX": ("jaxdl/journal.py",),
-    "tensorflow_datasets": ("jaxdl/data/tfds.py",),
+    "tensorflow_datasets": ("jaxdl/data/prepare/tfds.py",),
     "tyro": ("jaxdl/cli.py", "jaxdl/recipes/prepare.py", "experiments/"),
     "yaml": ("jaxdl/identity.py",),
     # Never: they are slow to import, or belong to the peers alone.
@@ -55,7 +55,10 @@ LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matpl
 ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
     "jaxdl/runs.py": (450, "all that a run promises: resume, best, result, pictures, the loop"),
-    "jaxdl/data/tfds.py": (520, "the one user of tensorflow_datasets: builders, arrays, streams"),
+    "jaxdl/data/prepare/tfds.py": (
+        520,
+        "the one user of tensorflow_datasets: builders, arrays, streams",
+    ),
     "jaxdl/meta/inner.py": (180, "the gradient estimators stand side by side to be compared"),
     "experiments/cifar10.py": (382, "three nets, each with the recipe and augmentation it needs"),
     "experiments/continual.py": (330, "eight methods with their published settings, and the data"),

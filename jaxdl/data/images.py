@@ -1,6 +1,6 @@
 """Image sets as uint8 arrays in memory: the calls that experiments use.
 
-Each set is decoded once and then loaded from its cached arrays (`jaxdl.data.cache`).
+Each set is decoded once and then loaded from its cached arrays (`jaxdl.data.prepare.cache`).
 """
 
 from functools import partial
@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from jaxdl.data import splits, tfds
+from jaxdl.data import splits
 from jaxdl.data.area import ink_by_area
-from jaxdl.data.cache import Arrays, cached
-from jaxdl.data.folder import PathLike, data_folder, find, missing
 from jaxdl.data.labels import check_labels
+from jaxdl.data.prepare import tfds
+from jaxdl.data.prepare.cache import Arrays, cached
+from jaxdl.data.prepare.folder import PathLike, data_folder, find, missing
 from jaxdl.errors import InputError
 
 Split = Literal["train", "validation", "test"]

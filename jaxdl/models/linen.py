@@ -182,9 +182,9 @@ def _own_weight(module: nn.Module) -> Callable[[Array | None], dict[str, Any]]:
 def _weighing(weight: Array | None) -> Iterator[None]:
     """While a net is applied, gives `weight` `[n]` to whatever in it takes statistics of a batch.
 
-    That is each module with `takes_weight = True`, as the norms of `jaxdl.models.layers.norm` have it, and
-    Flax's `BatchNorm`, whose mask it sets. So nets need not hand it down through all their layers,
-    and cannot forget to.
+    That is each module with `takes_weight = True`, as the norms of `jaxdl.models.layers` have it,
+    and Flax's `BatchNorm`, whose mask it sets. So nets need not hand it down through all their
+    layers, and cannot forget to.
     """
     if weight is None:
         yield

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from jaxdl.data import images, tfds
-from jaxdl.data.folder import data_folder, missing
-from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
+from jaxdl.data import images
+from jaxdl.data.prepare import tfds
+from jaxdl.data.prepare.folder import data_folder, missing
+from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
 from jaxdl.errors import InputError, RunError
 
 
@@ -24,7 +25,7 @@ def prepare(
     """Makes `source` ready to use in the data folder; does nothing where it is ready already.
 
     Raises:
-        InputError, RunError: as `jaxdl.data.tfds.prepare`.
+        InputError, RunError: as `jaxdl.data.prepare.tfds.prepare`.
     """
     start, folder = time.monotonic(), data_folder(data_dir)
     place = folder / source.name / source.version

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdl.data import images, splits
-from jaxdl.data.cache import load_arrays, save_arrays
+from jaxdl.data.prepare.cache import load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
 
 HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "PIL", "array_record", "jax")

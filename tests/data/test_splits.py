@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from jaxdl.data import archives, splits
+from jaxdl.data import splits
+from jaxdl.data.prepare import archives
 from jaxdl.errors import InputError
 
 SIZES = {

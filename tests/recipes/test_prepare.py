@@ -6,9 +6,9 @@ from typing import get_args, get_type_hints
 import pytest
 
 from experiments import continual, few_shot, limited_data, transfer
-from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES
+from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES
 from jaxdl.recipes import prepare
-from tests.data import publishers
+from tests.data.prepare import publishers
 
 
 def run(capsys, *arguments):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from jaxdl.data import archives
-from jaxdl.data.archives import Files, Record
+from jaxdl.data.prepare import archives
+from jaxdl.data.prepare.archives import Files, Record
 from jaxdl.errors import RunError
 
 

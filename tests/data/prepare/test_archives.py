@@ -5,10 +5,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxdl.data import archives
-from jaxdl.data.sources import MNIST, OMNIGLOT, check_content
+from jaxdl.data.prepare import archives
+from jaxdl.data.prepare.sources import MNIST, OMNIGLOT, check_content
 from jaxdl.errors import RunError
-from tests.data import publishers
+from tests.data.prepare import publishers
 
 
 def local(source, folder):

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdl.data import images, sources, tfds
-from jaxdl.data.fetch import workspace
-from jaxdl.data.folder import find
+from jaxdl.data import images
+from jaxdl.data.prepare import sources, tfds
+from jaxdl.data.prepare.fetch import workspace
+from jaxdl.data.prepare.folder import find
 from jaxdl.errors import InputError, RunError
-from tests.data import publishers
+from tests.data.prepare import publishers
 
 MAKE = {
     "mnist": publishers.mnist,

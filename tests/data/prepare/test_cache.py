@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdl.data import cache
-from jaxdl.data.cache import cached, fingerprint, load_arrays, save_arrays
+from jaxdl.data.prepare import cache
+from jaxdl.data.prepare.cache import cached, fingerprint, load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import npz
 
@@ -81,7 +81,7 @@ def test_a_process_killed_at_any_moment_leaves_the_old_file(tmp_path, moment):
     save_arrays(path, old)
     script = (
         "import os, signal, sys, pathlib, numpy as np\n"
-        "from jaxdl.data.cache import save_arrays\n"
+        "from jaxdl.data.prepare.cache import save_arrays\n"
         f"os.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "save_arrays(pathlib.Path(sys.argv[1]), {'x': np.ones(10**6)})\n"
     )

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from jaxdl.data import tfds
-from jaxdl.data.decode import decode_image
+from jaxdl.data.prepare import tfds
+from jaxdl.data.prepare.decode import decode_image
 from jaxdl.errors import InputError, RunError
-from tests.data import publishers
+from tests.data.prepare import publishers
 
 
 def encoded(image, kind, **options):

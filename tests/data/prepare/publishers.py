@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxdl.data import archives
-from jaxdl.data.sources import CIFAR10, CIFAR100, MNIST, OMNIGLOT, File, Source
+from jaxdl.data.prepare import archives
+from jaxdl.data.prepare.sources import CIFAR10, CIFAR100, MNIST, OMNIGLOT, File, Source
 
 ADDRESS = "http://127.0.0.1:9/"  # the discard port: nothing listens there
 

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxdl.data.cache import Arrays
-from jaxdl.data.decode import decode_image
-from jaxdl.data.fetch import check_network, local_files, workspace
-from jaxdl.data.folder import FORMAT, PathLike, data_folder, find, missing
-from jaxdl.data.sources import Source, check_content
+from jaxdl.data.prepare.cache import Arrays
+from jaxdl.data.prepare.decode import decode_image
+from jaxdl.data.prepare.fetch import check_network, local_files, workspace
+from jaxdl.data.prepare.folder import FORMAT, PathLike, data_folder, find, missing
+from jaxdl.data.prepare.sources import Source, check_content
 from jaxdl.errors import InputError, RunError
 
 Example = dict[str, Any]
@@ -143,7 +143,7 @@ def _stack(name: str, values: list[Any]) -> np.ndarray:
     if array.dtype == object:
         raise InputError(
             f"the feature {name!r} differs in shape from example to example: read the set by "
-            "`jaxdl.data.tfds.stream` with a transform that makes the shapes equal"
+            "`jaxdl.data.prepare.tfds.stream` with a transform that makes the shapes equal"
         )
     return array
 

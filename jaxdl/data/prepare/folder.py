@@ -7,7 +7,7 @@ for the cached arrays (`arrays/omniglot/3.0.0/area28.npz`). The arrays alone are
 import os
 from pathlib import Path
 
-from jaxdl.data.sources import COME_ALONG, MADE_FROM, SOURCES, plain
+from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, plain
 from jaxdl.errors import InputError
 
 PathLike = str | os.PathLike[str]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxdl.data.sources import Source
+from jaxdl.data.prepare.sources import Source
 from jaxdl.errors import InputError, RunError
 
 
