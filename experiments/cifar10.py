@@ -27,7 +27,7 @@ from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise, translate
 from jaxdl.data.epochs import Visit, epochs
-from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits, rows
+from jaxdl.data.sets.images import STATISTICS, ImageData, image_arrays, image_splits, rows
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.identity import added, refuse_other_steps

@@ -39,9 +39,9 @@ from jaxdl.continual.gem import gem
 from jaxdl.continual.independent import independent
 from jaxdl.continual.mer import mer, mer_one_batch
 from jaxdl.continual.online import online
-from jaxdl.data.digits import all_drawings
-from jaxdl.data.images import image_arrays
-from jaxdl.data.rearranged import permutations, rearranged, rotations, task_after_task
+from jaxdl.data.sets.digits import all_drawings
+from jaxdl.data.sets.images import image_arrays
+from jaxdl.data.sets.rotated_permuted import permutations, rearranged, rotations, task_after_task
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.metrics import seeds_summary

@@ -23,11 +23,11 @@ from tyro.conf import OmitArgPrefixes
 from experiments import _few_shot as words
 from jaxdl import cli, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
-from jaxdl.data.digits import digits_few_shot
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
-from jaxdl.data.images import ImageData, few_shot_arrays
-from jaxdl.data.numbers import numbers_few_shot
+from jaxdl.data.sets.digits import digits_few_shot
+from jaxdl.data.sets.images import ImageData, few_shot_arrays
+from jaxdl.data.sets.two_digits import numbers_few_shot
 from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy
 from jaxdl.meta import inner

@@ -31,9 +31,9 @@ from experiments._limited_data import METHODS, draw_gap, finding, report
 from jaxdl import cli, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import flip, translate
-from jaxdl.data.digits import enlarged_drawings
-from jaxdl.data.images import few_shot_arrays, image_arrays
 from jaxdl.data.pixels import white
+from jaxdl.data.sets.digits import enlarged_drawings
+from jaxdl.data.sets.images import few_shot_arrays, image_arrays
 from jaxdl.data.subsets import ALL, cells, size
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError

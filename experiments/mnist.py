@@ -27,8 +27,8 @@ from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
-from jaxdl.data.images import STATISTICS, ImageData, image_arrays, image_splits
 from jaxdl.data.pixels import white
+from jaxdl.data.sets.images import STATISTICS, ImageData, image_arrays, image_splits
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure

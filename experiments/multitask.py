@@ -34,8 +34,8 @@ from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
-from jaxdl.data.images import STATISTICS, image_splits
-from jaxdl.data.overlaid import overlaid_epochs, overlaid_pairs
+from jaxdl.data.sets.images import STATISTICS, image_splits
+from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
 from jaxdl.errors import InputError
 from jaxdl.evaluation import Predict, predict_all
 from jaxdl.grads import over_devices, supervised

@@ -28,8 +28,8 @@ from jaxdl import cli, parallel, tables
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
-from jaxdl.data.images import STATISTICS, image_splits
-from jaxdl.data.sequences import ADDING_BASELINE, adding, copying, copying_baseline
+from jaxdl.data.sets.images import STATISTICS, image_splits
+from jaxdl.data.sets.sequences import ADDING_BASELINE, adding, copying, copying_baseline
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.grads import over_devices, supervised

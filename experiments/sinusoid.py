@@ -24,7 +24,7 @@ from tyro.conf import OmitArgPrefixes
 
 from jaxdl import cli, parallel, tables
 from jaxdl.checks import above_zero, at_least
-from jaxdl.data.sinusoid import sinusoid, sinusoid_task
+from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.grads import over_tasks
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta import inner

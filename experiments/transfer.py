@@ -30,8 +30,8 @@ from tyro.conf import OmitArgPrefixes
 from experiments._transfer import METHODS, finding, report
 from jaxdl import cli, parallel, pictures
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
-from jaxdl.data.digits import enlarged_drawings
-from jaxdl.data.images import few_shot_arrays, image_arrays
+from jaxdl.data.sets.digits import enlarged_drawings
+from jaxdl.data.sets.images import few_shot_arrays, image_arrays
 from jaxdl.data.subsets import ALL, divided, size
 from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy

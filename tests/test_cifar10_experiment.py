@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from experiments import cifar10
-from jaxdl.data import images
-from jaxdl.data.images import ImageData
+from jaxdl.data.sets import images
+from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.models.airnet import airnet
 from jaxdl.models.linen import without_stats

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from experiments import mnist
-from jaxdl.data.images import image_arrays, image_splits
+from jaxdl.data.sets.images import image_arrays, image_splits
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import supervised

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import sequences
-from jaxdl.data import images
-from jaxdl.data.images import ImageData
+from jaxdl.data.sets import images
+from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.runs import RunFlags
 

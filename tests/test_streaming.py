@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl.data.images import image_arrays
 from jaxdl.data.prepare import tfds
+from jaxdl.data.sets.images import image_arrays
 from jaxdl.feed import HostStream
 from jaxdl.losses import cross_entropy
 from jaxdl.models.linen import without_stats

@@ -10,7 +10,7 @@ import pytest
 from experiments import _transfer as words
 from experiments import transfer
 from experiments.transfer import Config
-from jaxdl.data.images import ImageData
+from jaxdl.data.sets.images import ImageData
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp

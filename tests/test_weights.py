@@ -25,7 +25,7 @@ from experiments import (
     transfer,
 )
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.data.rearranged import task_after_task
+from jaxdl.data.sets.rotated_permuted import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import leaves
 from jaxdl.identity import load_config

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from jaxdl.data import images
 from jaxdl.data.prepare import tfds
 from jaxdl.data.prepare.folder import data_folder, missing
 from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
+from jaxdl.data.sets import images
 from jaxdl.errors import InputError, RunError
 
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import pictures, tables
-from jaxdl.data.images import ImageData, Split
 from jaxdl.data.labels import check_labels
+from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.evaluation import predict_all
 from jaxdl.metrics import seeds_summary
 from jaxdl.progress import say

@@ -34,7 +34,7 @@ from torch import nn
 from experiments.continual import CLASSES, HIDDEN, net
 from jaxdl.continual.er import er
 from jaxdl.continual.mer import mer_one_batch
-from jaxdl.data.rearranged import permutations, task_after_task
+from jaxdl.data.sets.rotated_permuted import permutations, task_after_task
 from jaxdl.losses import cross_entropy
 from jaxdl.replay.uniform import Memory
 from jaxdl.types import Batch

@@ -9,7 +9,7 @@ from works import CLASSES, EXAMPLES, HIDDEN, LR, SIDE, Maml
 
 from jaxdl import parallel
 from jaxdl.data.episodes import few_shot
-from jaxdl.data.sinusoid import sinusoid
+from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.maml import maml

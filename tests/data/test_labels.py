@@ -8,10 +8,10 @@ import pytest
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.epochs import epochs
 from jaxdl.data.examples import examples
-from jaxdl.data.images import choose_classes
 from jaxdl.data.labels import check_labels
-from jaxdl.data.overlaid import overlaid_epochs, overlaid_pairs
-from jaxdl.data.rearranged import permutations, task_after_task
+from jaxdl.data.sets.images import choose_classes
+from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
+from jaxdl.data.sets.rotated_permuted import permutations, task_after_task
 from jaxdl.data.subsets import by_class, divided
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share

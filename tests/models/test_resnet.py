@@ -18,8 +18,8 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl import parallel
-from jaxdl.data.images import image_arrays
 from jaxdl.data.prepare import sources, tfds
+from jaxdl.data.sets.images import image_arrays
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.resnet import resnet, resnet18, resnet34, resnet50

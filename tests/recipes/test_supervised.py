@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxdl.data.images import ImageData
+from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdl.data import images
 from jaxdl.data.prepare import sources, tfds
 from jaxdl.data.prepare.fetch import workspace
 from jaxdl.data.prepare.folder import find
+from jaxdl.data.sets import images
 from jaxdl.errors import InputError, RunError
 from tests.data.prepare import publishers
 

@@ -8,8 +8,8 @@ numbers that were never shown.
 
 import numpy as np
 
-from jaxdl.data.digits import DRAWINGS, Split, all_drawings, part_of
-from jaxdl.data.splits import shuffled
+from jaxdl.data.sets.digits import DRAWINGS, Split, all_drawings, part_of
+from jaxdl.data.sets.splits import shuffled
 from jaxdl.errors import InputError
 
 

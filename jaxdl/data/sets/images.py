@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from jaxdl.data import splits
 from jaxdl.data.area import ink_by_area
 from jaxdl.data.labels import check_labels
 from jaxdl.data.prepare import tfds
 from jaxdl.data.prepare.cache import Arrays, cached
 from jaxdl.data.prepare.folder import PathLike, data_folder, find, missing
+from jaxdl.data.sets import splits
 from jaxdl.errors import InputError
 
 Split = Literal["train", "validation", "test"]

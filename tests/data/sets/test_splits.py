@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from jaxdl.data import splits
 from jaxdl.data.prepare import archives
+from jaxdl.data.sets import splits
 from jaxdl.errors import InputError
 
 SIZES = {

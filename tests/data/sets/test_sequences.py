@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.data.sequences import ADDING_BASELINE, adding, copying, copying_baseline
+from jaxdl.data.sets.sequences import ADDING_BASELINE, adding, copying, copying_baseline
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.data.rearranged import permutations, rearranged, rotations, task_after_task, turned
+from jaxdl.data.sets.rotated_permuted import (
+    permutations,
+    rearranged,
+    rotations,
+    task_after_task,
+    turned,
+)
 from jaxdl.errors import InputError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxdl.data.sinusoid import sine, sinusoid, sinusoid_task
+from jaxdl.data.sets.sinusoid import sine, sinusoid, sinusoid_task
 from jaxdl.errors import InputError
 
 

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.data.digits import all_drawings
 from jaxdl.data.episodes import few_shot
-from jaxdl.data.numbers import numbers_few_shot
+from jaxdl.data.sets.digits import all_drawings
+from jaxdl.data.sets.two_digits import numbers_few_shot
 from jaxdl.errors import InputError
 
 SPLITS = ("train", "validation", "test")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.data.overlaid import overlaid_epochs, overlaid_pairs, overlay
+from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs, overlay
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share
 

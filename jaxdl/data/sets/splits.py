@@ -19,8 +19,8 @@ def published(name: str) -> Splits:
     `"cifar_fs"`: 64/16/20 classes of CIFAR-100 (https://arxiv.org/abs/1805.08136);
     `"fc100"`: 12/4/4 superclasses of CIFAR-100 (https://arxiv.org/abs/1805.10123).
     """
-    text = resources.files("jaxdl.data").joinpath("split_lists", f"{name}.json").read_text("utf-8")
-    lists = json.loads(text)
+    path = resources.files("jaxdl.data.sets").joinpath("split_lists", f"{name}.json")
+    lists = json.loads(path.read_text("utf-8"))
     return {split: tuple(lists[split]) for split in NAMES}
 
 

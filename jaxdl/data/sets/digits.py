@@ -14,14 +14,14 @@ centroid of pixels has 0.84 (5-way 1-shot).
 
 This is data to try samplers and adaptation on, not to show that meta-learning pays: 18 training
 classes are learned by heart, and on the test classes a ProtoNet (0.77) and MAML (0.69) stay below
-pixels (0.85). `jaxdl.data.numbers` makes classes enough from the same drawings.
+pixels (0.85). `jaxdl.data.sets.two_digits` makes classes enough from the same drawings.
 """
 
 from typing import Literal
 
 import numpy as np
 
-from jaxdl.data.splits import shuffled
+from jaxdl.data.sets.splits import shuffled
 from jaxdl.errors import InputError
 
 Split = Literal["train", "validation", "test"]

@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxdl.data import images, splits
 from jaxdl.data.prepare.cache import load_arrays, save_arrays
+from jaxdl.data.sets import images, splits
 from jaxdl.errors import InputError, RunError
 
 HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "PIL", "array_record", "jax")
@@ -197,7 +197,7 @@ def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
     fake_cifar100(tmp_path)
     script = (
         "import sys\n"
-        "from jaxdl.data.images import few_shot_arrays, image_arrays\n"
+        "from jaxdl.data.sets.images import few_shot_arrays, image_arrays\n"
         "few_shot_arrays('omniglot', 'test')\n"
         "few_shot_arrays('fc100', 'test')\n"
         "image_arrays('cifar100', 'train')\n"

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.data.digits import (
+from jaxdl.data.episodes import few_shot
+from jaxdl.data.sets.digits import (
     ALL_EIGHT,
     CLASSES,
     SEPARABLE,
@@ -15,7 +16,6 @@ from jaxdl.data.digits import (
     digits_few_shot,
     transform,
 )
-from jaxdl.data.episodes import few_shot
 from jaxdl.errors import InputError
 
 CANDIDATES = [(digit, t) for digit in range(10) for t in ALL_EIGHT]
