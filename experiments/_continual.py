@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import tables
-from jaxdl.metrics import seeds_summary
+from jaxdl.report import tables
+from jaxdl.report.intervals import seeds_summary
 
 NAMES = {
     "online": "online",

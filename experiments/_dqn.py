@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import tables
-from jaxdl.pictures import band
+from jaxdl.report import tables
+from jaxdl.report.pictures import band
 
 SPLITS = ("train", "validation")
 SOLVED = {"cartpole": 475.0, "gymnax:CartPole-v1": 475.0}

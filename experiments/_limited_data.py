@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import by_count, tables
-from jaxdl.by_count import interval, labelled
-from jaxdl.metrics import seeds_mean_ci95
+from jaxdl.report import by_count, tables
+from jaxdl.report.by_count import interval, labelled
+from jaxdl.report.intervals import seeds_mean_ci95
 
 METHODS = {
     "scratch": "from scratch",

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import tables
-from jaxdl.pictures import band
+from jaxdl.report import tables
+from jaxdl.report.pictures import band
 from jaxdl.rl.point import SPEED
 from jaxdl.types import Episode
 

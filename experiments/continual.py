@@ -44,9 +44,9 @@ from jaxdl.data.sets.images import image_arrays
 from jaxdl.data.sets.rotated_permuted import permutations, rearranged, rotations, task_after_task
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
-from jaxdl.metrics import seeds_summary
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.parallel import Share
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, run_keys
 from jaxdl.types import Array, Key, Model, Params

@@ -36,12 +36,12 @@ from experiments import _dqn as words
 from jaxdl import cli
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.errors import InputError
-from jaxdl.metrics import seeds_summary
 from jaxdl.models.dueling import dueling
 from jaxdl.models.mlp import mlp
 from jaxdl.replay.nstep import Transition
 from jaxdl.replay.prioritized import prioritized
 from jaxdl.replay.uniform import ring
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.rl.cartpole import cart_pole
 from jaxdl.rl.dqn import Dqn, DqnState, dqn
 from jaxdl.rl.environment import Environment

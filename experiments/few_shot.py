@@ -21,7 +21,7 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from experiments import _few_shot as words
-from jaxdl import cli, parallel, pictures
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
@@ -36,9 +36,10 @@ from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
 from jaxdl.meta.protonet import nearest_centroid
 from jaxdl.meta.support_statistics import by_support_statistics
-from jaxdl.metrics import mean_ci95
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.layers.norm import Mode
+from jaxdl.report import pictures
+from jaxdl.report.intervals import mean_ci95
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_best
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream

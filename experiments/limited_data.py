@@ -28,7 +28,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments._limited_data import METHODS, draw_gap, finding, report
-from jaxdl import cli, parallel, pictures
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import flip, translate
 from jaxdl.data.pixels import white
@@ -45,6 +45,7 @@ from jaxdl.models.mlp import mlp
 from jaxdl.optim.transfer import with_new_head
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Problem, Training, classes_of, plain, problem_of, seen
+from jaxdl.report import pictures
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.types import Array, Key, Model, Params

@@ -33,11 +33,11 @@ from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
-from jaxdl.metrics import Z95
 from jaxdl.models.convnet import convnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.recipes import supervised
+from jaxdl.report.intervals import Z95
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
 from jaxdl.train import init_states, run_keys, supervised_step

@@ -40,7 +40,6 @@ from jaxdl.errors import InputError
 from jaxdl.evaluation import Predict, predict_all
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import cross_entropy
-from jaxdl.metrics import seeds_summary
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
@@ -62,6 +61,7 @@ from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.multitask.upgrad import upgrad
 from jaxdl.optim.qp import gram
 from jaxdl.parallel import Share
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import Stream, init_state, make_step, per_seed, run_keys
 from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState

@@ -30,8 +30,8 @@ from experiments._navigation import DEPTHS, draw_curve, draw_paths, draw_returns
 from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.errors import InputError
-from jaxdl.metrics import mean_ci95, seeds_summary
 from jaxdl.models.mlp import INITIALISERS, mlp
+from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy
 from jaxdl.rl.maml import Draw, halved, play, returns, samples_of, trpo_step

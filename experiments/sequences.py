@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel, tables
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
@@ -34,10 +34,11 @@ from jaxdl.errors import InputError
 from jaxdl.evaluation import measure
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.metrics import seeds_summary
 from jaxdl.models.linen import without_stats
 from jaxdl.models.recurrent import Output, gru, lstm, rnn
-from jaxdl.pictures import band
+from jaxdl.report import tables
+from jaxdl.report.intervals import seeds_summary
+from jaxdl.report.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import Stream, init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel, tables
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.grads import over_tasks
@@ -30,9 +30,10 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.maml import maml
-from jaxdl.metrics import mean_ci95, seeds_summary
 from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
-from jaxdl.pictures import band
+from jaxdl.report import tables
+from jaxdl.report.intervals import mean_ci95, seeds_summary
+from jaxdl.report.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
 from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params

@@ -28,7 +28,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments._transfer import METHODS, finding, report
-from jaxdl import cli, parallel, pictures
+from jaxdl import cli, parallel
 from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.sets.digits import enlarged_drawings
 from jaxdl.data.sets.images import few_shot_arrays, image_arrays
@@ -48,6 +48,7 @@ from jaxdl.recipes.few_labels import (
     problem_of,
     seen,
 )
+from jaxdl.report import pictures
 from jaxdl.runs import Run, RunFlags, open_run, say
 from jaxdl.train import run_keys
 from jaxdl.types import Array, Model, Params

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import identity, parallel, pictures
+from jaxdl import identity, parallel
 from jaxdl.best import Best
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
@@ -35,6 +35,7 @@ from jaxdl.identity import load_config
 from jaxdl.journal import Journal, Window
 from jaxdl.progress import Progress, say
 from jaxdl.provenance import provenance
+from jaxdl.report import pictures
 from jaxdl.signals import Interrupted, Signals, caught_signals
 from jaxdl.stored import load_best
 from jaxdl.train import Stream, loop

@@ -12,7 +12,7 @@ import pytest
 from experiments import _continual as words
 from experiments import continual
 from jaxdl.errors import InputError
-from jaxdl.metrics import seeds_summary
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

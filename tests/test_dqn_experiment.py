@@ -13,7 +13,7 @@ import pytest
 from experiments import _dqn as words
 from experiments import dqn as experiment
 from jaxdl.errors import InputError
-from jaxdl.metrics import seeds_summary
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags
 from tests.programs import traced_once
 

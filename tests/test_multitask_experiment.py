@@ -15,10 +15,10 @@ from experiments import multitask
 from jaxdl.errors import InputError
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy
-from jaxdl.metrics import seeds_summary
 from jaxdl.models.mlp import mlp
 from jaxdl.multitask.gradients import TaskGrads, multitask_step
 from jaxdl.multitask.sharing import hard_sharing
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags
 from jaxdl.train import init_state, run_keys
 from jaxdl.types import Batch

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import pictures, tables
 from jaxdl.data.labels import check_labels
 from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.evaluation import predict_all
-from jaxdl.metrics import seeds_summary
 from jaxdl.progress import say
+from jaxdl.report import pictures, tables
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run
 from jaxdl.train import per_seed
 from jaxdl.types import Array, Metrics, Params, PyTree, StatefulModel, TrainState

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.by_count import count_names, labelled
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
 from jaxdl.evaluation import measure_subsets
@@ -22,6 +21,7 @@ from jaxdl.recipes.few_labels import (
     problem_of,
     seen,
 )
+from jaxdl.report.by_count import count_names, labelled
 from jaxdl.runs import open_run
 from jaxdl.train import run_keys
 from tests import tiny_run

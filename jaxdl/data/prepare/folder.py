@@ -55,7 +55,7 @@ def missing(name: str, folder: Path) -> InputError:
     if plain(called) in COME_ALONG:
         return InputError(
             f"{called} comes with scikit-learn and has no files of its own: call"
-            f" jaxdl.data.sets.{plain(called)}.{plain(called)}_few_shot"
+            f" {COME_ALONG[plain(called)]}"
         )
     if source is None:
         return InputError(

@@ -223,8 +223,11 @@ MADE_FROM = {
     "rotations": "mnist",
 }
 """What people call a data set, its split or its spelling, and the source that it needs."""
-COME_ALONG = ("digits", "numbers")
-"""Data sets that need no preparing: their drawings come with scikit-learn."""
+COME_ALONG = {
+    "digits": "jaxdl.data.sets.digits.digits_few_shot",
+    "numbers": "jaxdl.data.sets.two_digits.numbers_few_shot",
+}
+"""Data sets that need no preparing, because scikit-learn brings their drawings; what draws them."""
 
 
 def plain(name: str) -> str:

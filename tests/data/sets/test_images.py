@@ -227,6 +227,10 @@ def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
         (lambda d: images.load_arrays("imagenette/320px", "train", data_dir=d), "tfds build"),
         (lambda d: images.load_arrays("cifar_fs", "train", data_dir=d), "scripts/prepare cifar100"),
         (lambda d: images.load_arrays("digits", "train", data_dir=d), "digits.digits_few_shot"),
+        (
+            lambda d: images.load_arrays("numbers", "train", data_dir=d),
+            "two_digits.numbers_few_shot",
+        ),
         (lambda d: images.load_arrays("mnist:9.9.9", "train", data_dir=d), "scripts/prepare mnist"),
         (lambda d: images.few_shot_arrays("omniglot", "val", data_dir=d), "ask for train"),
         (lambda d: images.few_shot_arrays("mini", "train", data_dir=d), "ask for omniglot"),

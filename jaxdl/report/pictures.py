@@ -9,7 +9,7 @@ import numpy as np
 from jaxdl.data.labels import check_labels
 from jaxdl.data.pixels import white
 from jaxdl.files.atomic import writing
-from jaxdl.metrics import seeds_mean_ci95
+from jaxdl.report.intervals import seeds_mean_ci95
 from jaxdl.types import Array, Episode
 
 

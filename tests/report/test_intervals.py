@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from jaxdl.errors import InputError
-from jaxdl.metrics import mean_ci95, seeds_mean_ci95, seeds_summary, summary
+from jaxdl.report.intervals import mean_ci95, seeds_mean_ci95, seeds_summary, summary
 
 
 def test_interval_of_a_case_worked_by_hand():

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import tables
-from jaxdl.metrics import seeds_summary
+from jaxdl.report import tables
+from jaxdl.report.intervals import seeds_summary
 
 
 def labelled(count: int) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxdl import pictures
 from jaxdl.errors import InputError
+from jaxdl.report import pictures
 
 NAMES = ("cat", "dog", "frog")
 
