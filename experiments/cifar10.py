@@ -29,7 +29,6 @@ from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise
 from jaxdl.data.epochs import Visit, epochs
 from jaxdl.data.sets.images import STATISTICS, ImageData, image_arrays, image_splits, rows
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure
 from jaxdl.identity import added, refuse_other_steps
 from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet, with_views
@@ -41,7 +40,8 @@ from jaxdl.optim.lookahead import lookahead, with_slow
 from jaxdl.recipes import supervised
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
-from jaxdl.train import init_states, run_keys, supervised_step
+from jaxdl.train.evaluation import measure
+from jaxdl.train.loop import init_states, run_keys, supervised_step
 from jaxdl.types import Array, Key, Metrics, Params, PyTree, StatefulModel, StepFn, TrainState
 from jaxdl.weights import holds_weights, started
 

@@ -48,7 +48,7 @@ from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.parallel import Share
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags, open_run, say
-from jaxdl.train import Stream, run_keys
+from jaxdl.train.loop import Stream, run_keys
 from jaxdl.types import Array, Key, Model, Params
 from jaxdl.weights import from_weights
 

@@ -48,7 +48,7 @@ from jaxdl.rl.environment import Environment
 from jaxdl.rl.gymnax import gymnax
 from jaxdl.rl.rollout import episode_returns
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
-from jaxdl.train import run_keys
+from jaxdl.train.loop import run_keys
 from jaxdl.types import Key, Metrics, Model
 from jaxdl.weights import from_weights
 

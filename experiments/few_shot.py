@@ -42,7 +42,7 @@ from jaxdl.report import pictures
 from jaxdl.report.intervals import mean_ci95
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_best
-from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
+from jaxdl.train.loop import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Model, Params, Sampler, TrainState
 from jaxdl.weights import started
 

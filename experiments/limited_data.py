@@ -37,7 +37,6 @@ from jaxdl.data.sets.images import few_shot_arrays, image_arrays
 from jaxdl.data.subsets import ALL, cells, size
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure, measure_subsets
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
@@ -47,7 +46,8 @@ from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Problem, Training, classes_of, plain, problem_of, seen
 from jaxdl.report import pictures
 from jaxdl.runs import Run, RunFlags, open_run, say
-from jaxdl.train import run_keys
+from jaxdl.train.evaluation import measure, measure_subsets
+from jaxdl.train.loop import run_keys
 from jaxdl.types import Array, Key, Model, Params
 from jaxdl.weights import from_weights
 

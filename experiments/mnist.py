@@ -31,7 +31,6 @@ from jaxdl.data.pixels import white
 from jaxdl.data.sets.images import STATISTICS, ImageData, image_arrays, image_splits
 from jaxdl.data.warp import affine
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
 from jaxdl.models.convnet import convnet
 from jaxdl.models.linen import without_stats
@@ -40,7 +39,8 @@ from jaxdl.recipes import supervised
 from jaxdl.report.intervals import Z95
 from jaxdl.runs import Run, RunFlags, load_config, open_run, say
 from jaxdl.stored import load_last
-from jaxdl.train import init_states, run_keys, supervised_step
+from jaxdl.train.evaluation import measure
+from jaxdl.train.loop import init_states, run_keys, supervised_step
 from jaxdl.types import Array, Key, Metrics, StatefulModel, TrainState
 from jaxdl.weights import started
 

@@ -37,7 +37,6 @@ from jaxdl.data.epochs import epochs
 from jaxdl.data.sets.images import STATISTICS, image_splits
 from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
 from jaxdl.errors import InputError
-from jaxdl.evaluation import Predict, predict_all
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
@@ -63,7 +62,8 @@ from jaxdl.optim.qp import gram
 from jaxdl.parallel import Share
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags, open_run, say
-from jaxdl.train import Stream, init_state, make_step, per_seed, run_keys
+from jaxdl.train.evaluation import Predict, predict_all
+from jaxdl.train.loop import Stream, init_state, make_step, per_seed, run_keys
 from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState
 from jaxdl.weights import from_weights
 

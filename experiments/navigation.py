@@ -36,7 +36,7 @@ from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy
 from jaxdl.rl.maml import Draw, halved, play, returns, samples_of, trpo_step
 from jaxdl.runs import Run, RunFlags, open_run
-from jaxdl.train import init_states, per_seed, run_keys, task_stream
+from jaxdl.train.loop import init_states, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Episode, Key, Model, Params, TrainState
 from jaxdl.weights import started
 

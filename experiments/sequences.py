@@ -31,7 +31,6 @@ from jaxdl.data.epochs import epochs
 from jaxdl.data.sets.images import STATISTICS, image_splits
 from jaxdl.data.sets.sequences import ADDING_BASELINE, adding, copying, copying_baseline
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.linen import without_stats
@@ -40,7 +39,8 @@ from jaxdl.report import tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.report.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
-from jaxdl.train import Stream, init_states, make_step, per_seed, run_keys, task_stream
+from jaxdl.train.evaluation import measure
+from jaxdl.train.loop import Stream, init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params
 from jaxdl.weights import started
 

@@ -35,7 +35,7 @@ from jaxdl.report import tables
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.report.pictures import band
 from jaxdl.runs import Run, RunFlags, open_run
-from jaxdl.train import init_states, make_step, per_seed, run_keys, task_stream
+from jaxdl.train.loop import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params
 from jaxdl.weights import started
 

@@ -33,7 +33,6 @@ from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.data.sets.digits import enlarged_drawings
 from jaxdl.data.sets.images import few_shot_arrays, image_arrays
 from jaxdl.data.subsets import ALL, divided, size
-from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
@@ -50,7 +49,8 @@ from jaxdl.recipes.few_labels import (
 )
 from jaxdl.report import pictures
 from jaxdl.runs import Run, RunFlags, open_run, say
-from jaxdl.train import run_keys
+from jaxdl.train.evaluation import measure
+from jaxdl.train.loop import run_keys
 from jaxdl.types import Array, Model, Params
 from jaxdl.weights import from_weights
 

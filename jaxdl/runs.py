@@ -27,9 +27,7 @@ from jaxdl import identity, parallel
 from jaxdl.best import Best
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.checks import at_least
-from jaxdl.divergence import can_go_on, first_bad_loss
 from jaxdl.errors import InputError, RunError
-from jaxdl.feed import HostStream
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.identity import load_config
 from jaxdl.journal import Journal, Window
@@ -38,7 +36,9 @@ from jaxdl.provenance import provenance
 from jaxdl.report import pictures
 from jaxdl.signals import Interrupted, Signals, caught_signals
 from jaxdl.stored import load_best
-from jaxdl.train import Stream, loop
+from jaxdl.train.divergence import can_go_on, first_bad_loss
+from jaxdl.train.feed import HostStream
+from jaxdl.train.loop import Stream, loop
 from jaxdl.types import Key, Params, StepFn
 from jaxdl.weights import digest_of_start
 

@@ -28,7 +28,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.identity import record_config
 from jaxdl.recipes import prepare
 from jaxdl.runs import RunFlags, open_run
-from jaxdl.train import init_states
+from jaxdl.train.loop import init_states
 
 ROOT = Path(__file__).resolve().parents[1]
 

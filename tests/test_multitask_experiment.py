@@ -20,7 +20,7 @@ from jaxdl.multitask.gradients import TaskGrads, multitask_step
 from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run, RunFlags
-from jaxdl.train import init_state, run_keys
+from jaxdl.train.loop import init_state, run_keys
 from jaxdl.types import Batch
 from jaxdl.weights import save_weights
 

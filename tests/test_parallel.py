@@ -16,7 +16,7 @@ from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share
 from jaxdl.runs import RunFlags
-from tests.test_train import run, start
+from tests.train.test_loop import run, start
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -30,7 +30,7 @@ from jaxdl.journal import Journal
 from jaxdl.runs import Interrupted, Run, open_run
 from jaxdl.signals import Signals
 from jaxdl.stored import load_best
-from jaxdl.train import run_keys
+from jaxdl.train.loop import run_keys
 from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train, validated
 

@@ -18,7 +18,7 @@ from jaxdl.optim.transfer import NEVER
 from jaxdl.recipes.few_labels import classes_of, fresh, problem_of
 from jaxdl.runs import Run, RunFlags
 from jaxdl.stored import load_best
-from jaxdl.train import run_keys
+from jaxdl.train.loop import run_keys
 from jaxdl.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -34,7 +34,7 @@ from jaxdl.recipes.few_labels import Training, fresh, problem_of
 from jaxdl.rl import point
 from jaxdl.rl.cartpole import cart_pole
 from jaxdl.runs import RunFlags, open_run
-from jaxdl.train import run_keys
+from jaxdl.train.loop import run_keys
 from jaxdl.types import TrainState
 from jaxdl.weights import export_weights, load_weights, save_weights, started, weights_digest
 from tests import tiny_run

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.runs import Run, RunFlags, open_run
-from jaxdl.train import init_states, loop, make_step
+from jaxdl.train.loop import init_states, loop, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def train(
         )
         if signal_after is not None:
             chunks = signalling(chunks, *signal_after)
-        with mock.patch("jaxdl.train.parallel", mock.Mock(wraps=parallel)) as patched:
+        with mock.patch("jaxdl.train.loop.parallel", mock.Mock(wraps=parallel)) as patched:
             patched.compile_on = compile_once(settings)
             for i, state in run.follow(chunks, tasks=settings.seeds):
                 at_log_point(run, i, state)
@@ -125,7 +125,7 @@ def validated(settings: Config, *, part: str = "") -> dict[str, Any]:
             return found
         run = whole.part(part) if part else whole
         keys, state = start(settings)
-        with mock.patch("jaxdl.train.parallel", mock.Mock(wraps=parallel)) as patched:
+        with mock.patch("jaxdl.train.loop.parallel", mock.Mock(wraps=parallel)) as patched:
             patched.compile_on = compile_once(settings)
             last = run.trained(
                 make_step(partial(grad, nan_from=settings.nan_from), optax.adam(settings.lr)),

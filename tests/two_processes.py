@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxdl import parallel
-from tests.test_train import run, start
+from tests.train.test_loop import run, start
 
 coordinator, process, path = sys.argv[1:]
 parallel.start(coordinator, 2, int(process))

@@ -138,7 +138,7 @@ def spoilt_unless(good: Any, tree: PyTree) -> PyTree:
 
 
 def check_stream(stream: Callable[..., Example], keys: Key, steps: int, tasks: int) -> None:
-    """Refuses a stream for `jaxdl.train.loop` that leaves `[0, tasks)` in one of its first `steps`.
+    """Refuses a stream for `loop` that leaves `[0, tasks)` in one of its first `steps`.
 
     It computes the numbers of all steps for all run keys `[seeds]`, and nothing else of the stream.
 

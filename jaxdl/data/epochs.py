@@ -66,7 +66,7 @@ def epochs(
         classes: the net's outputs, where they are known: y are labels in `[0, classes)`.
 
     Returns:
-        A `jaxdl.train.Stream` of `Batch`es, which carries the data set as an argument.
+        A `jaxdl.train.loop.Stream` of `Batch`es, which carries the data set as an argument.
 
     Raises:
         InputError: no examples, not as many of y as of x, y of another type or label, a batch below

@@ -166,7 +166,7 @@ def subset_epochs(
         subsets: key and shots, `[runs]` each.
 
     Returns:
-        A `jaxdl.train.Stream` of `Batch`es. Table and subsets are arguments of the compiled
+        A `jaxdl.train.loop.Stream` of `Batch`es. Table and subsets are arguments of the compiled
         program: one serves subsets of any size.
 
     Raises:

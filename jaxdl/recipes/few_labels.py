@@ -22,13 +22,13 @@ from jaxdl.data.labels import check_labels
 from jaxdl.data.pixels import white
 from jaxdl.data.subsets import Cells, Table, by_class, cells, divided, subset_epochs
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure, measure_subsets
 from jaxdl.grads import over_devices, over_tasks, supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.meta.maml import maml
 from jaxdl.models.linen import without_stats
 from jaxdl.runs import Run
-from jaxdl.train import init_state, init_states, make_step, task_stream
+from jaxdl.train.evaluation import measure, measure_subsets
+from jaxdl.train.loop import init_state, init_states, make_step, task_stream
 from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
 
 Optimiser = Callable[[Any], optax.GradientTransformation]

@@ -15,12 +15,12 @@ import numpy as np
 
 from jaxdl.data.labels import check_labels
 from jaxdl.data.sets.images import ImageData, Split
-from jaxdl.evaluation import predict_all
 from jaxdl.progress import say
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import Run
-from jaxdl.train import per_seed
+from jaxdl.train.evaluation import predict_all
+from jaxdl.train.loop import per_seed
 from jaxdl.types import Array, Metrics, Params, PyTree, StatefulModel, TrainState
 
 Judge = Callable[[Params, PyTree, Any, Array], Metrics]

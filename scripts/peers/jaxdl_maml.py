@@ -15,7 +15,7 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.conv4 import conv4_omniglot
 from jaxdl.models.mlp import mlp
-from jaxdl.train import make_step, task_stream
+from jaxdl.train.loop import make_step, task_stream
 from jaxdl.types import Sampler
 
 

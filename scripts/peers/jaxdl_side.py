@@ -10,11 +10,11 @@ import optax
 from serve import MATMUL_SIDE, Worker, arguments, serve, timed
 from works import WORKS
 
-from jaxdl.train import Stream, init_states, loop
+from jaxdl.train.loop import Stream, init_states, loop
 from jaxdl.types import Key, StepFn
 
 Training = Iterator[tuple[int, Any, Any]]
-"""What `jaxdl.train.loop` returns."""
+"""What `jaxdl.train.loop.loop` returns."""
 
 
 def training(

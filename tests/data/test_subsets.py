@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from jaxdl.data.subsets import Subset, by_class, cells, divided, in_turn, size, subset_epochs
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share
-from jaxdl.train import run_keys
+from jaxdl.train.loop import run_keys
 
 SIZES = (4, 9, 6)
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(3), SIZES))

@@ -16,7 +16,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet, partial_dirac, whitening_kernel, with_views
 from jaxdl.models.layers.conv import conv
-from jaxdl.train import init_states, loop, run_keys, supervised_step
+from jaxdl.train.loop import init_states, loop, run_keys, supervised_step
 
 RNG = np.random.default_rng(0)
 # Neighbours and channels are correlated, as in photographs.

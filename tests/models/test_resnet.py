@@ -24,7 +24,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.resnet import resnet, resnet18, resnet34, resnet50
 from jaxdl.models.resnet12 import drop_block, resnet12, resnet12_batch
-from jaxdl.train import init_state, loop, run_keys, step_keys, supervised_step
+from jaxdl.train.loop import init_state, loop, run_keys, step_keys, supervised_step
 from jaxdl.types import Batch
 
 KEY = jax.random.key(0)

@@ -16,7 +16,7 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.gradients import multitask_step, task_grads
 from jaxdl.multitask.sharing import hard_sharing
-from jaxdl.train import init_state, init_states, keep, loop, run_keys
+from jaxdl.train.loop import init_state, init_states, keep, loop, run_keys
 from jaxdl.types import Batch, Model
 from tests.multitask.contract import (
     HARD,

@@ -6,7 +6,6 @@ import pytest
 
 from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure_subsets
 from jaxdl.losses import cross_entropy
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
@@ -23,7 +22,8 @@ from jaxdl.recipes.few_labels import (
 )
 from jaxdl.report.by_count import count_names, labelled
 from jaxdl.runs import open_run
-from jaxdl.train import run_keys
+from jaxdl.train.evaluation import measure_subsets
+from jaxdl.train.loop import run_keys
 from tests import tiny_run
 
 

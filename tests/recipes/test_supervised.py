@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
-from jaxdl.evaluation import measure
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import supervised
+from jaxdl.train.evaluation import measure
 from jaxdl.types import StatefulModel, TrainState
 
 NAMES = ("cat", "dog", "frog")

@@ -23,7 +23,7 @@ from jaxdl.rl.cartpole import cart_pole
 from jaxdl.rl.dqn import dqn, epsilon_greedy, of_actions, td_targets
 from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.rl.rollout import episode_returns
-from jaxdl.train import loop, per_seed, run_keys
+from jaxdl.train.loop import loop, per_seed, run_keys
 from jaxdl.types import Model
 from tests.programs import traced_once
 from tests.test_checkpoint import same_bits

@@ -68,7 +68,7 @@ def overlaid_epochs(
         classes: the outputs of each task, where they are known: labels are in `[0, classes)`.
 
     Returns:
-        A `jaxdl.train.Stream` of `Batch`es with labels int32 `[batch, 2]`: left and right.
+        A `jaxdl.train.loop.Stream` of `Batch`es with labels int32 `[batch, 2]`: left and right.
 
     Raises:
         InputError: as `epochs`; a negative offset, when tracing.

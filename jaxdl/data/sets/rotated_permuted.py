@@ -86,7 +86,7 @@ def task_after_task(
         classes: the net's outputs, where they are known: labels are in `[0, classes)`.
 
     Returns:
-        A `jaxdl.train.Stream` of `Example`s with x `[pixels]` in the type of the images.
+        A `jaxdl.train.loop.Stream` of `Example`s with x `[pixels]` in the type of the images.
 
     Raises:
         InputError: not as many labels as images or other ones, or fewer images than `examples`.

@@ -18,7 +18,7 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.train import (
+from jaxdl.train.loop import (
     TrainState,
     init_state,
     init_states,
@@ -114,7 +114,7 @@ def test_chunk_borders_change_nothing(flags):
 def test_how_many_batches_are_drawn_at_once_changes_nothing(ahead, monkeypatch):
     keys, state = start((0, 1))
     expected, losses = eight_steps()
-    monkeypatch.setattr("jaxdl.train.MOST_AHEAD", ahead)
+    monkeypatch.setattr("jaxdl.train.loop.MOST_AHEAD", ahead)
     half, first = run(keys, state, 5)  # ends within a block
     found, second = run(keys, half, 8)
     close(expected, found)

@@ -24,10 +24,10 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl import parallel
-from jaxdl.feed import Feed, HostStream
 from jaxdl.grads import device_key, device_share, leading_axis, mean_over_devices, times
 from jaxdl.losses import without_void
 from jaxdl.parallel import Share
+from jaxdl.train.feed import Feed, HostStream
 from jaxdl.types import (
     Array,
     GradFn,

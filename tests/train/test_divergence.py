@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.divergence import can_go_on, first_bad_loss, is_loss
+from jaxdl.train.divergence import can_go_on, first_bad_loss, is_loss
 from jaxdl.types import TrainState
 
 

@@ -7,12 +7,12 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.data.subsets import by_class, cells
-from jaxdl.evaluation import measure, measure_subsets, predict_all
 from jaxdl.losses import cross_entropy
 from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.train import run_keys
+from jaxdl.train.evaluation import measure, measure_subsets, predict_all
+from jaxdl.train.loop import run_keys
 
 
 class Net(nn.Module):

@@ -12,11 +12,11 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.errors import InputError
-from jaxdl.feed import Feed, HostStream
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import mean_squared_error
 from jaxdl.models.mlp import mlp
-from jaxdl.train import init_states, loop, make_step, run_keys
+from jaxdl.train.feed import Feed, HostStream
+from jaxdl.train.loop import init_states, loop, make_step, run_keys
 from jaxdl.types import Batch
 
 STEPS = 11

@@ -8,11 +8,11 @@ import pytest
 
 from jaxdl.data.prepare import tfds
 from jaxdl.data.sets.images import image_arrays
-from jaxdl.feed import HostStream
 from jaxdl.losses import cross_entropy
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.train import init_states, loop, run_keys, supervised_step
+from jaxdl.train.feed import HostStream
+from jaxdl.train.loop import init_states, loop, run_keys, supervised_step
 from jaxdl.types import Batch
 
 MODEL = without_stats(mlp((8, 10), dropout=0.2))
