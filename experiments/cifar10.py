@@ -23,13 +23,11 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.augment import Border, alternating_flip, cutout, flip, normalise, translate
 from jaxdl.data.epochs import Visit, epochs
 from jaxdl.data.sets.images import STATISTICS, ImageData, image_arrays, image_splits, rows
 from jaxdl.errors import InputError
-from jaxdl.identity import added, refuse_other_steps
 from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet, with_views
 from jaxdl.models.lenet import lenet
@@ -38,12 +36,15 @@ from jaxdl.models.resnet import Stem, resnet18
 from jaxdl.models.torch_weights import load_torch_weights, read_tensors
 from jaxdl.optim.lookahead import lookahead, with_slow
 from jaxdl.recipes import supervised
-from jaxdl.runs import Run, RunFlags, load_config, open_run, say
-from jaxdl.stored import load_last
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.identity import added, refuse_other_steps
+from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
+from jaxdl.runs.stored import load_last
+from jaxdl.runs.weights import holds_weights, started
 from jaxdl.train.evaluation import measure
 from jaxdl.train.loop import init_states, run_keys, supervised_step
 from jaxdl.types import Array, Key, Metrics, Params, PyTree, StatefulModel, StepFn, TrainState
-from jaxdl.weights import holds_weights, started
 
 CLASSES, IMAGES = 10, 50_000
 MEAN, STD = (np.array(each, np.float32) for each in STATISTICS["cifar10"])
@@ -107,7 +108,7 @@ class Config:
     """Resnet18: begin with a 3x3 convolution, or, as torchvision's weights want, with a 7x7 one of
     stride 2 and a pool."""
     init_from: Path | None = None
-    """Start from these weights: a .npz of `jaxdl.weights`, or a run's directory, of whose seeds
+    """Start from these weights: a .npz of weights, or a run's directory, of whose seeds
     each starts one here. Resnet18 also takes PyTorch's, a .safetensors or .npz in torchvision's
     layout, of which a head of other classes is left out."""
     init_except: tuple[str, ...] = ()

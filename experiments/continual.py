@@ -28,8 +28,6 @@ from jax import lax
 from tyro.conf import OmitArgPrefixes
 
 from experiments import _continual as words
-from jaxdl import cli
-from jaxdl.checks import at_least
 from jaxdl.continual import scores
 from jaxdl.continual.agem import agem
 from jaxdl.continual.base import Continual, check_stream
@@ -47,10 +45,12 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.parallel import Share
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.runs import cli
+from jaxdl.runs.checks import at_least
+from jaxdl.runs.run import Run, RunFlags, open_run, say
+from jaxdl.runs.weights import from_weights
 from jaxdl.train.loop import Stream, run_keys
 from jaxdl.types import Array, Key, Model, Params
-from jaxdl.weights import from_weights
 
 CLASSES, HIDDEN = 10, 100
 DATA_SEED = 0
@@ -76,7 +76,7 @@ class Config:
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
     init_from: Path | None = None
-    """Start the net, under every method, from these weights: a .npz of `jaxdl.weights`, or a part
+    """Start the net, under every method, from these weights: a .npz of weights, or a part
     of a run, say DIRECTORY/er, of whose seeds each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same."""

@@ -33,8 +33,6 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 from experiments import _dqn as words
-from jaxdl import cli
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.errors import InputError
 from jaxdl.models.dueling import dueling
 from jaxdl.models.mlp import mlp
@@ -47,10 +45,12 @@ from jaxdl.rl.dqn import Dqn, DqnState, dqn
 from jaxdl.rl.environment import Environment
 from jaxdl.rl.gymnax import gymnax
 from jaxdl.rl.rollout import episode_returns
-from jaxdl.runs import Run, RunFlags, load_config, open_run, say
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
+from jaxdl.runs.weights import from_weights
 from jaxdl.train.loop import run_keys
 from jaxdl.types import Key, Metrics, Model
-from jaxdl.weights import from_weights
 
 MEMORIES = ("replay", "short", "none")
 HELD_OUT, CURVE, LAST = 20_241_125, 20_241_126, 20_241_127
@@ -112,7 +112,7 @@ class Config:
     episodes: int = 100
     """Greedy episodes of an evaluation."""
     init_from: Path | None = None
-    """Start the nets, and their targets, from these weights: a .npz of `jaxdl.weights`, or a part
+    """Start the nets, and their targets, from these weights: a .npz of weights, or a part
     of a run, say DIRECTORY/replay, of whose seeds each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same."""

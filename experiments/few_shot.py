@@ -21,8 +21,7 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from experiments import _few_shot as words
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
 from jaxdl.data.sets.digits import digits_few_shot
@@ -40,11 +39,13 @@ from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_poo
 from jaxdl.models.layers.norm import Mode
 from jaxdl.report import pictures
 from jaxdl.report.intervals import mean_ci95
-from jaxdl.runs import Run, RunFlags, load_config, open_run, say
-from jaxdl.stored import load_best
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
+from jaxdl.runs.stored import load_best
+from jaxdl.runs.weights import started
 from jaxdl.train.loop import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Model, Params, Sampler, TrainState
-from jaxdl.weights import started
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -130,7 +131,7 @@ class Config:
     test_episodes: int = 6000
     """Episodes of the final test."""
     init_from: Path | None = None
-    """Start MAML's net, not that of the baseline, from these weights: a .npz of `jaxdl.weights`, or
+    """Start MAML's net, not that of the baseline, from these weights: a .npz of weights, or
     a run's directory, of whose seeds each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: a head of other classes, say."""

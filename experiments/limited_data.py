@@ -28,8 +28,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments._limited_data import METHODS, draw_gap, finding, report
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.augment import flip, translate
 from jaxdl.data.pixels import white
 from jaxdl.data.sets.digits import enlarged_drawings
@@ -45,11 +44,13 @@ from jaxdl.optim.transfer import with_new_head
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Problem, Training, classes_of, plain, problem_of, seen
 from jaxdl.report import pictures
-from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, open_run, say
+from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import measure, measure_subsets
 from jaxdl.train.loop import run_keys
 from jaxdl.types import Array, Key, Model, Params
-from jaxdl.weights import from_weights
 
 COUNTS = {
     "mnist": (1, 5, 20, 100, 0),
@@ -83,7 +84,7 @@ class Config:
     """Of the augmented method: rate after both hidden dense layers."""
     init_from: Path | None = None
     """Transfer: in place of a training on the source, take the trunk of these weights, a .npz of
-    `jaxdl.weights`, or of a run, of whose seeds each starts one here. The head is a new one."""
+    weights, or of a run, of whose seeds each starts one here. The head is a new one."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: a dense layer for other images, say."""
     source_steps: int = 3000

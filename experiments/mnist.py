@@ -23,8 +23,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.pixels import white
@@ -37,12 +36,14 @@ from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.recipes import supervised
 from jaxdl.report.intervals import Z95
-from jaxdl.runs import Run, RunFlags, load_config, open_run, say
-from jaxdl.stored import load_last
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
+from jaxdl.runs.stored import load_last
+from jaxdl.runs.weights import started
 from jaxdl.train.evaluation import measure
 from jaxdl.train.loop import init_states, run_keys, supervised_step
 from jaxdl.types import Array, Key, Metrics, StatefulModel, TrainState
-from jaxdl.weights import started
 
 MEAN, STD = STATISTICS["mnist"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -93,7 +94,7 @@ class Config:
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
     init_from: Path | None = None
-    """Start from these weights: a .npz of `jaxdl.weights`, or a run's directory, of whose seeds
+    """Start from these weights: a .npz of weights, or a run's directory, of whose seeds
     each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: a head of other classes, say."""

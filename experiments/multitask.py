@@ -30,8 +30,7 @@ from jax import lax
 from tyro.conf import OmitArgPrefixes
 
 from experiments import _multitask as words
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.sets.images import STATISTICS, image_splits
@@ -61,11 +60,13 @@ from jaxdl.multitask.upgrad import upgrad
 from jaxdl.optim.qp import gram
 from jaxdl.parallel import Share
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, open_run, say
+from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import Predict, predict_all
 from jaxdl.train.loop import Stream, init_state, make_step, per_seed, run_keys
 from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState
-from jaxdl.weights import from_weights
 
 METHODS: dict[str, Callable[[int], optax.GradientTransformationExtraArgs]] = {
     "equal": lambda tasks: equal(),
@@ -113,7 +114,7 @@ class Config:
     probes: int = 20
     """Batches at each validation on which conflicts of task gradients are counted."""
     init_from: Path | None = None
-    """Start the shared net, under every method, from these weights: a .npz of `jaxdl.weights`, or a
+    """Start the shared net, under every method, from these weights: a .npz of weights, or a
     part of a run, say DIRECTORY/equal, of whose seeds each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: heads, say."""

@@ -27,18 +27,19 @@ import optax
 from tyro.conf import OmitArgPrefixes
 
 from experiments._navigation import DEPTHS, draw_curve, draw_paths, draw_returns, report
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy
 from jaxdl.rl.maml import Draw, halved, play, returns, samples_of, trpo_step
-from jaxdl.runs import Run, RunFlags, open_run
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, open_run
+from jaxdl.runs.weights import started
 from jaxdl.train.loop import init_states, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Episode, Key, Model, Params, TrainState
-from jaxdl.weights import started
 
 FINE_TUNING_RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 40
@@ -81,7 +82,7 @@ class Config:
     """Played of each test goal before every inner step, and after the last."""
     init_from: Path | None = None
     """Start all policies but the oracle's, whose view is another, from these weights: a .npz of
-    `jaxdl.weights`, or a part of a run, say DIRECTORY/maml, of whose seeds each starts one here."""
+    weights, or a part of a run, say DIRECTORY/maml, of whose seeds each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same."""
     seed: int = 0

@@ -24,8 +24,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.sets.images import STATISTICS, image_splits
@@ -38,11 +37,13 @@ from jaxdl.models.recurrent import Output, gru, lstm, rnn
 from jaxdl.report import tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.report.pictures import band
-from jaxdl.runs import Run, RunFlags, open_run
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, open_run
+from jaxdl.runs.weights import started
 from jaxdl.train.evaluation import measure
 from jaxdl.train.loop import Stream, init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params
-from jaxdl.weights import started
 
 CELLS = {"lstm": lstm, "gru": gru, "rnn": rnn}
 SYMBOLS, COUNT = 8, 10
@@ -80,7 +81,7 @@ class Config:
     eval_every: int = 200
     """Steps between validations, a multiple of `log_every`."""
     init_from: Path | None = None
-    """Start from these weights: a .npz of `jaxdl.weights`, or a run's directory, of whose seeds
+    """Start from these weights: a .npz of weights, or a run's directory, of whose seeds
     each starts one here. They are of one net: choose one `cell`."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: a head of other classes, say."""

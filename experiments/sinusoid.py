@@ -22,8 +22,7 @@ import numpy as np
 import optax
 from tyro.conf import OmitArgPrefixes
 
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least
+from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.grads import over_tasks
 from jaxdl.losses import mean_squared_error
@@ -34,10 +33,12 @@ from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
 from jaxdl.report import tables
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.report.pictures import band
-from jaxdl.runs import Run, RunFlags, open_run
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least
+from jaxdl.runs.run import Run, RunFlags, open_run
+from jaxdl.runs.weights import started
 from jaxdl.train.loop import init_states, make_step, per_seed, run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params
-from jaxdl.weights import started
 
 DEPTHS = (0, 1, 5, 10)
 SHOTS = (5, 10, 20)
@@ -72,7 +73,7 @@ class Config:
     test_tasks: int = 6000
     """Tasks of the final evaluation."""
     init_from: Path | None = None
-    """Start both trainings from these weights: a .npz of `jaxdl.weights`, or a run's directory, of
+    """Start both trainings from these weights: a .npz of weights, or a run's directory, of
     whose seeds each starts one here."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: the last one, say."""

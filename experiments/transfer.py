@@ -28,8 +28,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from experiments._transfer import METHODS, finding, report
-from jaxdl import cli, parallel
-from jaxdl.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl import parallel
 from jaxdl.data.sets.digits import enlarged_drawings
 from jaxdl.data.sets.images import few_shot_arrays, image_arrays
 from jaxdl.data.subsets import ALL, divided, size
@@ -48,11 +47,13 @@ from jaxdl.recipes.few_labels import (
     seen,
 )
 from jaxdl.report import pictures
-from jaxdl.runs import Run, RunFlags, open_run, say
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
+from jaxdl.runs.run import Run, RunFlags, open_run, say
+from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import measure
 from jaxdl.train.loop import run_keys
 from jaxdl.types import Array, Model, Params
-from jaxdl.weights import from_weights
 
 COUNTS = {
     "mnist": (1, 5, 20, 100, 0),
@@ -85,7 +86,7 @@ class Config:
     """Steps after which gradual unfreezing takes one layer more."""
     init_from: Path | None = None
     """In place of a training on the source, take the trunk of these weights, a .npz of
-    `jaxdl.weights`, or of a run, of whose seeds each starts one here. The head is a new one."""
+    weights, or of a run, of whose seeds each starts one here. The head is a new one."""
     init_except: tuple[str, ...] = ()
     """Layers that start anew all the same: a dense layer for other images, say."""
     source_steps: int = 3000

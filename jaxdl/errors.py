@@ -1,6 +1,6 @@
 """Mistakes that deserve one clear sentence and no traceback.
 
-The command line (`jaxdl.cli.command_line`) prints the sentence and exits with `exit_code`.
+The command line (`jaxdl.runs.cli.command_line`) prints the sentence and exits with `exit_code`.
 """
 
 

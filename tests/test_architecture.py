@@ -14,14 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"types", "errors"},
     {"files", "losses", "xla"},
-    {"grads", "parallel", "optim", "checks", "signals"},
-    {"checkpoint", "provenance"},
+    {"grads", "parallel", "optim"},
     {"data/prepare", "models/layers", "replay"},
     {"data", "models"},
     {"data/sets", "report"},
-    {"meta", "multitask", "train", "progress", "journal", "best"},
-    {"continual", "rl", "identity", "stored", "weights"},
-    {"runs", "cli"},
+    {"meta", "multitask", "train"},
+    {"continual", "rl"},
+    {"runs"},
     {"recipes"},
     {"experiments"},
 )
@@ -33,14 +32,14 @@ HOMES = {
     "grain": ("jaxdl/data/",),
     "gymnax": ("jaxdl/rl/gymnax.py",),
     "matplotlib": ("jaxdl/report/pictures.py",),
-    "orbax": ("jaxdl/checkpoint.py",),
+    "orbax": ("jaxdl/runs/checkpoint.py",),
     "PIL": ("jaxdl/data/",),
-    "rich": ("jaxdl/runs.py", "jaxdl/cli.py", "jaxdl/recipes/prepare.py"),
+    "rich": ("jaxdl/runs/run.py", "jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py"),
     "sklearn": ("jaxdl/data/",),
-    "tensorboardX": ("jaxdl/journal.py",),
+    "tensorboardX": ("jaxdl/runs/journal.py",),
     "tensorflow_datasets": ("jaxdl/data/prepare/tfds.py",),
-    "tyro": ("jaxdl/cli.py", "jaxdl/recipes/prepare.py", "experiments/"),
-    "yaml": ("jaxdl/identity.py",),
+    "tyro": ("jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py", "experiments/"),
+    "yaml": ("jaxdl/runs/identity.py",),
     # Never: they are slow to import, or belong to the peers alone.
     "tensorflow": (),
     "torch": (),
@@ -54,7 +53,7 @@ LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matpl
 # the file, and where there is none enters it here with a figure of its own and the reason.
 ALARMS = {"jaxdl/meta/": 100, "jaxdl/": 300, "experiments/": 200}
 LONG = {
-    "jaxdl/runs.py": (450, "all that a run promises: resume, best, result, pictures, the loop"),
+    "jaxdl/runs/run.py": (450, "all that a run promises: resume, best, result, pictures, the loop"),
     "jaxdl/data/prepare/tfds.py": (
         520,
         "the one user of tensorflow_datasets: builders, arrays, streams",

@@ -21,13 +21,13 @@ import optax
 import pytest
 
 from experiments import few_shot, sinusoid
-from jaxdl import cli
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.episodes import few_shot as episodes_of
 from jaxdl.errors import InputError, RunError
-from jaxdl.identity import record_config
 from jaxdl.recipes import prepare
-from jaxdl.runs import RunFlags, open_run
+from jaxdl.runs import cli
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.identity import record_config
+from jaxdl.runs.run import RunFlags, open_run
 from jaxdl.train.loop import init_states
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -348,7 +348,7 @@ def test_missing_data_are_told_at_once_and_without_tfds(tmp_path):
     code = f"""
 import sys, time
 from experiments import few_shot
-from jaxdl import cli
+from jaxdl.runs import cli
 sys.argv = "few_shot --data omniglot --devices 1 --runs-dir {tmp_path}".split()
 try:
     cli.command_line(few_shot.main, few_shot.Config, presets=few_shot.PRESETS)

@@ -19,8 +19,8 @@ from jaxdl.models.airnet import airnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import supervised
-from jaxdl.runs import RunFlags, open_run
-from jaxdl.weights import save_weights
+from jaxdl.runs.run import RunFlags, open_run
+from jaxdl.runs.weights import save_weights
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FULL_AIRNET = cifar10.airnet

@@ -13,7 +13,7 @@ from experiments import _continual as words
 from experiments import continual
 from jaxdl.errors import InputError
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs import Run, RunFlags
+from jaxdl.runs.run import Run, RunFlags
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

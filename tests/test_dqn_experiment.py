@@ -14,7 +14,7 @@ from experiments import _dqn as words
 from experiments import dqn as experiment
 from jaxdl.errors import InputError
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs import Run, RunFlags
+from jaxdl.runs.run import Run, RunFlags
 from tests.programs import traced_once
 
 pytestmark = pytest.mark.usefixtures("compiled_once", "one_program")

@@ -12,15 +12,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import RunError
 from jaxdl.files import leaves
-from jaxdl.runs import open_run
-from jaxdl.stored import load_best, load_last
-from jaxdl.weights import export_weights, load_weights, started, weights_digest
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.run import open_run
+from jaxdl.runs.stored import load_best, load_last
+from jaxdl.runs.weights import export_weights, load_weights, started, weights_digest
 from tests import tiny_run
 from tests.fixtures import format_1
-from tests.test_checkpoint import same_bits
+from tests.runs.test_checkpoint import same_bits
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "format_1.tar.xz"
 # The parameters of tiny/finished, as result.json says; another CPU may round otherwise.

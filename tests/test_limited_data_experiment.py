@@ -11,7 +11,7 @@ from experiments import limited_data
 from experiments.limited_data import Config
 from jaxdl.errors import InputError
 from jaxdl.recipes.few_labels import classes_of
-from jaxdl.runs import RunFlags
+from jaxdl.runs.run import RunFlags
 
 SMALL = Config(
     data="digits",

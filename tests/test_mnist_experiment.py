@@ -14,7 +14,7 @@ from jaxdl.data.sets.images import image_arrays, image_splits
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import supervised
-from jaxdl.runs import RunFlags
+from jaxdl.runs.run import RunFlags
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

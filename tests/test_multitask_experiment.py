@@ -19,10 +19,10 @@ from jaxdl.models.mlp import mlp
 from jaxdl.multitask.gradients import TaskGrads, multitask_step
 from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs import Run, RunFlags
+from jaxdl.runs.run import Run, RunFlags
+from jaxdl.runs.weights import save_weights
 from jaxdl.train.loop import init_state, run_keys
 from jaxdl.types import Batch
-from jaxdl.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

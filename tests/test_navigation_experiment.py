@@ -10,7 +10,7 @@ import pytest
 from experiments import _navigation, navigation
 from jaxdl.errors import InputError
 from jaxdl.rl import point
-from jaxdl.runs import RunFlags, open_run
+from jaxdl.runs.run import RunFlags, open_run
 from tests.programs import traced_once
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

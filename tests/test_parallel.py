@@ -15,7 +15,7 @@ from experiments import few_shot, sinusoid
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.parallel import Share
-from jaxdl.runs import RunFlags
+from jaxdl.runs.run import RunFlags
 from tests.train.test_loop import run, start
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from experiments import sequences
 from jaxdl.data.sets import images
 from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
-from jaxdl.runs import RunFlags
+from jaxdl.runs.run import RunFlags
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -16,10 +16,10 @@ from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp
 from jaxdl.optim.transfer import NEVER
 from jaxdl.recipes.few_labels import classes_of, fresh, problem_of
-from jaxdl.runs import Run, RunFlags
-from jaxdl.stored import load_best
+from jaxdl.runs.run import Run, RunFlags
+from jaxdl.runs.stored import load_best
+from jaxdl.runs.weights import load_weights
 from jaxdl.train.loop import run_keys
-from jaxdl.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -16,7 +16,7 @@ import optax
 from jax.tree_util import Partial
 
 from jaxdl import parallel
-from jaxdl.runs import Run, RunFlags, open_run
+from jaxdl.runs.run import Run, RunFlags, open_run
 from jaxdl.train.loop import init_states, loop, make_step
 
 

@@ -26,7 +26,7 @@ from jaxdl.grads import over_devices, over_tasks, supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.meta.maml import maml
 from jaxdl.models.linen import without_stats
-from jaxdl.runs import Run
+from jaxdl.runs.run import Run
 from jaxdl.train.evaluation import measure, measure_subsets
 from jaxdl.train.loop import init_state, init_states, make_step, task_stream
 from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState

@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxdl.data.labels import check_labels
 from jaxdl.data.sets.images import ImageData, Split
-from jaxdl.progress import say
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs import Run
+from jaxdl.runs.progress import say
+from jaxdl.runs.run import Run
 from jaxdl.train.evaluation import predict_all
 from jaxdl.train.loop import per_seed
 from jaxdl.types import Array, Metrics, Params, PyTree, StatefulModel, TrainState

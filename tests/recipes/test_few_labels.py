@@ -21,7 +21,7 @@ from jaxdl.recipes.few_labels import (
     seen,
 )
 from jaxdl.report.by_count import count_names, labelled
-from jaxdl.runs import open_run
+from jaxdl.runs.run import open_run
 from jaxdl.train.evaluation import measure_subsets
 from jaxdl.train.loop import run_keys
 from tests import tiny_run

@@ -9,11 +9,11 @@ import pytest
 from jax import lax
 
 from jaxdl import parallel
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError
 from jaxdl.replay.prioritized import prioritized
 from jaxdl.replay.uniform import reservoir, ring
-from tests.test_checkpoint import same_bits
+from jaxdl.runs.checkpoint import Checkpoints
+from tests.runs.test_checkpoint import same_bits
 
 RULES = [ring, reservoir, prioritized]
 

@@ -13,7 +13,6 @@ from flax import linen as nn
 from jax import lax
 from jax.tree_util import Partial
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp
 from jaxdl.replay.nstep import Transition
@@ -23,10 +22,11 @@ from jaxdl.rl.cartpole import cart_pole
 from jaxdl.rl.dqn import dqn, epsilon_greedy, of_actions, td_targets
 from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.rl.rollout import episode_returns
+from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.train.loop import loop, per_seed, run_keys
 from jaxdl.types import Model
 from tests.programs import traced_once
-from tests.test_checkpoint import same_bits
+from tests.runs.test_checkpoint import same_bits
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

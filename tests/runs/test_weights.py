@@ -24,19 +24,19 @@ from experiments import (
     sinusoid,
     transfer,
 )
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.sets.rotated_permuted import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import leaves
-from jaxdl.identity import load_config
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.few_labels import Training, fresh, problem_of
 from jaxdl.rl import point
 from jaxdl.rl.cartpole import cart_pole
-from jaxdl.runs import RunFlags, open_run
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.identity import load_config
+from jaxdl.runs.run import RunFlags, open_run
+from jaxdl.runs.weights import export_weights, load_weights, save_weights, started, weights_digest
 from jaxdl.train.loop import run_keys
 from jaxdl.types import TrainState
-from jaxdl.weights import export_weights, load_weights, save_weights, started, weights_digest
 from tests import tiny_run
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxdl.journal import Journal, Window
+from jaxdl.runs.journal import Journal, Window
 
 
 @pytest.mark.parametrize("borders", [[], [1, 2, 3], [500], [7, 300, 301, 999]])

@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.files import leaves
 from jaxdl.files.atomic import writing
+from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params
 
 _MANY = 1_000_000  # this file alone knows which of them may go

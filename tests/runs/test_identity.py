@@ -6,10 +6,10 @@ import importlib
 import pytest
 import yaml
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError
-from jaxdl.identity import added, check_config, digest, load_config, record_config
-from jaxdl.identity import refuse_other_steps as refuse
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.identity import added, check_config, digest, load_config, record_config
+from jaxdl.runs.identity import refuse_other_steps as refuse
 
 
 @pytest.mark.parametrize(

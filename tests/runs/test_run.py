@@ -22,19 +22,20 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from jaxdl import progress, runs
-from jaxdl.best import Best
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError, RunError
-from jaxdl.journal import Journal
-from jaxdl.runs import Interrupted, Run, open_run
-from jaxdl.signals import Signals
-from jaxdl.stored import load_best
+from jaxdl.runs import progress
+from jaxdl.runs import run as runs
+from jaxdl.runs.best import Best
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.journal import Journal
+from jaxdl.runs.run import Interrupted, Run, open_run
+from jaxdl.runs.signals import Signals
+from jaxdl.runs.stored import load_best
 from jaxdl.train.loop import run_keys
 from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train, validated
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def bits(tree):

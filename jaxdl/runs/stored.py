@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError
+from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params
 
 

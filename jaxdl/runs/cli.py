@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 
 from jaxdl.errors import InputError, RunError
-from jaxdl.signals import Interrupted
+from jaxdl.runs.signals import Interrupted
 
 Config = TypeVar("Config")
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import leaves
+from jaxdl.runs.checkpoint import Checkpoints
 
 TREE = {
     "w": np.arange(12, dtype=np.float32).reshape(3, 4) / 7,

@@ -23,24 +23,25 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import identity, parallel
-from jaxdl.best import Best
-from jaxdl.checkpoint import Checkpoints
-from jaxdl.checks import at_least
+from jaxdl import parallel
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
-from jaxdl.identity import load_config
-from jaxdl.journal import Journal, Window
-from jaxdl.progress import Progress, say
-from jaxdl.provenance import provenance
 from jaxdl.report import pictures
-from jaxdl.signals import Interrupted, Signals, caught_signals
-from jaxdl.stored import load_best
+from jaxdl.runs import identity
+from jaxdl.runs.best import Best
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.checks import at_least
+from jaxdl.runs.identity import load_config
+from jaxdl.runs.journal import Journal, Window
+from jaxdl.runs.progress import Progress, say
+from jaxdl.runs.provenance import provenance
+from jaxdl.runs.signals import Interrupted, Signals, caught_signals
+from jaxdl.runs.stored import load_best
+from jaxdl.runs.weights import digest_of_start
 from jaxdl.train.divergence import can_go_on, first_bad_loss
 from jaxdl.train.feed import HostStream
 from jaxdl.train.loop import Stream, loop
 from jaxdl.types import Key, Params, StepFn
-from jaxdl.weights import digest_of_start
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError
 from jaxdl.files import leaves
@@ -23,6 +22,7 @@ from jaxdl.files.atomic import writing
 from jaxdl.files.leaves import Leaf
 from jaxdl.files.npz import CONTENTS
 from jaxdl.models.torch_weights import fitting, read_tensors, refuse_not_finite
+from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params, PyTree, TrainState
 
 
@@ -182,7 +182,7 @@ def from_weights(
     if seeds not in (None, 1, count):
         raise InputError(
             f"--init-from {init_from} has {seeds} seeds: ask for --seeds {seeds}, or export one of"
-            " them (jaxdl.weights.export_weights)"
+            " them (jaxdl.runs.weights.export_weights)"
         )
     layer_of = dict(zip(wanted, map(_layer, places), strict=True))
     layers = sorted(set(layer_of.values()))

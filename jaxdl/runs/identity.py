@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from jaxdl.checks import flag
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
-from jaxdl.progress import say
-from jaxdl.provenance import provenance
+from jaxdl.runs.checks import flag
+from jaxdl.runs.progress import say
+from jaxdl.runs.provenance import provenance
 
 Config = TypeVar("Config")
 

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.best import Best
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import RunError
-from jaxdl.stored import load_best
-from jaxdl.weights import load_weights
+from jaxdl.runs.best import Best
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.stored import load_best
+from jaxdl.runs.weights import load_weights
 
 LIKE = {"w": np.zeros((2, 3), np.float32)}
 

@@ -11,12 +11,12 @@ from typing import Literal
 import jax
 import pytest
 
-from jaxdl import cli
-from jaxdl.checks import above_zero, at_least
 from jaxdl.errors import InputError, RunError
-from jaxdl.signals import Interrupted
+from jaxdl.runs import cli
+from jaxdl.runs.checks import above_zero, at_least
+from jaxdl.runs.signals import Interrupted
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def test_a_bug_keeps_its_traceback(run, error):
 def test_a_reader_who_has_enough_is_no_error(tmp_path):
     code = """
 import dataclasses, sys
-from jaxdl import cli
+from jaxdl.runs import cli
 @dataclasses.dataclass(frozen=True)
 class Config:
     steps: int = 3

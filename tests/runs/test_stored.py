@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import InputError, RunError
-from jaxdl.stored import load_best, load_last
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.stored import load_best, load_last
 
 LIKE = {"w": np.zeros((1, 2))}
 
