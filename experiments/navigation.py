@@ -33,7 +33,7 @@ from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy
-from jaxdl.rl.maml import Draw, halved, play, returns, samples_of, trpo_step
+from jaxdl.rl.maml_trpo import Draw, halved, play, returns, samples_of, trpo_step
 from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, open_run

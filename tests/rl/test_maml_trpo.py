@@ -14,7 +14,7 @@ from jaxdl.grads import over_tasks
 from jaxdl.models.mlp import mlp
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy, kl_divergence
-from jaxdl.rl.maml import (
+from jaxdl.rl.maml_trpo import (
     Samples,
     halved,
     maml,
@@ -262,8 +262,8 @@ def test_tasks_shared_among_devices_make_the_same_step(monkeypatch):
         compared.add(old.mean.shape[1:])
         return kl_divergence(old, new)
 
-    monkeypatch.setattr("jaxdl.rl.maml.retrace", watched)
-    monkeypatch.setattr("jaxdl.rl.maml.kl_divergence", compare)
+    monkeypatch.setattr("jaxdl.rl.maml_trpo.retrace", watched)
+    monkeypatch.setattr("jaxdl.rl.maml_trpo.kl_divergence", compare)
 
     def step(axis_name):
         # Few and damped products: the last ones of a tiny problem are made of rounding errors.
