@@ -80,7 +80,7 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
 def draw_paths(goals: Any, played: Episode, figure: Any) -> None:
     """A row a task: ten paths before the first step and after each, from the start to the goal.
 
-    `goals` `[tasks, 2]`; `played` as `jaxdl.rl.maml_trpo.play` returns it, with a leading `[tasks]`.
+    `goals` `[tasks, 2]`; `played` as `maml_trpo.play` returns it, with a leading `[tasks]`.
     """
     support, query = played
     axes = figure.subplots(len(goals), len(DEPTHS), sharex=True, sharey=True, squeeze=False)

@@ -38,6 +38,7 @@ from jaxdl.types import (
     Replay,
     StepFn,
 )
+from jaxdl.xla import after, all_at_once
 
 
 class ContinualState(NamedTuple):
@@ -196,11 +197,9 @@ def recall(
     weight = jnp.tile(filled(memory.size, count), batches)
     # Inside jit, for the first example comes to an empty memory, and that is no mistake.
     sample = jax.jit(replay.sample, static_argnums=2)
-    drawn = rows.all_at_once(memory.size, lambda: sample(sample_key, memory, batches * count))
+    drawn = all_at_once(memory.size, lambda: sample(sample_key, memory, batches * count))
     # To draw first and add then, without a copy of the memory: see `Replay`.
-    item = jax.tree.map(
-        lambda past, now: rows.after(past, memory.size, now), drawn, stored(example)
-    )
+    item = jax.tree.map(lambda past, now: after(past, memory.size, now), drawn, stored(example))
     return drawn._replace(weight=weight), replay.add(add_key, memory, item)
 
 

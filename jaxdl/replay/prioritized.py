@@ -17,6 +17,7 @@ from jax import lax
 from jaxdl.errors import InputError
 from jaxdl.replay import rows, sumtree, uniform
 from jaxdl.types import Array, Key, PyTree
+from jaxdl.xla import after, all_at_once
 
 
 class Sample(NamedTuple):
@@ -98,9 +99,9 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> PrioritizedReplay:
             weights = jnp.where(total == 0, 1, ratios**beta)
             weights = jnp.where(jnp.isfinite(total) & valid_beta(beta), weights, jnp.nan)
             items = rows.read(state.memory.items, places)
-            return Sample(items, rows.after(values.sum(), state.memory.size, places), weights)
+            return Sample(items, after(values.sum(), state.memory.size, places), weights)
 
-        return rows.all_at_once(state.memory.size, drawn)
+        return all_at_once(state.memory.size, drawn)
 
     def update(state: PrioritizedMemory, places: Array, priorities: Array) -> PrioritizedMemory:
         here = rows.known(priorities)
@@ -114,9 +115,7 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> PrioritizedReplay:
         places = rows.last_of_each(jnp.where(filled, places, nowhere), nowhere)
         largest = jnp.maximum(state.largest, jnp.where(filled, values, 0).max(initial=0))
         # `add` must not overwrite what the sample still reads: tell XLA that it comes later.
-        memory = state.memory._replace(
-            turn=rows.after(places, state.memory.size, state.memory.turn)
-        )
+        memory = state.memory._replace(turn=after(places, state.memory.size, state.memory.turn))
         return PrioritizedMemory(memory, sumtree.put(state.tree, places, values), largest)
 
     return PrioritizedReplay(init, add, sample, update)

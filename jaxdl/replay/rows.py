@@ -4,18 +4,14 @@ Nothing here copies an array of the memory's size when its buffers may be reused
 the state donated, or as the carry of a `scan`. `tests/replay/test_in_place.py` holds that fast.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, PyTree
-
-Reading = TypeVar("Reading")
 
 
 def empty(item: PyTree, capacity: int) -> PyTree:
@@ -79,21 +75,6 @@ def write(rows: PyTree, places: Array, items: PyTree) -> PyTree:
 def read(rows: PyTree, places: Array) -> PyTree:
     """The items at places in `[0, capacity)`; their shape leads that of each leaf."""
     return jax.tree.map(lambda row: row.at[places].get(mode="clip"), rows)
-
-
-def all_at_once(size: Array, reading: Callable[[], Reading]) -> Reading:
-    """What `reading` returns, read once and before anything that depends on any part of it.
-
-    XLA copies an array that is read and overwritten unless every read comes before the write by
-    what depends on what; and it reads again wherever a value is used. A branch it leaves whole.
-    """
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(reading))
-    return lax.cond(size >= 0, reading, lambda: zeros)  # always, but XLA does not know
-
-
-def after(earlier: Array, size: Array, value: Array) -> Array:
-    """`value`, in a way that XLA takes for dependent on `earlier`."""
-    return jnp.where(size < 0, earlier.sum().astype(value.dtype), value)
 
 
 def length(rows: PyTree) -> int:

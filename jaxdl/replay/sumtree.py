@@ -41,7 +41,7 @@ def put(tree: SumTree, places: Array, values: Array) -> SumTree:
     """
     values = jnp.where(values < float(np.finfo(np.float32).tiny), 0, values)
     # No sum is below 0, but XLA does not know, and so puts this write after all reads of the last
-    # one: see `rows.after`. It would copy the numbers otherwise, between two puts in one program.
+    # one: see `xla.after`. It would copy the numbers otherwise, between two puts in one program.
     places = jnp.where(tree[-1][0, 0] < 0, tree[0].size, places)
     levels = [tree[0].at[places // FAN, places % FAN].set(values, mode="drop", unique_indices=True)]
     for level in tree[1:]:

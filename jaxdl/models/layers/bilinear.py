@@ -142,14 +142,3 @@ def _fold(a: Array, mapped: int, axis: int) -> Array:
 def batched_product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
     """Product of `[g, ., .]` and `[g, ., .]`, contracting the given axis of each."""
     return jax.lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
-
-
-# Without the barriers XLA folds the transposes into the products, and takes the slow form again.
-def turned(a: Array) -> Array:
-    """The transpose of an operand `[g, ., .]` of a product."""
-    return jax.lax.optimization_barrier(jnp.swapaxes(a, 1, 2))
-
-
-def turned_back(a: Array) -> Array:
-    """The transpose of a product `[g, ., .]`."""
-    return jnp.swapaxes(jax.lax.optimization_barrier(a), 1, 2)

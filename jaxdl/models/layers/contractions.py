@@ -8,7 +8,6 @@ Every operand carries a leading axis `g` of independent convolutions: x `[g, n, 
 w `[g, kh, kw, c, o]`, y `[g, n, oh, ow, o]`.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -17,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.models.layers.bilinear import batched_product, turned_back
+from jaxdl.models.layers.bilinear import batched_product
 from jaxdl.types import Array
+from jaxdl.xla import fenced, turned_back
 
 Pair = tuple[int, int]
 
@@ -56,7 +56,7 @@ def _columns_cpu(x: Array, geometry: Geometry) -> Array:
     g, n, _, _, c = x.shape
     if kh * kw == 1 or c < _WIDE or x.size == 0:
         return _columns(x, geometry)
-    columns = _fenced(partial(_pixels, geometry=geometry), x)
+    columns = fenced(partial(_pixels, geometry=geometry), x)
     return columns.reshape(g, n * oh * ow, kh * kw * c)
 
 
@@ -76,21 +76,6 @@ def _pixels(x: Array, geometry: Geometry) -> Array:
     image = jnp.arange(g * n, dtype=jnp.int32)[:, None] * (height * width)
     index = (image + window).reshape(-1)
     return x.reshape(-1, c).at[index].get(mode="promise_in_bounds")
-
-
-def _fenced(f: Callable[[Array], Array], x: Array) -> Array:
-    """`f(x)`, computed apart: XLA fuses nothing across the branches of a conditional.
-
-    Left alone, it fuses the gather of pixels with the reshape to a matrix and then finds every
-    single element by division and remainder, 5 times slower; an optimisation barrier is gone by
-    then. The condition always holds (NaN included), and XLA does not know it. Both branches take x,
-    so that XLA sees when two conditionals are the same: the columns of a layer's input serve its
-    forward pass and every derivative that needs them, where each gathered them for itself. `f`
-    keeps the dtype.
-    """
-    shape = jax.eval_shape(f, x)
-    always = ~(x[(0,) * x.ndim] < -jnp.inf)
-    return cast(Array, lax.cond(always, f, lambda x: jnp.full(shape.shape, x[(0,) * x.ndim]), x))
 
 
 def _pad(x: Array, geometry: Geometry) -> Array:
@@ -132,7 +117,7 @@ def grad_w_product(x: Array, y: Array, geometry: Geometry, *, cpu: bool = True) 
     columns, side = (_columns_cpu, _side(c, o, geometry)) if cpu else (_columns, 1)
     if side > 1:
         # Fenced, lest XLA computes the cotangent as this matrix, each index by divisions.
-        y = _fenced(lambda y: y, y) if y.size else y
+        y = fenced(lambda y: y, y) if y.size else y
         strips = _strips(x, geometry, side)
         return _off_band(
             batched_product(strips, y.reshape(g, -1, side * o), (1, 1)), geometry, side, c
@@ -207,7 +192,7 @@ def grad_x_product(y: Array, w: Array, geometry: Geometry, *, cpu: bool = True) 
     back = partial(_image, geometry=geometry)
     columns = columns.reshape(g, n, oh, ow, kh * kw, c)
     # Unfenced, XLA fuses the sum of all taps into whatever reads it, once for each reader.
-    return _fenced(back, columns) if cpu and columns.size else back(columns)
+    return fenced(back, columns) if cpu and columns.size else back(columns)
 
 
 def _image(columns: Array, geometry: Geometry) -> Array:

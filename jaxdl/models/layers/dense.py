@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxdl.models.layers.bilinear import Forms, batched_product, trilinear, turned, turned_back
+from jaxdl.models.layers.bilinear import Forms, batched_product, trilinear
 from jaxdl.types import Array
+from jaxdl.xla import turned, turned_back
 
 NARROW = 32
 """Outputs up to which a layer is narrow: heads of classifiers."""
