@@ -43,14 +43,13 @@ from jaxdl.data.sets.rotated_permuted import permutations, rearranged, rotations
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import INITIALISERS, mlp
-from jaxdl.parallel import Share
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import cli
 from jaxdl.runs.checks import at_least
 from jaxdl.runs.run import Run, RunFlags, open_run, say
 from jaxdl.runs.weights import from_weights
-from jaxdl.train.loop import Stream, run_keys
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.train.streams import run_keys
+from jaxdl.types import Array, Key, Model, Params, Stream
 
 CLASSES, HIDDEN = 10, 100
 DATA_SEED = 0
@@ -254,7 +253,7 @@ def load(config: Config) -> tuple[Problem, list[float] | None]:
 
 def start(config: Config, stream: Stream, method: Continual, keys: Key) -> Any:
     """The state of all seeds before the first example."""
-    like = jax.eval_shape(lambda: stream(keys[0], jnp.int32(0), Share(0, 1)))
+    like = jax.eval_shape(lambda: stream(keys[0], jnp.int32(0)))
     like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
     state = jax.jit(lambda keys: lax.map(lambda key: method.init(key, like), keys))(keys)
     params, _ = from_weights(config.init_from, config.init_except, state.params)

@@ -49,7 +49,7 @@ from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
 from jaxdl.runs.weights import from_weights
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Key, Metrics, Model
 
 MEMORIES = ("replay", "short", "none")
@@ -283,7 +283,7 @@ def learn(config: Config, part: Run, agent: Dqn, judge: Judge) -> dict[str, Any]
     state = part.restore(start(config, agent, keys))
     state = part.trained(
         agent.step,
-        Partial(lambda key, step, share: ()),
+        Partial(lambda key, step, shard: ()),
         keys,
         state,
         validate=partial(judge, jax.random.key(CURVE)),

@@ -44,7 +44,9 @@ from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
 from jaxdl.runs.stored import load_best
 from jaxdl.runs.weights import started
-from jaxdl.train.loop import init_states, make_step, per_seed, run_keys, task_stream
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Model, Params, Sampler, TrainState
 
 PAPER = {

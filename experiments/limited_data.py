@@ -49,7 +49,7 @@ from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, open_run, say
 from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import measure, measure_subsets
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, Key, Model, Params
 
 COUNTS = {

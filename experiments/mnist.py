@@ -42,7 +42,8 @@ from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
 from jaxdl.runs.stored import load_last
 from jaxdl.runs.weights import started
 from jaxdl.train.evaluation import measure
-from jaxdl.train.loop import init_states, run_keys, supervised_step
+from jaxdl.train.steps import init_states, supervised_step
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, Key, Metrics, StatefulModel, TrainState
 
 MEAN, STD = STATISTICS["mnist"]

@@ -58,15 +58,27 @@ from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.multitask.upgrad import upgrad
 from jaxdl.optim.qp import gram
-from jaxdl.parallel import Share
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, open_run, say
 from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import Predict, predict_all
-from jaxdl.train.loop import Stream, init_state, make_step, per_seed, run_keys
-from jaxdl.types import Array, Batch, GradFn, Key, Metrics, Model, Params, StepFn, TrainState
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_state, make_step
+from jaxdl.train.streams import run_keys
+from jaxdl.types import (
+    Array,
+    Batch,
+    GradFn,
+    Key,
+    Metrics,
+    Model,
+    Params,
+    StepFn,
+    Stream,
+    TrainState,
+)
 
 METHODS: dict[str, Callable[[int], optax.GradientTransformationExtraArgs]] = {
     "equal": lambda tasks: equal(),
@@ -88,7 +100,6 @@ METHODS: dict[str, Callable[[int], optax.GradientTransformationExtraArgs]] = {
 """The methods by name, for so many tasks."""
 
 Probe = Callable[[Stream, Key, Params, Array], Array]
-WHOLE = Share(0, 1)
 PAIRS = 20_241_017
 """The seed of the pairs to judge on: the same for all runs."""
 
@@ -385,7 +396,7 @@ def conflicts(grads: GradFn, count: int) -> Probe:
             key, own = seed
 
             def of_batch(i: Array) -> Array:
-                each, _ = grads(key, i, own, stream(key, i, WHOLE))
+                each, _ = grads(key, i, own, stream(key, i))
                 products = gram(each.trunk)
                 return jnp.mean(products[np.triu_indices(len(products), 1)] < 0)
 

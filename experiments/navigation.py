@@ -38,7 +38,9 @@ from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, open_run
 from jaxdl.runs.weights import started
-from jaxdl.train.loop import init_states, per_seed, run_keys, task_stream
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states
+from jaxdl.train.streams import run_keys, task_stream
 from jaxdl.types import Array, Episode, Key, Model, Params, TrainState
 
 FINE_TUNING_RATES = (0.03, 0.1, 0.3, 1.0)

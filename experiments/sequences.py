@@ -42,8 +42,10 @@ from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, open_run
 from jaxdl.runs.weights import started
 from jaxdl.train.evaluation import measure
-from jaxdl.train.loop import Stream, init_states, make_step, per_seed, run_keys, task_stream
-from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import run_keys, task_stream
+from jaxdl.types import Array, Batch, Key, LossFn, Metrics, Model, Params, Stream
 
 CELLS = {"lstm": lstm, "gru": gru, "rnn": rnn}
 SYMBOLS, COUNT = 8, 10

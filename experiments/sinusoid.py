@@ -37,7 +37,9 @@ from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least
 from jaxdl.runs.run import Run, RunFlags, open_run
 from jaxdl.runs.weights import started
-from jaxdl.train.loop import init_states, make_step, per_seed, run_keys, task_stream
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import run_keys, task_stream
 from jaxdl.types import Array, MetaLearner, Params
 
 DEPTHS = (0, 1, 5, 10)

@@ -57,7 +57,7 @@ def check_model(model: Any) -> None:
     if "mode" in names:
         raise InputError(
             "this is a StatefulModel, which keeps running averages: train it by"
-            " jaxdl.train.loop.supervised_step, or give a Model"
+            " jaxdl.train.steps.supervised_step, or give a Model"
         )
     if any_name and isinstance(model, Model):
         return

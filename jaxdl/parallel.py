@@ -1,7 +1,7 @@
 """Several devices and several processes: all of `pmap` and of `jax.distributed` is in this file.
 
 State goes in and comes out as an ordinary un-stacked pytree, equal on every device, so that nothing
-else has to know how many devices there are. A device takes its `Share` of the tasks by index; keys
+else has to know how many devices there are. A device takes its `Shard` of the tasks by index; keys
 are cut, not data, so any number of devices trains on the same tasks.
 """
 
@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,31 +19,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.errors import InputError, RunError
+from jaxdl.types import WHOLE, Shard
 
 AXIS = "devices"
 """The name of the pmap axis."""
-
-
-class Share(NamedTuple):
-    """Which part of each step's tasks this device takes: part `index` of `parts`."""
-
-    index: Any
-    parts: int
-
-    def of(self, items: Any) -> Any:
-        """The slice of `items` (leading axis divisible by `parts`) that belongs to this device."""
-        if self.parts == 1:
-            return items
-        return jax.tree.map(self._slice, items)
-
-    def _slice(self, leaf: Any) -> Any:
-        if leaf.shape[0] % self.parts:
-            raise InputError(
-                f"{leaf.shape[0]} tasks do not divide among {self.parts} devices;"
-                f" choose a multiple of {self.parts} tasks or fewer --devices"
-            )
-        size = leaf.shape[0] // self.parts
-        return lax.dynamic_slice_in_dim(leaf, self.index * size, size)
 
 
 def split_cores(tasks: int, wanted: int = 0) -> None:
@@ -121,10 +100,10 @@ def compile_on(
     """
     donated = () if donate is None else (donate,)
     if devices == 1:
-        alone = jax.jit(partial(run, Share(0, 1)), donate_argnums=donated)
+        alone = jax.jit(partial(run, WHOLE), donate_argnums=donated)
         return cast(Callable[..., Any], alone.lower(*args).compile())
     mapped = jax.pmap(
-        lambda *args: run(Share(lax.axis_index(AXIS), devices), *args[:-1]),
+        lambda *args: run(Shard(lax.axis_index(AXIS), devices), *args[:-1]),
         axis_name=AXIS,
         in_axes=(*(None for _ in args), 0),
         out_axes=None,

@@ -1,4 +1,4 @@
-"""The nouns of jaxdl. Reading starts here; this file imports nothing of jaxdl.
+"""The nouns of jaxdl. Reading starts here; this file imports nothing of jaxdl but its errors.
 
 Everything is a pure function or a NamedTuple of pure functions. One seam holds the
 library together: supervised learning, multi-task learning and meta-learning each *are* a
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
+from jax import lax
+
+from jaxdl.errors import InputError
 
 Array = jax.Array
 Key = jax.Array
@@ -149,6 +152,54 @@ Sampler = Callable[[Key], Any]
 A sampler that holds a data set is a `jax.tree_util.Partial`, so that the data set travels as an
 argument of the compiled program: JAX would write a closed-over array into the program as text.
 """
+
+
+class Shard(NamedTuple):
+    """Which part of each step's tasks or examples a device takes: part `index` of `parts`.
+
+    Keys and indices are cut, not data, so any number of devices trains on the same tasks.
+    """
+
+    index: Any
+    parts: int
+
+    def of(self, items: Any) -> Any:
+        """The slice of `items` that belongs to this device, along the leading axis.
+
+        Raises:
+            InputError: if that axis is not a multiple of `parts`.
+        """
+        if self.parts == 1:
+            return items
+        return jax.tree.map(self._slice, items)
+
+    def _slice(self, leaf: Any) -> Any:
+        if leaf.shape[0] % self.parts:
+            raise InputError(
+                f"{leaf.shape[0]} tasks do not divide among {self.parts} devices;"
+                f" choose a multiple of {self.parts} tasks, or fewer devices"
+            )
+        size = leaf.shape[0] // self.parts
+        return lax.dynamic_slice_in_dim(leaf, self.index * size, size)
+
+
+WHOLE = Shard(0, 1)
+"""The shard of a device that works alone."""
+
+
+class Stream(Protocol):
+    """`(run key, step, shard) -> batch`: a device's part of the batch of one step.
+
+    The key is that of the whole run, so that an epoch can have one order; what is new at each step
+    folds the step in. Data sets that a stream holds travel as arguments of the compiled program if
+    it is a `jax.tree_util.Partial`.
+
+        def stream(key, step, shard=WHOLE):  # 32 examples of an array, drawn anew at each step
+            rows = jax.random.randint(jax.random.fold_in(key, step), (32,), 0, len(images))
+            return Batch(images[shard.of(rows)], labels[shard.of(rows)])
+    """
+
+    def __call__(self, key: Key, step: Any, shard: Shard = WHOLE, /) -> Any: ...
 
 
 class AdaptFn(Protocol):

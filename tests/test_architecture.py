@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # own files and from lower layers, never sideways: `meta` does not know `train`, they meet in a
 # recipe.
 LAYERS = (
-    {"types", "errors"},
+    {"errors"},
+    {"types"},
     {"files", "losses", "xla"},
     {"grads", "parallel", "optim"},
     {"data/prepare", "models/layers", "replay"},

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.mlp import mlp
-from jaxdl.train.loop import init_state, make_step
+from jaxdl.train.steps import init_state, make_step
 from jaxdl.types import Batch
 
 EXAMPLES, INPUTS, OUTPUTS = 7, 5, 3

@@ -28,7 +28,7 @@ from jaxdl.runs import cli
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.identity import record_config
 from jaxdl.runs.run import RunFlags, open_run
-from jaxdl.train.loop import init_states
+from jaxdl.train.steps import init_states
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,7 +21,8 @@ from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.run import Run, RunFlags
 from jaxdl.runs.weights import save_weights
-from jaxdl.train.loop import init_state, run_keys
+from jaxdl.train.steps import init_state
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Batch
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -208,7 +209,7 @@ def test_conflicts_are_negative_inner_products_of_the_coming_batches():
         trunk = params * jnp.where(batch % 2 == 0, even, odd)
         return TaskGrads(jnp.zeros(3), {"w": trunk[:, :1], "b": trunk[:, 1]}, ()), {}
 
-    stream = jax.tree_util.Partial(lambda key, step, share: step)
+    stream = jax.tree_util.Partial(lambda key, step, shard: step)
     found = multitask.conflicts(grads, 3)(
         stream, run_keys(0, 2), jnp.array([1.0, 0.0]), jnp.int32(5)
     )

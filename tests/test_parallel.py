@@ -14,8 +14,8 @@ import pytest
 from experiments import few_shot, sinusoid
 from jaxdl import parallel
 from jaxdl.errors import InputError
-from jaxdl.parallel import Share
 from jaxdl.runs.run import RunFlags
+from jaxdl.types import Shard
 from tests.train.test_loop import run, start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_shares_cut_the_items_without_gap_or_overlap():
     items = {"x": jnp.arange(12).reshape(6, 2)}
-    parts = [Share(index, 3).of(items)["x"] for index in range(3)]
+    parts = [Shard(index, 3).of(items)["x"] for index in range(3)]
     np.testing.assert_array_equal(np.concatenate(parts), items["x"])
-    assert Share(0, 1).of(items) is items
+    assert Shard(0, 1).of(items) is items
 
 
 def test_all_devices_are_used_unless_fewer_are_wanted():

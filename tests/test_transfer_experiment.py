@@ -19,7 +19,7 @@ from jaxdl.recipes.few_labels import classes_of, fresh, problem_of
 from jaxdl.runs.run import Run, RunFlags
 from jaxdl.runs.stored import load_best
 from jaxdl.runs.weights import load_weights
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

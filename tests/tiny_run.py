@@ -17,7 +17,8 @@ from jax.tree_util import Partial
 
 from jaxdl import parallel
 from jaxdl.runs.run import Run, RunFlags, open_run
-from jaxdl.train.loop import init_states, loop, make_step
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,8 @@ def grad(key: Any, step: Any, params: Any, batch: Any, *, nan_from: int) -> Any:
     return {"w": error}, {"loss": loss, "accuracy": jnp.exp(-loss)}
 
 
-def draw(key: Any, step: Any, share: Any) -> Any:
-    del share
+def draw(key: Any, step: Any, shard: Any) -> Any:
+    del shard
     return jax.random.normal(jax.random.fold_in(key, step), (3,))
 
 

@@ -22,7 +22,6 @@ from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.grads import objective
-from jaxdl.parallel import Share
 from jaxdl.replay import rows
 from jaxdl.types import (
     Array,
@@ -150,7 +149,7 @@ def check_stream(stream: Callable[..., Example], keys: Key, steps: int, tasks: i
     @jax.jit
     def numbers(stream: Callable[..., Example], keys: Key) -> Array:
         def at(step: Array) -> Array:
-            return jax.vmap(lambda key: stream(key, step, Share(0, 1)).task)(keys)
+            return jax.vmap(lambda key: stream(key, step).task)(keys)
 
         return lax.map(at, jnp.arange(steps))
 

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import Array, Batch, Key
+from jaxdl.types import WHOLE, Array, Batch, Key, Shard
 
 ROUNDS = 8
 """Rounds of the cipher. Four are known to look random; more cost little."""
@@ -84,9 +84,9 @@ def epochs(
         raise InputError(f"count={count} must be from 1 to the {len(x)} examples")
     y = _checked_targets(y, classes)
 
-    def draw(x: Array, y: Array, count: Array, key: Key, step: Any, share: Any) -> Batch:
+    def draw(x: Array, y: Array, count: Array, key: Key, step: Any, shard: Shard = WHOLE) -> Batch:
         order_key, augment_key = jax.random.split(key)
-        places = share.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
+        places = shard.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
         rows = jax.vmap(shuffled, (None, 0, 0, None))(
             order_key, places // count, places % count, count
         )

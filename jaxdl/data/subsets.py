@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxdl.data.epochs import shuffled
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import Array, Batch, Key
+from jaxdl.types import WHOLE, Array, Batch, Key, Shard
 
 
 class Table(NamedTuple):
@@ -181,10 +181,12 @@ def subset_epochs(
             f" {len(subsets.shots)} subsets do not go together"
         )
 
-    def draw(table: Table, names: Array, subsets: Subset, key: Key, step: Any, share: Any) -> Batch:
+    def draw(
+        table: Table, names: Array, subsets: Subset, key: Key, step: Any, shard: Shard = WHOLE
+    ) -> Batch:
         mine = jnp.argmax(jnp.all(names == jax.random.key_data(key)[None], axis=-1))
         order_key, transform_key = jax.random.split(key)
-        turns = share.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
+        turns = shard.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
         subset = Subset(subsets.key[mine], subsets.shots[mine])
         rows, labels = in_turn(table, subset, order_key, turns)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(transform_key, turns)

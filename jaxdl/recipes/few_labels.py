@@ -28,7 +28,8 @@ from jaxdl.meta.maml import maml
 from jaxdl.models.linen import without_stats
 from jaxdl.runs.run import Run
 from jaxdl.train.evaluation import measure, measure_subsets
-from jaxdl.train.loop import init_state, init_states, make_step, task_stream
+from jaxdl.train.steps import init_state, init_states, make_step
+from jaxdl.train.streams import task_stream
 from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
 
 Optimiser = Callable[[Any], optax.GradientTransformation]

@@ -40,8 +40,8 @@ from jaxdl.runs.stored import load_best
 from jaxdl.runs.weights import digest_of_start
 from jaxdl.train.divergence import can_go_on, first_bad_loss
 from jaxdl.train.feed import HostStream
-from jaxdl.train.loop import Stream, loop
-from jaxdl.types import Key, Params, StepFn
+from jaxdl.train.loop import loop
+from jaxdl.types import Key, Params, StepFn, Stream
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
 

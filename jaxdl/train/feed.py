@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import Batch, Key
+from jaxdl.types import WHOLE, Batch, Key, Shard
 
 
 class HostStream(NamedTuple):
@@ -100,6 +100,6 @@ def _with_checked_labels(batch: Any, classes: int | None) -> Any:
     return batch._replace(y=jax.tree.map(checked, batch.y))
 
 
-def _from_block(batches: Any, first: Any, key: Key, step: Any, share: Any) -> Any:
+def _from_block(batches: Any, first: Any, key: Key, step: Any, shard: Shard = WHOLE) -> Any:
     del key  # the host has drawn the batch
-    return share.of(jax.tree.map(lambda leaf: leaf[step - first], batches))
+    return shard.of(jax.tree.map(lambda leaf: leaf[step - first], batches))

@@ -1,4 +1,4 @@
-"""Training: `make_step` joins a `GradFn` and Optax, `loop` repeats it in compiled chunks.
+"""The training loop: a step, repeated in compiled chunks.
 
 The loop is a generator, so logging, evaluation and checkpoints are ordinary code in its body:
 
@@ -19,136 +19,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
-from jax.tree_util import Partial
 
 from jaxdl import parallel
-from jaxdl.grads import device_key, device_share, leading_axis, mean_over_devices, times
-from jaxdl.losses import without_void
-from jaxdl.parallel import Share
+from jaxdl.grads import leading_axis
 from jaxdl.train.feed import Feed, HostStream
+from jaxdl.train.streams import step_keys
 from jaxdl.types import (
-    Array,
-    GradFn,
     Key,
-    LossFn,
     Metrics,
-    Params,
-    PyTree,
-    Sampler,
-    StatefulModel,
+    Shard,
     StepFn,
-    TrainState,
+    Stream,
 )
-from jaxdl.xla import together
-
-Stream = Callable[[Key, Any, Share], Any]
-"""`(run key, step, share) -> batch`: this device's share of the batch of one step.
-
-The key is that of the whole run, so that an epoch can have one order; what is new at each step
-folds the step in.
-"""
-
 
 MOST_STEPS = 10_000
 """Steps that one dispatch runs at most: their metrics take memory in the compiled program."""
 
 MOST_AHEAD, AHEAD_BYTES = 64, 2**20
 """Batches that are drawn at once: so many, and so much of them, at most."""
-
-
-def task_stream(sample: Sampler, tasks: int) -> Stream:
-    """`tasks` draws of `sample` a step, stacked along a leading axis and shared among devices."""
-
-    def draw(sample: Sampler, key: Key, step: Any, share: Share) -> Any:
-        batch_key, _ = step_keys(key, step)
-        return jax.vmap(sample)(share.of(jax.random.split(batch_key, tasks)))
-
-    # A Partial carries the sampler's data set into the compiled program as an argument.
-    return Partial(draw, sample if isinstance(sample, Partial) else Partial(sample))
-
-
-def step_keys(key: Key, step: Any) -> tuple[Key, Key]:
-    """The keys of one step of the run with this key: for its batch, and for what learns from it."""
-    batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
-    return batch_key, step_key
-
-
-def run_keys(seed: int, seeds: int) -> Key:
-    """The run keys `[seeds]` of so many seeds, from `seed` upward."""
-    return jax.vmap(jax.random.key)(seed + jnp.arange(seeds))
-
-
-def init_state(params: Params, tx: optax.GradientTransformation, stats: PyTree = ()) -> TrainState:
-    """The state before step 0."""
-    return TrainState(jnp.int32(0), params, tx.init(params), stats)
-
-
-def init_states(
-    init: Callable[[Key], Any],
-    keys: Key,
-    tx: optax.GradientTransformation,
-    *,
-    with_stats: bool = False,
-) -> TrainState:
-    """One state a seed, stacked along a leading axis `[seeds]`; they share the step counter.
-
-    `init(key)` makes parameters; `with_stats`: a pair of parameters and statistics.
-    """
-
-    def start(key: Key) -> TrainState:
-        made = init(key)
-        params, stats = made if with_stats else (made, ())
-        return init_state(params, tx, stats)
-
-    return lax.map(start, keys)._replace(step=jnp.int32(0))
-
-
-def make_step(grad: GradFn, tx: optax.GradientTransformation) -> StepFn:
-    """A training step: the gradient of a batch, and Optax's update."""
-
-    def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        grads, metrics = grad(key, state.step, state.params, batch)
-        return _update(state, tx, grads), metrics
-
-    return step
-
-
-def supervised_step(
-    model: StatefulModel,
-    loss: LossFn,
-    tx: optax.GradientTransformation,
-    *,
-    axis_name: str | None = None,
-) -> StepFn:
-    """A training step on one `Batch` of a net with statistics, averaged over a device axis.
-
-    `make_step` on `grads.supervised` is the same for a net without. Give `axis_name` to the model
-    too, so that its batch norm sees the whole batch. Keys and means are those of `over_devices`.
-    """
-
-    def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        key, weight = device_key(key, axis_name), batch.weight
-        x, share = without_void(batch.x, weight), device_share(batch, axis_name)
-
-        def objective(params: Params) -> tuple[Array, Any]:
-            y, stats = model.apply(params, state.stats, x, key=key, weight=weight, mode="train")
-            # Before the gradient: batch norm carries it from one device to another.
-            value, metrics = times(loss(y, batch.y, weight), share)
-            return value, (metrics, stats)
-
-        grads, (metrics, stats) = jax.grad(objective, has_aux=True)(state.params)
-        grads, metrics = mean_over_devices((grads, metrics), axis_name)
-        return _update(state, tx, grads)._replace(stats=stats), metrics
-
-    return step
-
-
-def _update(state: TrainState, tx: optax.GradientTransformation, grads: Any) -> TrainState:
-    updates, opt_state = tx.update(together(grads), state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
 
 
 def loop(
@@ -198,9 +87,9 @@ def loop(
             stack.callback(feed.close)  # also where the generator is closed early
             most, most_ahead, stream = min(every, feed.ahead), 1, feed.stream(done)
 
-        def run(share: Share, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
+        def run(shard: Shard, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
             return _steps_of_all_seeds(
-                step, stream, share, keys, state, count, most=most, most_ahead=most_ahead
+                step, stream, shard, keys, state, count, most=most, most_ahead=most_ahead
             )
 
         began = time.perf_counter()
@@ -237,7 +126,7 @@ def keep(state: Any) -> Any:
 def _steps_of_all_seeds(
     step: StepFn,
     stream: Stream,
-    share: Share,
+    shard: Shard,
     keys: Key,
     state: Any,
     count: Any,
@@ -265,7 +154,7 @@ def _steps_of_all_seeds(
             return state._replace(step=None), metrics
 
         def drawn(block: Any) -> Any:
-            return jax.vmap(lambda i: stream(key, i, share))(block * size + jnp.arange(size))
+            return jax.vmap(lambda i: stream(key, i, shard))(block * size + jnp.arange(size))
 
         def one_block(block: Any, carry: Any) -> Any:
             batches, start = drawn(block), block * size
@@ -280,7 +169,7 @@ def _steps_of_all_seeds(
             until = jnp.minimum(first + count, start + size)
             return lax.fori_loop(jnp.maximum(first, start), until, body, carry)
 
-        batch = jax.eval_shape(lambda: stream(key, first, share))
+        batch = jax.eval_shape(lambda: stream(key, first, shard))
         bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
         size = max(1, min(most_ahead, AHEAD_BYTES // max(1, bytes_of_one)))
         shapes = jax.eval_shape(one_step, first, rest, batch)[1]

@@ -15,7 +15,8 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.conv4 import conv4_omniglot
 from jaxdl.models.mlp import mlp
-from jaxdl.train.loop import make_step, task_stream
+from jaxdl.train.steps import make_step
+from jaxdl.train.streams import task_stream
 from jaxdl.types import Sampler
 
 

@@ -10,8 +10,9 @@ import optax
 from serve import MATMUL_SIDE, Worker, arguments, serve, timed
 from works import WORKS
 
-from jaxdl.train.loop import Stream, init_states, loop
-from jaxdl.types import Key, StepFn
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states
+from jaxdl.types import Key, StepFn, Stream
 
 Training = Iterator[tuple[int, Any, Any]]
 """What `jaxdl.train.loop.loop` returns."""

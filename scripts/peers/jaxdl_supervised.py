@@ -12,7 +12,7 @@ from jaxdl.models.lenet import lenet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.models.resnet import resnet18
-from jaxdl.train.loop import supervised_step
+from jaxdl.train.steps import supervised_step
 from jaxdl.types import Array, Key, StatefulModel
 
 

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from jaxdl.continual.base import check_stream
 from jaxdl.errors import InputError
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 from tests.continual.contract import CLASSES, EXAMPLES, INPUTS, LIKE, QUICK, ROWS, TASKS, drawn
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -10,7 +10,7 @@ import pytest
 from jaxdl.data.augment import alternating_flip, cutout, flip, normalise, translate
 from jaxdl.data.epochs import Visit, epochs
 from jaxdl.errors import InputError
-from jaxdl.parallel import Share
+from jaxdl.types import Shard
 
 IMAGE = np.arange(1, 6 * 7 * 3 + 1, dtype=np.uint8).reshape(6, 7, 3)
 """No two pixels are equal, so that a crop tells where it comes from."""
@@ -91,7 +91,7 @@ def stream_of(images, batch):
 
 
 def one_epoch(stream, key, epoch, count):
-    found = stream(key, epoch, Share(0, 1))
+    found = stream(key, epoch)
     order = np.argsort(found.y)
     assert (found.y[order] == np.arange(count)).all()
     return np.asarray(found.x)[order, 0, 0, 0] == 1  # the right side came to the left
@@ -119,9 +119,9 @@ def test_any_number_of_devices_draws_the_same():
 
     stream = epochs(images, np.arange(40), batch=16, transform=transform, visits=True)
     key = jax.random.key(3)
-    whole = stream(key, 2, Share(0, 1))  # crosses the end of the first epoch
+    whole = stream(key, 2)  # crosses the end of the first epoch
     for parts in (2, 4):
-        shares = [stream(key, 2, Share(i, parts)) for i in range(parts)]
+        shares = [stream(key, 2, Shard(i, parts)) for i in range(parts)]
         np.testing.assert_array_equal(np.concatenate([s.x for s in shares]), whole.x)
         np.testing.assert_array_equal(np.concatenate([s.y for s in shares]), whole.y)
 
@@ -147,16 +147,14 @@ def test_the_visit_does_not_change_what_is_drawn_without_it(key):
         images, images, batch=5, transform=lambda k, x, v: x + jax.random.uniform(k), visits=True
     )
     for step in range(3):
-        np.testing.assert_array_equal(
-            plain(key, step, Share(0, 1)).x, asked(key, step, Share(0, 1)).x
-        )
+        np.testing.assert_array_equal(plain(key, step).x, asked(key, step).x)
 
 
 def test_a_visit_is_the_epoch_and_the_examples_own_key(key):
     stream = epochs(
         np.zeros(6), np.arange(6), batch=6, visits=True, transform=lambda k, x, visit: visit
     )
-    turns = [stream(key, step, Share(0, 1)) for step in range(3)]
+    turns = [stream(key, step) for step in range(3)]
     by_example = []
     for epoch, turn in enumerate(turns):
         visit: Visit = turn.x

@@ -10,10 +10,7 @@ from scipy.stats import chi2
 
 from jaxdl.data.epochs import epochs, shuffled
 from jaxdl.errors import InputError
-from jaxdl.parallel import Share
-from jaxdl.types import Batch
-
-WHOLE = Share(0, 1)
+from jaxdl.types import WHOLE, Batch, Shard
 
 
 @partial(jax.jit, static_argnames=("number", "most"))
@@ -96,8 +93,8 @@ def stream(count=None, *, batch=4, n=10):
     return epochs(np.arange(n), 100 + np.arange(n), batch=batch, transform=example, count=count)
 
 
-def drawn(made, steps, seed=0, share=WHOLE):
-    draw = jax.jit(lambda made, step: made(jax.random.key(seed), step, share))
+def drawn(made, steps, seed=0, shard=WHOLE):
+    draw = jax.jit(lambda made, step: made(jax.random.key(seed), step, shard))
     batches = [draw(made, jnp.int32(step)) for step in range(steps)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
 
@@ -126,14 +123,14 @@ def test_only_the_first_examples_and_their_number_may_be_traced():
     found = drawn(stream(7), 7).x[0]
     for epoch in found.reshape(4, 7):
         np.testing.assert_array_equal(np.sort(epoch), np.arange(7))
-    traced = jax.jit(lambda n: stream(n)(jax.random.key(0), jnp.int32(3), WHOLE).x[0])
+    traced = jax.jit(lambda n: stream(n)(jax.random.key(0), jnp.int32(3)).x[0])
     np.testing.assert_array_equal(traced(jnp.int32(7)), found[12:16])
 
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_any_number_of_devices_draws_the_same_batch_and_augmentation(devices):
     whole = drawn(stream(batch=8), 3)
-    parts = [drawn(stream(batch=8), 3, share=Share(i, devices)) for i in range(devices)]
+    parts = [drawn(stream(batch=8), 3, shard=Shard(i, devices)) for i in range(devices)]
     cut = lambda *leaves: np.concatenate([leaf.reshape(3, -1) for leaf in leaves], 1).ravel()  # noqa: E731
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(cut, *parts), whole)
 
@@ -141,14 +138,14 @@ def test_any_number_of_devices_draws_the_same_batch_and_augmentation(devices):
 def test_an_example_may_have_several_labels():
     labels = np.arange(6, dtype=np.uint8).reshape(3, 2)
     made = epochs(np.arange(3), labels, batch=3, transform=lambda key, x: x, classes=6)
-    found = made(jax.random.key(0), 0, WHOLE)
+    found = made(jax.random.key(0), 0)
     assert found.y.dtype == jnp.int32
     np.testing.assert_array_equal(found.y, labels[found.x])
 
 
 def test_labels_that_are_no_classes_stay_what_they_are():
     made = epochs(np.ones(3), np.ones((3, 2), np.float32), batch=2, transform=lambda key, x: x)
-    found = made(jax.random.key(0), 0, WHOLE)
+    found = made(jax.random.key(0), 0)
     assert isinstance(found, Batch)
     assert found.y.shape == (2, 2)
     assert found.y.dtype == jnp.float32

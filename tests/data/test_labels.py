@@ -14,7 +14,6 @@ from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
 from jaxdl.data.sets.rotated_permuted import permutations, task_after_task
 from jaxdl.data.subsets import by_class, divided
 from jaxdl.errors import InputError
-from jaxdl.parallel import Share
 
 LABELS = np.array([2, 0, 1, 1, 0, 2])
 
@@ -86,7 +85,6 @@ def test_no_labels_are_refused():
 # --- Whatever takes labels -----------------------------------------------------------------------
 
 X = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2, 1)
-SHARE = Share(0, 1)
 KEY = jax.random.key(0)
 
 
@@ -145,7 +143,7 @@ def test_every_maker_that_may_know_the_classes_refuses_a_label_beyond_them(maker
 def test_what_comes_out_has_the_labels_that_went_in(dtype):
     """200 and 255 are where arithmetic on bytes goes wrong."""
     labels = np.array([200, 255, 200, 255, 0, 0]).astype(dtype)
-    at = jax.jit(lambda stream: stream(KEY, jnp.int32(3), SHARE))
+    at = jax.jit(lambda stream: stream(KEY, jnp.int32(3)))
     batch = at(MAKERS["epochs"](labels))
     np.testing.assert_array_equal(batch.y, labels[np.asarray(batch.x)[:, 0, 0, 0] // 4])
     pairs = at(MAKERS["overlaid_epochs"](labels))

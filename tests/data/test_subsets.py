@@ -8,8 +8,8 @@ from jax.tree_util import Partial
 
 from jaxdl.data.subsets import Subset, by_class, cells, divided, in_turn, size, subset_epochs
 from jaxdl.errors import InputError
-from jaxdl.parallel import Share
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
+from jaxdl.types import WHOLE, Shard
 
 SIZES = (4, 9, 6)
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(3), SIZES))
@@ -74,7 +74,7 @@ def test_runs_of_one_program_keep_to_their_own_subsets():
 
     @jax.jit
     def run(stream, key):
-        return jax.vmap(lambda step: stream(key, step, Share(0, 1)))(jnp.arange(8))
+        return jax.vmap(lambda step: stream(key, step))(jnp.arange(8))
 
     first = Subset(run_keys(7, 3), jnp.array([1, 5, 100]))
     stream = subset_epochs(TABLE, batch=6, transform=transform, runs=keys, subsets=first)
@@ -98,7 +98,7 @@ def test_two_devices_draw_what_one_draws():
     noisy = lambda key, x: x + jax.random.uniform(key)  # noqa: E731
     stream = subset_epochs(TABLE, batch=8, transform=noisy, runs=keys, subsets=subsets)
     alone, *halves = jax.jit(
-        lambda: [stream(keys[1], 3, share) for share in (Share(0, 1), Share(0, 2), Share(1, 2))]
+        lambda: [stream(keys[1], 3, shard) for shard in (WHOLE, Shard(0, 2), Shard(1, 2))]
     )()
     np.testing.assert_array_equal(alone.x, np.concatenate([half.x for half in halves]))
     np.testing.assert_array_equal(alone.y, np.concatenate([half.y for half in halves]))

@@ -19,7 +19,9 @@ from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.protonet import nearest_centroid, protonet
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
-from jaxdl.train.loop import init_states, loop, make_step, task_stream
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import task_stream
 from jaxdl.types import Batch, MetaLearner
 from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row
 from tests.readme import example

@@ -16,7 +16,9 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.airnet import airnet, partial_dirac, whitening_kernel, with_views
 from jaxdl.models.layers.conv import conv
-from jaxdl.train.loop import init_states, loop, run_keys, supervised_step
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states, supervised_step
+from jaxdl.train.streams import run_keys
 
 RNG = np.random.default_rng(0)
 # Neighbours and channels are correlated, as in photographs.

@@ -12,7 +12,7 @@ from jaxdl.errors import InputError
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.models.lenet import lenet
-from jaxdl.train.loop import init_state, make_step
+from jaxdl.train.steps import init_state, make_step
 from jaxdl.types import Batch
 
 KEY = jax.random.key(0)

@@ -24,7 +24,9 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.resnet import resnet, resnet18, resnet34, resnet50
 from jaxdl.models.resnet12 import drop_block, resnet12, resnet12_batch
-from jaxdl.train.loop import init_state, loop, run_keys, step_keys, supervised_step
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_state, supervised_step
+from jaxdl.train.streams import run_keys, step_keys
 from jaxdl.types import Batch
 
 KEY = jax.random.key(0)
@@ -152,9 +154,9 @@ def train_on(devices: int, axis_name: str | None) -> tuple[Any, Any]:
     x = images(64, 6, 6, 2) * jnp.linspace(0.5, 2, 64).reshape(64, 1, 1, 1)
     y = jnp.arange(64, dtype=jnp.int32) % 3
 
-    def draw(data: Any, key: Any, step: Any, share: Any) -> Batch:
+    def draw(data: Any, key: Any, step: Any, shard: Any) -> Batch:
         batch_key, _ = step_keys(key, step)
-        rows = share.of(jax.random.permutation(batch_key, 64)[:8])
+        rows = shard.of(jax.random.permutation(batch_key, 64)[:8])
         return Batch(data[0][rows], data[1][rows])
 
     model, tx = tiny(3, axis_name=axis_name), optax.sgd(0.1, momentum=0.9)

@@ -16,8 +16,10 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.gradients import multitask_step, task_grads
 from jaxdl.multitask.sharing import hard_sharing
-from jaxdl.train.loop import init_state, init_states, keep, loop, run_keys
-from jaxdl.types import Batch, Model
+from jaxdl.train.loop import keep, loop
+from jaxdl.train.steps import init_state, init_states
+from jaxdl.train.streams import run_keys
+from jaxdl.types import WHOLE, Batch, Model
 from tests.multitask.contract import (
     HARD,
     KEY,
@@ -130,9 +132,9 @@ class All(NamedTuple):
     states: dict
 
 
-def draw(key, step, share):
+def draw(key, step, shard=WHOLE):
     """Eight points in three dimensions, with targets for three tasks that pull different ways."""
-    x = share.of(jax.random.normal(jax.random.fold_in(key, step), (8, 3)))
+    x = shard.of(jax.random.normal(jax.random.fold_in(key, step), (8, 3)))
     y = jnp.stack([x[:, :2], 3 - x[:, :2], jnp.sin(4 * x[:, 1:])], axis=1)
     return Batch(x, y)
 
@@ -211,7 +213,7 @@ def test_weighing_losses_is_weighing_gradients(row):
     method = row.make(3)
     if not isinstance(method, LossWeighting):
         pytest.skip("it looks at gradients")
-    batch = draw(KEY, 0, parallel.Share(0, 1))
+    batch = draw(KEY, 0)
     state = init_state(NET.init(KEY, batch.x), optax.chain(method, TX))
     net_key, method_key = jax.random.split(KEY)
 

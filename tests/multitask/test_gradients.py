@@ -17,7 +17,7 @@ from jaxdl.multitask.gradients import multitask_step, task_grads, task_losses
 from jaxdl.multitask.pcgrad import pcgrad
 from jaxdl.multitask.sharing import TaskParams, hard_sharing, mmoe
 from jaxdl.multitask.uncertainty import uncertainty
-from jaxdl.train.loop import init_state
+from jaxdl.train.steps import init_state
 from jaxdl.types import Batch
 
 STEP = jnp.int32(0)

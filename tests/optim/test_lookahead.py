@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxdl.optim.lookahead import lookahead, with_slow
-from jaxdl.train.loop import init_state
+from jaxdl.train.steps import init_state
 
 
 def counting(key, state, batch):

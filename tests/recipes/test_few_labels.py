@@ -23,7 +23,7 @@ from jaxdl.recipes.few_labels import (
 from jaxdl.report.by_count import count_names, labelled
 from jaxdl.runs.run import open_run
 from jaxdl.train.evaluation import measure_subsets
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 from tests import tiny_run
 
 

@@ -23,14 +23,15 @@ from jaxdl.rl.dqn import dqn, epsilon_greedy, of_actions, td_targets
 from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.rl.rollout import episode_returns
 from jaxdl.runs.checkpoint import Checkpoints
-from jaxdl.train.loop import loop, per_seed, run_keys
+from jaxdl.train.loop import loop, per_seed
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Model
 from tests.programs import traced_once
 from tests.runs.test_checkpoint import same_bits
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-NOTHING = Partial(lambda key, step, share: ())
+NOTHING = Partial(lambda key, step, shard: ())
 GAMMA = 0.9
 
 

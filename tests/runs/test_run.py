@@ -31,7 +31,7 @@ from jaxdl.runs.journal import Journal
 from jaxdl.runs.run import Interrupted, Run, open_run
 from jaxdl.runs.signals import Signals
 from jaxdl.runs.stored import load_best
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train, validated
 
@@ -850,7 +850,7 @@ def test_a_state_with_typed_keys_is_resumed_bit_for_bit(tmp_path):
         keys = run_keys(0, 2)
         state = Drawing(jnp.int32(0), {"w": jnp.zeros((2, 3))}, keys)
         with open_run("drawing", config(tmp_path, steps=steps, **changes)) as run:
-            stream = Partial(lambda key, step, share: ())
+            stream = Partial(lambda key, step, shard: ())
             return run.trained(step, stream, keys, run.restore(state), tasks=1)
 
     straight = run(6, name="straight")

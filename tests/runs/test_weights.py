@@ -35,7 +35,7 @@ from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.identity import load_config
 from jaxdl.runs.run import RunFlags, open_run
 from jaxdl.runs.weights import export_weights, load_weights, save_weights, started, weights_digest
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 from jaxdl.types import TrainState
 from tests import tiny_run
 

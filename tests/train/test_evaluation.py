@@ -12,7 +12,7 @@ from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.train.evaluation import measure, measure_subsets, predict_all
-from jaxdl.train.loop import run_keys
+from jaxdl.train.streams import run_keys
 
 
 class Net(nn.Module):

@@ -16,7 +16,9 @@ from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import mean_squared_error
 from jaxdl.models.mlp import mlp
 from jaxdl.train.feed import Feed, HostStream
-from jaxdl.train.loop import init_states, loop, make_step, run_keys
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Batch
 
 STEPS = 11
@@ -67,8 +69,8 @@ def _threads_end():
 
 @pytest.fixture(scope="module")
 def on_the_device():
-    def draw(table, key, step, share):
-        return share.of(jax.tree.map(lambda leaf: leaf[step], table))
+    def draw(table, key, step, shard):
+        return shard.of(jax.tree.map(lambda leaf: leaf[step], table))
 
     return run(Partial(draw, jax.tree.map(jnp.asarray, TABLE)), start())
 
@@ -189,12 +191,12 @@ def test_a_label_that_is_none_stops_the_loop(label, words):
 def test_integers_become_int32_and_what_is_no_batch_stays(dtype):
     labels = np.array([0, 200, 255, 1]).astype(dtype)
     feed = Feed(HostStream(lambda step: Batch(TABLE.x[step], labels), classes=256), 0, STEPS)
-    batch = feed.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
+    batch = feed.stream(0)(KEYS[0], jnp.int32(0))
     feed.close()
     assert batch.y.dtype == jnp.int32
     np.testing.assert_array_equal(batch.y, labels)
     other = Feed(HostStream(lambda step: -labels.astype(np.int16)), 0, STEPS)
-    found = other.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
+    found = other.stream(0)(KEYS[0], jnp.int32(0))
     other.close()
     np.testing.assert_array_equal(found, -labels.astype(int))
 
@@ -205,6 +207,6 @@ def test_a_missing_label_of_weight_zero_may_be_any_number_and_a_count_too():
     counts = HostStream(lambda step: Batch(TABLE.x[step], -labels))  # targets of a regression
     for source, expected in ((masked, [0, 9, 3, 0]), (counts, -labels)):
         feed = Feed(source, 0, STEPS)
-        batch = feed.stream(0)(KEYS[0], jnp.int32(0), parallel.Share(0, 1))
+        batch = feed.stream(0)(KEYS[0], jnp.int32(0))
         feed.close()
         np.testing.assert_array_equal(batch.y, expected)

@@ -18,19 +18,10 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.train.loop import (
-    TrainState,
-    init_state,
-    init_states,
-    keep,
-    loop,
-    make_step,
-    per_seed,
-    run_keys,
-    supervised_step,
-    task_stream,
-)
-from jaxdl.types import Batch
+from jaxdl.train.loop import keep, loop, per_seed
+from jaxdl.train.steps import init_state, init_states, make_step, supervised_step
+from jaxdl.train.streams import run_keys, task_stream
+from jaxdl.types import WHOLE, Batch, TrainState
 
 TX = optax.adam(0.1)
 
@@ -206,7 +197,7 @@ def test_the_sampler_data_set_is_no_constant_of_the_program():
     real = parallel.compile_on
 
     def spy(run, devices, args, **flags):
-        programs.append(jax.jit(lambda *a: run(parallel.Share(0, 1), *a)).lower(*args).as_text())
+        programs.append(jax.jit(lambda *a: run(WHOLE, *a)).lower(*args).as_text())
         return real(run, devices, args, **flags)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -332,8 +323,8 @@ def test_a_supervised_step_leaves_out_what_has_no_weight(devices):
     cut = Batch(x[:5], y[:5], weight[:5])
     expected = step_of(None)(jax.random.key(0), state, cut)
 
-    def run(share, batch):
-        return step_of(axis)(jax.random.key(0), state, share.of(batch))
+    def run(shard, batch):
+        return step_of(axis)(jax.random.key(0), state, shard.of(batch))
 
     batch = Batch(x, y, weight)
     close(parallel.compile_on(run, devices, (batch,))(batch), expected)
@@ -354,7 +345,7 @@ def test_every_device_draws_dropout_masks_of_its_own():
 
     step = supervised_step(stateful(Halves()), loss, TX, axis_name=parallel.AXIS)
     state = init_states(lambda key: ({"w": jnp.ones(64)}, {}), run_keys(0, 1), TX, with_stats=True)
-    stream = Partial(lambda key, step, share: share.of(Batch(jnp.ones((2, 64)), jnp.zeros(2))))
+    stream = Partial(lambda key, step, shard: shard.of(Batch(jnp.ones((2, 64)), jnp.zeros(2))))
     for _, _, metrics in loop(step, stream, run_keys(0, 1), state, steps=3, devices=2):
         seen.append(metrics["square"] - metrics["loss"] ** 2)  # the variance between devices
     assert (np.concatenate(seen, axis=1) > 1e-6).all()

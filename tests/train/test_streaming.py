@@ -12,7 +12,9 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.train.feed import HostStream
-from jaxdl.train.loop import init_states, loop, run_keys, supervised_step
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states, supervised_step
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Batch
 
 MODEL = without_stats(mlp((8, 10), dropout=0.2))

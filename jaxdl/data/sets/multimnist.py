@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 from jaxdl.data.epochs import epochs
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import Array, Batch, Key
+from jaxdl.types import WHOLE, Array, Batch, Key, Shard
 
 OFFSET = 8
 
@@ -76,9 +76,9 @@ def overlaid_epochs(
     y = check_labels(y, len(x), classes=classes)
     one_side = epochs(x, y, batch=batch, transform=lambda key, image: image)
 
-    def draw(one_side: Partial, key: Key, step: Any, share: Any) -> Batch:
+    def draw(one_side: Partial, key: Key, step: Any, shard: Shard = WHOLE) -> Batch:
         # Both sides by one program, which compiles in half the time.
-        sides = jax.vmap(lambda side: one_side(side, step, share))(jax.random.split(key))
+        sides = jax.vmap(lambda side: one_side(side, step, shard))(jax.random.split(key))
         canvases = jax.vmap(lambda a, b: transform(overlay(a, b, offset=offset)))(*sides.x)
         return Batch(canvases, sides.y.T)
 

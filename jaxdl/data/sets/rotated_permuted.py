@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxdl.data.epochs import shuffled
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import Array, Example, Key
+from jaxdl.types import WHOLE, Array, Example, Key, Shard
 
 
 def rotations(
@@ -95,8 +95,10 @@ def task_after_task(
     if not 0 < examples <= len(x):
         raise InputError(f"{len(x)} images do not give {examples} examples of each task")
 
-    def draw(x: Array, y: Array, places: Array, key: Key, step: Array, share: object) -> Example:
-        del share  # one example is one device's work
+    def draw(
+        x: Array, y: Array, places: Array, key: Key, step: Array, shard: Shard = WHOLE
+    ) -> Example:
+        del shard  # one example is one device's work
         task = step // examples
         row = shuffled(key, task, step % examples, len(x))
         return Example(rearranged(x[row], places[task]), y[row], task)

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs, overlay
 from jaxdl.errors import InputError
-from jaxdl.parallel import Share
+from jaxdl.types import WHOLE, Shard
 
 N, SIDE, OFFSET = 10, 6, 2
 IMAGES = np.random.default_rng(0).integers(1, 256, (N, SIDE, SIDE, 1), np.uint8)
@@ -45,11 +45,11 @@ def test_digits_of_28_pixels_make_a_canvas_of_36():
     assert overlay(jnp.ones((28, 28, 1)), jnp.ones((28, 28, 1))).shape == (36, 36, 1)
 
 
-def drawn(steps, *, batch=4, seed=0, share=None):
+def drawn(steps, *, batch=4, seed=0, shard=WHOLE):
     stream = overlaid_epochs(
         IMAGES, LABELS, batch=batch, transform=lambda canvas: canvas, offset=OFFSET
     )
-    draw = jax.jit(lambda stream, step: stream(jax.random.key(seed), step, share or Share(0, 1)))
+    draw = jax.jit(lambda stream, step: stream(jax.random.key(seed), step, shard))
     return [draw(stream, jnp.int32(step)) for step in range(steps)]
 
 
@@ -74,7 +74,7 @@ def test_each_image_comes_once_an_epoch_on_each_side_and_pairs_change():
 
 
 def test_two_devices_draw_what_one_draws():
-    halves = [drawn(3, share=Share(index, 2)) for index in range(2)]
+    halves = [drawn(3, shard=Shard(index, 2)) for index in range(2)]
     for whole, *parts in zip(drawn(3), *halves, strict=True):
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         jax.tree.map(np.testing.assert_array_equal, joined, whole)
