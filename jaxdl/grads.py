@@ -11,22 +11,35 @@ over that axis, and sees to it that no two devices draw the same random numbers:
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.losses import without_void
-from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Model, Params
+from jaxdl.parallel import (
+    device_key,
+    device_share,
+    mean_over_devices,
+    task_keys,
+    times,
+    total_weight,
+)
+from jaxdl.types import Array, GradFn, Grads, Key, LossFn, Metrics, Model, Params
 
-Objective = Callable[[Params, Any, Any], tuple[Array, Metrics]]
-"""`(params, key, batch) -> (scalar, metrics)`: what `jax.grad` differentiates comes first.
 
-Some take None as key: no dropout.
-"""
+class Objective(Protocol):
+    """`(params, key, batch, step) -> (scalar, metrics)`: `jax.grad` differentiates the first.
+
+    Some take None as key: no dropout. `step` is the outer step, an unbatched int32, for losses that
+    are annealed; None where nobody counts steps.
+    """
+
+    def __call__(
+        self, params: Params, key: Any, batch: Any, step: Array | None = None, /
+    ) -> tuple[Array, Metrics]: ...
 
 
 def objective(model: Model, loss: LossFn) -> Objective:
@@ -40,7 +53,10 @@ def objective(model: Model, loss: LossFn) -> Objective:
     """
     check_model(model)
 
-    def value(params: Params, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
+    def value(
+        params: Params, key: Key | None, batch: Any, step: Array | None = None
+    ) -> tuple[Array, Metrics]:
+        del step  # a plain loss does not change with training time
         x, y, weight = without_void(batch.x, batch.weight), batch.y, batch.weight
         return loss(model.apply(params, x, key=key, weight=weight), y, weight)
 
@@ -88,20 +104,22 @@ def supervised(model: Model, loss: LossFn) -> GradFn:
     return of_loss(objective(model, loss))
 
 
-@dataclasses.dataclass(frozen=True)
-class LossGrad:
-    """The `GradFn` that is the gradient of an objective; `over_tasks` looks inside."""
+def of_loss(loss: Objective) -> GradFn:
+    """The gradient of an objective.
 
-    objective: Objective
+    def annealed(params, key, batch, step):
+        value = jnp.sum((batch - params) ** 2) * 0.99**step
+        return value, {"loss": value}
 
-    def __call__(self, key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
-        del step  # a plain loss does not change with training time
-        return jax.grad(self.objective, has_aux=True)(params, key, batch)
+    grad = of_loss(annealed)
+    """
 
+    def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+        if isinstance(params, _Later):
+            return params, params.take(loss(params.params, key, batch, step))
+        return jax.grad(loss, has_aux=True)(params, key, batch, step)
 
-def of_loss(loss: Objective) -> LossGrad:
-    """The gradient of an objective."""
-    return LossGrad(loss)
+    return grad
 
 
 def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None = None) -> GradFn:
@@ -117,7 +135,10 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
 
     The gradient of a loss (`of_loss`) is taken once, of the mean over the chunk: no task keeps a
     gradient of its own, which costs a fraction where tasks share their weights (ProtoNet, hard
-    sharing; 16 times less on a wide MLP) and spares a product or two where they do not (MAML).
+    sharing; 16 times less on a wide MLP) and spares a product or two where they do not (MAML). A
+    function around it may change key, batch and metrics. One that looks at the gradient of each
+    task, to clip it say, needs these gradients, and gets them; clip the mean instead where that
+    will do: `lambda *args: clip(*over_tasks(grad)(*args))`.
 
     Raises:
         InputError: when tracing, if `chunk` does not divide the number of tasks on a device.
@@ -133,9 +154,10 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
             if size == 1:  # no vmap at all: a batch axis of one still costs in convolutions
                 task_key, task = jax.tree.map(lambda leaf: leaf[0], part)
                 return grad(task_key, step, params, task)
-            if isinstance(grad, LossGrad):
-                return LossGrad(_mean_over_tasks(grad.objective))(key, step, params, part)
-            return _mean(jax.vmap(grad, (0, None, None, 0))(part[0], step, params, part[1]))
+            try:
+                return _gradient_of_mean(grad, step, params, part)
+            except _GradientsNeeded:
+                return _mean(jax.vmap(grad, (0, None, None, 0))(part[0], step, params, part[1]))
 
         keyed = task_keys(key, tasks, axis_name), batch
         mean = _mean_over_groups(of_chunk, _grouped(keyed, tasks // size))
@@ -144,15 +166,50 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
     return mean_grad if axis_name is None else _Averaged(mean_grad)
 
 
-def _mean_over_tasks(loss: Objective) -> Objective:
-    """The mean of a loss over tasks, given as keys and batches side by side."""
+class _Later:
+    """Parameters whose gradient is asked for and not yet taken; `of_loss` leaves its loss here.
 
-    def mean_loss(params: Params, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
-        del key  # every task has its own
-        losses, metrics = jax.vmap(loss, (None, 0, 0))(params, *batch)
+    Functions between `over_tasks` and `of_loss` pass it on in place of parameters and hand it back
+    in place of a gradient. If they do anything else with it they fail, because it is no array.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.losses: list[Array] = []
+
+    def take(self, found: tuple[Array, Metrics]) -> Metrics:
+        self.losses.append(found[0])
+        return found[1]
+
+
+class _GradientsNeeded(Exception):
+    pass
+
+
+def _gradient_of_mean(
+    grad: GradFn, step: Array, params: Params, part: Any
+) -> tuple[Grads, Metrics]:
+    """The gradient of the mean loss of tasks, given as keys and batches side by side.
+
+    Raises:
+        _GradientsNeeded: if `grad` looks at the gradients of single tasks.
+    """
+
+    def mean_loss(params: Params) -> tuple[Array, Metrics]:
+        def of_task(key: Key, task: Any) -> tuple[Array, Metrics]:
+            later = _Later(params)
+            try:
+                found, metrics = grad(key, step, later, task)
+            except Exception as error:  # a mistake of the caller's comes again without `_Later`
+                raise _GradientsNeeded from error
+            if found is not later or len(later.losses) != 1:
+                raise _GradientsNeeded
+            return later.losses[0], metrics
+
+        losses, metrics = jax.vmap(of_task)(*part)
         return jnp.mean(losses), _mean(metrics)
 
-    return mean_loss
+    return jax.grad(mean_loss, has_aux=True)(params)
 
 
 def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
@@ -173,7 +230,7 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
 
         def of_slice(part: Any) -> tuple[Any, Array | None]:
             slice_key, examples = part
-            total = _total_weight(examples)
+            total = total_weight(examples)
             if total is not None and isinstance(grad, _Averaged):
                 raise InputError(
                     "slices with weights do not count alike on all devices: write"
@@ -226,52 +283,9 @@ class _Averaged:
         return self.grad(key, step, params, batch)
 
 
-def device_key(key: Key, axis_name: str | None) -> Key:
-    """A key of this device alone; `key` itself where there is no axis."""
-    return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
-
-
-def mean_over_devices(tree: Any, axis_name: str | None) -> Any:
-    """The mean of a tree of arrays over the devices of an axis; itself where there is no axis."""
-    return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-
-def device_share(batch: Any, axis_name: str | None) -> Array | None:
-    """How much this device's `Batch` counts by its weights: 1 on the average of all devices.
-
-    None where all count alike. The mean over devices of a loss, and of its gradient, is that of the
-    losses times their shares: `times`, then `mean_over_devices`.
-    """
-    total = _total_weight(batch)
-    return None if axis_name is None or total is None else share_of(total, axis_name)
-
-
-def share_of(total: Array, axis_name: str) -> Array:
-    """What a device has, of any shape, divided by what the devices of an axis have on average."""
-    return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
-
-
-def times(tree: Any, share: Array | None) -> Any:
-    """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
-    if share is None:
-        return tree
-    return jax.tree.map(lambda leaf: (leaf * share).astype(jnp.result_type(leaf, 0.0)), tree)
-
-
-def _total_weight(batch: Any) -> Array | None:
-    weight = batch.weight if isinstance(batch, Batch) else None
-    return None if weight is None else jnp.sum(weight).astype(float)
-
-
 def leading_axis(batch: Any) -> int:
     """The length of the leading axis that all leaves of `batch` share."""
     return int(jax.tree.leaves(batch)[0].shape[0])
-
-
-def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Key:
-    """Keys `[tasks]` of the tasks on this device, each derived from its global task index."""
-    first = 0 if axis_name is None else lax.axis_index(axis_name) * tasks
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
 
 
 def _mean(stacked: Any) -> Any:

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.errors import InputError, RunError
-from jaxdl.types import WHOLE, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, Shard
 
 AXIS = "devices"
 """The name of the pmap axis."""
@@ -126,6 +126,56 @@ def local(tree: Any) -> Any:
     return jax.tree.map(
         lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
     )
+
+
+# ---- inside a step that pmap runs
+
+
+def device_key(key: Key, axis_name: str | None) -> Key:
+    """A key of this device alone; `key` itself where there is no axis."""
+    return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
+
+
+def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Key:
+    """Keys `[tasks]` of the tasks on this device, each derived from its global task index."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * tasks
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
+
+
+def mean_over_devices(tree: Any, axis_name: str | None) -> Any:
+    """The mean of a tree of arrays over the devices of an axis; itself where there is no axis."""
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
+def device_share(batch: Any, axis_name: str | None) -> Array | None:
+    """How much this device's `Batch` counts by its weights: 1 on the average of all devices.
+
+    None where all count alike. The mean over devices of a loss, and of its gradient, is that of the
+    losses times their shares: `times`, then `mean_over_devices`.
+    """
+    total = total_weight(batch)
+    return None if axis_name is None or total is None else share_of(total, axis_name)
+
+
+def share_of(total: Array, axis_name: str) -> Array:
+    """What a device has, of any shape, divided by what the devices of an axis have on average."""
+    return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
+
+
+def times(tree: Any, share: Array | None) -> Any:
+    """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
+    if share is None:
+        return tree
+    return jax.tree.map(lambda leaf: (leaf * share).astype(jnp.result_type(leaf, 0.0)), tree)
+
+
+def total_weight(batch: Any) -> Array | None:
+    """The sum of the weights of a `Batch`; None where all examples count alike."""
+    weight = batch.weight if isinstance(batch, Batch) else None
+    return None if weight is None else jnp.sum(weight).astype(float)
+
+
+# ---- several processes
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:

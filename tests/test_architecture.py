@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"errors"},
     {"types"},
-    {"files", "losses", "xla"},
-    {"grads", "parallel", "optim"},
+    {"files", "losses", "optim", "parallel", "xla"},
+    {"grads"},
     {"data/prepare", "models/layers", "replay"},
     {"data", "models"},
     {"data/sets", "report"},

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -25,7 +26,7 @@ LINEAR = Model(
 STEP = jnp.int32(0)
 
 
-def noisy(params, key, task):
+def noisy(params, key, task, step):
     """A loss that draws random numbers, so that every task's key counts."""
     value = jnp.sum((params - task) ** 2) * jax.random.uniform(key)
     return value, {"loss": value}
@@ -59,30 +60,104 @@ def test_over_tasks_is_the_mean_over_tasks_with_keys_of_their_own(chunk, key):
     close(over_tasks(grad, chunk=chunk)(key, STEP, params, batch), expected)
 
 
-def any_grad(loss):
-    """The gradient of a loss as a function that `over_tasks` cannot look into."""
+def scaled(loss):
+    """A gradient that is more than that of a loss: `over_tasks` needs those of all tasks."""
     grad = of_loss(loss)
-    return lambda *args: grad(*args)
+
+    def twice(*args):
+        found, metrics = grad(*args)
+        return jax.tree.map(lambda leaf: 2 * leaf, found), metrics
+
+    return twice
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_the_gradient_of_the_mean_is_the_mean_of_the_gradients(chunk, key):
     params, batch = jnp.ones(3), tasks()
-    once = over_tasks(of_loss(noisy), chunk=chunk)(key, STEP, params, batch)
-    close(once, over_tasks(any_grad(noisy), chunk=chunk)(key, STEP, params, batch))
+    once, metrics = over_tasks(of_loss(noisy), chunk=chunk)(key, STEP, params, batch)
+    close(over_tasks(scaled(noisy), chunk=chunk)(key, STEP, params, batch), (2 * once, metrics))
 
 
-def test_no_task_keeps_a_gradient_of_its_own_where_a_loss_is_known(key):
-    def loss(params, key, task):
+def more_metrics(grad):
+    """Another key, another batch and one more metric: the gradient stays as it is."""
+
+    def changed(key, step, params, task):
+        found, metrics = grad(jax.random.fold_in(key, 7), step, params, task + 1)
+        return found, {**metrics, "step": step}
+
+    return changed
+
+
+def clipped(grad):
+    def changed(*args):
+        found, metrics = grad(*args)
+        return jax.tree.map(lambda leaf: jnp.clip(leaf, -1, 1), found), metrics
+
+    return changed
+
+
+def with_norm(grad):
+    def changed(*args):
+        found, metrics = grad(*args)
+        return found, {**metrics, "norm": optax.tree.norm(found)}
+
+    return changed
+
+
+def with_decay(grad):
+    def changed(key, step, params, task):
+        found, metrics = grad(key, step, params, task)
+        return jax.tree.map(lambda g, p: g + 0.1 * p, found, params), metrics
+
+    return changed
+
+
+def of_two_draws(grad):
+    def changed(key, *args):
+        _, metrics = grad(jax.random.fold_in(key, 1), *args)
+        return grad(jax.random.fold_in(key, 2), *args)[0], metrics
+
+    return changed
+
+
+@pytest.mark.parametrize("wrap", [more_metrics, clipped, with_norm, with_decay, of_two_draws])
+def test_a_wrapped_gradient_is_the_mean_over_tasks_of_what_the_wrapper_gives(wrap, key):
+    grad, params, batch = wrap(of_loss(noisy)), jnp.ones(3), tasks()
+    keys = [jax.random.fold_in(key, index) for index in range(6)]
+    each = [grad(k, STEP, params, task) for k, task in zip(keys, batch, strict=True)]
+    expected = jax.tree.map(lambda *leaves: sum(leaves) / 6, *each)
+    close(over_tasks(grad)(key, STEP, params, batch), expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("wrap", [lambda grad: grad, more_metrics, scaled, clipped])
+def test_no_task_keeps_a_gradient_of_its_own_unless_somebody_looks_at_it(wrap, key):
+    def loss(params, key, task, step):
         value = jnp.sum((task @ params) ** 2)
         return value, {"loss": value}
 
-    def program(grad):
-        run = over_tasks(grad)
-        return str(jax.make_jaxpr(run)(key, STEP, jnp.ones((7, 11)), jnp.ones((6, 5, 7))))
+    run = over_tasks(wrap(loss) if wrap is scaled else wrap(of_loss(loss)))
+    program = str(jax.make_jaxpr(run)(key, STEP, jnp.ones((7, 11)), jnp.ones((6, 5, 7))))
+    assert ("f32[6,7,11]" in program) == (wrap in (scaled, clipped))
 
-    assert "f32[6,7,11]" in program(any_grad(loss))
-    assert "f32[6,7,11]" not in program(of_loss(loss))
+
+def test_a_mistake_inside_a_wrapped_gradient_is_told_as_it_is(key):
+    def wrong(*args):
+        raise InputError("this is the mistake")
+
+    with pytest.raises(InputError, match="this is the mistake"):
+        over_tasks(wrong)(key, STEP, jnp.ones(3), tasks())
+
+
+def test_an_objective_sees_the_outer_step(key):
+    def annealed(params, key, task, step):
+        value = jnp.sum(params * task) * 0.5**step
+        return value, {"loss": value}
+
+    for chunk in (None, 1):
+        run = jax.jit(over_tasks(of_loss(annealed), chunk=chunk))
+        first, third = (run(key, jnp.int32(step), jnp.ones(3), tasks())[0] for step in (0, 2))
+        close(first, tasks().mean(axis=0), rtol=1e-5)
+        close(third, first / 4)
 
 
 def test_a_chunk_that_does_not_divide_the_tasks_is_refused(key):
@@ -121,7 +196,7 @@ def on_devices(devices, grad, key, params, batch):
 
 
 @pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("make", [of_loss, any_grad])
+@pytest.mark.parametrize("make", [of_loss, scaled])
 def test_devices_agree_with_one_device(devices, make, key):
     """Every task keeps the key of its global index, so the mean is the same to rounding."""
     params, batch = jnp.ones(3), tasks(8)

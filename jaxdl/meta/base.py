@@ -32,7 +32,10 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     A query of weight 0 counts for nothing, neither in the loss nor for its neighbours.
     """
 
-    def query_loss(params: Params, key: Key, episode: Episode) -> tuple[Array, Metrics]:
+    def query_loss(
+        params: Params, key: Key, episode: Episode, step: Array | None = None
+    ) -> tuple[Array, Metrics]:
+        del step  # the same loss all through training
         adapt_key, predict_key = jax.random.split(key)
         adapted = adapt(adapt_key, params, episode.support)
         return _query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)

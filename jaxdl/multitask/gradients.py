@@ -16,10 +16,10 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.grads import device_key, mean_over_devices, share_of
 from jaxdl.losses import without_void
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
+from jaxdl.parallel import device_key, mean_over_devices, share_of
 from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, StepFn
 
 TaskLosses = Callable[[TaskParams, Key | None, Any], tuple[Array, Metrics]]

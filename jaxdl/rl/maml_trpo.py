@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.grads import leading_axis, task_keys
+from jaxdl.grads import leading_axis
 from jaxdl.losses import weighted_mean
 from jaxdl.meta.inner import Estimator, descend, exact, scale_by_rates
+from jaxdl.parallel import task_keys
 from jaxdl.rl.advantage import advantages
 from jaxdl.rl.environment import Reset, Step
 from jaxdl.rl.gaussian import Gaussian, kl_divergence

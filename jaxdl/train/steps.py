@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxdl.grads import device_key, device_share, mean_over_devices, times
 from jaxdl.losses import without_void
+from jaxdl.parallel import device_key, device_share, mean_over_devices, times
 from jaxdl.types import (
     Array,
     GradFn,

@@ -30,7 +30,7 @@ def sample(key):
     return jax.random.normal(key, (3,))
 
 
-def loss(params, key, task):
+def loss(params, key, task, step=None):
     value = jnp.mean((params["a"] - task) ** 2) * (1 + jax.random.uniform(key))
     return value, {"loss": value}
 
