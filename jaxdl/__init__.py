@@ -1,0 +1,83 @@
+"""jaxdl: meta-learning and deep learning in JAX.
+
+The names of this module are the library's public face: each keeps its name, its arguments and its
+meaning, or is deprecated first (CONTRIBUTING.md). A name is imported when it is first asked for, so
+`import jaxdl` costs nothing; `__init__.pyi` tells type checkers and editors what there is.
+
+    >>> import jaxdl
+    >>> jaxdl.cross_entropy.__module__
+    'jaxdl.losses'
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each name lives; `__init__.pyi` says the same to type checkers, and a test compares them.
+_FACE = {
+    "errors": "InputError RunError",
+    "types": (
+        "Batch Episode GradFn LossFn MetaLearner Model Replay Sampler Shard StatefulModel StepFn"
+        " Stream TrainState"
+    ),
+    "losses": "counted cross_entropy mean_squared_error weighted_mean",
+    "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",
+    "optim.lookahead": "lookahead",
+    "optim.transfer": "only unfreezing with_new_head",
+    "models.linen": "pure stateful without_stats",
+    "models.conv4": "conv4_omniglot conv4_pooled",
+    "models.convnet": "convnet",
+    "models.lenet": "lenet",
+    "models.mlp": "mlp",
+    "models.recurrent": "gru lstm rnn",
+    "models.resnet": "resnet18",
+    "models.resnet12": "resnet12",
+    "models.torch_weights": "load_torch_weights",
+    "data.episodes": "few_shot",
+    "data.epochs": "epochs",
+    "data.examples": "examples",
+    "data.sets.digits": "digits_few_shot",
+    "data.sets.images": "few_shot_arrays image_arrays",
+    "data.sets.sinusoid": "sinusoid",
+    "data.sets.two_digits": "numbers_few_shot",
+    "replay.nstep": "n_step",
+    "replay.prioritized": "prioritized",
+    "replay.uniform": "reservoir ring",
+    "meta.base": "evaluate through_adaptation",
+    "meta.finetune": "finetune",
+    "meta.inner": "descend exact first_order mixed_mode rematerialised",
+    "meta.maml": "fomaml maml",
+    "meta.protonet": "nearest_centroid protonet",
+    "meta.rates": "scale_by_rates",
+    "meta.support_statistics": "by_support_statistics",
+    "multitask.gradients": "multitask_step task_grads",
+    "multitask.pcgrad": "pcgrad",
+    "multitask.sharing": "hard_sharing",
+    "continual.er": "er",
+    "continual.ewc": "ewc",
+    "rl.dqn": "dqn",
+    "train.evaluation": "predict_all",
+    "train.feed": "HostStream",
+    "train.loop": "loop per_seed",
+    "train.steps": "init_state init_states make_step supervised_step",
+    "train.streams": "run_keys task_stream",
+    "runs.cli": "command_line",
+    "runs.run": "Run RunFlags open_run",
+    "runs.stored": "load_best",
+    "runs.weights": "export_weights load_weights",
+}
+_HOMES = {name: f"jaxdl.{module}" for module, names in _FACE.items() for name in names.split()}
+
+__all__ = sorted(["__version__", *_HOMES])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxdl' has no attribute {name!r}: see dir(jaxdl)")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

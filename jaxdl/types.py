@@ -146,12 +146,14 @@ class GradFn(Protocol):
     ) -> tuple[Grads, Metrics]: ...
 
 
-Sampler = Callable[[Key], Any]
-"""`key -> one episode` or `key -> one batch`, drawn inside jit.
+class Sampler(Protocol):
+    """`key -> one episode` or `key -> one batch`, drawn inside jit.
 
-A sampler that holds a data set is a `jax.tree_util.Partial`, so that the data set travels as an
-argument of the compiled program: JAX would write a closed-over array into the program as text.
-"""
+    A sampler that holds a data set is a `jax.tree_util.Partial`, so that the data set travels as an
+    argument of the compiled program: JAX would write a closed-over array into the program as text.
+    """
+
+    def __call__(self, key: Key, /) -> Any: ...
 
 
 class Shard(NamedTuple):
