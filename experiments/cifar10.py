@@ -327,7 +327,7 @@ def train(
     options: dict[str, Any] = {"batch": config.batch, "visits": True, "classes": CLASSES}
     stream = epochs(*data[:2], transform=augmentation(config), **options)
     state, tx = initial(config, data.images)
-    return run.trained(
+    return run.train(
         training_step(config, tx, parallel.axis_name(devices)),
         stream,
         run_keys(config.seed, config.seeds),

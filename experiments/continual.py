@@ -265,9 +265,11 @@ def learn(config: Config, part: Run, problem: Problem, method: Continual) -> dic
     keys = run_keys(config.seed, config.seeds)
     state = part.restore(start(config, problem.stream, method, keys))
     measure = judge(method, problem)
-    points = part.train(method.step, problem.stream, keys, state, tasks=1)
+    points = part.evaluation_points(
+        method.step, problem.stream, keys, state, split="test", every=config.examples, tasks=1
+    )
     clock, since = time.perf_counter(), -1  # the first task after a start also compiles
-    for i, now in part.evaluation_points(points, state, split="test", every=config.examples):
+    for i, now in points:
         if since >= 0:
             spent = 1000 * (time.perf_counter() - clock) / (i - since)
             part.log(i, "time", {"ms_per_example": spent / config.seeds})

@@ -281,7 +281,7 @@ def learn(config: Config, part: Run, agent: Dqn, judge: Judge) -> dict[str, Any]
     """Trains all seeds of an agent; figures of the last step, one a seed."""
     keys = run_keys(config.seed, config.seeds)
     state = part.restore(start(config, agent, keys))
-    state = part.trained(
+    state = part.train(
         agent.step,
         Partial(lambda key, step, shard: ()),
         keys,

@@ -322,7 +322,7 @@ def meta_train(
         found = [measure(jax.random.key(VALIDATION_KEY), each) for each in per_seed(state.params)]
         return {name: [float(each[name].mean()) for each in found] for name in found[0]}
 
-    state = run.trained(
+    state = run.train(
         make_step(grad, tx),
         task_stream(sample, config.tasks),
         keys,
@@ -344,7 +344,7 @@ def pretrain(config: Config, run: Run, data: ImageData) -> Params:
     image = jnp.zeros((2, *data.images.shape[1:]))
     state = run.restore(init_states(lambda key: learner.init(key, image), keys, tx))
     stream = task_stream(examples(data.images, data.labels), 64)
-    return run.trained(make_step(learner.grad, tx), stream, keys, state, tasks=64).params
+    return run.train(make_step(learner.grad, tx), stream, keys, state, tasks=64).params
 
 
 def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> MetaLearner:

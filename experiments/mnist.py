@@ -237,7 +237,7 @@ def train(
     """The last state of all seeds, on one device."""
     devices = parallel.count_devices(config.run.devices)
     axis = parallel.axis_name(devices)
-    return run.trained(
+    return run.train(
         supervised_step(net(config, axis), cross_entropy, optimiser(config), axis_name=axis),
         epochs(*data[:2], batch=config.batch, transform=partial(augmented, config), classes=10),
         run_keys(config.seed, config.seeds),

@@ -340,7 +340,7 @@ def learn(
             found["conflicts"] = probe(problem.stream, keys, state.params, state.step)
         return found
 
-    state = part.trained(
+    state = part.train(
         step,
         problem.stream,
         keys,

@@ -199,7 +199,7 @@ def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Param
     stream = task_stream(point.draw_goal, config.tasks)
     keys = run_keys(config.seed, config.seeds)
     state = run.restore(start(config, environment))
-    last = run.trained(
+    last = run.train(
         step,
         stream,
         keys,

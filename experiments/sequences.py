@@ -246,7 +246,7 @@ def train(config: Config, run: Run, cell: str, task: Task) -> Params:
     like = task.seen(task.test[0][0])[None]
     state = init_states(lambda key: model.init(key, like), keys, tx)
     state = run.restore(started(state, config.init_from, config.init_except))
-    return run.trained(
+    return run.train(
         make_step(over_devices(supervised(model, task.loss), axis), tx),
         task.stream,
         keys,

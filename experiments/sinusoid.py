@@ -159,7 +159,7 @@ def train(config: Config, run: Run, learner: MetaLearner) -> Params:
     keys = run_keys(config.seed, config.seeds)
     state = init_states(lambda key: learner.init(key, jnp.zeros((1, 1))), keys, tx)
     state = run.restore(started(state, config.init_from, config.init_except))
-    state = run.trained(step, stream, keys, state, tasks=config.tasks, devices=devices)
+    state = run.train(step, stream, keys, state, tasks=config.tasks, devices=devices)
     return state.params
 
 

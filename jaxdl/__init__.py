@@ -63,7 +63,8 @@ _FACE = {
     "train.steps": "init_state init_states make_step supervised_step",
     "train.streams": "run_keys task_stream",
     "runs.cli": "command_line",
-    "runs.run": "Run RunFlags open_run",
+    "runs.config": "RunFlags",
+    "runs.run": "Run open_run",
     "runs.stored": "load_best",
     "runs.weights": "export_weights load_weights",
 }

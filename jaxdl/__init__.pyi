@@ -64,8 +64,8 @@ from jaxdl.replay.uniform import reservoir as reservoir
 from jaxdl.replay.uniform import ring as ring
 from jaxdl.rl.dqn import dqn as dqn
 from jaxdl.runs.cli import command_line as command_line
+from jaxdl.runs.config import RunFlags as RunFlags
 from jaxdl.runs.run import Run as Run
-from jaxdl.runs.run import RunFlags as RunFlags
 from jaxdl.runs.run import open_run as open_run
 from jaxdl.runs.stored import load_best as load_best
 from jaxdl.runs.weights import export_weights as export_weights

@@ -106,7 +106,7 @@ def train(
             chunks = signalling(chunks, *signal_after)
         with mock.patch("jaxdl.train.loop.parallel", mock.Mock(wraps=parallel)) as patched:
             patched.compile_on = compile_once(settings)
-            for i, state in run.follow(chunks, tasks=settings.seeds):
+            for i, state in run.watch(chunks, tasks=settings.seeds):
                 at_log_point(run, i, state)
         state = jax.tree.map(np.asarray, state)
         if result is None:
@@ -128,7 +128,7 @@ def validated(settings: Config, *, part: str = "") -> dict[str, Any]:
         keys, state = start(settings)
         with mock.patch("jaxdl.train.loop.parallel", mock.Mock(wraps=parallel)) as patched:
             patched.compile_on = compile_once(settings)
-            last = run.trained(
+            last = run.train(
                 make_step(partial(grad, nan_from=settings.nan_from), optax.adam(settings.lr)),
                 Partial(draw),
                 keys,

@@ -149,7 +149,7 @@ def pretrained(run: Run, source: Images, model: Model, training: Training, *, lr
     step = make_step(over_devices(supervised(model, cross_entropy), axis), tx)
     stream = epochs(images, labels, batch=training.batch, transform=plain)
     options: dict[str, Any] = {"tasks": training.batch, "devices": training.devices}
-    return run.trained(step, stream, keys, state, **options).params
+    return run.train(step, stream, keys, state, **options).params
 
 
 def meta_trained(
@@ -177,7 +177,7 @@ def meta_trained(
     stream = task_stream(sample, tasks)
     state = run.restore(init_states(lambda key: learner.init(key, seen(images[:1])), keys, tx))
     options: dict[str, Any] = {"tasks": tasks, "devices": training.devices}
-    return run.trained(make_step(grad, tx), stream, keys, state, **options).params
+    return run.train(make_step(grad, tx), stream, keys, state, **options).params
 
 
 # ---- training on subsets
@@ -215,7 +215,7 @@ def fit(
         runs=runs.keys,
         subsets=runs.subsets,
     )
-    return run.trained(
+    return run.train(
         step,
         stream,
         runs.keys,

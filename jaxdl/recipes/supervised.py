@@ -30,7 +30,7 @@ Predictor = Callable[[Any], Array]
 
 
 def validation(judge: Judge, held_out: ImageData) -> Callable[[TrainState], Metrics] | None:
-    """What `Run.trained` asks at each validation; None where nothing is held out.
+    """What `Run.train` asks at each validation; None where nothing is held out.
 
     Raises:
         InputError: if labels are not in `[0, classes)`, or not one per image.

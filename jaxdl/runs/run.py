@@ -12,10 +12,8 @@ The same command again resumes a run that was stopped, and reprints the result o
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,51 +22,25 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import RunError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
 from jaxdl.runs.best import Best
-from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.checks import at_least
+from jaxdl.runs.config import RunFlags
 from jaxdl.runs.identity import load_config
-from jaxdl.runs.journal import Journal, Window
-from jaxdl.runs.progress import Progress, say
+from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
 from jaxdl.runs.signals import Interrupted, Signals, caught_signals
 from jaxdl.runs.stored import load_best
+from jaxdl.runs.supervise import Training
 from jaxdl.runs.weights import digest_of_start
-from jaxdl.train.divergence import can_go_on, first_bad_loss
 from jaxdl.train.feed import HostStream
 from jaxdl.train.loop import loop
 from jaxdl.types import Key, Params, StepFn, Stream
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunFlags:
-    """Where a run lives, how it reports and on what it runs: all of it may change on resume."""
-
-    name: str = ""
-    """Name of the run directory; by default made of the configuration, so that the same command
-    finds the same run."""
-    runs_dir: Path = Path(os.environ.get("JAXDL_RUNS", "runs"))
-    """Where run directories live; the environment variable JAXDL_RUNS changes the default."""
-    log_every: int = 100
-    """Steps between lines of metrics.jsonl."""
-    save_minutes: float = 2.0
-    """Minutes between checkpoints."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (needs the tensorboard extra)."""
-    devices: int = 0
-    """Devices that share the tasks of a step; 0 takes all."""
-    coordinator: str = ""
-    """host:port of the first process of a run of several processes."""
-    processes: int = 0
-    """Number of processes of such a run."""
-    process: int = -1
-    """Index of this process, from 0."""
 
 
 class Run:
@@ -86,20 +58,11 @@ class Run:
         self.directory = directory
         self.flags = flags
         self.steps = steps
-        self._signals = signals
+        self._training = Training(directory, flags, steps, signals)
+        self._best = Best(directory / "best")
         self._on_resume = on_resume
         self._part = part
         self._parts: dict[str, Run] = {}
-        self._checkpoints = Checkpoints(directory / "checkpoints")
-        self._best = Best(directory / "best")
-        self._journal = Journal(directory, tensorboard=flags.tensorboard)
-        self._began = time.perf_counter()
-        self._compile_seconds = 0.0
-        self._progress = Progress(0, steps, 1)
-        # What a resumed process takes over from the one before, beside the state.
-        self._step = 0
-        self._seconds_before = 0.0
-        self._window = Window()
 
     def part(self, name: str, steps: int | None = None) -> "Run":
         """A training inside this run, a baseline say, with a directory of its own inside."""
@@ -107,7 +70,8 @@ class Run:
             directory = self.directory / name
             with writing(directory):
                 directory.mkdir(exist_ok=True)
-            inner = Run(directory, self.flags, steps or self.steps, self._signals, part=name)
+            signals = self._training.signals
+            inner = Run(directory, self.flags, steps or self.steps, signals, part=name)
             if steps is None:  # the configuration's steps are those of this part
                 inner._on_resume = self._on_resume
             self._parts[name] = inner
@@ -118,9 +82,9 @@ class Run:
         with contextlib.ExitStack() as stack:  # each of them, also where one fails
             for part in self._parts.values():
                 stack.callback(part.close)
-            stack.callback(self._checkpoints.close)
+            stack.callback(self._training.checkpoints.close)
             stack.callback(self._best.close)
-            stack.callback(self._journal.close)
+            stack.callback(self._training.journal.close)
 
     # ---- results
 
@@ -143,24 +107,25 @@ class Run:
                 ) from error
             if done == self.steps:
                 return found
-        self._refuse_fewer_than(max([done, *self._checkpoints.steps()]))
+        self._training.refuse_fewer_than(max([done, *self._training.checkpoints.steps()]))
         return None
 
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Writes result.json, which marks the run as finished, and returns its content."""
-        runs = [self, *self._parts.values()]
+        all_of_it = [run._training for run in (self, *self._parts.values())]
         # Time spent before a resume counts: what earlier processes noted in the checkpoints.
-        wall = sum(run._seconds_before for run in runs) + time.perf_counter() - self._began
+        before = sum(training.seconds for training in all_of_it)
+        wall = before + time.perf_counter() - self._training.began
         about = {
             "directory": self.directory,
             "steps": self.steps,
             "wall_seconds": round(wall, 1),
-            "compile_seconds": round(sum(run._compile_seconds for run in runs), 1),
+            "compile_seconds": round(sum(training.compile_seconds for training in all_of_it), 1),
             **provenance(),
         }
         full: dict[str, Any] = plain({**result, "run": about})
-        for run in runs:
-            run._checkpoints.wait()
+        for training in all_of_it:
+            training.checkpoints.wait()
         if parallel.is_first():
             write_text(self.directory / "result.json", json.dumps(full, indent=2) + "\n")
         return full
@@ -176,39 +141,14 @@ class Run:
             InputError: if it is of a later step than the run's last.
             RunError: if it is damaged.
         """
-        restored, begun = state, bool(self._checkpoints.steps())
-        if begun:
-            restored, notes = self._checkpoints.restore_with_notes(state)
-            self._step = int(restored.step)
-            self._refuse_fewer_than(self._step)
-            self._seconds_before = notes["seconds"]
-            self._compile_seconds = notes["compile_seconds"]
-            self._window = Window.from_notes(notes["window"])
+        begun = bool(self._training.checkpoints.steps())
+        restored = self._training.restore(state)
         self._on_resume()
-        # Lines at a last step that is the last no more are not what a longer run would have, and
-        # those at a step that has become the last one are missing.
-        last, between = self._step == self.steps, self._window.count > 0
-        self._journal.cut(self._step - (between and not last))
-        if between and last and self._step not in self.metrics("train").get("step", ()):
-            self.log(self._step, "train", self._window.means())
-        self._forget(lambda step: step <= self._step)
+        self._training.forget_lines_to_come()
+        self._forget(lambda step: step <= self._training.step)
         if begun:
-            say(f"resuming {self.directory} from step {self._step:,}")
+            say(f"resuming {self.directory} from step {self._training.step:,}")
         return restored
-
-    def save(self, state: Any) -> None:
-        """Saves a checkpoint of the state at its step, in the background.
-
-        Raises:
-            RunError: if it, or the one before, could not be written.
-        """
-        state = parallel.local(state)
-        notes = {
-            "seconds": self._seconds_before + time.perf_counter() - self._began,
-            "compile_seconds": self._compile_seconds,
-            "window": self._window.notes(),
-        }
-        self._checkpoints.save(int(state.step), state, notes)
 
     def keep_best(self, step: int, scores: Any, params: Params) -> None:
         """Keeps, for each seed, the parameters with the highest score so far; NaN is the lowest.
@@ -219,8 +159,8 @@ class Run:
             RunError: if they could not be written.
         """
         if parallel.is_first():
-            self._checkpoints.wait()  # one under way is one to go on from
-            kept = self._checkpoints.steps()
+            self._training.checkpoints.wait()  # one under way is one to go on from
+            kept = self._training.checkpoints.steps()
             self._best.keep(step, np.asarray(scores), parallel.local(params), kept)
         parallel.agree(step)  # no process reads before the first has written
 
@@ -230,51 +170,49 @@ class Run:
 
     # ---- the loop
 
-    def follow(
-        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
-    ) -> Iterator[tuple[int, Any]]:
-        """Passes on `(i, state)` at every log point, and does what a long run needs meanwhile.
-
-        Progress with rate and time left, metrics.jsonl, checkpoints by the clock and at the end,
-        an answer to Ctrl-C and SIGTERM between two chunks, and a stop at the first loss (see
-        `divergence.is_loss`) that is not finite. `tasks` is how many tasks a step takes, for the
-        rate.
-
-        Raises:
-            Interrupted: after saving, when a signal came.
-            RunError: when training diverged or a checkpoint could not be written.
-        """
-        self._progress = Progress(self._step, self.steps, tasks)
-        saved = time.monotonic()
-        with self._signals.deferred():
-            for i, state, unsorted in chunks:
-                metrics = dict(sorted(unsorted.items(), key=lambda item: item[0] != "loss"))
-                self._progress.stepped(i)
-                self._check_finite(i, metrics)
-                self._window.add(metrics)
-                self._step, done = i, i == self.steps
-                regular = i % self.flags.log_every == 0
-                means = self._window.means()
-                self._progress.show(means, log_point=regular or done)
-                if regular:
-                    self._window = Window()
-                if regular or done:
-                    self.log(i, "train", means)
-                    yield i, state
-                stopped = parallel.anyone(self._signals.came)
-                due = time.monotonic() - saved > 60 * self.flags.save_minutes
-                if parallel.agree(int(due)) or stopped or done:
-                    self._save_finite(i, state)
-                    saved = time.monotonic()
-                if stopped:
-                    self._checkpoints.wait()
-                    raise self._signals.interrupted(
-                        f"saved at step {i:,} of {self.steps:,}; the same command resumes"
-                        f" {self.directory}"
-                    )
-                self._progress.resumed()
-
     def train(
+        self,
+        step: StepFn,
+        stream: Stream | HostStream,
+        keys: Key,
+        state: Any,
+        *,
+        validate: Callable[[Any], Mapping[str, Any]] | None = None,
+        eval_every: int = 1,
+        best: str = "",
+        tasks: int,
+        devices: int = 1,
+    ) -> Any:
+        """The state after the last step, on one device; `state` if nothing is left to do.
+
+        Args:
+            validate: `state -> metrics [seeds]`, asked every `eval_every` steps, which must be log
+                points, and after the last one. Its answers are the "validation" lines of
+                metrics.jsonl.
+            best: names the metric by which `keep_best` then keeps parameters.
+            tasks: how many tasks or examples a step takes of each seed.
+            devices: how many devices share them.
+        """
+        last, given = state, (step, stream, keys, state)
+        if validate is None:
+            points = self.log_points(*given, tasks=tasks, devices=devices)
+        else:
+            points = self.evaluation_points(
+                *given, split="validation", every=eval_every, tasks=tasks, devices=devices
+            )
+        for i, last in points:
+            if validate is None:
+                continue
+            here = parallel.local(last)
+            found = {name: np.asarray(values) for name, values in validate(here).items()}
+            if best:  # before the line, which tells that nothing is missing
+                self.keep_best(i, found[best], here.params)
+            self.log(i, "validation", found)
+            shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
+            say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
+        return parallel.local(last)
+
+    def log_points(
         self,
         step: StepFn,
         stream: Stream | HostStream,
@@ -284,7 +222,7 @@ class Run:
         tasks: int,
         devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
-        """`train.loop` up to the run's last step, followed: see there.
+        """`train.loop` up to the run's last step, watched: see `loop` and `watch`.
 
         `tasks`: how many tasks or examples a step takes of each seed.
         """
@@ -298,76 +236,56 @@ class Run:
             devices=devices,
             on_compile=self.compiled,
         )
-        yield from self.follow(chunks, tasks=tasks * len(keys))
+        yield from self.watch(chunks, tasks=tasks * len(keys))
 
-    def trained(
+    def evaluation_points(
         self,
         step: StepFn,
         stream: Stream | HostStream,
         keys: Key,
         state: Any,
         *,
-        validate: Callable[[Any], Mapping[str, Any]] | None = None,
-        eval_every: int = 1,
-        best: str = "",
-        **counts: int,
-    ) -> Any:
-        """The last state of `train`, on one device; `state` if there is nothing left to do.
-
-        `validate(state) -> metrics [seeds]` is asked every `eval_every` steps, which must be log
-        points, and after the last one; what it finds becomes the "validation" lines of
-        metrics.jsonl. `best` names the metric by which `keep_best` then keeps parameters.
-        """
-        last, points = state, self.train(step, stream, keys, state, **counts)
-        if validate is not None:
-            points = self.evaluation_points(points, state, split="validation", every=eval_every)
-        for i, last in points:
-            if validate is None:
-                continue
-            here = parallel.local(last)
-            found = {name: np.asarray(values) for name, values in validate(here).items()}
-            if best:  # before the line, which tells that nothing is missing
-                self.keep_best(i, found[best], here.params)
-            self.log(i, "validation", found)
-            shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
-            say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
-        return parallel.local(last)
-
-    def evaluation_points(
-        self, points: Iterable[tuple[int, Any]], state: Any, *, split: str, every: int
+        split: str,
+        every: int,
+        tasks: int,
+        devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
-        """Of the log points of a training from `state`, each `every`th step and the last one.
+        """Of the log points, each `every`th step, a multiple of `log_every`, and the last one.
 
-        The caller writes a line of `split` at each of them; `every` must be a multiple of
-        `log_every`. What was journaled and chosen at a last step that is the last no more is
-        forgotten, if it is no `every`th. If `state` is that of a step that has become the last one
-        and has no such line, it is passed on.
+        The caller writes a line of `split` at each of them. What was journaled and chosen at a last
+        step that is the last no more is forgotten, if it is no `every`th. If `state` is that of a
+        step that has become the last one and has no such line, it is passed on.
         """
 
         def due(i: int) -> bool:
             return i % every == 0 or i == self.steps
 
-        self._journal.select(lambda i, of: of == "train" or due(i))
+        self._training.journal.select(lambda i, of: of == "train" or due(i))
         self._forget(due)
-        if self._step == self.steps:
+        if self._training.step == self.steps:
             missing = self.steps not in self.metrics(split).get("step", ())
             if parallel.agree(int(missing)):
                 yield self.steps, state
+        points = self.log_points(step, stream, keys, state, tasks=tasks, devices=devices)
         yield from ((i, now) for i, now in points if due(i))
 
+    def watch(
+        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
+    ) -> Iterator[tuple[int, Any]]:
+        """`(i, state)` at every log point of a loop of one's own: see `Training.watch`."""
+        return self._training.watch(chunks, tasks=tasks)
+
     def compiled(self, seconds: float) -> None:
-        """Notes how long compilation took; pass it to `loop` as `on_compile`."""
-        self._compile_seconds += seconds
-        self._progress.restart(self._step)
-        say(f"compiled in {seconds:.1f} s")
+        """Notes how long compilation took; for the `on_compile` of a loop of one's own."""
+        self._training.compiled(seconds)
 
     def log(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
         """Appends a line of metrics (numbers, or one number a seed) to metrics.jsonl."""
-        self._journal.append(step, split, metrics)
+        self._training.journal.append(step, split, metrics)
 
     def metrics(self, split: str) -> dict[str, np.ndarray]:
         """The lines of one split as arrays: `step` `[lines]`, the others `[lines, seeds]`."""
-        return self._journal.read(split)
+        return self._training.journal.read(split)
 
     def picture(self, name: str, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
         """`pictures.save` of `name`.png in the run directory."""
@@ -376,38 +294,9 @@ class Run:
 
     # ---- what the methods above share
 
-    def _refuse_fewer_than(self, done: int) -> None:
-        if done > self.steps:
-            raise InputError(
-                f"{self.directory} has already done {done:,} steps, more than --steps {self.steps};"
-                " choose another --name for a shorter run"
-            )
-
     def _forget(self, counts: Callable[[int], bool]) -> None:
         if parallel.is_first():
             self._best.forget(counts)
-
-    def _save_finite(self, step: int, state: Any) -> None:
-        """Saves a state that may be gone on from; the loss told of the state before this one."""
-        state = parallel.local(state)
-        if not can_go_on(state):
-            raise self._diverged(step, "state")
-        self.save(state)
-
-    def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
-        if (found := first_bad_loss(metrics)) is not None:
-            first = i - next(iter(metrics.values())).shape[1]
-            raise self._diverged(first + found[0] + 1, found[1])
-
-    def _diverged(self, step: int, what: str) -> RunError:
-        self._checkpoints.wait()
-        kept = self._checkpoints.steps()
-        good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
-        return RunError(
-            f"training diverged: the {what} is not finite at step {step:,}; {good} in"
-            f" {self._checkpoints.directory}; try a lower learning rate or clipping, and check"
-            " that labels and task numbers are in range"
-        )
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from jaxdl.runs.journal import Journal
 from jaxdl.runs.run import Interrupted, Run, open_run
 from jaxdl.runs.signals import Signals
 from jaxdl.runs.stored import load_best
+from jaxdl.runs.supervise import Training
 from jaxdl.train.streams import run_keys
 from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train, validated
@@ -161,15 +162,15 @@ class Killed(BaseException):
 
 
 def killed_past(step):
-    """`Run.save` of a process that is killed after the checkpoint of this step."""
+    """`Training.save` of a process that is killed after the checkpoint of this step."""
 
     def save(run, state):
         if int(state.step) > step:
             raise Killed
         return real(run, state)
 
-    real = Run.save
-    return mock.patch.object(Run, "save", save)
+    real = Training.save
+    return mock.patch.object(Training, "save", save)
 
 
 @pytest.mark.parametrize(("first", "second"), [(6, 9), (9, 6)])
@@ -520,7 +521,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     with open_run("tiny", settings) as run:
         finite = {"loss": np.ones((2, 1), np.float32)}
         with pytest.raises(RunError, match="the state is not finite at step 6; there is no check"):
-            list(run.follow([(6, broken._replace(step=np.int32(6)), finite)], tasks=1))
+            list(run.watch([(6, broken._replace(step=np.int32(6)), finite)], tasks=1))
     assert Checkpoints(run.directory / "checkpoints").steps() == []
 
 
@@ -529,7 +530,7 @@ def test_infinity_in_the_optimiser_is_no_divergence(tmp_path):
     _, state = start(settings)
     state = state._replace(step=np.int32(6), opt_state={"best loss": np.full(2, np.inf)})
     with open_run("tiny", settings) as run:
-        list(run.follow([(6, state, {"loss": np.ones((2, 1))})], tasks=1))
+        list(run.watch([(6, state, {"loss": np.ones((2, 1))})], tasks=1))
     assert Checkpoints(run.directory / "checkpoints").steps() == [6]
 
 
@@ -547,7 +548,7 @@ def test_a_metric_that_is_no_loss_may_be_nan_and_is_logged_as_nan(tmp_path, capf
     for first, last in ((1, 1), (2, 3)):
         with open_run("tiny", settings) as run:
             assert int(run.restore(state).step) == first - 1
-            list(run.follow(chunks(first, last), tasks=1))
+            list(run.watch(chunks(first, last), tasks=1))
     (line,) = (tmp_path / "tiny" / "a" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["accuracy"] == ["nan", 1.0]
     np.testing.assert_array_equal(run.metrics("train")["accuracy"], [[np.nan, 1.0]])
@@ -563,7 +564,7 @@ def test_a_diverged_loss_is_named(tmp_path):
         open_run("tiny", settings) as run,
         pytest.raises(RunError, match=r"the loss/1 of seed 2 of 2 is not finite at step 4; there"),
     ):
-        list(run.follow([(4, state._replace(step=np.int32(4)), bad)], tasks=1))
+        list(run.watch([(4, state._replace(step=np.int32(4)), bad)], tasks=1))
 
 
 def no_room(*_, **__):
@@ -576,8 +577,8 @@ def test_a_full_disk_stops_with_a_sentence_and_the_run_goes_on_later(tmp_path, m
 
     def fill(run, i, state):
         if i == 4:
-            run._checkpoints.wait()
-            monkeypatch.setattr(run._checkpoints._manager, "save", no_room)
+            run._training.checkpoints.wait()
+            monkeypatch.setattr(run._training.checkpoints._manager, "save", no_room)
 
     with pytest.raises(RunError, match=r"checkpoint 4 could not .*checkpoint 3 is safe; make room"):
         train(config(tmp_path, **settings), at_log_point=fill)
@@ -644,7 +645,7 @@ def test_the_best_of_a_checkpoint_under_way_stays(tmp_path, monkeypatch):
     with open_run("tiny", config(tmp_path)) as run:
         keep(run, 2, [2.0, 2.0, 2.0])
         keep(run, 4, [4.0, 4.0, 4.0])
-        monkeypatch.setattr(run, "_checkpoints", under_way)
+        monkeypatch.setattr(run._training, "checkpoints", under_way)
         keep(run, 5, [5.0, 5.0, 5.0])
     assert Checkpoints(run.directory / "best").steps() == [2, 4, 5]
 
@@ -681,7 +682,7 @@ def test_checkpoints_hold_the_state_of_their_step(tmp_path):
 
 @pytest.mark.parametrize("part", ["", "lstm"])
 def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeypatch, capfd):
-    def chunks(*_, tasks):
+    def chunks(*_, tasks, devices):
         assert tasks == 1
         for i in (2, 4, 6, 8, 9):
             yield i, TrainState(i, {"w": np.array([i, i], np.float32)}, ())
@@ -692,14 +693,14 @@ def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeyp
 
     with open_run("tiny", config(tmp_path, steps=9)) as whole:
         run = whole.part(part) if part else whole
-        monkeypatch.setattr(run, "train", chunks)
+        monkeypatch.setattr(run, "log_points", chunks)
         rest = {"tasks": 1, "validate": validate, "eval_every": 4, "best": "score"}
-        last = run.trained(None, None, None, None, **rest)
+        last = run.train(None, None, None, None, **rest)
         assert last.step == 9
         params, steps = run.best({"w": np.zeros(2, np.float32)})
         lines = run.metrics("validation")
-        monkeypatch.setattr(run, "train", lambda *_, tasks: iter(()))
-        assert run.trained(None, None, None, last, **rest) is not None
+        monkeypatch.setattr(run, "log_points", lambda *_, tasks, devices: iter(()))
+        assert run.train(None, None, None, last, **rest) is not None
     assert steps.tolist() == [9, 4]
     assert params["w"].tolist() == [9, 4]
     assert lines["step"].tolist() == [4, 8, 9]
@@ -851,7 +852,7 @@ def test_a_state_with_typed_keys_is_resumed_bit_for_bit(tmp_path):
         state = Drawing(jnp.int32(0), {"w": jnp.zeros((2, 3))}, keys)
         with open_run("drawing", config(tmp_path, steps=steps, **changes)) as run:
             stream = Partial(lambda key, step, shard: ())
-            return run.trained(step, stream, keys, run.restore(state), tasks=1)
+            return run.train(step, stream, keys, run.restore(state), tasks=1)
 
     straight = run(6, name="straight")
     run(3, name="stopped")

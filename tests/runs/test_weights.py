@@ -451,7 +451,7 @@ class Untrained:
     def restore(self, state):
         return state
 
-    def trained(self, step, stream, keys, state, **_):
+    def train(self, step, stream, keys, state, **_):
         return state
 
     def best(self, params):

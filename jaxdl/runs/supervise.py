@@ -1,0 +1,165 @@
+"""What a training needs while it runs for hours: checkpoints, log, progress, answers to signals."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl import parallel
+from jaxdl.errors import InputError, RunError
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.config import RunFlags
+from jaxdl.runs.journal import Journal, Window
+from jaxdl.runs.progress import Progress, say
+from jaxdl.runs.signals import Signals
+from jaxdl.train.divergence import can_go_on, first_bad_loss
+
+
+class Training:
+    """One training of a run, in a directory of its own; `steps` is its last step.
+
+    `step` is where it stands, and `seconds` are those of earlier processes: a process that goes on
+    from a checkpoint takes both over, beside the state.
+    """
+
+    def __init__(self, directory: Path, flags: RunFlags, steps: int, signals: Signals) -> None:
+        self.directory = directory
+        self.flags = flags
+        self.steps = steps
+        self.signals = signals
+        self.checkpoints = Checkpoints(directory / "checkpoints")
+        self.journal = Journal(directory, tensorboard=flags.tensorboard)
+        self.began = time.perf_counter()
+        self.compile_seconds = 0.0
+        self.seconds = 0.0
+        self.step = 0
+        self._progress = Progress(0, steps, 1)
+        self._window = Window()
+
+    def restore(self, state: Any) -> Any:
+        """The newest checkpoint, or `state` itself if there is none.
+
+        Raises:
+            InputError: if it is of a later step than the training's last.
+            RunError: if it is damaged.
+        """
+        if not self.checkpoints.steps():
+            return state
+        restored, notes = self.checkpoints.restore_with_notes(state)
+        self.step = int(restored.step)
+        self.refuse_fewer_than(self.step)
+        self.seconds = notes["seconds"]
+        self.compile_seconds = notes["compile_seconds"]
+        self._window = Window.from_notes(notes["window"])
+        return restored
+
+    def forget_lines_to_come(self) -> None:
+        """Cuts the log where a restored training goes on.
+
+        Lines at a last step that is the last no more are not what a longer run would have, and
+        those at a step that has become the last one are missing.
+        """
+        last, between = self.step == self.steps, self._window.count > 0
+        self.journal.cut(self.step - (between and not last))
+        if between and last and self.step not in self.journal.read("train").get("step", ()):
+            self.journal.append(self.step, "train", self._window.means())
+
+    def save(self, state: Any) -> None:
+        """Saves a checkpoint of the state at its step, in the background.
+
+        Raises:
+            RunError: if it, or the one before, could not be written.
+        """
+        state = parallel.local(state)
+        notes = {
+            "seconds": self.seconds + time.perf_counter() - self.began,
+            "compile_seconds": self.compile_seconds,
+            "window": self._window.notes(),
+        }
+        self.checkpoints.save(int(state.step), state, notes)
+
+    def compiled(self, seconds: float) -> None:
+        """Notes how long compilation took."""
+        self.compile_seconds += seconds
+        self._progress.restart(self.step)
+        say(f"compiled in {seconds:.1f} s")
+
+    def watch(
+        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Passes on `(i, state)` at every log point, and does what a long run needs meanwhile.
+
+        Progress with rate and time left, metrics.jsonl, checkpoints by the clock and at the end,
+        an answer to Ctrl-C and SIGTERM between two chunks, and a stop at the first loss (see
+        `divergence.is_loss`) that is not finite. `tasks` is how many tasks a step takes, for the
+        rate.
+
+        Raises:
+            Interrupted: after saving, when a signal came.
+            RunError: when training diverged or a checkpoint could not be written.
+        """
+        self._progress = Progress(self.step, self.steps, tasks)
+        saved = time.monotonic()
+        with self.signals.deferred():
+            for i, state, unsorted in chunks:
+                metrics = dict(sorted(unsorted.items(), key=lambda item: item[0] != "loss"))
+                self._progress.stepped(i)
+                self._check_finite(i, metrics)
+                self._window.add(metrics)
+                self.step, done = i, i == self.steps
+                regular = i % self.flags.log_every == 0
+                means = self._window.means()
+                self._progress.show(means, log_point=regular or done)
+                if regular:
+                    self._window = Window()
+                if regular or done:
+                    self.journal.append(i, "train", means)
+                    yield i, state
+                stopped = parallel.anyone(self.signals.came)
+                due = time.monotonic() - saved > 60 * self.flags.save_minutes
+                if parallel.agree(int(due)) or stopped or done:
+                    self._save_finite(i, state)
+                    saved = time.monotonic()
+                if stopped:
+                    self.checkpoints.wait()
+                    raise self.signals.interrupted(
+                        f"saved at step {i:,} of {self.steps:,}; the same command resumes"
+                        f" {self.directory}"
+                    )
+                self._progress.resumed()
+
+    def refuse_fewer_than(self, done: int) -> None:
+        """Refuses a training that has done more steps than it is asked for.
+
+        Raises:
+            InputError: if it has.
+        """
+        if done > self.steps:
+            raise InputError(
+                f"{self.directory} has already done {done:,} steps, more than --steps {self.steps};"
+                " choose another --name for a shorter run"
+            )
+
+    def _save_finite(self, step: int, state: Any) -> None:
+        """Saves a state that may be gone on from; the loss told of the state before this one."""
+        state = parallel.local(state)
+        if not can_go_on(state):
+            raise self._diverged(step, "state")
+        self.save(state)
+
+    def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
+        if (found := first_bad_loss(metrics)) is not None:
+            first = i - next(iter(metrics.values())).shape[1]
+            raise self._diverged(first + found[0] + 1, found[1])
+
+    def _diverged(self, step: int, what: str) -> RunError:
+        self.checkpoints.wait()
+        kept = self.checkpoints.steps()
+        good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
+        return RunError(
+            f"training diverged: the {what} is not finite at step {step:,}; {good} in"
+            f" {self.checkpoints.directory}; try a lower learning rate or clipping, and check"
+            " that labels and task numbers are in range"
+        )
