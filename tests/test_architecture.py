@@ -1,6 +1,7 @@
 """The plan of the house: imports point down, big dependencies have one home, files stay short."""
 
 import ast
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,24 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# From the bottom up. A room (a file of jaxdl, or a folder with the files in it) imports from its
-# own files and from lower layers, never sideways: `meta` does not know `train`, they meet in a
-# recipe.
-LAYERS = (
-    {"errors"},
-    {"types"},
-    {"files", "losses", "optim", "parallel", "xla"},
-    {"grads"},
-    {"data/prepare", "models/layers", "replay"},
-    {"data", "models"},
-    {"data/sets", "report"},
-    {"meta", "multitask", "train"},
-    {"continual", "rl"},
-    {"runs"},
-    {"recipes"},
-    {"experiments"},
-)
-ROOMS = frozenset().union(*LAYERS)
+# One plan for this test and for `scripts/rooms`, which draws it.
+_spec = importlib.util.spec_from_file_location("_rooms", ROOT / "scripts" / "_rooms.py")
+assert _spec
+assert _spec.loader
+rooms = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(rooms)
+HOUSE = rooms.House(ROOT)
+TREES, FILES = HOUSE.trees, list(HOUSE.trees)
+imported, own_imports = rooms.imported, HOUSE.imports
 
 # Where a package may be imported: these files and folders, and nowhere else.
 HOMES = {
@@ -71,38 +63,6 @@ LONG = {
     "experiments/transfer.py": (155, "four data sets, five methods, and what they share"),
 }
 
-FILES = sorted(
-    path.relative_to(ROOT).as_posix()
-    for package in ("jaxdl", "experiments")
-    for path in (ROOT / package).rglob("*.py")
-)
-TREES = {name: ast.parse((ROOT / name).read_text("utf-8")) for name in FILES}
-MODULES = {
-    name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in FILES
-}
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Every module, and every name that may be one, that the code imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            assert node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def own_imports(name: str) -> set[str]:
-    """The files of this project that a file imports."""
-    found = set()
-    for module in imported(TREES[name]):
-        while module and module not in MODULES:
-            module = module.rpartition(".")[0]
-        if module and module != "jaxdl":
-            found.add(MODULES[module])
-    return found - {name}
-
 
 def lines_of_code(name: str) -> int:
     """Lines that are no import, docstring or comment, and not blank."""
@@ -113,19 +73,6 @@ def lines_of_code(name: str) -> int:
             aside |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     lines = enumerate((ROOT / name).read_text("utf-8").splitlines(), 1)
     return sum(i not in aside and bool(line.split("#")[0].strip()) for i, line in lines)
-
-
-def room(name: str) -> str:
-    """The innermost room that holds a file."""
-    place = name.removesuffix(".py").removesuffix("/__init__").removeprefix("jaxdl/")
-    while place not in ROOMS:
-        place = place.rpartition("/")[0]
-        assert place, f"{name}: enter this room in LAYERS"
-    return place
-
-
-def layer(name: str) -> int:
-    return next(height for height, rooms in enumerate(LAYERS) if room(name) in rooms)
 
 
 def top_level(tree: ast.Module) -> ast.Module:
@@ -144,10 +91,39 @@ def home_is_allowed(name: str, homes: tuple[str, ...]) -> bool:
     return any(name == home or (home[-1] == "/" and name.startswith(home)) for home in homes)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "jaxdl/__init__.py"])
-def test_imports_point_down(name):
-    for other in own_imports(name):
-        assert room(other) == room(name) or layer(other) < layer(name), f"{name} imports {other}"
+def test_imports_point_down():
+    up = {arrow: names for arrow, names in HOUSE.arrows().items() if rooms.points_up(arrow)}
+    assert not up
+
+
+def test_an_arrow_up_is_seen(tmp_path):
+    """In a house of two rooms: a file of the lower one imports the upper one."""
+    for name, text in {
+        "jaxdl/losses.py": "from jaxdl.meta import maml\n",
+        "jaxdl/meta/maml.py": "import jaxdl.errors\n",
+        "jaxdl/errors.py": "",
+        "experiments/x.py": "from jaxdl import errors\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    arrows = rooms.House(tmp_path).arrows()
+    assert {arrow: rooms.points_up(arrow) for arrow in arrows} == {
+        ("losses", "meta"): True,
+        ("meta", "errors"): False,
+        ("experiments", "errors"): False,
+    }
+    assert list(rooms.drawing(tmp_path))[-2:] == [
+        "UP: losses -> meta, from jaxdl/losses.py",
+        "arrows that point up: 1",
+    ]
+    (tmp_path / "jaxdl" / "train_utils.py").write_text("")
+    with pytest.raises(KeyError, match=r"train_utils.py: enter its room"):
+        rooms.room_of("jaxdl/train_utils.py")
+
+
+def test_few_rooms_and_few_loose_files():
+    assert sum("/" not in room for room in rooms.FLOOR_OF) <= 22
+    assert len(rooms.loose(ROOT)) <= 9
 
 
 def test_experiments_do_not_import_each_other():
