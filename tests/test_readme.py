@@ -30,14 +30,16 @@ def test_the_new_algorithm_fits_on_a_screen():
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
 
 
-def test_every_room_of_the_map_exists():
+def test_the_map_has_every_room_and_no_other():
     root = README.parent
-    names = [
+    cells = [
         line.split("|")[1] for line in README.read_text().splitlines() if line.startswith("| `")
     ]
-    folder = root
-    for cell in names:
-        for name in (part.strip(" `") for part in cell.split(",")):
-            path = root / name if (root / name).exists() else folder / name
-            assert path.exists(), name
-            folder = path if path.is_dir() else path.parent
+    named = {part.strip(" `/") for cell in cells for part in cell.split(",")}
+    inside = {
+        path.stem if path.is_file() else path.name for path in (root / "jaxdl").glob("[!_.]*")
+    }
+    missing = inside - {name.removesuffix(".py") for name in named} - {"errors", "py"}
+    assert not missing
+    for name in named:
+        assert (root / "jaxdl" / name).exists() or (root / name).exists(), name
