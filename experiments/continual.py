@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from tyro.conf import OmitArgPrefixes
 
 from experiments import _continual as words
 from jaxdl.continual import scores
@@ -83,7 +82,7 @@ class Config:
     """First seed."""
     seeds: int = 5
     """How many seeds, from `seed` upward, learn in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
 def net(hidden: int = HIDDEN) -> Model:

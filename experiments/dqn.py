@@ -30,7 +30,6 @@ import numpy as np
 import optax
 from jax import lax
 from jax.tree_util import Partial
-from tyro.conf import OmitArgPrefixes
 
 from experiments import _dqn as words
 from jaxdl.errors import InputError
@@ -120,7 +119,7 @@ class Config:
     """First seed."""
     seeds: int = 5
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tyro.conf import OmitArgPrefixes
 
 from experiments import _few_shot as words
 from jaxdl import parallel
@@ -141,9 +140,7 @@ class Config:
     """First seed."""
     seeds: int = 1
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(
-        default_factory=partial(RunFlags, log_every=50)
-    )
+    run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=50))
 
 
 _OMNIGLOT = Config(

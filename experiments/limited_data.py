@@ -25,7 +25,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tyro.conf import OmitArgPrefixes
 
 from experiments._limited_data import METHODS, draw_gap, finding, report
 from jaxdl import parallel
@@ -109,7 +108,7 @@ class Config:
     """First seed."""
     seeds: int = 3
     """How many seeds, from `seed` upward: each gets other examples and another initialisation."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
 def main(config: Config) -> dict[str, Any]:

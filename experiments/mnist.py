@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tyro.conf import OmitArgPrefixes
 
 from jaxdl import parallel
 from jaxdl.data.augment import normalise
@@ -105,7 +104,7 @@ class Config:
     """First seed."""
     seeds: int = 1
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
 PRESETS = {

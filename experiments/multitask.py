@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from tyro.conf import OmitArgPrefixes
 
 from experiments import _multitask as words
 from jaxdl import parallel
@@ -135,7 +134,7 @@ class Config:
     """First seed."""
     seeds: int = 3
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
 class Problem(NamedTuple):

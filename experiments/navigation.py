@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tyro.conf import OmitArgPrefixes
 
 from experiments._navigation import DEPTHS, draw_curve, draw_paths, draw_returns, report
 from jaxdl import parallel
@@ -91,9 +90,7 @@ class Config:
     """First seed."""
     seeds: int = 3
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(
-        default_factory=partial(RunFlags, log_every=5)
-    )
+    run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=5))
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tyro.conf import OmitArgPrefixes
 
 from jaxdl import parallel
 from jaxdl.data.augment import normalise
@@ -93,7 +92,7 @@ class Config:
     """First seed."""
     seeds: int = 1
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(default_factory=RunFlags)
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
 _LONG = Config(hidden=64, batch=64, validation=1000)

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tyro.conf import OmitArgPrefixes
 
 from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
@@ -83,9 +82,7 @@ class Config:
     """First seed."""
     seeds: int = 1
     """How many seeds, from `seed` upward, train in one program."""
-    run: OmitArgPrefixes[RunFlags] = dataclasses.field(
-        default_factory=partial(RunFlags, log_every=500)
-    )
+    run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=500))
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -32,7 +32,13 @@ def command_line(
         if presets is not None:
             default, arguments = _preset(arguments, presets)
             about = f"{about}\n--preset NAME, one of: {', '.join(presets)}"
-        made = tyro.cli(config, args=arguments, default=default, description=about)
+        made = tyro.cli(
+            config,
+            args=arguments,
+            default=default,
+            description=about,
+            config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
+        )
         _use_compilation_cache()
         main(made)
         sys.stdout.flush()
