@@ -2,12 +2,12 @@
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.project import CORE, EXTRAS, ROOT
 
 # One plan for this test and for `scripts/rooms`, which draws it.
 _spec = importlib.util.spec_from_file_location("_rooms", ROOT / "scripts" / "_rooms.py")
@@ -27,11 +27,10 @@ HOMES = {
     "matplotlib": ("jaxdl/report/pictures.py",),
     "orbax": ("jaxdl/runs/checkpoint.py",),
     "PIL": ("jaxdl/data/",),
-    "rich": ("jaxdl/runs/run.py", "jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py"),
     "sklearn": ("jaxdl/data/",),
     "tensorboardX": ("jaxdl/runs/journal.py",),
     "tensorflow_datasets": ("jaxdl/data/prepare/tfds.py",),
-    "tyro": ("jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py", "experiments/"),
+    "tyro": ("jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py"),
     "yaml": ("jaxdl/runs/identity.py",),
     # Never: they are slow to import, or belong to the peers alone.
     "tensorflow": (),
@@ -39,8 +38,8 @@ HOMES = {
 }
 PMAP = ("jaxdl/parallel.py",)
 
-# Imported inside the function that needs them: a run from cached arrays does without.
-LAZY = {"tensorflow_datasets", "grain", "PIL", "sklearn", "tensorboardX", "matplotlib", "gymnax"}
+FOR_OTHERS = {"importlib_resources"}
+"""Imported by a dependency, which does not say so."""
 
 # Lines of code in a file: not its imports, docstrings, comments and blank lines, which may grow.
 # Alarms, not laws: who passes one looks for a second idea in the file, and where there is none
@@ -75,16 +74,17 @@ def lines_of_code(name: str) -> int:
     return sum(i not in aside and bool(line.split("#")[0].strip()) for i, line in lines)
 
 
-def top_level(tree: ast.Module) -> ast.Module:
-    """The statements that run when the module is imported, function bodies left out."""
-
-    class Outside(ast.NodeTransformer):
-        def visit_FunctionDef(self, node):
-            return None
-
-        visit_AsyncFunctionDef = visit_FunctionDef
-
-    return Outside().visit(ast.parse(ast.unparse(tree)))
+def imported_for(node: ast.AST, extra: str = "", lazily: bool = False) -> Iterator[tuple[str, str]]:
+    """Each import with the extra for which it is made: `with extra(NAME)` inside a function."""
+    lazily = lazily or isinstance(node, ast.FunctionDef)
+    if isinstance(node, ast.With) and lazily:
+        for call in (item.context_expr for item in node.items):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "extra":
+                extra = ast.literal_eval(call.args[0])
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((module, extra) for module in imported(node))
+    for child in ast.iter_child_nodes(node):
+        yield from imported_for(child, extra, lazily)
 
 
 def home_is_allowed(name: str, homes: tuple[str, ...]) -> bool:
@@ -158,10 +158,20 @@ def test_pmap_has_one_home(name):
             assert name in PMAP
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("jaxdl/")])
-def test_slow_imports_wait_until_they_are_needed(name):
-    packages = {module.partition(".")[0] for module in imported(top_level(TREES[name]))}
-    assert not packages & LAZY
+@pytest.mark.parametrize("name", FILES)
+def test_an_extra_is_imported_where_it_is_needed_and_missed_in_words(name):
+    """A run from cached arrays does without most of them, and they are slow to import."""
+    for module, extra in imported_for(TREES[name]):
+        package = module.partition(".")[0]
+        if package not in CORE:
+            wanted = {name for name, packages in EXTRAS.items() if package in packages}
+            assert {extra} & wanted or not wanted, f"import {package} `with extra({wanted})`"
+
+
+def test_the_dependencies_are_the_packages_that_are_imported():
+    modules = {module.partition(".")[0] for tree in TREES.values() for module in imported(tree)}
+    found = modules - sys.stdlib_module_names - {"jaxdl", "experiments"}
+    assert found == CORE.union(*EXTRAS.values()) - FOR_OTHERS
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("jaxdl/")])

@@ -3,10 +3,8 @@
 import re
 import shutil
 import subprocess
-import tomllib
 from collections import defaultdict
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -15,15 +13,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-CORE = [
-    *PROJECT["project"]["dependencies"],
-    *PROJECT["project"]["optional-dependencies"]["tensorboard"],
-]
+from tests.project import PROJECT, PYPROJECT, ROOT, packages
+
+LOCKED = PROJECT["dependencies"] + packages("all")
 NEEDS = {
-    "requirements.lock": CORE,
-    "requirements-dev.lock": CORE + PROJECT["dependency-groups"]["dev"],
+    "requirements.lock": LOCKED,
+    "requirements-dev.lock": LOCKED + PYPROJECT["dependency-groups"]["dev"],
 }
 PIN = re.compile(r"([a-z0-9][a-z0-9-]*)==(\S+)(?: ; (.+))? \\")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from jaxdl.data.prepare import tfds
 from jaxdl.data.prepare.folder import data_folder, missing
 from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
-from jaxdl.data.sets import images
-from jaxdl.errors import InputError, RunError
+from jaxdl.data.sets import digits, images
+from jaxdl.errors import InputError, RunError, extra
 
 
 def prepare(
@@ -46,7 +46,24 @@ def prepare(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    import tyro
+    try:
+        _prepare_by_name(_parsed(arguments))
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: cannot write the data folder: {error}", file=sys.stderr)
+        return RunError.exit_code
+    except KeyboardInterrupt:
+        print("stopped; nothing was installed", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parsed(arguments: Sequence[str] | None) -> Any:
+    """The flags, checked by tyro."""
+    with extra("cli"):
+        import tyro
 
     @dataclass(frozen=True)
     class Arguments:
@@ -61,33 +78,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
         """The data folder; default $JAXDL_DATA, else jaxdl/data in the cache folder."""
 
-    flags = tyro.cli(Arguments, args=arguments, prog="prepare")
-    try:
-        name = plain(flags.name)
-        if name in COME_ALONG:
-            print(f"{flags.name} is ready: its drawings come with scikit-learn")
-            return 0
-        source = SOURCES.get(MADE_FROM.get(name, name))
-        if source is None:
-            raise missing(flags.name, data_folder(flags.data_dir))
-        if source.name != name:
-            print(f"{flags.name} is made from {source.name}: preparing {source.name}", flush=True)
-        prepare(
-            source,
-            data_dir=flags.data_dir,
-            from_dir=flags.from_dir,
-            accept_checksum=flags.accept_checksum,
-        )
-    except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: cannot write the data folder: {error}", file=sys.stderr)
-        return RunError.exit_code
-    except KeyboardInterrupt:
-        print("stopped; nothing was installed", file=sys.stderr)
-        return 130
-    return 0
+    return tyro.cli(Arguments, args=arguments, prog="prepare")
+
+
+def _prepare_by_name(flags: Any) -> None:
+    """Prepares what a data set of this name is made of.
+
+    Raises:
+        InputError: if there is no such set, or as `prepare`.
+        RunError: as `prepare`.
+    """
+    name = plain(flags.name)
+    if name in COME_ALONG:
+        digits.all_drawings()  # raises where scikit-learn is missing
+        print(f"{flags.name} is ready: its drawings come with scikit-learn")
+        return
+    source = SOURCES.get(MADE_FROM.get(name, name))
+    if source is None:
+        raise missing(flags.name, data_folder(flags.data_dir))
+    if source.name != name:
+        print(f"{flags.name} is made from {source.name}: preparing {source.name}", flush=True)
+    prepare(
+        source,
+        data_dir=flags.data_dir,
+        from_dir=flags.from_dir,
+        accept_checksum=flags.accept_checksum,
+    )
 
 
 if __name__ == "__main__":

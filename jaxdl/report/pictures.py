@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl.data.labels import check_labels
 from jaxdl.data.pixels import white
+from jaxdl.errors import InputError, extra
 from jaxdl.files.atomic import writing
 from jaxdl.report.intervals import seeds_mean_ci95
 from jaxdl.types import Array, Episode
@@ -23,9 +24,10 @@ def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) 
         RunError: if it cannot be written.
     """
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return f"no {path.name}: Matplotlib is not installed"
+        with extra("plots"):
+            from matplotlib.figure import Figure
+    except InputError as error:
+        return f"no {path.name}: {error}"
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     with writing(path):

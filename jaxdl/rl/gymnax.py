@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, extra
 from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.types import Array, Key
 
@@ -18,13 +18,9 @@ def gymnax(name: str) -> Environment:
         InputError: if gymnax is not installed or does not know the name, or if the environment's
             actions are not numbered.
     """
-    try:
+    with extra("rl"):
         import gymnax as package
         from gymnax.environments.spaces import Discrete
-    except ImportError as error:
-        raise InputError(
-            f"gymnax:{name} needs gymnax, which is not installed: `pip install 'gymnax>=1.0'`"
-        ) from error
     try:
         env, params = package.make(name)
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, extra
 from jaxdl.runs.signals import Interrupted
 
 Config = TypeVar("Config")
@@ -24,11 +24,11 @@ def command_line(
     A mistake of the user ends in one sentence on standard error: exit code 2 for a wrong request, 1
     for a run that could not go on, 128 + n after signal n.
     """
-    import tyro
-
     arguments, default = sys.argv[1:], None
     about = sys.modules[main.__module__].__doc__ or ""
     try:
+        with extra("cli"):
+            import tyro
         if presets is not None:
             default, arguments = _preset(arguments, presets)
             about = f"{about}\n--preset NAME, one of: {', '.join(presets)}"

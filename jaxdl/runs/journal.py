@@ -1,6 +1,5 @@
 """metrics.jsonl: one line a log point, means over steps; the same as TensorBoard events."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import InputError
+from jaxdl.errors import extra
 from jaxdl.files.atomic import plain, write_text, writing
 
 
@@ -17,18 +16,18 @@ class Journal:
     """The metrics of the run in `directory`, written by the first process alone.
 
     Raises:
-        InputError: if TensorBoard events are asked for and cannot be written.
+        InputError: if TensorBoard events are asked for and tensorboardX is not installed.
     """
 
     def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
         self._path = directory / "metrics.jsonl"
-        self._tensorboard = tensorboard
+        self._writer: Any = None
         self._board: Any = None
         self._cut_at: int | None = None
-        if tensorboard and importlib.util.find_spec("tensorboardX") is None:
-            raise InputError(
-                "--tensorboard needs the package tensorboardX: pip install 'jaxdl[tensorboard]'"
-            )
+        if tensorboard:
+            with extra("tensorboard"):
+                from tensorboardX import SummaryWriter
+            self._writer = SummaryWriter
 
     def append(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
         """Adds a line of metrics: numbers, or one number a seed."""
@@ -37,7 +36,7 @@ class Journal:
         line = json.dumps({"step": step, "split": split, **plain(metrics)})
         with writing(self._path) as path, path.open("a") as file:
             file.write(line + "\n")
-        if self._tensorboard:
+        if self._writer is not None:
             self._append_events(json.loads(line))
 
     def read(self, split: str) -> dict[str, np.ndarray]:
@@ -80,11 +79,9 @@ class Journal:
     def _append_events(self, line: dict[str, Any]) -> None:
         if self._board is not None:
             return self._add_events(line)
-        from tensorboardX import SummaryWriter
-
         # Events of earlier processes are void where lines were cut; what stayed is written again.
         first = line["step"] if self._cut_at is None else min(self._cut_at, line["step"])
-        self._board = SummaryWriter(str(self._path.parent), purge_step=first)
+        self._board = self._writer(str(self._path.parent), purge_step=first)
         for kept in map(_parsed, self._lines()):
             if kept.get("step", -1) >= first:
                 self._add_events(kept)

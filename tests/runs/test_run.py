@@ -813,7 +813,7 @@ def test_pictures_do_without_matplotlib(tmp_path, monkeypatch, capfd):
         assert (run.directory / "drawn.png").read_bytes().startswith(b"\x89PNG")
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         run.picture("missing", lambda figure: None, size=(2, 2))
-    assert "no missing.png: Matplotlib is not installed" in capfd.readouterr().err
+    assert "no missing.png: matplotlib is not installed. Install it: pip" in capfd.readouterr().err
 
 
 def test_parts_have_their_own_checkpoints_and_steps(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, extra
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls pixels of so many channels."""
@@ -47,11 +47,12 @@ def decode_image(content: bytes, channels: int, name: str = "the image") -> np.n
 
     Raises:
         InputError: if its pixels have no meaning in 8 bits (floats, signed numbers, numbers beyond
-            16 bits); if alpha is asked of a 16-bit PNG with one transparent colour; or for another
-            number of channels.
+            16 bits); if alpha is asked of a 16-bit PNG with one transparent colour; for another
+            number of channels; or if Pillow is not installed.
         RunError: if it cannot be decoded.
     """
-    from PIL import Image, UnidentifiedImageError
+    with extra("data"):
+        from PIL import Image, UnidentifiedImageError
 
     if channels not in MODES:
         raise InputError(f"channels={channels}: choose 1, 3 or 4")

@@ -20,7 +20,7 @@ from jaxdl.data.prepare.decode import decode_image
 from jaxdl.data.prepare.fetch import check_network, local_files, workspace
 from jaxdl.data.prepare.folder import FORMAT, PathLike, data_folder, find, missing
 from jaxdl.data.prepare.sources import Source, check_content
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, extra
 
 Example = dict[str, Any]
 Transform = Callable[[Arrays], Arrays]
@@ -31,15 +31,11 @@ def _tfds() -> Any:
     """The module; its progress bars are for terminals, and would fill a log file with megabytes.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if it is not installed. Arrays that another machine cached, copied without the
+            data set itself, do without it.
     """
-    try:
+    with extra("data"):
         import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise InputError(
-            f"reading a data set needs TFDS ({error}): pip install tensorflow-datasets, or use"
-            " cached arrays of another machine, copied without the data set itself"
-        ) from error
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -174,8 +170,9 @@ def stream(
     directory = folder / path / version
     if not directory.is_dir():
         raise missing(name, folder)
-    import grain
-    from absl import flags
+    with extra("data"):
+        import grain
+        from absl import flags
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags that nobody else parses
@@ -244,7 +241,8 @@ def builder_class(source: Source, sizes_and_hashes: dict[str, tuple[int, str]]) 
 
 
 def _png(image: bytes | np.ndarray) -> io.BytesIO:
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     if isinstance(image, bytes):
         return io.BytesIO(image)

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from jaxdl.data.sets.splits import shuffled
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, extra
 
 Split = Literal["train", "validation", "test"]
 Transform = tuple[bool, int]
@@ -106,10 +106,8 @@ def all_drawings() -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: without scikit-learn.
     """
-    try:
-        from sklearn.datasets import load_digits  # only here: it takes a second to import
-    except ImportError as error:
-        raise InputError("the digits come with scikit-learn: pip install scikit-learn") from error
+    with extra("data"):
+        from sklearn.datasets import load_digits
     images, digits = load_digits(return_X_y=True)
     # The drawings hold counts of 0 to 16 black dots.
     return np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), digits

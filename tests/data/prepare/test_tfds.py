@@ -201,12 +201,6 @@ def test_images_that_mean_nothing_in_8_bits_are_not_called_damaged(folder, monke
         tfds.read_arrays(directory, "train")
 
 
-def test_decoding_without_tfds_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(InputError, match=r"needs TFDS .*pip install tensorflow-datasets"):
-        tfds.read_arrays(folder / "data" / "mnist" / "3.0.1", "train")
-
-
 # --- Streams -------------------------------------------------------------------------------------
 
 

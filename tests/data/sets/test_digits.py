@@ -1,5 +1,4 @@
 import itertools
-import sys
 from functools import cache
 
 import jax
@@ -169,9 +168,3 @@ def test_each_split_gives_5_way_episodes(split):
 def test_unknown_split():
     with pytest.raises(InputError, match="no split 'val': ask for train, validation or test"):
         digits_few_shot("val")
-
-
-def test_without_scikit_learn_the_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(InputError, match="pip install scikit-learn"):
-        digits_few_shot("train")
