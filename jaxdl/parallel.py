@@ -79,9 +79,9 @@ def count_devices(wanted: int = 0) -> int:
     """
     present = jax.device_count()
     if wanted < 0 or wanted > present:
-        raise InputError(f"--devices {wanted}: choose 0 (all) to {present}, the devices present")
+        raise InputError(f"`devices={wanted}`: choose 0 (all) to {present}, the devices present")
     if jax.process_count() > 1 and wanted not in (0, present):
-        raise InputError("with several processes all devices are used: leave --devices at 0")
+        raise InputError("with several processes all devices are used: leave `devices=` at 0")
     return wanted or present
 
 
@@ -200,8 +200,8 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         }
     else:
         raise InputError(
-            "several processes need --coordinator HOST:PORT, --processes N and"
-            " --process I (0 <= I < N) together"
+            "several processes need `coordinator=HOST:PORT`, `processes=N` and"
+            " `process=I` (0 <= I < N) together"
         )
     try:
         jax.distributed.initialize(**arguments, initialization_timeout=120)

@@ -219,13 +219,13 @@ TABLE = [
     Row("truncated checkpoint", RUN, truncated_checkpoint, 1, "checkpoints/2 cannot be read"),
     Row("another net", RUN, other_net, 1, "is of another net or optimiser"),
     # Data.
-    Row("no data", f"{FEW_SHOT} --data omniglot", nothing, 2, "scripts/prepare omniglot"),
+    Row("no data", f"{FEW_SHOT} --data omniglot", nothing, 2, "jaxdl prepare omniglot"),
     Row(
         "no data folder",
         f"{FEW_SHOT} --data cifar_fs --data-dir {{folder}}/none",
         nothing,
         2,
-        "cifar100 is not in {folder}/none: run `scripts/prepare cifar100`",
+        "cifar100 is not in {folder}/none: run `jaxdl prepare cifar100`",
     ),
     Row(
         "a file as data folder",

@@ -135,7 +135,7 @@ def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compile
         ({"hidden": (8, 0)}, "all at least 1"),
         ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
         ({"net": "cnn", "activation": "tanh"}, "--activation and --init are for --net mlp"),
-        ({"validation": 40}, "--validation 40 of 40 images: choose 0 to 39"),
+        ({"validation": 40}, "`validation=40` of 40 images: choose 0 to 39"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tiny_mnist, tmp_path, changes, sentence):

@@ -274,7 +274,7 @@ def test_the_finding_is_read_off_the_numbers():
             "--eval-every 3 must be a multiple of --log-every 2",
         ),
         ({"validation": 1}, "--validation 1: choose at least 2"),
-        ({"validation": 40}, "--validation 40 of 40 images"),
+        ({"validation": 40}, "`validation=40` of 40 images"),
         ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
         ({"probes": 0}, "--probes 0: choose at least 1"),
     ],

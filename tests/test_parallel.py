@@ -35,7 +35,7 @@ def test_all_devices_are_used_unless_fewer_are_wanted():
 
 @pytest.mark.parametrize("wanted", [-1, 5])
 def test_devices_that_are_not_there_are_refused(wanted):
-    with pytest.raises(InputError, match=f"--devices {wanted}: choose 0"):
+    with pytest.raises(InputError, match=f"`devices={wanted}`: choose 0"):
         parallel.count_devices(wanted)
 
 
@@ -140,7 +140,7 @@ def test_sine_waves_take_one_thread(monkeypatch):
     "flags", [("localhost:1", 0, -1), ("", 2, 0), ("localhost:1", 2, 2), ("localhost:1", 2, -1)]
 )
 def test_half_given_flags_of_several_processes_are_refused(flags):
-    with pytest.raises(InputError, match="--coordinator HOST:PORT, --processes N"):
+    with pytest.raises(InputError, match="`coordinator=HOST:PORT`, `processes=N`"):
         parallel.start(*flags)
 
 

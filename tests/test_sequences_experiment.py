@@ -105,7 +105,7 @@ def test_recall_counts_only_the_symbols_to_be_said_again():
         ({"eval_every": 7}, "--eval-every 7 must be a multiple of --log-every 5"),
         (
             {"task": "mnist-rows", "validation": 200},
-            "--validation 200 of 200 images: choose 0 to 199",
+            "`validation=200` of 200 images: choose 0 to 199",
         ),
     ],
 )

@@ -73,8 +73,8 @@ CURES = {
     errno.EDQUOT: "make room",
     errno.EACCES: "mend the permissions",
     errno.EPERM: "mend the permissions",
-    errno.EROFS: "choose another --runs-dir",
-    errno.ENAMETOOLONG: "choose a shorter --name",
+    errno.EROFS: "choose another `runs_dir=`",
+    errno.ENAMETOOLONG: "choose a shorter `name=`",
 }
 
 
@@ -84,7 +84,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield path
     except OSError as error:
-        cure = CURES.get(error.errno or 0, "see to it, or choose another --runs-dir")
+        cure = CURES.get(error.errno or 0, "see to it, or choose another `runs_dir=`")
         raise RunError(
             f"cannot write {path} ({error.strerror or error}); {cure},"
             " and run the same command again"

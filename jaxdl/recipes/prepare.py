@@ -1,4 +1,4 @@
-"""Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot: `scripts/prepare omniglot --from DIR`."""
+"""Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot: `jaxdl prepare omniglot --from DIR`."""
 
 import signal
 import sys
@@ -13,6 +13,14 @@ from jaxdl.data.prepare.folder import data_folder, missing
 from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
 from jaxdl.data.sets import digits, images
 from jaxdl.errors import InputError, RunError, extra
+from jaxdl.runs.cli import in_flags
+
+FLAGS = {
+    "accept_checksum": "--accept-checksum",
+    "data_dir": "--data-dir",
+    "from_dir": "--from",
+}
+"""The flags of this command by the arguments that messages name."""
 
 
 def prepare(
@@ -49,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _prepare_by_name(_parsed(arguments))
     except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_flags(str(error), FLAGS)}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"error: cannot write the data folder: {error}", file=sys.stderr)

@@ -1,15 +1,20 @@
-"""The command line of an experiment: flags from a dataclass, one sentence for a mistake."""
+"""The command line of an experiment: flags from a dataclass, one sentence for a mistake.
+
+JAX is imported inside functions, because `in_flags` serves commands that start without it.
+"""
 
 import contextlib
+import dataclasses
 import os
+import re
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-
 from jaxdl.errors import InputError, RunError, extra
+from jaxdl.runs.checks import flag
 from jaxdl.runs.signals import Interrupted
 
 Config = TypeVar("Config")
@@ -24,6 +29,8 @@ def command_line(
     A mistake of the user ends in one sentence on standard error: exit code 2 for a wrong request, 1
     for a run that could not go on, 128 + n after signal n.
     """
+    import jax
+
     arguments, default = sys.argv[1:], None
     about = sys.modules[main.__module__].__doc__ or ""
     try:
@@ -43,7 +50,7 @@ def command_line(
         main(made)
         sys.stdout.flush()
     except (InputError, RunError) as error:
-        _fail(f"error: {error}", error.exit_code)
+        _fail(f"error: {in_flags(str(error), flags_of(config))}", error.exit_code)
     except Interrupted as stop:
         _fail(str(stop), stop.exit_code)
     except KeyboardInterrupt:
@@ -56,6 +63,44 @@ def command_line(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         _fail("error: the device is out of memory: fewer --tasks, --seeds or --chunk take less", 1)
+
+
+def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
+    """A message of the library, which names arguments, as a command line says it.
+
+    An argument stands in backticks, with an equals sign and perhaps a value. A name that is no flag
+    stays as it is.
+
+    Args:
+        flags: the flags by the names of their arguments, see `flags_of`.
+
+    >>> flags = {"data_dir": "--data-dir", "steps": "--steps", "tensorboard": "--tensorboard"}
+    >>> in_flags("let `data_dir=` name a folder", flags)
+    'let --data-dir name a folder'
+    >>> in_flags("`steps=0`: choose at least 1, or leave `tensorboard=True` out", flags)
+    '--steps 0: choose at least 1, or leave --tensorboard out'
+    """
+
+    def as_flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in flags:
+            return found[0]
+        if value in ("True", "False"):
+            return flags[name] if value == "True" else flags[name].replace("--", "--no-", 1)
+        return f"{flags[name]} {value}".rstrip()
+
+    return re.sub(r"`(\w+)=([^`]*)`", as_flag, sentence)
+
+
+def flags_of(config: type) -> dict[str, str]:
+    """The flags of a dataclass by the names of its fields, those of nested dataclasses included."""
+    found: dict[str, str] = {}
+    types = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        inner = types[field.name]
+        nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
+        found |= flags_of(inner) if nested else {field.name: flag(field.name)}
+    return found
 
 
 def _fail(line: str, code: int) -> None:
@@ -81,6 +126,8 @@ def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs between runs: the second start of an experiment is fast."""
+    import jax
+
     folder = os.environ.get("JAXDL_XLA_CACHE")
     with contextlib.suppress(RuntimeError):  # a user without a home does without
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

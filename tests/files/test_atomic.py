@@ -42,8 +42,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, call, mon
     [
         (errno.EDQUOT, "make room"),
         (errno.EACCES, "mend the permissions"),
-        (errno.EROFS, "another --runs-dir"),
-        (errno.ENAMETOOLONG, "shorter --name"),
+        (errno.EROFS, "another `runs_dir=`"),
+        (errno.ENAMETOOLONG, "shorter `name=`"),
         (errno.EIO, "see to it"),
     ],
 )

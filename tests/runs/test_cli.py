@@ -104,6 +104,59 @@ def test_each_end_has_its_code_and_one_line(run, capsys, error, code, line):
     assert capsys.readouterr().err == line + "\n"
 
 
+FLAGS = {"data_dir": "--data-dir", "from_dir": "--from", "steps": "--steps", "best": "--best"}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("let `data_dir=` or DATA name one", "let --data-dir or DATA name one"),
+        ("`steps=0`: choose more", "--steps 0: choose more"),
+        ("`steps=-1` and `from_dir=a b`", "--steps -1 and --from a b"),
+        ("leave `best=True` or `best=False` out", "leave --best or --no-best out"),
+        ("`best=Trueish`", "--best Trueish"),
+        # No argument of this command, no argument at all, no backticks.
+        ("`ways=5`: only 4 classes", "`ways=5`: only 4 classes"),
+        ("call `steps()` or `load(data_dir=x)`", "call `steps()` or `load(data_dir=x)`"),
+        ("steps=3 and `data_dir`", "steps=3 and `data_dir`"),
+        ("run `tfds build a --data_dir=b` once", "run `tfds build a --data_dir=b` once"),
+        ("`a` steps= `b`", "`a` steps= `b`"),
+    ],
+)
+def test_a_message_of_the_library_is_told_in_flags(sentence, shown):
+    assert cli.in_flags(sentence, FLAGS) == shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    runs_dir: Path = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    log_every: int = 1
+    run: Inner = dataclasses.field(default_factory=Inner)
+
+
+def test_the_flags_of_nested_dataclasses_have_no_prefix():
+    assert cli.flags_of(Outer) == {"log_every": "--log-every", "runs_dir": "--runs-dir"}
+
+
+def test_flags_of_nested_dataclasses_are_read_without_a_prefix(monkeypatch):
+    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["program", "--runs-dir", "x", "--log-every", "3"])
+    seen = []
+    cli.command_line(lambda config: seen.append(config), Outer)
+    assert seen == [Outer(3, Inner(Path("x")))]
+
+
+@pytest.mark.parametrize("error", [InputError, RunError])
+def test_an_error_that_names_an_argument_names_its_flag(run, capsys, error):
+    with pytest.raises(SystemExit):
+        run(error=error("`rate=3.0` with `steps=` and `ways=2`"))
+    assert capsys.readouterr().err == "error: --rate 3.0 with --steps and `ways=2`\n"
+
+
 @pytest.mark.parametrize(
     "error", [TypeError("bug"), jax.errors.JaxRuntimeError("INTERNAL: bug"), ValueError("bug")]
 )

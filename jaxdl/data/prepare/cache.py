@@ -112,7 +112,7 @@ def fingerprint(folder: Path) -> str:
     except OSError as error:
         raise RunError(
             f"{folder} cannot be read ({error}): let somebody who may give you the right to, or"
-            " let --data-dir or JAXDL_DATA name another folder"
+            " let `data_dir=` or JAXDL_DATA name another folder"
         ) from error
     return digest.hexdigest()
 

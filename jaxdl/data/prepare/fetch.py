@@ -47,7 +47,7 @@ def local_files(
     if other and not accept_checksum:
         raise InputError(
             f"in {from_dir} {'; '.join(other)}: fetch the original, or, if you trust the content, "
-            "repeat the command with --accept-checksum, which counts the content instead"
+            "repeat it with `accept_checksum=True`, which counts the content instead"
         )
     return found
 
@@ -81,7 +81,7 @@ def check_network(source: Source, timeout: float = 4.0) -> None:
         files = " ".join(file.url for file in source.files)
         raise InputError(
             f"cannot reach {url} ({failure[0]}): fetch {files} on another machine, then run "
-            f"`scripts/prepare {source.name} --from DIR`"
+            f"`jaxdl prepare {source.name} --from DIR`"
         )
 
 

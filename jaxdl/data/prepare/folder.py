@@ -26,7 +26,7 @@ def data_folder(data_dir: PathLike | None = None) -> Path:
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jaxdl" / "data"
     folder = Path(data_dir or os.environ.get("JAXDL_DATA") or default).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"the data folder {folder} is a file: let --data-dir name a folder")
+        raise InputError(f"the data folder {folder} is a file: let `data_dir=` name a folder")
     return folder
 
 
@@ -49,7 +49,7 @@ def missing(name: str, folder: Path) -> InputError:
     if plain(called) in MADE_FROM:
         needed = MADE_FROM[plain(called)]
         return InputError(
-            f"{called} is made from {needed} and has no files of its own: run `scripts/prepare"
+            f"{called} is made from {needed} and has no files of its own: run `jaxdl prepare"
             f" {needed}` once, then load {needed}, or call what makes {called} of it in jaxdl.data"
         )
     if plain(called) in COME_ALONG:
@@ -60,14 +60,14 @@ def missing(name: str, folder: Path) -> InputError:
     if source is None:
         return InputError(
             f"{name} is not prepared in {folder}: {', '.join(SOURCES)} are prepared by"
-            " `scripts/prepare`, and what else the catalogue of TFDS has by TFDS itself, "
+            " `jaxdl prepare`, and what else the catalogue of TFDS has by TFDS itself, "
             f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` "
             "(most of its sets need `pip install tensorflow` for that, but not to be read)"
         )
     files = ", ".join(file.name for file in source.files)
     return InputError(
-        f"{source.name} is not in {folder}: run `scripts/prepare {source.name}` with a network, or "
-        f"`scripts/prepare {source.name} --from DIR` where DIR holds {files}, or let --data-dir or "
+        f"{source.name} is not in {folder}: run `jaxdl prepare {source.name}` with a network, or "
+        f"`jaxdl prepare {source.name} --from DIR` where DIR holds {files}, or let `data_dir=` or "
         "JAXDL_DATA name a folder that has it"
     )
 

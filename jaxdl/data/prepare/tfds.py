@@ -273,7 +273,9 @@ def prepare(
     """
     if from_dir is None:
         if accept_checksum:
-            raise InputError("--accept-checksum goes with --from DIR: it is about files you have")
+            raise InputError(
+                "`accept_checksum=True` goes with `from_dir=`: it is about files you have"
+            )
         check_network(source)
         known = {file.name: (file.size, file.sha256) for file in source.files}
     else:

@@ -146,7 +146,7 @@ def image_splits(
     count = len(given.labels)
     if not 0 <= validation < count:
         raise InputError(
-            f"--validation {validation} of {count:,} images: choose 0 to {count - 1:,}, for some"
+            f"`validation={validation}` of {count:,} images: choose 0 to {count - 1:,}, for some"
             " must be left to train on"
         )
     return {

@@ -278,7 +278,7 @@ def nothing_installed(folder):
 def test_another_checksum_needs_consent(tmp_path):
     source, _ = publishers.omniglot(tmp_path / "files")
     wanted = source._replace(files=(source.files[0]._replace(sha256="0" * 64), *source.files[1:]))
-    with pytest.raises(InputError, match="--accept-checksum") as caught:
+    with pytest.raises(InputError, match="`accept_checksum=True`") as caught:
         prepare(wanted, tmp_path / "data", from_dir=tmp_path / "files")
     sentence = str(caught.value)
     assert source.files[0].name in sentence
@@ -393,7 +393,7 @@ def test_a_file_that_is_gone_is_named(tmp_path, server):
     source, _ = publishers.mnist(tmp_path / "files")
     source = publishers.known(source, tmp_path / "files", server)
     (tmp_path / "files" / source.files[0].name).unlink()
-    with pytest.raises(InputError, match=r"404.*scripts/prepare mnist --from DIR"):
+    with pytest.raises(InputError, match=r"404.*jaxdl prepare mnist --from DIR"):
         prepare(source, tmp_path / "data")
 
 
@@ -402,7 +402,7 @@ def test_no_network_is_said_in_a_sentence_and_soon(tmp_path, address):
     source, _ = publishers.mnist(tmp_path / "files")
     source = publishers.known(source, tmp_path / "files", address)
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"cannot reach .*`scripts/prepare mnist --from DIR`"):
+    with pytest.raises(InputError, match=r"cannot reach .*`jaxdl prepare mnist --from DIR`"):
         prepare(source, tmp_path / "data")
     assert time.monotonic() - start < 6
     assert nothing_installed(tmp_path / "data")

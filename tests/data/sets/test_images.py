@@ -60,7 +60,7 @@ def test_the_last_training_images_are_held_out(validation, monkeypatch):
         np.testing.assert_array_equal(part.labels, part.images.ravel() % 10)
         assert part.class_names == NAMES
     for wrong in (10, -1):
-        with pytest.raises(InputError, match=f"--validation {wrong} of 10 images: choose 0 to 9"):
+        with pytest.raises(InputError, match=f"`validation={wrong}` of 10 images: choose 0 to 9"):
             images.image_splits("mnist", validation=wrong, data_dir="here")
 
 
@@ -221,17 +221,17 @@ def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda d: images.image_arrays("mnist", "train", data_dir=d), "scripts/prepare mnist"),
-        (lambda d: images.few_shot_arrays("fc100", "test", data_dir=d), "scripts/prepare cifar100"),
+        (lambda d: images.image_arrays("mnist", "train", data_dir=d), "jaxdl prepare mnist"),
+        (lambda d: images.few_shot_arrays("fc100", "test", data_dir=d), "jaxdl prepare cifar100"),
         (lambda d: images.few_shot_arrays("omniglot", "test", data_dir=d), "images_evaluation.zip"),
         (lambda d: images.load_arrays("imagenette/320px", "train", data_dir=d), "tfds build"),
-        (lambda d: images.load_arrays("cifar_fs", "train", data_dir=d), "scripts/prepare cifar100"),
+        (lambda d: images.load_arrays("cifar_fs", "train", data_dir=d), "jaxdl prepare cifar100"),
         (lambda d: images.load_arrays("digits", "train", data_dir=d), "digits.digits_few_shot"),
         (
             lambda d: images.load_arrays("numbers", "train", data_dir=d),
             "two_digits.numbers_few_shot",
         ),
-        (lambda d: images.load_arrays("mnist:9.9.9", "train", data_dir=d), "scripts/prepare mnist"),
+        (lambda d: images.load_arrays("mnist:9.9.9", "train", data_dir=d), "jaxdl prepare mnist"),
         (lambda d: images.few_shot_arrays("omniglot", "val", data_dir=d), "ask for train"),
         (lambda d: images.few_shot_arrays("mini", "train", data_dir=d), "ask for omniglot"),
         (lambda d: images.image_arrays("svhn", "train", data_dir=d), "ask for train or test of"),
