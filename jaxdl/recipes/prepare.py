@@ -1,6 +1,5 @@
 """Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot: `jaxdl prepare omniglot --from DIR`."""
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -86,7 +85,7 @@ def _parsed(arguments: Sequence[str] | None) -> Any:
         data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
         """The data folder; default $JAXDL_DATA, else jaxdl/data in the cache folder."""
 
-    return tyro.cli(Arguments, args=arguments, prog="prepare")
+    return tyro.cli(Arguments, args=arguments, prog="jaxdl prepare")
 
 
 def _prepare_by_name(flags: Any) -> None:
@@ -112,9 +111,3 @@ def _prepare_by_name(flags: Any) -> None:
         from_dir=flags.from_dir,
         accept_checksum=flags.accept_checksum,
     )
-
-
-if __name__ == "__main__":
-    # Without a handler a terminated process would leave its workspace behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())

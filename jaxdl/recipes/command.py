@@ -1,0 +1,54 @@
+"""The console command `jaxdl`; `python -m jaxdl.recipes.command` is the same."""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+from jaxdl import __version__
+
+
+def prepare(arguments: Sequence[str]) -> int:
+    """Makes MNIST, CIFAR-10, CIFAR-100 or Omniglot ready, once."""
+    from jaxdl.recipes.prepare import main
+
+    return main(arguments)
+
+
+# Each imports what it does when it is called: the list of them is quick.
+COMMANDS = {"prepare": prepare}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `jaxdl NAME [flags]`, with the arguments of the process by default.
+
+    Returns:
+        The exit code: 2 for a command that there is not.
+
+    Example:
+        main(["prepare", "omniglot", "--from", "downloads"])
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in COMMANDS:
+        return COMMANDS[name](rest)
+    if name == "--version":
+        print(__version__)
+        return 0
+    asked = name in ("-h", "--help", "help")
+    stream = sys.stdout if asked else sys.stderr
+    if name and not asked:
+        print(f'error: there is no command "{name}"', file=stream)
+    print("Commands (jaxdl NAME --help lists the flags of one):", file=stream)
+    for command, function in COMMANDS.items():
+        print(f"  {command}  {function.__doc__}", file=stream)
+    return 0 if asked else 2
+
+
+def program() -> None:
+    """The process `jaxdl`, which cleans up when it is terminated."""
+    # Without a handler a workspace would be left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    program()
