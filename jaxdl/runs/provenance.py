@@ -11,14 +11,21 @@ from typing import Any
 
 import jax
 
+from jaxdl import __version__
+
 
 def provenance() -> dict[str, Any]:
-    """What made a result: revision of the code, versions of the packages, device, machine."""
+    """What made a result: the code, versions of the packages, device, machine.
+
+    `revision` is that of the repository of the program that runs, which may be a researcher's own;
+    `jaxdl` has the version and the revision of the library. See `revision_of`.
+    """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     device = jax.devices()[0]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "revision": _revision(),
+        "revision": revision_of(_program()),
+        "jaxdl": {"version": __version__, "revision": revision_of(Path(__file__))},
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
@@ -26,20 +33,30 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _revision() -> str:
-    """The git commit of the code, with a + if files differ from it."""
-    here = Path(__file__)
+def revision_of(path: Path) -> str:
+    """The git commit of the repository that tracks a file, with a + if files differ from it.
+
+    "unknown" for a file that no repository tracks, or where there is no git. Of a folder it is the
+    repository that tracks some of its files.
+    """
+    folder, name = (path, ".") if path.is_dir() else (path.parent, path.name)
 
     def git(*arguments: str) -> str:
-        ask = ["git", "-C", str(here.parent), *arguments]
+        ask = ["git", "-C", str(folder), *arguments]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         # An installed package may lie inside somebody else's repository.
-        git("ls-files", "--error-unmatch", here.name)
+        git("ls-files", "--error-unmatch", name)
         return git("describe", "--always", "--abbrev=12", "--dirty=+")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _program() -> Path:
+    """The file that Python was started with; the working folder in a notebook, which has none."""
+    started = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(started or ".").absolute()
 
 
 def _cpu() -> str:

@@ -23,6 +23,7 @@ import pytest
 from jax.tree_util import Partial
 
 from jaxdl.errors import InputError, RunError
+from jaxdl.report import tables
 from jaxdl.runs import progress
 from jaxdl.runs import run as runs
 from jaxdl.runs.best import Best
@@ -758,7 +759,8 @@ def test_wall_and_compile_time_add_up_over_resumes(tmp_path):
     about = json.loads((tmp_path / "tiny" / "a" / "result.json").read_text())["run"]
     assert 1000 <= about["wall_seconds"] < 1100
     assert 500 <= about["compile_seconds"] < 600
-    assert {"revision", "python", "packages", "device", "machine", "command"} <= about.keys()
+    parts = {"revision", "jaxdl", "python", "packages", "device", "machine", "command"}
+    assert parts <= about.keys()
 
 
 def test_finish_returns_what_the_file_holds(tmp_path):
@@ -767,6 +769,16 @@ def test_finish_returns_what_the_file_holds(tmp_path):
         assert value == json.loads((run.directory / "result.json").read_text())
         assert value == run.result()
     assert (value["1"], value["steps"], value["bad"]) == (0.5, [0, 1], "nan")
+
+
+def test_a_result_from_before_jaxdl_had_a_revision_of_its_own_is_reprinted(tmp_path):
+    with open_run("tiny", config(tmp_path)) as run:
+        result = run.finish({"accuracy": 0.5})
+        del result["run"]["jaxdl"]
+        (run.directory / "result.json").write_text(json.dumps(result))
+    with open_run("tiny", config(tmp_path)) as run:
+        assert run.result() == result
+        assert tables.made_by(result["run"]).endswith(str(run.directory))
 
 
 def test_tensorboard_events(tmp_path):
