@@ -30,6 +30,7 @@ _FACE = {
     "models.convnet": "convnet",
     "models.lenet": "lenet",
     "models.mlp": "mlp",
+    "models.nnx": "pure_nnx",
     "models.recurrent": "gru lstm rnn",
     "models.resnet": "resnet18",
     "models.resnet12": "resnet12",

@@ -44,6 +44,7 @@ from jaxdl.models.linen import pure as pure
 from jaxdl.models.linen import stateful as stateful
 from jaxdl.models.linen import without_stats as without_stats
 from jaxdl.models.mlp import mlp as mlp
+from jaxdl.models.nnx import pure_nnx as pure_nnx
 from jaxdl.models.recurrent import gru as gru
 from jaxdl.models.recurrent import lstm as lstm
 from jaxdl.models.recurrent import rnn as rnn

@@ -80,8 +80,9 @@ def check_model(model: Any) -> None:
     if isinstance(model, type) or "key" not in names:
         name = model.__name__ if isinstance(model, type) else type(model).__name__
         raise InputError(
-            f"{name} is no Model: make one of a Flax module by jaxdl.models.linen.pure(module), or"
-            " write Model(init, apply) with apply(params, x, *, key=None, weight=None)"
+            f"{name} is no Model: make one of a Flax module by jaxdl.models.linen.pure(module) or"
+            " jaxdl.models.nnx.pure_nnx(make), or write Model(init, apply) with apply(params, x, *,"
+            " key=None, weight=None)"
         )
     if "weight" not in names:
         raise InputError(

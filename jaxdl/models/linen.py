@@ -42,7 +42,7 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
             collections (running averages, caches).
     """
     _check_module(module, "pure")
-    switched, weighed = _switch(module, train_arg), _own_weight(module)
+    switched, weighed = switch(module, train_arg), own_weight(module)
 
     def init(key: Key, x: Any) -> Params:
         variables = module.init({"params": key, "dropout": key}, x, **switched(False))
@@ -59,7 +59,7 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
     ) -> Any:
         rngs = None if key is None else {"dropout": key}
         told = {**switched(key is not None), **weighed(weight)}
-        with _weighing(weight):
+        with weighing(weight):
             return cast(Any, module.apply({"params": params}, x, rngs=rngs, **told))
 
     return Model(init, apply)
@@ -78,8 +78,8 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
             other collection.
     """
     _check_module(module, "stateful")
-    by_mode = train_arg is None and "mode" in _arguments(type(module))
-    switched, weighed = _switch(module, train_arg), _own_weight(module)
+    by_mode = train_arg is None and "mode" in call_arguments(type(module))
+    switched, weighed = switch(module, train_arg), own_weight(module)
     if not by_mode and switched(False) == switched(True):
         raise InputError(
             f"{type(module).__name__} cannot be told of training: give its __call__ an argument"
@@ -112,7 +112,7 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
             raise InputError(f"the mode of a StatefulModel is 'train' or 'eval', not {mode!r}")
         variables = {"params": params, STATISTICS: stats}
         told = {**arguments(mode), **weighed(weight)}
-        with _weighing(weight):
+        with weighing(weight):
             if mode == "eval":
                 return cast(Any, module.apply(variables, x, **told)), stats
             rngs = None if key is None else {"dropout": key}
@@ -143,15 +143,21 @@ def without_stats(model: Model) -> StatefulModel:
     return StatefulModel(init, apply)
 
 
-def _arguments(kind: type[nn.Module]) -> Mapping[str, inspect.Parameter]:
+def call_arguments(kind: type[Any]) -> Mapping[str, inspect.Parameter]:
     """The arguments of a module's `__call__`, by name."""
     call = getattr(kind, "__call__", None)  # noqa: B004  # the function is wanted
     return {} if call is None else inspect.signature(call).parameters
 
 
-def _switch(module: nn.Module, train_arg: str | None) -> Callable[[bool], dict[str, Any]]:
-    """`training -> arguments` that tell the module whether it trains; none where it has none."""
-    names = _arguments(type(module))
+def switch(module: Any, train_arg: str | None) -> Callable[[bool], dict[str, Any]]:
+    """`training -> arguments` that tell a module, of linen or nnx, whether it trains.
+
+    There are none if its `__call__` has none of `TRAIN_ARGS`.
+
+    Raises:
+        InputError: if `__call__` has no argument `train_arg`.
+    """
+    names = call_arguments(type(module))
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
     if train_arg is not None and train_arg not in names and not takes_any:
         raise InputError(
@@ -160,8 +166,9 @@ def _switch(module: nn.Module, train_arg: str | None) -> Callable[[bool], dict[s
         )
     told = TRAIN_ARGS if train_arg is None else (train_arg,)
     defaults = {name: p.default for name, p in names.items()}
-    # What the constructor has fixed, Flax does not take a second time.
-    free = [name for name in told if getattr(module, name, None) is None]
+    # What the constructor has fixed, Flax does not take a second time; nnx has a *method* `train`.
+    fixed = {name: getattr(module, name, None) for name in told}
+    free = [name for name, value in fixed.items() if value is None or callable(value)]
     found = {name: defaults.get(name) for name in free if name in names or train_arg}
 
     def switched(training: bool) -> dict[str, Any]:
@@ -172,14 +179,14 @@ def _switch(module: nn.Module, train_arg: str | None) -> Callable[[bool], dict[s
     return switched
 
 
-def _own_weight(module: nn.Module) -> Callable[[Array | None], dict[str, Any]]:
+def own_weight(module: Any) -> Callable[[Array | None], dict[str, Any]]:
     """`weight -> arguments` for a net whose own `__call__` has an argument `weight`."""
-    takes = "weight" in _arguments(type(module))
+    takes = "weight" in call_arguments(type(module))
     return lambda weight: {"weight": weight} if takes and weight is not None else {}
 
 
 @contextlib.contextmanager
-def _weighing(weight: Array | None) -> Iterator[None]:
+def weighing(weight: Array | None) -> Iterator[None]:
     """While a net is applied, gives `weight` `[n]` to whatever in it takes statistics of a batch.
 
     That is each module with `takes_weight = True`, as the norms of `jaxdl.models.layers` have it,
