@@ -33,6 +33,8 @@ HOMES = {
     "tyro": ("jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py"),
     "yaml": ("jaxdl/runs/identity.py",),
     # Never: they are slow to import, or belong to the peers alone.
+    "equinox": (),
+    "haiku": (),
     "tensorflow": (),
     "torch": (),
 }
