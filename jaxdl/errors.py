@@ -8,13 +8,37 @@ from collections.abc import Iterator
 
 
 class InputError(ValueError):
-    """The request is wrong: a flag, a shape, more ways than classes, data that is not there."""
+    """The request is wrong: a flag, a shape, more ways than classes, data that is not there.
+
+    It is a `ValueError`. Its text says what is wrong and what to do. `command_line` prints the text
+    alone and exits with 2.
+
+    >>> import jaxdl
+    >>> try:
+    ...     jaxdl.mlp([8, 0])
+    ... except jaxdl.InputError as error:
+    ...     print(error)
+    mlp needs the widths of its layers, all at least 1, not [8, 0]
+    """
 
     exit_code = 2
 
 
 class RunError(RuntimeError):
-    """The request is right but the run cannot go on: full disk, corrupt file, divergence."""
+    """The request is right but the run cannot go on: full disk, corrupt file, divergence.
+
+    It is a `RuntimeError`. Code of your own may raise it: `command_line` prints its text alone and
+    exits with 1.
+
+    >>> import jaxdl
+    >>> def check_loss(loss):
+    ...     if not loss < 1e6:  # NaN too
+    ...         raise jaxdl.RunError(f"the loss is {loss}: try a smaller lr")
+    >>> check_loss(0.3)
+    >>> check_loss(float("nan"))
+    Traceback (most recent call last):
+    jaxdl.errors.RunError: the loss is nan: try a smaller lr
+    """
 
     exit_code = 1
 

@@ -22,6 +22,11 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Array:
     A value of weight 0 counts for nothing, NaN and infinity included. A weight of zero everywhere
     gives zero, so that an empty shard of a batch does no harm.
 
+    >>> import jaxdl, jax.numpy as jnp
+    >>> values, weight = jnp.array([1.0, 2.0, jnp.nan]), jnp.array([3.0, 1.0, 0.0])
+    >>> float(jaxdl.weighted_mean(values, weight))  # (3 * 1 + 1 * 2) / (3 + 1)
+    1.25
+
     Raises:
         InputError: if `weight` is not `[n]`.
     """
@@ -56,11 +61,20 @@ def without_void(x: PyTree, weight: Array | None) -> PyTree:
 
 
 def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
-    """Arrays `[n, ...]` with zeros in the rows whose `weight` `[n]` is 0.
+    """Arrays `[n, ...]` with zeros in the rows whose `weight` `[n]` is 0; as they are without one.
 
     A loss begins with it, so that neither its value nor its gradient sees what stood there:
 
-        prediction, target = counted(weight, prediction, target)
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def poisson(prediction, target, weight=None):
+    ...     prediction, target = jaxdl.counted(weight, prediction, target)
+    ...     loss = jaxdl.weighted_mean(jnp.exp(prediction) - target * prediction, weight)
+    ...     return loss, {"loss": loss}
+    >>> prediction, target = jnp.array([0.0, 0.0]), jnp.array([3.0, jnp.nan])
+    >>> grad = jax.jit(jax.grad(poisson, has_aux=True))
+    >>> grads, metrics = grad(prediction, target, weight=jnp.array([1, 0]))
+    >>> float(metrics["loss"]), grads.tolist()  # exp(0), and exp(0) - 3; the second has no target
+    (1.0, [-2.0, 0.0])
 
     Raises:
         InputError: if `weight` is not `[n]`.
@@ -82,13 +96,14 @@ def cross_entropy(
     `smoothing` in `[0, 1)` is the share of each label that goes to all classes alike (Szegedy et
     al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`.
 
-    >>> logits, labels = jnp.array([[0.2, 0.1, 0.4], [0.0, 0.0, 0.0]]), jnp.array([0, -100])
-    >>> loss, metrics = cross_entropy(logits, labels, jnp.array([1, 0]))  # the second has no label
-    >>> print(f"{loss:.5f}", metrics["accuracy"])
-    1.13983 0.0
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> logits, labels = jnp.zeros((3, 4)), jnp.array([0, 3, -1])  # the third has no label
+    >>> loss, metrics = jax.jit(jaxdl.cross_entropy)(logits, labels, weight=jnp.array([1, 1, 0]))
+    >>> f"{loss:.3f}", float(metrics["accuracy"])  # log 4; of equal logits the first is taken
+    ('1.386', 0.5)
 
     Raises:
-        InputError: if labels are not integers, or shapes do not fit.
+        InputError: if labels are not integers, or shapes do not fit, `weight` `[n]` among them.
     """
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise InputError(
@@ -120,8 +135,16 @@ def mean_squared_error(
 ) -> tuple[Array, Metrics]:
     """Mean of `(prediction - target) ** 2` over examples and features (no factor 1/2).
 
+    Prediction and target are `[n, ...]`. Metrics: `loss`.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> prediction, target = jnp.array([[1.0], [2.0]]), jnp.array([[0.0], [5.0]])
+    >>> loss, metrics = jaxdl.mean_squared_error(prediction, target)
+    >>> float(loss)  # (1 + 9) / 2
+    5.0
+
     Raises:
-        InputError: if the shapes of prediction and target differ.
+        InputError: if the shapes of prediction and target differ, or `weight` is not `[n]`.
     """
     if prediction.shape != target.shape:
         raise InputError(
