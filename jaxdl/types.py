@@ -29,6 +29,13 @@ class Batch(NamedTuple):
     `weight` (0 or 1, or any non-negative number per example) masks the padding of a last partial
     batch and of unequal lengths; None counts every example once. An example of weight 0 counts for
     nothing, whatever its input and target are: neither in the loss nor in statistics of the batch.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> x, y = jnp.array([[1.0], [2.0], [0.0]]), jnp.array([[2.0], [6.0], [0.0]])
+    >>> batch = jaxdl.Batch(x, y, weight=jnp.array([1, 1, 0]))  # the third row is padding
+    >>> loss, metrics = jaxdl.mean_squared_error(2 * batch.x, batch.y, batch.weight)
+    >>> float(loss)  # (0 + 4) / 2
+    2.0
     """
 
     x: PyTree
@@ -37,10 +44,19 @@ class Batch(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One task: adapt on `support`, be judged on `query`.
+    """One task: a learner adapts on `support` and is evaluated on `query`.
 
     Classification: two `Batch`es with x `[ways * shots, ...]` and `[ways * queries, ...]` and
     int32 labels in `[0, ways)`. Regression: two `Batch`es `[points, features]`.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> support = jaxdl.Batch(jnp.array([[1.0], [2.0]]), jnp.array([[2.0], [4.0]]))
+    >>> query = jaxdl.Batch(jnp.array([[5.0]]), jnp.array([[13.0]]))
+    >>> episode = jaxdl.Episode(support, query)
+    >>> slope = jnp.mean(episode.support.y / episode.support.x)  # all that this learner learns
+    >>> loss, metrics = jaxdl.mean_squared_error(slope * episode.query.x, episode.query.y)
+    >>> float(slope), float(loss)
+    (2.0, 9.0)
     """
 
     support: PyTree
@@ -77,7 +93,23 @@ class ApplyFn(Protocol):
 
 
 class Model(NamedTuple):
-    """A net as two pure functions. Its parameters are the only state that it has."""
+    """A net as two pure functions. Its parameters are the only state that it has.
+
+    `init(key, x) -> params`: for inputs that look like the batch x.
+    `apply(params, x, *, key=None, weight=None) -> y`: dropout where there is a key.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def init(key, x):
+    ...     return jnp.zeros(x.shape[1])
+    >>> def apply(params, x, *, key=None, weight=None):
+    ...     return x @ params  # linear regression, without a bias
+    >>> model, x, y = jaxdl.Model(init, apply), jnp.eye(2), jnp.array([1.0, 2.0])
+    >>> grad = jaxdl.supervised(model, jaxdl.mean_squared_error)
+    >>> params = model.init(jax.random.key(0), x)
+    >>> grads, _ = grad(jax.random.key(1), jnp.int32(0), params, jaxdl.Batch(x, y))
+    >>> model.apply(params - grads, x).tolist()  # one step of gradient descent, lr 1
+    [1.0, 2.0]
+    """
 
     init: InitFn
     apply: ApplyFn
@@ -114,8 +146,24 @@ class StatefulApplyFn(Protocol):
 class StatefulModel(NamedTuple):
     """A net that also keeps statistics, such as the running averages of batch norm.
 
+    `init(key, x) -> (params, stats)`, for inputs that look like the batch x.
+    `apply(params, stats, x, *, key=None, weight=None, mode) -> (y, stats)`.
+
     No gradient goes through `stats`: they are data that training collects. The mode is an argument
     without a default, so that no figure is made in a mode that nobody chose.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def init(key, x):
+    ...     return (), jnp.zeros(())
+    >>> def apply(params, mean, x, *, key=None, weight=None, mode):
+    ...     if mode == "eval":
+    ...         return x - mean, mean
+    ...     return x - x.mean(), 0.5 * mean + 0.5 * x.mean()  # a running average
+    >>> model, x = jaxdl.StatefulModel(init, apply), jnp.array([3.0, 5.0])
+    >>> params, stats = model.init(jax.random.key(0), x)
+    >>> y, stats = model.apply(params, stats, x, mode="train")
+    >>> float(stats), model.apply(params, stats, x, mode="eval")[0].tolist()
+    (2.0, [1.0, 3.0])
     """
 
     init: StatefulInitFn
@@ -127,6 +175,16 @@ class LossFn(Protocol):
 
     Write one with `losses.counted` and `losses.weighted_mean`, and examples of weight 0 count for
     nothing.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> def halved(loss: jaxdl.LossFn) -> jaxdl.LossFn:
+    ...     def half(prediction, target, weight=None):
+    ...         value, metrics = loss(prediction, target, weight)
+    ...         return value / 2, metrics | {"half": value / 2}
+    ...     return half
+    >>> value, metrics = halved(jaxdl.mean_squared_error)(jnp.array([[3.0]]), jnp.array([[1.0]]))
+    >>> float(value), sorted(metrics)
+    (2.0, ['half', 'loss'])
     """
 
     def __call__(
@@ -138,7 +196,19 @@ class GradFn(Protocol):
     """The seam: `(key, step, params, batch) -> (grads, metrics)`.
 
     A gradient and not a loss, because Reptile, evolution strategies and gradient surgery have no
-    scalar whose `jax.grad` they are. `step` is the outer step, an unbatched int32.
+    scalar whose `jax.grad` they are. `step` is the outer step, an unbatched int32. `grads` look
+    like `params`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def clipped(grad: jaxdl.GradFn) -> jaxdl.GradFn:  # wraps one and returns another
+    ...     def clip(key, step, params, batch):
+    ...         grads, metrics = grad(key, step, params, batch)
+    ...         return jax.tree.map(lambda leaf: jnp.clip(leaf, -1, 1), grads), metrics
+    ...     return clip
+    >>> grad = clipped(jaxdl.of_loss(lambda w, key, batch, step=None: (w**2, {})))
+    >>> grads, metrics = grad(jax.random.key(0), jnp.int32(0), jnp.float32(3), None)
+    >>> float(grads)  # 2 * 3, clipped
+    1.0
     """
 
     def __call__(
@@ -151,6 +221,13 @@ class Sampler(Protocol):
 
     A sampler that holds a data set is a `jax.tree_util.Partial`, so that the data set travels as an
     argument of the compiled program: JAX would write a closed-over array into the program as text.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def draw(images, key):  # three of them
+    ...     return images[jax.random.randint(key, (3,), 0, len(images))]
+    >>> sample: jaxdl.Sampler = jax.tree_util.Partial(draw, jnp.zeros((100, 28, 28)))
+    >>> jax.jit(lambda sample, key: sample(key))(sample, jax.random.key(0)).shape
+    (3, 28, 28)
     """
 
     def __call__(self, key: Key, /) -> Any: ...
@@ -159,7 +236,13 @@ class Sampler(Protocol):
 class Shard(NamedTuple):
     """Which part of each step's tasks or examples a device takes: part `index` of `parts`.
 
-    Keys and indices are cut, not data, so any number of devices trains on the same tasks.
+    Keys and indices are cut, not data, so any number of devices trains on the same tasks. `index`
+    lies in `[0, parts)` and may be traced.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> rows = jnp.array([7, 1, 4, 9, 0, 2])  # of the examples of one step
+    >>> [jaxdl.Shard(index, parts=2).of(rows).tolist() for index in range(2)]
+    [[7, 1, 4], [9, 0, 2]]
     """
 
     index: Any
@@ -196,9 +279,16 @@ class Stream(Protocol):
     folds the step in. Data sets that a stream holds travel as arguments of the compiled program if
     it is a `jax.tree_util.Partial`.
 
-        def stream(key, step, shard=WHOLE):  # 32 examples of an array, drawn anew at each step
-            rows = jax.random.randint(jax.random.fold_in(key, step), (32,), 0, len(images))
-            return Batch(images[shard.of(rows)], labels[shard.of(rows)])
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def draw(x, y, key, step, shard=jaxdl.Shard(0, 1)):  # 8 examples, new ones at each step
+    ...     rows = jax.random.randint(jax.random.fold_in(key, step), (8,), 0, len(x))
+    ...     return jaxdl.Batch(x[shard.of(rows)], y[shard.of(rows)])
+    >>> stream: jaxdl.Stream = jax.tree_util.Partial(draw, jnp.arange(100), jnp.ones(100))
+    >>> key, shards = jax.random.key(0), [jaxdl.Shard(0, 1), jaxdl.Shard(0, 2), jaxdl.Shard(1, 2)]
+    >>> draws = jax.jit(lambda stream, step: [stream(key, step, shard).x for shard in shards])
+    >>> whole, first, second = draws(stream, 5)
+    >>> whole.tolist() == first.tolist() + second.tolist()  # on one device, and on two
+    True
     """
 
     def __call__(self, key: Key, step: Any, shard: Shard = WHOLE, /) -> Any: ...
@@ -239,7 +329,15 @@ class MetaLearner(NamedTuple):
 class TrainState(NamedTuple):
     """All that the next step needs, and nothing that people look at.
 
-    `stats` are those of a `StatefulModel`, empty for other nets.
+    `step` is an int32 scalar: how many steps are done. `opt_state` is Optax's. `stats` are those of
+    a `StatefulModel`, empty for other nets. `init_state` makes the first one.
+
+    >>> import jaxdl, jax.numpy as jnp, optax
+    >>> params, tx = jnp.zeros(3), optax.adam(1e-3)
+    >>> state = jaxdl.TrainState(jnp.int32(0), params, tx.init(params))
+    >>> state = state._replace(step=state.step + 1, params=params + 1)
+    >>> int(state.step), state.params.tolist(), state.stats
+    (1, [1.0, 1.0, 1.0], ())
     """
 
     step: Array
@@ -249,7 +347,21 @@ class TrainState(NamedTuple):
 
 
 class StepFn(Protocol):
-    """`(key, state, batch) -> (state, metrics)`; `state` is any pytree with a `step`."""
+    """`(key, state, batch) -> (state, metrics)`; `state` is any pytree with a `step`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> def watched(step: jaxdl.StepFn) -> jaxdl.StepFn:  # the metrics of another, and one more
+    ...     def watch(key, state, batch):
+    ...         state, metrics = step(key, state, batch)
+    ...         return state, metrics | {"norm": optax.tree.norm(state.params)}
+    ...     return watch
+    >>> tx, grad = optax.sgd(0.25), jaxdl.of_loss(lambda w, key, batch, step=None: (w @ w, {}))
+    >>> state = jaxdl.init_state(jnp.array([3.0, 4.0]), tx)
+    >>> step = jax.jit(watched(jaxdl.make_step(grad, tx)))
+    >>> state, metrics = step(jax.random.key(0), state, None)
+    >>> int(state.step), float(metrics["norm"])  # [3, 4] - 0.25 * [6, 8]
+    (1, 2.5)
+    """
 
     def __call__(self, key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]: ...
 
