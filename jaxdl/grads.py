@@ -2,10 +2,19 @@
 
 `supervised` and `of_loss` make one; `over_tasks`, `over_microbatches` and `over_devices` wrap one
 and return another. Under pmap the outermost wrapper takes the name of the device axis. It averages
-over that axis, and sees to it that no two devices draw the same random numbers:
+over that axis, and sees to it that no two devices draw the same random numbers. Where devices share
+the tasks of a step, it is `over_tasks(learner.grad, axis_name=...)`. Where they share the examples
+of a batch, it is `over_devices(supervised(model, loss), axis_name)`.
 
-    grad = over_tasks(learner.grad, chunk=4, axis_name=axis_name)  # tasks shared among devices
-    grad = over_devices(supervised(model, loss), axis_name)  # a batch shared among devices
+>>> import jaxdl, jax, jax.numpy as jnp
+>>> def loss(w, key, target, step=None):
+...     return (w - target) ** 2, {}
+>>> grad = jaxdl.over_tasks(jaxdl.of_loss(loss), axis_name="devices")
+>>> targets = jnp.array([[1.0, 2.0], [3.0, 6.0]])  # [devices, tasks of a device]
+>>> grad = jax.jit(jax.vmap(grad, (None, None, None, 0), axis_name="devices"))  # as in pmap
+>>> grads, _ = grad(jax.random.key(0), jnp.int32(0), jnp.float32(0), targets)
+>>> grads.tolist()  # 2 * (0 - 3) on both
+[-6.0, -6.0]
 """
 
 import dataclasses
@@ -46,7 +55,16 @@ def objective(model: Model, loss: LossFn) -> Objective:
     """The loss of a model on a `Batch` as a function of its parameters.
 
     An example of weight 0 counts for nothing: not in the loss, not in statistics of the batch, and
-    not by an input that is NaN.
+    not by an input that is NaN. The value does not depend on the step.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model = jaxdl.mlp([1])
+    >>> batch = jaxdl.Batch(x=jnp.zeros((2, 3)), y=jnp.array([[1.0], [3.0]]))
+    >>> params = jax.jit(model.init)(jax.random.key(0), batch.x)
+    >>> value = jax.jit(jaxdl.objective(model, jaxdl.mean_squared_error))
+    >>> loss, metrics = value(params, None, batch)
+    >>> float(loss)  # inputs of 0 and no bias yet: (1 + 9) / 2
+    5.0
 
     Raises:
         InputError: if `model` is no `Model`.
@@ -101,18 +119,39 @@ def _arguments(function: Any) -> tuple[frozenset[str], bool]:
 
 
 def supervised(model: Model, loss: LossFn) -> GradFn:
-    """The gradient of `loss` on one `Batch`; under pmap, wrap it in `over_devices`."""
+    """The gradient of `loss` on one `Batch`; under pmap, wrap it in `over_devices`.
+
+    The key is the model's, for dropout. Metrics are those of `loss`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model = jaxdl.mlp([1])
+    >>> batch = jaxdl.Batch(x=jnp.zeros((2, 3)), y=jnp.array([[1.0], [3.0]]))
+    >>> params = jax.jit(model.init)(jax.random.key(0), batch.x)
+    >>> grad = jax.jit(jaxdl.supervised(model, jaxdl.mean_squared_error))
+    >>> grads, metrics = grad(jax.random.key(1), jnp.int32(0), params, batch)
+    >>> grads["Dense_0"]["bias"].tolist(), float(metrics["loss"])  # 2 * (0 - 1 + 0 - 3) / 2
+    ([-4.0], 5.0)
+
+    Raises:
+        InputError: if `model` is no `Model`.
+    """
     return of_loss(objective(model, loss))
 
 
 def of_loss(loss: Objective) -> GradFn:
-    """The gradient of an objective.
+    """The gradient of an objective. The objective gets the outer step, so that it can be annealed.
 
-    def annealed(params, key, batch, step):
-        value = jnp.sum((batch - params) ** 2) * 0.99**step
-        return value, {"loss": value}
+    Metrics are those of the objective. The batch may be anything that the objective takes.
 
-    grad = of_loss(annealed)
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def annealed(params, key, batch, step=None):
+    ...     value = jnp.sum((params - batch) ** 2) * 0.5**step
+    ...     return value, {"loss": value}
+    >>> grad = jax.jit(jaxdl.of_loss(annealed))
+    >>> params, batch = jnp.zeros(2), jnp.array([1.0, 3.0])
+    >>> grads, metrics = grad(jax.random.key(0), jnp.int32(1), params, batch)
+    >>> grads.tolist(), float(metrics["loss"])  # at step 0 they are ([-2.0, -6.0], 10.0)
+    ([-1.0, -3.0], 5.0)
     """
 
     def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
@@ -140,6 +179,15 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
     function around it may change key, batch and metrics. One that looks at the gradient of each
     task, to clip it say, needs these gradients, and gets them; clip the mean instead where that
     will do: `lambda *args: clip(*over_tasks(grad)(*args))`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def loss(w, key, target, step=None):
+    ...     return (w - target) ** 2, {"loss": (w - target) ** 2}
+    >>> grad = jax.jit(jaxdl.over_tasks(jaxdl.of_loss(loss), chunk=2))
+    >>> targets = jnp.array([1.0, 2.0, 3.0, 6.0])  # of four tasks
+    >>> grads, metrics = grad(jax.random.key(0), jnp.int32(0), jnp.float32(0), targets)
+    >>> float(grads), float(metrics["loss"])  # 2 * (0 - 3), and (1 + 4 + 9 + 36) / 4
+    (-6.0, 12.5)
 
     Raises:
         InputError: when tracing, if `chunk` does not divide the number of tasks on a device.
@@ -219,6 +267,16 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
     Equals the gradient of the whole batch where that is a mean over examples, in `1 / count` of the
     memory; a slice counts as much as the weights of its examples. Each slice has a key of its own.
 
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def loss(w, key, batch, step=None):
+    ...     return jaxdl.mean_squared_error(w * batch.x, batch.y, batch.weight)
+    >>> grad = jax.jit(jaxdl.over_microbatches(jaxdl.of_loss(loss), count=2))
+    >>> y, weight = jnp.array([1.0, 2.0, 6.0, 9.0]), jnp.array([1, 1, 1, 0])  # 9 is padding
+    >>> batch = jaxdl.Batch(jnp.ones(4), y, weight)
+    >>> grads, _ = grad(jax.random.key(0), jnp.int32(0), jnp.float32(0), batch)
+    >>> float(grads)  # 2 * (0 - 3): the second slice counts once, the first one twice
+    -6.0
+
     Raises:
         InputError: when tracing, if `count` does not divide the batch, or slices with weights are
             averaged over devices one by one.
@@ -255,6 +313,17 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
     weights of its examples, so that padding may lie on one of them alone.
 
     Gradients are averaged and not losses: under pmap, grad-then-pmean is the gradient of the mean.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def loss(w, key, batch, step=None):
+    ...     return jaxdl.mean_squared_error(w * batch.x, batch.y, batch.weight)
+    >>> grad = jaxdl.over_devices(jaxdl.of_loss(loss), "devices")
+    >>> grad = jax.jit(jax.vmap(grad, (None, None, None, 0), axis_name="devices"))  # as in pmap
+    >>> y, weight = jnp.array([[1.0, 2.0], [6.0, 9.0]]), jnp.array([[1, 1], [1, 0]])
+    >>> batch = jaxdl.Batch(jnp.ones((2, 2)), y, weight)  # [devices, examples]
+    >>> grads, _ = grad(jax.random.key(0), jnp.int32(0), jnp.float32(0), batch)
+    >>> grads.tolist()  # 2 * (0 - 3) on both: the second device counts for one example
+    [-6.0, -6.0]
 
     Raises:
         InputError: if `grad` is averaged over devices already, and has given out keys for it.
