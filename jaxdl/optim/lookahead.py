@@ -36,10 +36,23 @@ def lookahead(
 
     Args:
         step: of a `TrainState`; the new step wants a state of `with_slow`.
-        every: after these many steps the slow net becomes
+        every: at least 1: after so many steps the slow net becomes
             `keep * slow + (1 - keep) * fast`, and the fast one equals it.
         keep: the share in `[0, 1]` that stays, by the number of steps done.
         steps: after so many the fast net ends as the slow one; None: it stays the fast one.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> from jaxdl.optim.lookahead import with_slow
+    >>> tx = optax.sgd(1.0)
+    >>> step = jaxdl.make_step(lambda key, step, params, batch: (jnp.float32(-1), {}), tx)
+    >>> step = jax.jit(jaxdl.lookahead(step, every=2, keep=lambda done: 0.75))
+    >>> state = with_slow(jaxdl.init_state(jnp.float32(0), tx))
+    >>> fast = []
+    >>> for _ in range(4):  # each step adds 1
+    ...     state, metrics = step(jax.random.key(0), state, None)
+    ...     fast.append(float(state.params))
+    >>> fast  # 2 becomes 0 + (2 - 0) / 4, and 2.5 becomes 0.5 + (2.5 - 0.5) / 4
+    [1.0, 0.5, 1.5, 1.0]
     """
 
     def slowed(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:

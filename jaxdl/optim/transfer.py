@@ -31,6 +31,13 @@ def with_new_head(trained: Params, fresh: Params, *, head: str | tuple[str, ...]
         fresh: of the net that is to be trained now; its head may have other shapes.
         head: names of the layers that are new.
 
+    >>> import jaxdl, jax.numpy as jnp
+    >>> trained = {"trunk": jnp.ones((8, 4)), "head": jnp.ones((4, 10))}  # ten classes
+    >>> fresh = {"trunk": jnp.zeros((8, 4)), "head": jnp.zeros((4, 3))}  # three
+    >>> params = jaxdl.with_new_head(trained, fresh, head="head")
+    >>> params["trunk"] is trained["trunk"], params["head"] is fresh["head"]
+    (True, True)
+
     Raises:
         InputError: if a net lacks the head, or their trunks differ in layers or shapes.
     """
@@ -54,7 +61,16 @@ def with_new_head(trained: Params, fresh: Params, *, head: str | tuple[str, ...]
 def only(tx: optax.GradientTransformation, layers: Iterable[str]) -> optax.GradientTransformation:
     """An optimiser of these layers that leaves all others as they are: a linear probe of the head.
 
-    What is frozen keeps no moments and does not decay.
+    Frozen layers have no moments and no weight decay.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> params = {"trunk": jnp.ones(2), "head": jnp.ones(2)}
+    >>> tx = jaxdl.only(optax.sgd(0.5), layers=["head"])
+    >>> grads = params  # those of half the sum of squares
+    >>> updates, _ = tx.update(grads, tx.init(params), params)
+    >>> new = optax.apply_updates(params, updates)
+    >>> new["trunk"].tolist(), new["head"].tolist()
+    ([1.0, 1.0], [0.5, 0.5])
 
     Raises:
         InputError: at `init`, if the net has no such layer.
@@ -116,6 +132,17 @@ def unfreezing(
         tx: one of its own for each entry of `layers`, with its own moments and counters.
         layers: all layers of the net, each once.
         starts: ints `[len(layers)]`, which may be traced.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> params = {"trunk": jnp.zeros(()), "head": jnp.zeros(())}
+    >>> tx = jaxdl.unfreezing(optax.sgd(1.0), layers=["head", "trunk"], starts=[0, 2])
+    >>> state, update = tx.init(params), jax.jit(tx.update)
+    >>> grads = {"trunk": jnp.float32(-1), "head": jnp.float32(-1)}
+    >>> for _ in range(3):
+    ...     updates, state = update(grads, state)
+    ...     params = optax.apply_updates(params, updates)
+    >>> float(params["head"]), float(params["trunk"])  # three steps, and the one from step 2 on
+    (3.0, 1.0)
 
     Raises:
         InputError: as many starts as layers are not given; at `init`, if `layers` are not those
