@@ -82,7 +82,17 @@ def conv4_omniglot(
 
     Returns:
         Model from floating-point images `[n, h, w, channels]` to `[n, ways]`. Integer images are
-        refused rather than cast, for 0..255 unscaled trains badly and silently.
+        refused rather than cast, because 0..255 unscaled trains badly and silently.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.conv4_omniglot(ways=5), jnp.zeros((2, 28, 28, 1))
+    >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    111749
+    >>> (9 * 1 + 3 * 9 * 64) * 64 + 4 * 64 + 64 * 5 + 5  # kernels, offsets, head
+    111749
+    >>> jax.eval_shape(model.apply, params, x).shape
+    (2, 5)
 
     Raises:
         InputError: negative ways, no filters; at init and apply: integers, an unknown norm.
@@ -95,5 +105,11 @@ def conv4_pooled(ways: int | None, filters: int = 32, norm: Mode = "batch") -> M
 
     Arguments, result and errors as `conv4_omniglot`, but features are flattened: 32x32 images
     give `2 * 2 * filters` of them, 84x84 give `5 * 5 * filters`. Images of 16x16 at least.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> embedding, x = jaxdl.conv4_pooled(ways=None), jnp.zeros((2, 84, 84, 3))
+    >>> params = jax.eval_shape(embedding.init, jax.random.key(0), x)
+    >>> jax.eval_shape(embedding.apply, params, x).shape  # 5 * 5 * 32 features
+    (2, 800)
     """
     return _conv4(ways, filters, norm, True, XAVIER_HEAD)

@@ -51,6 +51,16 @@ def convnet(
         dropout: rate in `[0, 1)` in front of the head, in the mode "train" where a key is given.
         axis_name: the device axis over which batch norm averages.
 
+    >>> import functools, jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.convnet(classes=10), jnp.zeros((2, 32, 32, 3))
+    >>> params, stats = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> params["Dense_0"]["kernel"].shape  # the last map is 4x4x64
+    (1024, 10)
+    >>> train = functools.partial(model.apply, mode="train")
+    >>> logits, stats = jax.eval_shape(train, params, stats, x)
+    >>> logits.shape
+    (2, 10)
+
     Raises:
         InputError: no classes, no channels, a rate out of range; at init and apply: integers, or
             images too small to be halved by each block.

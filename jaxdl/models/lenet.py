@@ -76,6 +76,14 @@ def lenet(
             tutorial's recipe was tuned with; otherwise Flax's, LeCun-normal kernels, zero biases.
         dtype: of the computation, say `jnp.bfloat16`; parameters and logits stay float32.
 
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.lenet(classes=10), jnp.zeros((2, 32, 32, 3))
+    >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    62006
+    >>> jax.eval_shape(model.apply, params, x).shape
+    (2, 10)
+
     Raises:
         InputError: no classes, a rate out of range; at init and apply: integers, small images.
     """

@@ -30,12 +30,17 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
     `apply(..., weight=weight)` reaches every `BatchNorm` in the net, and `__call__` if it has an
     argument `weight`.
 
-        class Net(nn.Module):
-            @nn.compact
-            def __call__(self, x, train=False):
-                return nn.Dropout(0.5, deterministic=not train)(nn.Dense(10)(x))
-
-        model = pure(Net())
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> from flax import linen as nn
+    >>> class Net(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self, x, train=False):
+    ...         return nn.Dropout(0.5, deterministic=not train)(nn.Dense(10)(x))
+    >>> model, x = jaxdl.pure(Net()), jnp.ones((2, 4))
+    >>> params, apply = jax.jit(model.init)(jax.random.key(0), x), jax.jit(model.apply)
+    >>> y, dropped = apply(params, x), apply(params, x, key=jax.random.key(1))
+    >>> sorted(set(abs(dropped / y).ravel().tolist()))  # about half become 0, the others double
+    [0.0, 2.0]
 
     Raises:
         InputError: if `__call__` has no argument `train_arg`; at `init`, if the module keeps other
@@ -72,6 +77,21 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
     "train" it may update them; in "eval" it cannot. `key` feeds its "dropout" stream in "train".
     A module without an argument `mode` is told of training as in `pure`, and weights reach it as
     there; of Flax's own `BatchNorm` they mask the examples of weight 0.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> from flax import linen as nn
+    >>> class Net(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self, x, train):
+    ...         return nn.BatchNorm(use_running_average=not train, momentum=0.5)(x)
+    >>> model, x = jaxdl.stateful(Net()), jnp.array([[1.0], [3.0]])
+    >>> params, stats = model.init(jax.random.key(0), x)
+    >>> y, stats = model.apply(params, stats, x, mode="train")
+    >>> stats["BatchNorm_0"]["mean"].tolist()  # half way from 0 to 2
+    [1.0]
+    >>> y, same = model.apply(params, stats, x, mode="eval")
+    >>> y.round(2).tolist()  # the running variance is 1, as in the beginning
+    [[0.0], [2.0]]
 
     Raises:
         InputError: if `__call__` has none of these arguments; at `init`, if the module keeps any
@@ -123,7 +143,17 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
 
 
 def without_stats(model: Model) -> StatefulModel:
-    """A `Model` where a `StatefulModel` is wanted: its statistics are empty."""
+    """A `Model` where a `StatefulModel` is wanted: its statistics are empty.
+
+    Its key reaches the model in the mode "train" alone: there is no dropout in "eval".
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.without_stats(jaxdl.mlp([3])), jnp.zeros((2, 4))
+    >>> params, stats = model.init(jax.random.key(0), x)
+    >>> y, stats = model.apply(params, stats, x, mode="train")
+    >>> y.shape, stats
+    ((2, 3), {})
+    """
 
     def init(key: Key, x: Any) -> tuple[Params, PyTree]:
         return model.init(key, x), {}

@@ -70,7 +70,16 @@ def mlp(
 ) -> Model:
     """A dense net: `[n, ...]` (flattened) to `[n, features[-1]]`, the last layer linear.
 
-    The sine-wave net of MAML is `mlp((40, 40, 1), kernel_init=maml_kernel_init)`.
+    The sine-wave net of MAML is `mlp((40, 40, 1), kernel_init=maml_kernel_init)`:
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> from jaxdl.models.mlp import maml_kernel_init
+    >>> model, x = jaxdl.mlp((40, 40, 1), kernel_init=maml_kernel_init), jnp.zeros((10, 1))
+    >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))  # (1 + 1) * 40 + 41 * 40 + 41
+    1761
+    >>> jax.eval_shape(model.apply, params, x).shape
+    (10, 1)
 
     Args:
         features: widths of all layers, output included.

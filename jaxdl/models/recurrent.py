@@ -30,7 +30,17 @@ class Sequences(NamedTuple):
 
 
 def rnn(hidden: int, out: int | None, **options: Any) -> Model:
-    """A plain (Elman) net, `h = tanh(W [x, 1, h])`; arguments and shapes as `lstm`."""
+    """A plain (Elman) net, `h = tanh(W [x, 1, h])`; arguments, shapes and errors as `lstm`.
+
+    Elman 1990, Finding structure in time, Cognitive Science 14. `forget_bias` is the LSTM's alone.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.rnn(hidden=1, out=None), jnp.zeros((1, 2, 1))  # one sequence of two steps
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> ones = jax.tree.map(jnp.ones_like, shapes)
+    >>> f"{jax.jit(model.apply)(ones, x).item():.3f}"  # tanh(1 + tanh(1))
+    '0.943'
+    """
     return _model(RNN, hidden, out, **options)
 
 
@@ -56,6 +66,14 @@ def lstm(hidden: int, out: int | None, *, forget_bias: float = 1.0, **options: A
         input_init: for the weights of inputs, one gate after another, and the head.
         recurrent_init: for the weights of states, one gate after another.
 
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.lstm(hidden=8, out=5, output="all"), jnp.ones((2, 6, 3))
+    >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> params["layer_0"]["forward"]["input"].shape
+    (3, 32)
+    >>> jax.eval_shape(model.apply, params, x).shape  # one prediction per step
+    (2, 6, 5)
+
     Raises:
         InputError: a width or count below 1, an unknown output; at init and apply, inputs that are
             not `[n, time, features]`, at least one step long and of floating point.
@@ -75,6 +93,17 @@ def gru(hidden: int, out: int | None, **options: Any) -> Model:
 
     The reset gate acts after the product with the state, as in PyTorch and cuDNN; the paper's first
     version has it before. Order r, z, n; `candidate_bias` is the 1 beside h in n.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> from jaxdl.models.recurrent import Sequences
+    >>> model = jaxdl.gru(hidden=1, out=None)
+    >>> x = jnp.array([[[0.0], [jnp.nan]], [[0.0], [jnp.nan]]])  # two of two steps
+    >>> sequences = Sequences(x, lengths=jnp.array([1, 0]))  # which end after one, and at once
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), sequences)
+    >>> ones = jax.tree.map(jnp.ones_like, shapes)
+    >>> y = jax.jit(model.apply)(ones, sequences)
+    >>> [f"{h:.3f}" for h in y[:, 0]]  # (1 - s) * tanh(1 + s) with s = sigmoid(1), and the start
+    ['0.253', '0.000']
     """
     return _model(GRU, hidden, out, **options)
 

@@ -152,7 +152,23 @@ def resnet(
 
 
 def resnet18(classes: int | None, *, stem: Stem, **options: Any) -> StatefulModel:
-    """`resnet` with stages of 2, 2, 2 and 2 blocks: 512 features."""
+    """`resnet` with stages of 2, 2, 2 and 2 blocks: 512 features.
+
+    Args:
+        classes: logits per image; 0 or None: no head.
+        stem: "cifar" for images of about 32 pixels, "imagenet" for about 224.
+        options: further arguments of `jaxdl.models.resnet.resnet`: width, momentum, epsilon,
+            axis_name, zero_init, dtype.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> model, x = jaxdl.resnet18(1000, stem="imagenet"), jnp.zeros((1, 224, 224, 3))
+    >>> params, stats = jax.eval_shape(model.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))  # as many as torchvision's
+    11689512
+
+    Raises:
+        InputError: as `resnet`.
+    """
     return resnet(classes, (2, 2, 2, 2), stem=stem, **options)
 
 

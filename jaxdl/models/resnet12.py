@@ -111,6 +111,16 @@ def resnet12(
         momentum, axis_name: of the batch norm, as in `jaxdl.models.resnet.resnet18`.
         dtype: of the convolutions and the head, say `jnp.bfloat16`.
 
+    >>> import functools, jaxdl, jax, jax.numpy as jnp
+    >>> embedding, x = jaxdl.resnet12(classes=None), jnp.zeros((2, 84, 84, 3))
+    >>> params, stats = jax.eval_shape(embedding.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))  # as many as MetaOptNet's
+    12424320
+    >>> evaluate = functools.partial(embedding.apply, mode="eval")
+    >>> features, _ = jax.eval_shape(evaluate, params, stats, x)
+    >>> features.shape
+    (2, 640)
+
     Raises:
         InputError: numbers out of range; at init and apply: integers, small images, squares that
             do not fit.

@@ -53,6 +53,19 @@ def load_torch_weights(
         params, stats: of the net that is to be filled, for their shapes, dtypes and the head.
         head: name of the last layer, whose number of classes may differ.
 
+    >>> import jaxdl, tempfile, jax.numpy as jnp, numpy as np
+    >>> kernel = np.arange(8.0).reshape(4, 1, 1, 2)  # OIHW: four filters of 1x2
+    >>> file = {"conv1.weight": kernel, "fc.weight": np.ones((1000, 4)), "fc.bias": np.ones(1000)}
+    >>> head = {"kernel": jnp.zeros((4, 10)), "bias": jnp.zeros(10)}  # for ten classes
+    >>> params = {"conv1": {"kernel": jnp.zeros((1, 2, 1, 4))}, "fc": head}  # HWIO
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/net.npz", **file)
+    ...     loaded = jaxdl.load_torch_weights(f"{folder}/net.npz", params, stats={})
+    >>> loaded.params["conv1"]["kernel"][0, :, 0].tolist()
+    [[0.0, 2.0, 4.0, 6.0], [1.0, 3.0, 5.0, 7.0]]
+    >>> loaded.left_out, loaded.params["fc"]["kernel"].shape
+    (('fc.bias', 'fc.weight'), (4, 10))
+
     Raises:
         InputError: no such file or not of this kind; a tensor that the net or the file lacks, or
             of another shape or kind, or not finite, named as in the file.
