@@ -151,7 +151,7 @@ def test_a_schedule_that_follows_the_steps_refuses_others_and_goes_on_if_it_is_f
     changes = {"schedule": schedule, "lookahead": schedule == "staircase", "steps": 4}
     follows = config_of("resnet18", tmp_path / "follows", **changes)
     assert cifar10.main(follows)["run"]["steps"] == 4
-    refused = pytest.raises(InputError, match=r"--steps 4, which .*--decay-steps")
+    refused = pytest.raises(InputError, match=r"`steps=4`, which .*`decay_steps=`")
     with refused:
         cifar10.main(dataclasses.replace(follows, steps=6))
     directory = tmp_path / "follows/cifar10/run"  # as if it had been stopped before
@@ -257,15 +257,15 @@ def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"validation": 50_000}, "--validation 50000: choose at most 49,999"),
-        ({"images": 50_000}, "--images 50000: choose at most 49,960"),
-        ({"translate": 32}, "--translate 32"),
-        ({"smoothing": 1.0}, "--smoothing"),
-        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
+        ({"validation": 50_000}, "`validation=50000`: choose at most 49,999"),
+        ({"images": 50_000}, "`images=50000`: choose at most 49,960"),
+        ({"translate": 32}, "`translate=32`"),
+        ({"smoothing": 1.0}, "`smoothing="),
+        ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
         ({"net": "resnet18", "dropout": 0.1}, "--dropout is for --net lenet"),
-        ({"init_from": Path("net.npz")}, "--init-from net.npz: there is no such file or run"),
-        ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
-        ({"decay_steps": -1}, "--decay-steps -1: choose at least 0"),
+        ({"init_from": Path("net.npz")}, "`init_from=net.npz`: there is no such file or run"),
+        ({"lr": 0.0}, "`lr=0.0`: choose a number above 0"),
+        ({"decay_steps": -1}, "`decay_steps=-1`: choose at least 0"),
         ({"decay_steps": 6}, "--decay-steps is for --schedule cosine or triangle, and for --look"),
     ],
 )
@@ -295,7 +295,7 @@ def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, m
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(given.params), strict=True):
         np.testing.assert_array_equal(a + 1, b)
     with open_run("cifar10", config) as run:
-        run.save(given)
+        run._training.save(given)
     monkeypatch.setattr(cifar10, "load_torch_weights", lambda *_: 1 / 0)
     assert logits(config).shape == (40, 10)
 

@@ -158,11 +158,11 @@ def test_the_paper_stands_beside_its_own_stream_alone():
         ({"methods": ()}, "give one at least"),
         ({"methods": ("er", "er")}, "each once"),
         ({"examples": 7}, "--examples 7 must be a multiple of --log-every 2"),
-        ({"steps": 19}, "--steps 19: choose at most 18"),
-        ({"memories": 2}, "--memories 2: choose at least 3"),
-        ({"tasks": 0}, "--tasks 0: choose at least 1"),
+        ({"steps": 19}, "`steps=19`: choose at most 18"),
+        ({"memories": 2}, "`memories=2`: choose at least 3"),
+        ({"tasks": 0}, "`tasks=0`: choose at least 1"),
         ({"examples": 2000}, "--examples 2000: there are 1,500 images"),
-        ({"run": RunFlags(name="x", log_every=2, devices=2)}, "--devices 2: choose at most 1"),
+        ({"run": RunFlags(name="x", log_every=2, devices=2)}, "`devices=2`: choose at most 1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tiny, wrong, says):

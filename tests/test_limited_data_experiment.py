@@ -75,13 +75,13 @@ def test_the_finding_is_read_off_the_numbers():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"counts": (5, 1)}, "--counts 5 1"),
-        ({"counts": (0, 1)}, "--counts 0 1"),
+        ({"counts": (5, 1)}, "`counts=5 1`"),
+        ({"counts": (0, 1)}, "`counts=0 1`"),
         ({"counts": (1,)}, "two rising numbers"),
-        ({"rates": (0.1, -1.0)}, "--rates"),
+        ({"rates": (0.1, -1.0)}, "`rates="),
         ({"widths": ()}, "--widths"),
-        ({"eval_every": 15}, "--eval-every 15"),
-        ({"seeds": 0}, "--seeds 0"),
+        ({"eval_every": 15}, "`eval_every=15`"),
+        ({"seeds": 0}, "`seeds=0`"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(wrong, says, tmp_path):

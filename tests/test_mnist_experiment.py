@@ -131,9 +131,9 @@ def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compile
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"dropout": 1.0}, "--dropout 1.0: choose at most"),
+        ({"dropout": 1.0}, "`dropout=1.0`: choose at most"),
         ({"hidden": (8, 0)}, "all at least 1"),
-        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
+        ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
         ({"net": "cnn", "activation": "tanh"}, "--activation and --init are for --net mlp"),
         ({"validation": 40}, "`validation=40` of 40 images: choose 0 to 39"),
     ],

@@ -209,7 +209,7 @@ def test_conflicts_are_negative_inner_products_of_the_coming_batches():
         trunk = params * jnp.where(batch % 2 == 0, even, odd)
         return TaskGrads(jnp.zeros(3), {"w": trunk[:, :1], "b": trunk[:, 1]}, ()), {}
 
-    stream = jax.tree_util.Partial(lambda key, step, shard: step)
+    stream = jax.tree_util.Partial(lambda key, step: step)
     found = multitask.conflicts(grads, 3)(
         stream, run_keys(0, 2), jnp.array([1.0, 0.0]), jnp.int32(5)
     )
@@ -271,12 +271,12 @@ def test_the_finding_is_read_off_the_numbers():
         ({"methods": ("equal", "equal")}, "--methods equal equal: give each once"),
         (
             {"eval_every": 3, "run": RunFlags(log_every=2)},
-            "--eval-every 3 must be a multiple of --log-every 2",
+            "`eval_every=3` must be a multiple of `log_every=2`",
         ),
-        ({"validation": 1}, "--validation 1: choose at least 2"),
+        ({"validation": 1}, "`validation=1`: choose at least 2"),
         ({"validation": 40}, "`validation=40` of 40 images"),
-        ({"lr": 0.0}, "--lr 0.0: choose a number above 0"),
-        ({"probes": 0}, "--probes 0: choose at least 1"),
+        ({"lr": 0.0}, "`lr=0.0`: choose a number above 0"),
+        ({"probes": 0}, "`probes=0`: choose at least 1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tiny, wrong, says):

@@ -105,18 +105,18 @@ def test_a_rate_is_chosen_by_the_last_return_and_nan_loses(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"steps": 0}, "--steps 0: choose at least 1"),
-        ({"inner_steps": 0}, "--inner-steps 0"),
-        ({"trajectories": 1}, "--trajectories 1: choose at least 2"),
-        ({"thin": 0}, "--thin 0"),
-        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
+        ({"steps": 0}, "`steps=0`: choose at least 1"),
+        ({"inner_steps": 0}, "`inner_steps=0`"),
+        ({"trajectories": 1}, "`trajectories=1`: choose at least 2"),
+        ({"thin": 0}, "`thin=0`"),
+        ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
         ({"method": ()}, "--method: name each method at most once"),
         ({"method": ("maml", "maml")}, "--method: name each method at most once"),
-        ({"max_kl": 0.0}, "--max-kl 0.0: choose a number above 0"),
-        ({"inner_lr": float("nan")}, "--inner-lr nan"),
-        ({"discount": 1.5}, "--discount 1.5: choose at most 1"),
-        ({"test_tasks": 1}, "--test-tasks 1"),
-        ({"seed": 1_000_001}, "--seed 1000001: choose at most"),
+        ({"max_kl": 0.0}, "`max_kl=0.0`: choose a number above 0"),
+        ({"inner_lr": float("nan")}, "`inner_lr=nan`"),
+        ({"discount": 1.5}, "`discount=1.5`: choose at most 1"),
+        ({"test_tasks": 1}, "`test_tasks=1`"),
+        ({"seed": 1_000_001}, "`seed=1000001`: choose at most"),
     ],
 )
 def test_mistakes_are_refused(changes, words, tmp_path):

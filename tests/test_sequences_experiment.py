@@ -100,9 +100,9 @@ def test_recall_counts_only_the_symbols_to_be_said_again():
     [
         ({"cell": ()}, "--cell"),
         ({"cell": ("gru", "gru")}, "--cell"),
-        ({"hidden": 0}, "--hidden 0"),
-        ({"length": 1}, "--length 1"),
-        ({"eval_every": 7}, "--eval-every 7 must be a multiple of --log-every 5"),
+        ({"hidden": 0}, "`hidden=0`"),
+        ({"length": 1}, "`length=1`"),
+        ({"eval_every": 7}, "`eval_every=7` must be a multiple of `log_every=5`"),
         (
             {"task": "mnist-rows", "validation": 200},
             "`validation=200` of 200 images: choose 0 to 199",

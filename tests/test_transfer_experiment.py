@@ -275,11 +275,11 @@ def test_a_single_seed_is_sure_of_nothing():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"counts": (5, 1)}, "--counts 5 1"),
-        ({"rates": (0.1, -1.0)}, "--rates"),
-        ({"stage": 0}, "--stage 0: choose at least 1"),
-        ({"eval_every": 3}, "--eval-every 3 must be a multiple of --log-every 2"),
-        ({"inner_lr": 0.0}, "--inner-lr 0.0"),
+        ({"counts": (5, 1)}, "`counts=5 1`"),
+        ({"rates": (0.1, -1.0)}, "`rates="),
+        ({"stage": 0}, "`stage=0`: choose at least 1"),
+        ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
+        ({"inner_lr": 0.0}, "`inner_lr=0.0`"),
         ({"counts": (1, 101)}, "only 100 training examples"),
     ],
 )

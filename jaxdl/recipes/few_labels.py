@@ -93,7 +93,7 @@ def check_counts(counts: Sequence[int]) -> None:
     rising = list(counts[:-1] if counts[-1] == 0 else counts)
     if len(counts) < 2 or rising[0] < 1 or rising != sorted(set(rising)):
         raise InputError(
-            f"--counts {' '.join(map(str, counts))}: give two rising numbers at least, the last may"
+            f"`counts={' '.join(map(str, counts))}`: give two rising numbers at least, the last may"
             " be 0 for all"
         )
 
@@ -105,7 +105,7 @@ def check_rates(rates: Sequence[float]) -> None:
         InputError: naming the flag.
     """
     if not rates or min(rates) <= 0 or not np.isfinite(rates).all():
-        raise InputError(f"--rates {rates}: give step sizes above 0")
+        raise InputError(f"`rates={rates}`: give step sizes above 0")
 
 
 def check_sizes(problem: Problem, counts: Sequence[int], data: str) -> None:
@@ -116,7 +116,7 @@ def check_sizes(problem: Problem, counts: Sequence[int], data: str) -> None:
     """
     least, most = int(problem.train.sizes.min()), max(counts)
     if most > least:
-        raise InputError(f"--counts {most}: a class of {data} has only {least} training examples")
+        raise InputError(f"`counts={most}`: a class of {data} has only {least} training examples")
 
 
 def seen(image: Any) -> Array:

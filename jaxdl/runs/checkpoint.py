@@ -256,7 +256,7 @@ class Checkpoints:
                 what = "random number generator (jax_default_prng_impl)"
         return RunError(
             f"checkpoint {self.directory / str(step)} is of another {what}: {why}; start anew under"
-            " another --name"
+            " another `name=`"
         )
 
     def _unreadable(self, step: int, error: Exception) -> RunError:
@@ -265,7 +265,7 @@ class Checkpoints:
         cure = (
             f"move {path} away to go on from step {others[-1]}"
             if others
-            else "start anew under another --name"
+            else "start anew under another `name=`"
         )
         return RunError(f"checkpoint {path} cannot be read ({_first_line(error)}); {cure}")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxdl.errors import InputError, RunError, extra
-from jaxdl.runs.checks import flag
 from jaxdl.runs.signals import Interrupted
 
 Config = TypeVar("Config")
@@ -101,6 +100,11 @@ def flags_of(config: type) -> dict[str, str]:
         nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
         found |= flags_of(inner) if nested else {field.name: flag(field.name)}
     return found
+
+
+def flag(field: str) -> str:
+    """The flag of a field: `--log-every` of `log_every`."""
+    return "--" + field.replace("_", "-")
 
 
 def _fail(line: str, code: int) -> None:

@@ -15,7 +15,6 @@ import yaml
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
-from jaxdl.runs.checks import flag
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
 
@@ -49,13 +48,13 @@ def directory(experiment: str, config: Any, label: str = "", weights: str = "") 
     """
     name = config.run.name or "-".join(part for part in (label, digest(config, weights)) if part)
     if Path(name).name != name or name == "..":
-        raise InputError(f"--name {name!r} must be a plain directory name")
+        raise InputError(f"`name={name!r}` must be a plain directory name")
     if len(os.fsencode(name)) > 255:
-        raise InputError(f"--name {name[:20]}... is too long: choose at most 255 letters")
+        raise InputError(f"`name={name[:20]}...` is too long: choose at most 255 letters")
     found: Path = config.run.runs_dir / experiment / name
     for place in (found, *found.parents):
         if place.exists() and not place.is_dir():
-            raise InputError(f"{place} is a file, not a folder: choose another --runs-dir")
+            raise InputError(f"{place} is a file, not a folder: choose another `runs_dir=`")
     return found
 
 
@@ -70,7 +69,7 @@ def check_config(directory: Path, config: Any, weights: str = "") -> bool:
         if (directory / "checkpoints").exists():
             raise RunError(
                 f"{directory} has checkpoints and no config.yaml to say of what;"
-                " choose another --name"
+                " choose another `name=`"
             )
         return False
     recorded = _recorded(directory)
@@ -78,13 +77,14 @@ def check_config(directory: Path, config: Any, weights: str = "") -> bool:
     if wanted.get(WEIGHTS) != found.get(WEIGHTS):
         raise InputError(
             f"{directory} started from {recorded.get('init_from') or 'no weights'}, and not from"
-            f" what is now in {getattr(config, 'init_from', None) or 'none'}: choose another --name"
+            f" what is now in {getattr(config, 'init_from', None) or 'none'}: choose"
+            " another `name=`"
         )
     for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise InputError(
-                f"{directory} was made with {flag(key)} {found.get(key)}, not {wanted.get(key)};"
-                " only steps and run flags may change on resume: choose another --name"
+                f"{directory} was made with `{key}={found.get(key)}`, not {wanted.get(key)};"
+                " only steps and run flags may change on resume: choose another `name=`"
             )
     return True
 
@@ -101,8 +101,8 @@ def refuse_other_steps(directory: Path, steps: int, cure: str) -> None:
     begun = any(path.name.isdecimal() for path in (directory / "checkpoints").glob("*"))
     if begun and (found := _recorded(directory).get("steps")) != steps:
         raise InputError(
-            f"{directory} was made with --steps {found}, which its schedule follows: with"
-            f" {steps} it would be another training; choose another --name, and {flag(cure)} there"
+            f"{directory} was made with `steps={found}`, which its schedule follows: with"
+            f" {steps} it would be another training; choose another `name=`, and `{cure}=` there"
             " for a run that may get more steps later"
         )
 
@@ -175,7 +175,7 @@ def locked(directory: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().decode(errors="replace").strip() or "another process"
             raise RunError(
-                f"{directory} is in use by {holder}; wait for it, or choose another --name"
+                f"{directory} is in use by {holder}; wait for it, or choose another `name=`"
             ) from error
         except OSError as error:
             # Some network file systems have no locks. To refuse all work there would be worse.
@@ -211,7 +211,7 @@ def _recorded(directory: Path) -> dict[str, Any]:
         return dict(yaml.safe_load(path.read_text())["config"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path} is damaged ({type(error).__name__}); choose another --name"
+            f"{path} is damaged ({type(error).__name__}); choose another `name=`"
         ) from error
 
 

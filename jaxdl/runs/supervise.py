@@ -138,8 +138,8 @@ class Training:
         """
         if done > self.steps:
             raise InputError(
-                f"{self.directory} has already done {done:,} steps, more than --steps {self.steps};"
-                " choose another --name for a shorter run"
+                f"{self.directory} has already done {done:,} steps, more than `steps={self.steps}`;"
+                " choose another `name=` for a shorter run"
             )
 
     def _save_finite(self, step: int, state: Any) -> None:

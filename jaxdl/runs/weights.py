@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 
 def save_weights(path: Path | str, params: Params, stats: PyTree = ()) -> None:
-    """Writes the weights of one net (no axis of seeds) as a `.npz` that `--init-from` reads.
+    """Writes the weights of one net (no axis of seeds) as a `.npz` that `init_from` reads.
 
     Short floats, which the format does not know, are written as the float32 of the same value.
 
@@ -89,13 +89,13 @@ def load_weights(path: Path | str) -> Weights:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"--init-from {path}: there is no such file or run")
+        raise InputError(f"`init_from={path}`: there is no such file or run")
     if not path.is_dir():
         arrays = read_tensors(path)
         arrays.pop(CONTENTS, None)
         if not holds_weights(arrays):
             raise InputError(
-                f"--init-from {path} holds no weights of jaxdl: their names begin with params/"
+                f"`init_from={path}` holds no weights of jaxdl: their names begin with params/"
             )
         return Weights(arrays, None)
     for kind in ("best", "checkpoints"):
@@ -105,11 +105,11 @@ def load_weights(path: Path | str) -> Weights:
                     pair for pair in checkpoints.arrays() if _is_weight(pair[0].path[0][1])
                 )
                 if not found:
-                    raise InputError(f"--init-from {path}: the run has no net called params")
+                    raise InputError(f"`init_from={path}`: the run has no net called params")
                 return Weights(found, len(next(iter(found.values()))))
     parts = sorted(part.parent.name for part in path.glob("*/checkpoints"))
     raise InputError(
-        f"--init-from {path}: "
+        f"`init_from={path}`: "
         + (f"choose one of its parts: {' '.join(parts)}" if parts else "no run with a checkpoint")
     )
 
@@ -142,7 +142,7 @@ def digest_of_start(config: Any) -> str:
     """
     path = getattr(config, "init_from", None)
     if path is None and getattr(config, "init_except", None):
-        raise InputError("--init-except says what not to take from --init-from: give both")
+        raise InputError("`init_except=` says what not to take from `init_from=`: give both")
     return "" if path is None else weights_digest(path)
 
 
@@ -181,23 +181,23 @@ def from_weights(
     count = len(old[0])
     if seeds not in (None, 1, count):
         raise InputError(
-            f"--init-from {init_from} has {seeds} seeds: ask for --seeds {seeds}, or export one of"
+            f"`init_from={init_from}` has {seeds} seeds: ask for `seeds={seeds}`, or export one of"
             " them (jaxdl.runs.weights.export_weights)"
         )
     layer_of = dict(zip(wanted, map(_layer, places), strict=True))
     layers = sorted(set(layer_of.values()))
     if unknown := [name for name in init_except if name not in layers]:
         raise InputError(
-            f"--init-except {unknown[0]}: the layers of this net are {' '.join(layers)}"
+            f"`init_except={unknown[0]}`: the layers of this net are {' '.join(layers)}"
         )
     layer_of |= {name: _layer_there(name, layers) for name in arrays if name not in wanted}
     for name, layer in layer_of.items():
         here = wanted[name].shape[1:] if name in wanted else "absent"
         there = arrays[name].shape[seeds is not None :] if name in arrays else "absent"
         if here != there and layer not in init_except:
-            cure = f"; --init-except {layer} starts this layer anew" if layer in layers else ""
+            cure = f"; `init_except={layer}` starts this layer anew" if layer in layers else ""
             raise InputError(
-                f"--init-from {init_from}: {name} is {there} there and {here} here{cure}"
+                f"`init_from={init_from}`: {name} is {there} there and {here} here{cure}"
             )
 
     def filled(name: str, leaf: Any) -> Any:

@@ -89,11 +89,11 @@ def test_validation_examples_decide_and_test_examples_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("attempt", "says"),
     [
-        (lambda: check_counts((5, 1)), "--counts 5 1: give two rising numbers"),
-        (lambda: check_counts((0, 1)), "--counts 0 1"),
-        (lambda: check_counts((0,)), "--counts 0:"),
-        (lambda: check_rates((0.1, float("nan"))), "--rates"),
-        (lambda: check_rates(()), "--rates"),
+        (lambda: check_counts((5, 1)), "`counts=5 1`: give two rising numbers"),
+        (lambda: check_counts((0, 1)), "`counts=0 1`"),
+        (lambda: check_counts((0,)), "`counts=0`:"),
+        (lambda: check_rates((0.1, float("nan"))), "`rates="),
+        (lambda: check_rates(()), "`rates="),
         (lambda: check_sizes(blobs(1), (1, 21), "blobs"), "a class of blobs has only 20 training"),
         (lambda: problem_with(LABELS.astype(float)), "labels are float64, but must be integers"),
         (lambda: problem_with(LABELS, LABELS - 1), "example 0 has the label -1"),

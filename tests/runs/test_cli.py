@@ -214,12 +214,12 @@ def test_at_least_takes_its_ends(steps, right):
     if right:
         at_least(Config(steps=steps), 1, "steps", most=9)
     else:
-        with pytest.raises(InputError, match=f"--steps {steps}: choose at (most 9|least 1)"):
+        with pytest.raises(InputError, match=f"`steps={steps}`: choose at (most 9|least 1)"):
             at_least(Config(steps=steps), 1, "steps", most=9)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
 def test_above_zero_refuses(rate):
     above_zero(Config(rate=1e-30), "rate")
-    with pytest.raises(InputError, match=f"--rate {rate}: choose a number above 0"):
+    with pytest.raises(InputError, match=f"`rate={rate}`: choose a number above 0"):
         above_zero(Config(rate=rate), "rate")

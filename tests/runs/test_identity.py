@@ -62,7 +62,7 @@ def test_a_run_of_before_goes_on_with_the_default_and_with_nothing_else(tmp_path
     record_config(tmp_path, Before())
     assert load_config(tmp_path, After) == After()
     assert check_config(tmp_path, After())
-    with pytest.raises(InputError, match="was made with --decay-steps 0, not 3"):
+    with pytest.raises(InputError, match="was made with `decay_steps=0`, not 3"):
         check_config(tmp_path, After(decay_steps=3))
 
 
@@ -70,7 +70,7 @@ def test_a_run_of_now_goes_on_with_what_it_has(tmp_path):
     record_config(tmp_path, After(decay_steps=3))
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["config"]["decay_steps"] == 3
     assert check_config(tmp_path, After(decay_steps=3, steps=9))
-    with pytest.raises(InputError, match="was made with --decay-steps 3, not 0"):
+    with pytest.raises(InputError, match="was made with `decay_steps=3`, not 0"):
         check_config(tmp_path, After())
 
 
@@ -82,5 +82,5 @@ def test_other_steps_are_refused_once_a_run_has_begun(tmp_path):
         checkpoints.save(2, {"w": 0.0})
     refuse(tmp_path, 6, "decay_steps")
     for steps in (4, 9):
-        with pytest.raises(InputError, match=rf"made with --steps 6,.* {steps} .*--decay-steps"):
+        with pytest.raises(InputError, match=rf"made with `steps=6`,.* {steps} .*`decay_steps=`"):
             refuse(tmp_path, steps, "decay_steps")

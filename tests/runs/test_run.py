@@ -383,7 +383,7 @@ def test_a_finished_run_is_not_run_again_and_more_steps_continue(tmp_path, capfd
     with open_run("tiny", config(tmp_path, steps=4)) as run:
         assert run.result()["run"]["steps"] == 4
     before = contents(tmp_path)
-    with pytest.raises(InputError, match="already done 4 steps, more than --steps 3"):
+    with pytest.raises(InputError, match="already done 4 steps, more than `steps=3`"):
         train(config(tmp_path, steps=3))
     after = contents(tmp_path)
     assert after.pop(tmp_path / "tiny" / "a" / "lock")
@@ -423,7 +423,7 @@ def test_a_changed_configuration_is_refused_by_its_flag(tmp_path):
     train(config(tmp_path))
     before = contents(tmp_path)
     with (
-        pytest.raises(InputError, match=r"was made with --nan-from 1000000, not 7.*--name"),
+        pytest.raises(InputError, match=r"was made with `nan_from=1000000`, not 7.*`name=`"),
         open_run("tiny", config(tmp_path, nan_from=7)),
     ):
         pytest.fail("opened")

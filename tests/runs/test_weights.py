@@ -115,7 +115,7 @@ def test_an_exported_seed_is_that_of_the_run(tmp_path):
 
 def test_a_head_of_other_classes_starts_anew_only_where_one_says_so(file):
     state = state_of(*net(2, classes=5))
-    wrong = r"net.npz: params/head/kernel is \(4, 2\) there and \(4, 5\) here; --init-except head"
+    wrong = r"net.npz`: params/head/kernel is \(4, 2\) there and \(4, 5\) here; `init_except=head`"
     with pytest.raises(InputError, match=wrong):
         started(state, file)
     found = started(state, file, ("head",))
@@ -132,7 +132,7 @@ def test_a_head_of_other_classes_starts_anew_only_where_one_says_so(file):
         ),
         (
             lambda params, stats: ({**params, "more": jnp.zeros((2, 1))}, stats),
-            r"params/more is absent there and \(1,\) here; --init-except more starts",
+            r"params/more is absent there and \(1,\) here; `init_except=more` starts",
         ),
         (
             lambda params, stats: ({"head": params["head"]}, stats),
@@ -152,10 +152,10 @@ def test_what_cannot_be_meant_is_refused(file, tmp_path):
         with pytest.raises(error, match=says):
             started(state, path, *rest)
 
-    refused(tmp_path / "nothing", "--init-from .*nothing: there is no such file or run")
+    refused(tmp_path / "nothing", "`init_from=.*nothing`: there is no such file or run")
     refused(tmp_path, "no run with a checkpoint")
-    refused(file, "--init-except fc: the layers of this net are head norm trunk", ("fc",))
-    refused(save_run(tmp_path / "three", *net(3)), "has 3 seeds: ask for --seeds 3, or export one")
+    refused(file, "`init_except=fc`: the layers of this net are head norm trunk", ("fc",))
+    refused(save_run(tmp_path / "three", *net(3)), "has 3 seeds: ask for `seeds=3`, or export one")
     save_run(tmp_path / "many" / "equal", *net(2))
     refused(tmp_path / "many", "choose one of its parts: equal")
     (tmp_path / "net.txt").write_text("mine")
@@ -284,7 +284,7 @@ def test_a_layer_is_the_first_key_and_not_the_first_part_of_a_name(tmp_path):
     # What is there and not here belongs to the layer here that it may belong to.
     zeros["mlp/~/1"] = {"v": zeros["mlp/~/1"]["w"]}
     with pytest.raises(
-        InputError, match=r"params/mlp/~/1/v is absent there .* mlp/~/1 starts this"
+        InputError, match=r"params/mlp/~/1/v is absent there .* `init_except=mlp/~/1` starts this"
     ):
         started(state_of(zeros, ()), tmp_path / "net.npz")
     found = started(state_of(zeros, ()), tmp_path / "net.npz", ("mlp/~/1",)).params
@@ -415,7 +415,7 @@ def test_other_weights_at_the_same_path_make_another_run(file, tmp_path):
 def test_layers_that_start_anew_belong_to_the_run(file, tmp_path):
     name = opened(tmp_path, init_from=file)
     assert opened(tmp_path, init_from=file, init_except=("head",)) != name
-    with pytest.raises(InputError, match="--init-except says what not to take"):
+    with pytest.raises(InputError, match="`init_except=` says what not to take"):
         opened(tmp_path, init_except=("head",))
 
 
