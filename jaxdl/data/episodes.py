@@ -35,12 +35,21 @@ def few_shot(
     rotations: Rotations = "none",
     scale: float | None = None,
 ) -> Sampler:
-    """Sampler of `ways`-way episodes with `shots` support and `queries` query examples a class.
+    """Sampler of `ways`-way episodes with `shots` support and `queries` query examples per class.
 
     Classes are drawn without replacement and in random order, so that label i means another class
     in each episode; examples are drawn without replacement, so that support and query are disjoint.
     In both parts of the episode x is float32 `[ways * shots or queries, *trailing]` and y int32,
     with the rows in order of their labels: 0, 0, ..., 1, 1, ..., ways - 1.
+
+    >>> import jaxdl, jax, numpy as np
+    >>> images = np.arange(12.0)[:, None]  # 3 classes of 4 "images", each its own row number
+    >>> sample = jaxdl.few_shot(images, np.arange(12) // 4, ways=2, shots=1, queries=3)
+    >>> support, query = jax.jit(sample)(jax.random.key(0))
+    >>> support.x.shape, support.y.tolist(), query.y.tolist()
+    ((2, 1), [0, 1], [0, 0, 0, 1, 1, 1])
+    >>> len({*support.x.ravel().tolist(), *query.x.ravel().tolist()})  # no image comes twice
+    8
 
     Args:
         images: `[N, ...]`, uint8 or float. Kept as they are on the device; only what is drawn

@@ -52,13 +52,23 @@ def epochs(
     """Stream of batches that go through all examples again and again.
 
     Batches go across the ends of epochs, so that all are full and each example comes exactly once
-    an epoch; step i holds the places i * batch to (i + 1) * batch - 1 of the endless sequence.
+    per epoch; step i holds the places i * batch to (i + 1) * batch - 1 of the endless sequence.
+
+    >>> import jaxdl, jax, numpy as np
+    >>> images, labels = np.full((6, 8, 8, 1), 255, np.uint8), np.arange(6)
+    >>> stream = jaxdl.epochs(images, labels, batch=3, transform=lambda key, image: image / 255)
+    >>> draw, key = jax.jit(stream), jax.random.key(0)
+    >>> first, second = draw(key, 0), draw(key, 1)
+    >>> first.x.shape, float(first.x.max())
+    ((3, 8, 8, 1), 1.0)
+    >>> sorted(first.y.tolist() + second.y.tolist())  # two batches are one epoch
+    [0, 1, 2, 3, 4, 5]
 
     Args:
         x: `[n, ...]`, kept on the device as they are (uint8 images, say).
-        y: class labels, integers from 0, which become int32: `[n]`, or `[n, ...]` for several an
+        y: class labels, integers from 0, which become int32: `[n]`, or `[n, ...]` for several per
             example; or targets of a regression, floats `[n, features, ...]`.
-        batch: examples a step, over all devices.
+        batch: examples per step, over all devices.
         transform: makes one stored example `[...]` what the net sees. Its key belongs to the place
             in the sequence, so that any number of devices draws the same augmentation.
         count: only the first `count` examples, a number that may be traced; None for all.

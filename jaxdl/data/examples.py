@@ -16,6 +16,13 @@ def examples(
 ) -> Sampler:
     """Sampler of one example at a time, uniform and with replacement.
 
+    >>> import jaxdl, jax, numpy as np
+    >>> images = np.array([[0, 0], [255, 255]], np.uint8)  # a black one and a white one
+    >>> sample = jaxdl.examples(images, labels=[0, 1])
+    >>> batch = jax.jit(jaxdl.task_stream(sample, 32))(jax.random.key(0), 0)
+    >>> batch.x.shape, batch.x[:, 0].tolist() == batch.y.tolist()
+    ((32, 2), True)
+
     Args:
         images: `[n, ...]`, uint8 or float. Kept as they are on the device; only what is drawn
             becomes float32.

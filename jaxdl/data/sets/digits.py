@@ -59,8 +59,13 @@ DRAWINGS: dict[Split, tuple[float, float]] = {
 def digits_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """The classes of one split: 18 in "train", 6 in "validation", 8 in "test".
 
+    >>> import jaxdl
+    >>> images, labels, names = jaxdl.digits_few_shot("validation")
+    >>> images.shape, images.dtype, len(names), names[labels[0]]
+    ((216, 8, 8, 1), dtype('uint8'), 6, '2 mirrored, turned 90')
+
     Returns:
-        images: uint8 `[N, 8, 8, 1]` in 0..255, ink bright, sorted by class; 88 to 91 a class in
+        images: uint8 `[N, 8, 8, 1]` in 0..255, ink bright, sorted by class; 88 to 91 per class in
             "train", 35 to 37 in "validation", 54 or 55 in "test".
         labels: int32 `[N]` in `[0, classes)`.
         names: of each class, as "7", "7 turned 90" or "7 mirrored, turned 270".

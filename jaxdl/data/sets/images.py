@@ -115,6 +115,23 @@ def image_arrays(
 ) -> ImageData:
     """A set for supervised learning, in the order of its TFDS files (shuffled once, for good).
 
+    MNIST has 60,000 images `[28, 28, 1]` to train on and 10,000 to test, in 10 classes; CIFAR-10
+    and CIFAR-100 have 50,000 `[32, 32, 3]` and 10,000, in 10 and 100 classes.
+
+    >>> import jaxdl
+    >>> from jaxdl.data.augment import normalise
+    >>> def batches(folder):
+    ...     data = jaxdl.image_arrays("cifar100", "train", data_dir=folder)
+    ...     seen = lambda key, image: normalise(image, data.mean, data.std)
+    ...     return jaxdl.epochs(data.images, data.labels, batch=128, transform=seen, classes=100)
+    >>> batches("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    jaxdl.errors.InputError: cifar100 is not in no/such/folder: run `scripts/prepare cifar100` ...
+
+    Args:
+        data_dir: the folder of prepared sets; None: `$JAXDL_DATA`, else the user's cache folder.
+
     Raises:
         InputError: if `data` or `split` is unknown, the set is not in the data folder, or it has a
             label without a class name.
@@ -180,11 +197,26 @@ def few_shot_arrays(
 ) -> ImageData:
     """The classes of one split of a few-shot set, sorted by label; labels are those in the split.
 
-    `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings a character, ink 255 on paper 0; characters of both
-    of TFDS's splits, divided 1100/100/423 at random (`"maml"`), 1028/172/423 as in Matching
+    `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings per character, ink 255 on paper 0; characters of
+    both of TFDS's splits, divided 1100/100/423 at random (`"maml"`), 1028/172/423 as in Matching
     Networks (`"vinyals"`), or 964/0/659 by its own two sets of alphabets (`"alphabets"`).
     `"cifar_fs"` (64/16/20 classes), `"fc100"` (60/20/20, no superclass in two splits):
-    `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images a class.
+    `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images per class.
+
+    >>> import jaxdl
+    >>> import jaxdl
+    >>> def episodes(folder):  # 5-way 1-shot
+    ...     data = jaxdl.few_shot_arrays("cifar_fs", "train", data_dir=folder)
+    ...     return jaxdl.few_shot(data.images, data.labels, ways=5, shots=1, queries=5)
+    >>> episodes("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    jaxdl.errors.InputError: cifar100 is not in no/such/folder: run `scripts/prepare cifar100` ...
+
+    Args:
+        split: which classes; no class is in two splits.
+        omniglot_split: see above; the other sets have one division each.
+        data_dir: the folder of prepared sets; None: `$JAXDL_DATA`, else the user's cache folder.
 
     Raises:
         InputError: if an argument is unknown, or the set is not in the data folder.

@@ -39,6 +39,16 @@ def sinusoid(*, shots: int, queries: int) -> Sampler:
 
     x is uniform in `INPUTS`. Shapes: x and y are `[shots, 1]` and `[queries, 1]`.
 
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> from jaxdl.data.sets.sinusoid import sinusoid_task
+    >>> key = jax.random.key(0)
+    >>> support, query = jax.jit(jaxdl.sinusoid(shots=5, queries=10))(key)
+    >>> support.x.shape, query.y.shape
+    ((5, 1), (10, 1))
+    >>> amplitude, phase = sinusoid_task(key)
+    >>> bool(jnp.allclose(query.y, amplitude * jnp.sin(query.x - phase), atol=1e-5))
+    True
+
     Raises:
         InputError: if `shots` or `queries` is below one.
     """

@@ -16,8 +16,13 @@ from jaxdl.errors import InputError
 def numbers_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """The numbers of one split: 64 in "train", 16 in "validation", 20 in "test".
 
+    >>> import jaxdl
+    >>> images, labels, names = jaxdl.numbers_few_shot("test")
+    >>> images.shape[1:], len(names), names[:3]
+    ((8, 16, 1), 20, ['02', '16', '23'])
+
     Returns:
-        images: uint8 `[N, 8, 16, 1]` in 0..255, ink bright, sorted by class; 87 to 91 a class in
+        images: uint8 `[N, 8, 16, 1]` in 0..255, ink bright, sorted by class; 87 to 91 per class in
             "train", 34 to 36 in "validation", 53 to 55 in "test". Each drawing stands once in each
             place of each number that it is part of.
         labels: int32 `[N]` in `[0, classes)`.

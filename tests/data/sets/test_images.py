@@ -1,3 +1,5 @@
+import doctest
+import inspect
 import io
 import re
 import subprocess
@@ -5,6 +7,7 @@ import sys
 import time
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -190,6 +193,26 @@ def test_supervised_arrays_keep_their_order(tmp_path):
     np.testing.assert_array_equal(data.labels, np.repeat(np.arange(100), 5)[::-1])
     np.testing.assert_array_equal(data.images[:, 0, 0, 0], data.labels)
     assert data.mean.shape == data.std.shape == (3,)
+
+
+def in_the_example_of(function, name):
+    """What the example in a docstring defines under this name."""
+    defined = {}
+    for part in doctest.DocTestParser().get_examples(inspect.getdoc(function)):
+        if part.exc_msg is None:
+            exec(part.source, defined)
+    return defined[name]
+
+
+def test_the_examples_work_where_the_data_are(tmp_path, key):
+    """Doctests see no prepared data: there the examples end in the sentence that says so."""
+    fake_cifar100(tmp_path)
+    batch = jax.jit(in_the_example_of(images.image_arrays, "batches")(tmp_path))(key, 0)
+    assert batch.x.shape == (128, 32, 32, 3)
+    mean, std = (each[0] for each in images.STATISTICS["cifar100"])
+    np.testing.assert_allclose(batch.x[:, 0, 0, 0], (batch.y / 255 - mean) / std, rtol=1e-5)
+    episode = jax.jit(in_the_example_of(images.few_shot_arrays, "episodes")(tmp_path))(key)
+    assert [len(part.y) for part in episode] == [5, 25]
 
 
 def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
