@@ -25,11 +25,21 @@ def predict_all(
 ) -> Predict:
     """Predictions for a whole set, about `batch` examples at a time.
 
+    >>> import jaxdl, numpy as np
+    >>> model = jaxdl.without_stats(jaxdl.mlp((1,)))
+    >>> params = {"Dense_0": {"kernel": np.ones((4, 1)), "bias": np.zeros(1)}}  # adds up pixels
+    >>> predict = jaxdl.predict_all(model, lambda image: image / 255, batch=4)
+    >>> images = np.full((10, 2, 2, 1), 51, np.uint8)
+    >>> y = predict(params, {}, images)
+    >>> y.shape, f"{y.tolist()[9][0]:.3f}"  # 4 * 51 / 255
+    ((10, 1), '0.800')
+
     Args:
         model: applied in the mode "eval".
         transform: makes one example `[...]`, as it is stored, what the net sees; no key, so no
             augmentation.
-        batch: the most examples at once; the true number divides the set as evenly as it can.
+        batch: the most examples at once, at least 1; the true number divides the set as evenly as
+            it can.
 
     Returns:
         `(params, stats, examples [n, ...]) -> [n, ...]`, compiled. Put examples that are judged

@@ -25,6 +25,17 @@ class HostStream(NamedTuple):
     `classes`, the net's outputs, says that integers in the `y` of a `Batch` are class labels. They
     become int32, and one that is not in `[0, classes)` raises `InputError`, unless its example has
     weight 0. None: integers are what they are, targets of a regression, say.
+
+    >>> import jaxdl, jax.numpy as jnp, numpy as np, optax
+    >>> table = np.arange(8, dtype=np.float32).reshape(4, 2)  # np.load(..., mmap_mode="r"), say
+    >>> stream = jaxdl.HostStream(fetch=lambda step: table[step % 4], ahead=2)
+    >>> tx, keys = optax.sgd(1.0), jaxdl.run_keys(seed=0, seeds=1)
+    >>> step = jaxdl.make_step(lambda key, step, params, row: (-row, {"sum": row.sum()}), tx)
+    >>> state = jaxdl.init_states(lambda key: jnp.zeros(2), keys, tx)
+    >>> for i, state, metrics in jaxdl.loop(step, stream, keys, state, steps=4):
+    ...     pass
+    >>> state.params.tolist()  # the sum of all rows
+    [[12.0, 16.0]]
     """
 
     fetch: Callable[[int], Any]

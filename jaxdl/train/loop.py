@@ -52,12 +52,23 @@ def loop(
     devices: int = 1,
     on_compile: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Any, dict[str, np.ndarray]]]:
-    """Runs `step` from `state.step` to `steps`, many steps a dispatch, for all seeds at once.
+    """Runs `step` from `state.step` to `steps`, many steps per dispatch, for all seeds at once.
+
+    >>> import jaxdl, jax.numpy as jnp, optax
+    >>> tx, keys = optax.sgd(0.5), jaxdl.run_keys(seed=0, seeds=2)
+    >>> grad = lambda key, step, params, batch: (params - batch.mean(), {"at": params})
+    >>> step = jaxdl.make_step(grad, tx)
+    >>> stream = jaxdl.task_stream(lambda key: jnp.float32(8), tasks=3)  # each task asks for 8
+    >>> state, seen = jaxdl.init_states(lambda key: jnp.float32(0), keys, tx), []
+    >>> for i, state, metrics in jaxdl.loop(step, stream, keys, state, steps=4):
+    ...     seen += metrics["at"][0].tolist()  # of the first seed; a chunk has any number of steps
+    >>> seen, i, state.params.tolist()  # each step goes half the way to 8
+    ([0.0, 4.0, 6.0, 7.0], 4, [7.5, 7.5])
 
     Args:
         stream: a `jax.tree_util.Partial`, so that its data sets are arguments of the program; or a
             `HostStream`, for data that do not fit on the device.
-        keys: one run key a seed `[seeds]`. Seed s of many computes what it computes alone, up to
+        keys: one run key per seed `[seeds]`. Seed s of many computes what it computes alone, up to
             the rounding of batched kernels.
         state: a NamedTuple whose leaves have a leading axis `[seeds]`, except the scalar `step`.
         every: a chunk never crosses a multiple of `every`, and holds at most that many steps.
@@ -113,7 +124,13 @@ def loop(
 
 
 def per_seed(tree: Any) -> list[Any]:
-    """The parts of a tree whose leaves have a leading axis `[seeds]`, one a seed."""
+    """The parts of a tree whose leaves have a leading axis `[seeds]`, one per seed.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> params = {"kernel": jnp.zeros((3, 4, 2)), "bias": jnp.zeros((3, 2))}  # of 3 seeds
+    >>> [one["kernel"].shape for one in jaxdl.per_seed(params)]
+    [(4, 2), (4, 2), (4, 2)]
+    """
     seeds = leading_axis(tree)
     return [jax.tree.map(itemgetter(seed), tree) for seed in range(seeds)]
 

@@ -26,7 +26,18 @@ from jaxdl.xla import together
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, stats: PyTree = ()) -> TrainState:
-    """The state before step 0."""
+    """The state before step 0 of one training, without an axis of seeds.
+
+    >>> import jaxdl, jax.numpy as jnp, optax
+    >>> state = jaxdl.init_state({"w": jnp.ones(3)}, optax.sgd(0.1, momentum=0.9))
+    >>> int(state.step), state.params["w"].tolist(), state.opt_state[0].trace["w"].tolist()
+    (0, [1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
+
+    Args:
+        params: the parameters of a net, any pytree.
+        tx: the optimiser; `make_step` gets the same.
+        stats: the statistics of a `StatefulModel`; empty for other nets.
+    """
     return TrainState(jnp.int32(0), params, tx.init(params), stats)
 
 
@@ -37,9 +48,20 @@ def init_states(
     *,
     with_stats: bool = False,
 ) -> TrainState:
-    """One state a seed, stacked along a leading axis `[seeds]`; they share the step counter.
+    """One state per seed, stacked along a leading axis `[seeds]`; they share the step counter.
 
-    `init(key)` makes parameters; `with_stats`: a pair of parameters and statistics.
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> model, x = jaxdl.mlp((2,)), jnp.zeros((1, 4))
+    >>> keys = jaxdl.run_keys(seed=0, seeds=3)
+    >>> state = jaxdl.init_states(lambda key: model.init(key, x), keys, optax.sgd(0.1))
+    >>> state.step.shape, jax.tree.map(jnp.shape, state.params)
+    ((), {'Dense_0': {'bias': (3, 2), 'kernel': (3, 4, 2)}})
+
+    Args:
+        init: `key -> params`, or `key -> (params, stats)`.
+        keys: the run keys `[seeds]`.
+        tx: the optimiser.
+        with_stats: whether `init` also makes statistics, as that of a `StatefulModel` does.
     """
 
     def start(key: Key) -> TrainState:
@@ -51,7 +73,19 @@ def init_states(
 
 
 def make_step(grad: GradFn, tx: optax.GradientTransformation) -> StepFn:
-    """A training step: the gradient of a batch, and Optax's update."""
+    """A training step: the gradient of a batch, and Optax's update.
+
+    Its state is a `TrainState`, as `init_state` makes it with the same `tx`. Its metrics are those
+    of `grad`, before the update.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> tx = optax.sgd(0.25)
+    >>> grad = lambda key, step, params, batch: (params - batch, {"error": abs(params - batch)})
+    >>> step = jax.jit(jaxdl.make_step(grad, tx))
+    >>> state, metrics = step(jax.random.key(0), jaxdl.init_state(jnp.float32(8), tx), 0)
+    >>> int(state.step), float(state.params), float(metrics["error"])  # 8 - 8 / 4
+    (1, 6.0, 8.0)
+    """
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         grads, metrics = grad(key, state.step, state.params, batch)
@@ -71,6 +105,19 @@ def supervised_step(
 
     `make_step` on `grads.supervised` is the same for a net without. Give `axis_name` to the model
     too, so that its batch norm sees the whole batch. Keys and means are those of `over_devices`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> def apply(params, mean, x, *, key=None, weight=None, mode):  # params * (x - running mean)
+    ...     now = x.mean(keepdims=True) if mode == "train" else mean
+    ...     return params * (x - now), (mean + now) / 2
+    >>> model = jaxdl.StatefulModel(lambda key, x: (jnp.ones((1, 1)), jnp.zeros((1, 1))), apply)
+    >>> tx, batch = optax.sgd(0.25), jaxdl.Batch(x=jnp.array([[2.0], [4.0]]), y=jnp.zeros((2, 1)))
+    >>> step = jax.jit(jaxdl.supervised_step(model, jaxdl.mean_squared_error, tx))
+    >>> key = jax.random.key(0)
+    >>> params, stats = model.init(key, batch.x)
+    >>> state, metrics = step(key, jaxdl.init_state(params, tx, stats), batch)
+    >>> float(metrics["loss"]), state.params.item(), state.stats.item()  # the net said -1 and 1
+    (1.0, 0.5, 1.5)
     """
 
     def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:

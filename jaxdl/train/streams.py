@@ -10,7 +10,21 @@ from jaxdl.types import WHOLE, Key, Sampler, Shard, Stream
 
 
 def task_stream(sample: Sampler, tasks: int) -> Stream:
-    """`tasks` draws of `sample` a step, stacked along a leading axis and shared among devices."""
+    """`tasks` draws of `sample` per step, stacked along a leading axis and shared among devices.
+
+    Each leaf of what `sample` draws gets the leading axis `[tasks / devices]`.
+
+    >>> import jaxdl, jax
+    >>> stream = jaxdl.task_stream(jax.random.uniform, tasks=4)  # as of jaxdl.few_shot(...), say
+    >>> of_second_device = lambda key: stream(key, 0, jaxdl.Shard(index=1, parts=2))
+    >>> key = jax.random.key(0)
+    >>> tasks, half = jax.jit(stream)(key, 0), jax.jit(of_second_device)(key)
+    >>> tasks.shape, half.tolist() == tasks.tolist()[2:]
+    ((4,), True)
+
+    Raises:
+        InputError: when it draws, if `tasks` is no multiple of the number of devices.
+    """
 
     def draw(sample: Sampler, key: Key, step: Any, shard: Shard = WHOLE) -> Any:
         batch_key, _ = step_keys(key, step)
@@ -27,5 +41,11 @@ def step_keys(key: Key, step: Any) -> tuple[Key, Key]:
 
 
 def run_keys(seed: int, seeds: int) -> Key:
-    """The run keys `[seeds]` of so many seeds, from `seed` upward."""
+    """The run keys `[seeds]` of the seeds `seed` to `seed + seeds - 1`.
+
+    >>> import jaxdl, jax
+    >>> keys = jaxdl.run_keys(seed=7, seeds=3)
+    >>> keys.shape, bool(keys[2] == jax.random.key(9))
+    ((3,), True)
+    """
     return jax.vmap(jax.random.key)(seed + jnp.arange(seeds))
