@@ -36,7 +36,7 @@ from jaxdl.parallel import (
     times,
     total_weight,
 )
-from jaxdl.types import Array, GradFn, Grads, Key, LossFn, Metrics, Model, Params
+from jaxdl.types import Array, GradFn, Grads, Key, LossFn, Metrics, Model, Params, PyTree
 
 
 class Objective(Protocol):
@@ -47,7 +47,7 @@ class Objective(Protocol):
     """
 
     def __call__(
-        self, params: Params, key: Any, batch: Any, step: Array | None = None, /
+        self, params: Params, key: Any, batch: PyTree, step: Array | None = None, /
     ) -> tuple[Array, Metrics]: ...
 
 
@@ -72,7 +72,7 @@ def objective(model: Model, loss: LossFn) -> Objective:
     check_model(model)
 
     def value(
-        params: Params, key: Key | None, batch: Any, step: Array | None = None
+        params: Params, key: Key | None, batch: PyTree, step: Array | None = None
     ) -> tuple[Array, Metrics]:
         del step  # a plain loss does not change with training time
         x, y, weight = without_void(batch.x, batch.weight), batch.y, batch.weight
@@ -154,7 +154,7 @@ def of_loss(loss: Objective) -> GradFn:
     ([-1.0, -3.0], 5.0)
     """
 
-    def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+    def grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         if isinstance(params, _Later):
             return params, params.take(loss(params.params, key, batch, step))
         return jax.grad(loss, has_aux=True)(params, key, batch, step)
@@ -193,13 +193,13 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
         InputError: when tracing, if `chunk` does not divide the number of tasks on a device.
     """
 
-    def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+    def mean_grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         tasks = leading_axis(batch)
         size = tasks if chunk is None else min(chunk, tasks)
         if tasks % size:
             raise InputError(f"chunk={size} does not divide {tasks} tasks; choose a divisor")
 
-        def of_chunk(part: Any) -> tuple[Grads, Metrics]:
+        def of_chunk(part: PyTree) -> tuple[Grads, Metrics]:
             if size == 1:  # no vmap at all: a batch axis of one still costs in convolutions
                 task_key, task = jax.tree.map(lambda leaf: leaf[0], part)
                 return grad(task_key, step, params, task)
@@ -236,7 +236,7 @@ class _GradientsNeeded(Exception):
 
 
 def _gradient_of_mean(
-    grad: GradFn, step: Array, params: Params, part: Any
+    grad: GradFn, step: Array, params: Params, part: PyTree
 ) -> tuple[Grads, Metrics]:
     """The gradient of the mean loss of tasks, given as keys and batches side by side.
 
@@ -245,7 +245,7 @@ def _gradient_of_mean(
     """
 
     def mean_loss(params: Params) -> tuple[Array, Metrics]:
-        def of_task(key: Key, task: Any) -> tuple[Array, Metrics]:
+        def of_task(key: Key, task: PyTree) -> tuple[Array, Metrics]:
             later = _Later(params)
             try:
                 found, metrics = grad(key, step, later, task)
@@ -282,12 +282,12 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
             averaged over devices one by one.
     """
 
-    def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+    def mean_grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         examples = leading_axis(batch)
         if examples % count:
             raise InputError(f"a batch of {examples} does not split into {count} microbatches")
 
-        def of_slice(part: Any) -> tuple[Any, Array | None]:
+        def of_slice(part: PyTree) -> tuple[Any, Array | None]:
             slice_key, examples = part
             total = total_weight(examples)
             if total is not None and isinstance(grad, _Averaged):
@@ -336,7 +336,7 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
     if axis_name is None:
         return grad
 
-    def mean_grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+    def mean_grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         found = grad(device_key(key, axis_name), step, params, batch)
         return mean_over_devices(times(found, device_share(batch, axis_name)), axis_name)
 
@@ -349,24 +349,26 @@ class _Averaged:
 
     grad: GradFn
 
-    def __call__(self, key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+    def __call__(
+        self, key: Key, step: Array, params: Params, batch: PyTree
+    ) -> tuple[Grads, Metrics]:
         return self.grad(key, step, params, batch)
 
 
-def leading_axis(batch: Any) -> int:
+def leading_axis(batch: PyTree) -> int:
     """The length of the leading axis that all leaves of `batch` share."""
     return int(jax.tree.leaves(batch)[0].shape[0])
 
 
-def _mean(stacked: Any) -> Any:
+def _mean(stacked: PyTree) -> Any:
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), stacked)
 
 
-def _grouped(items: Any, count: int) -> Any:
+def _grouped(items: PyTree, count: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), items)
 
 
-def _mean_over_groups(of_group: Callable[[Any], Any], groups: Any) -> Any:
+def _mean_over_groups(of_group: Callable[[Any], Any], groups: PyTree) -> Any:
     """The mean of `of_group` over the leading axis of `groups`, summed up by a scan."""
     count = leading_axis(groups)
     first = jax.tree.map(lambda leaf: leaf[0], groups)
@@ -376,7 +378,7 @@ def _mean_over_groups(of_group: Callable[[Any], Any], groups: Any) -> Any:
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_group, first)
     )
 
-    def add(sums: Any, group: Any) -> tuple[Any, None]:
+    def add(sums: PyTree, group: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, sums, of_group(group)), None
 
     sums, _ = lax.scan(add, zeros, groups)

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.errors import InputError, RunError
-from jaxdl.types import WHOLE, Array, Batch, Key, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
 
 AXIS = "devices"
 """The name of the pmap axis."""
@@ -121,7 +121,7 @@ def compile_on(
     return lambda *args: compiled(*jax.device_put(args, everywhere), indices)
 
 
-def local(tree: Any) -> Any:
+def local(tree: PyTree) -> PyTree:
     """This process's copy of a pytree that is equal on all devices, as arrays of one device."""
     return jax.tree.map(
         lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
@@ -142,12 +142,12 @@ def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Key:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
 
 
-def mean_over_devices(tree: Any, axis_name: str | None) -> Any:
+def mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
     """The mean of a tree of arrays over the devices of an axis; itself where there is no axis."""
     return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
-def device_share(batch: Any, axis_name: str | None) -> Array | None:
+def device_share(batch: PyTree, axis_name: str | None) -> Array | None:
     """How much this device's `Batch` counts by its weights: 1 on the average of all devices.
 
     None where all count alike. The mean over devices of a loss, and of its gradient, is that of the
@@ -162,14 +162,14 @@ def share_of(total: Array, axis_name: str) -> Array:
     return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
 
 
-def times(tree: Any, share: Array | None) -> Any:
+def times(tree: PyTree, share: Array | None) -> PyTree:
     """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
     if share is None:
         return tree
     return jax.tree.map(lambda leaf: (leaf * share).astype(jnp.result_type(leaf, 0.0)), tree)
 
 
-def total_weight(batch: Any) -> Array | None:
+def total_weight(batch: PyTree) -> Array | None:
     """The sum of the weights of a `Batch`; None where all examples count alike."""
     weight = batch.weight if isinstance(batch, Batch) else None
     return None if weight is None else jnp.sum(weight).astype(float)
@@ -234,7 +234,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def all_equal(tree: Any) -> bool:
+def all_equal(tree: PyTree) -> bool:
     """Whether all shards of every leaf hold the same bits. For tests, and for the suspicious."""
     return all(
         bool(jnp.array_equal(np.asarray(shard.data), np.asarray(leaf.addressable_shards[0].data)))

@@ -213,3 +213,23 @@ def test_files_are_short(name):
 
 def test_the_list_of_long_files_names_files():
     assert set(LONG) <= set(FILES)
+
+
+def test_few_annotations_say_any():
+    """A bare `Any` says nothing; `PyTree` says that it is a tree of arrays."""
+    bare = total = 0
+    for name, tree in TREES.items():
+        if not name.startswith("jaxdl/"):
+            continue
+        for node in ast.walk(tree):
+            found: list[ast.expr | None] = []
+            if isinstance(node, ast.FunctionDef):
+                args = node.args
+                every = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
+                found = [node.returns, *(arg.annotation for arg in every if arg)]
+            elif isinstance(node, ast.AnnAssign):
+                found = [node.annotation]
+            total += len([each for each in found if each])
+            bare += len([each for each in found if each and ast.unparse(each) == "Any"])
+    assert total > 3000
+    assert bare / total < 0.075, f"{bare} of {total} annotations are a bare Any"

@@ -9,11 +9,13 @@ Images are `[height, width, channels]` of any dtype; what moves pixels works on 
 stored, a quarter of the memory of floats. `jaxdl.data.epochs` maps over the batch.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxdl.data.epochs import Visit
 from jaxdl.data.pixels import white
@@ -63,7 +65,7 @@ def translate(key: Key, image: Array, *, pixels: int, border: Border = "zeros") 
     return lax.dynamic_slice(padded, (row, column, 0), image.shape)
 
 
-def cutout(key: Key, image: Array, *, size: int, fill: Any = 0) -> Array:
+def cutout(key: Key, image: Array, *, size: int, fill: ArrayLike = 0) -> Array:
     """A square of `size` pixels, its centre anywhere in the image, painted with `fill`.
 
     What lies outside is cut off, as in the paper (DeVries, Taylor 2017, arXiv:1708.04552), where
@@ -85,7 +87,12 @@ def cutout(key: Key, image: Array, *, size: int, fill: Any = 0) -> Array:
 
 
 def normalise(
-    image: Array, mean: Any, std: Any, *, dtype: Any = jnp.float32, full: float | None = None
+    image: Array,
+    mean: ArrayLike,
+    std: ArrayLike,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    full: float | None = None,
 ) -> Array:
     """An image `[..., channels]` as `(image / full - mean) / std`, by channel.
 

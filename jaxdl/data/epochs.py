@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import WHOLE, Array, Batch, Key, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
 
 ROUNDS = 8
 """Rounds of the cipher. Four are known to look random; more cost little."""
@@ -40,8 +40,8 @@ VisitTransform = Callable[[Key, Array, Visit], Any]
 
 
 def epochs(
-    x: Any,
-    y: Any,
+    x: PyTree,
+    y: PyTree,
     *,
     batch: int,
     transform: Transform | VisitTransform,
@@ -94,7 +94,9 @@ def epochs(
         raise InputError(f"count={count} must be from 1 to the {len(x)} examples")
     y = _checked_targets(y, classes)
 
-    def draw(x: Array, y: Array, count: Array, key: Key, step: Any, shard: Shard = WHOLE) -> Batch:
+    def draw(
+        x: Array, y: Array, count: Array, key: Key, step: Array, shard: Shard = WHOLE
+    ) -> Batch:
         order_key, augment_key = jax.random.split(key)
         places = shard.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
         rows = jax.vmap(shuffled, (None, 0, 0, None))(
@@ -127,7 +129,7 @@ def _checked_targets(y: np.ndarray, classes: int | None) -> np.ndarray:
     return y
 
 
-def shuffled(key: Key, epoch: Any, place: Any, count: Any) -> Array:
+def shuffled(key: Key, epoch: Array | int, place: Array | int, count: Array | int) -> Array:
     """Where in `range(count)` the `place`-th example of an epoch lies: int32, all may be traced.
 
     For a fixed key and epoch it is a permutation of `range(count)`, found without a list: a Feistel

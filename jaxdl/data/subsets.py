@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxdl.data.epochs import shuffled
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import WHOLE, Array, Batch, Key, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
 
 
 class Table(NamedTuple):
@@ -71,7 +71,7 @@ def cells(keys: Key, counts: Sequence[int], rates: Sequence[float]) -> Cells:
     )
 
 
-def by_class(x: Any, y: Any, *, classes: int | None = None) -> Table:
+def by_class(x: PyTree, y: PyTree, *, classes: int | None = None) -> Table:
     """The table of examples `[n, ...]` whose labels `[n]` are 0 to classes - 1, each at least once.
 
     Raises:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.types import PyTree
 
 Path = tuple[tuple[str, str], ...]
 """The keys from the root to a leaf, each as its kind and its text.
@@ -41,7 +42,7 @@ class Leaf(NamedTuple):
 # ---- what the leaves are
 
 
-def described(tree: Any) -> list[Leaf]:
+def described(tree: PyTree) -> list[Leaf]:
     """The leaves of a tree, in the order of `jax.tree.leaves`.
 
     Raises:
@@ -117,7 +118,7 @@ def from_format_1(entries: Mapping[str, str]) -> list[Leaf]:
     return found
 
 
-def as_in_format_1(tree: Any, leaves: Iterable[Leaf]) -> list[Leaf]:
+def as_in_format_1(tree: PyTree, leaves: Iterable[Leaf]) -> list[Leaf]:
     """The leaves of a tree with the paths that format 1 gives them: a list is as a dict of ints."""
     places = [keys for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
     return [
@@ -165,14 +166,14 @@ def _entry(key: Any) -> tuple[str, str]:
 # ---- their numbers on the host
 
 
-def on_host(tree: Any) -> list[np.ndarray]:
+def on_host(tree: PyTree) -> list[np.ndarray]:
     """A copy of every leaf in native byte order; of typed keys their data, with one axis more."""
     numbers = [jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(tree)]
     copies = [np.array(array) for array in jax.device_get(numbers)]
     return [array.astype(array.dtype.newbyteorder("="), copy=False) for array in copies]
 
 
-def as_tree(like: Any, arrays: Iterable[np.ndarray]) -> Any:
+def as_tree(like: PyTree, arrays: Iterable[np.ndarray]) -> PyTree:
     """A tree like `like`, with the values that `on_host` took from another of the same leaves.
 
     The leaves are JAX's arrays. Where JAX would cast (float64 without x64), they are NumPy's.
@@ -181,7 +182,7 @@ def as_tree(like: Any, arrays: Iterable[np.ndarray]) -> Any:
     return jax.tree.unflatten(structure, map(_leaf_like, leaves, arrays))
 
 
-def _leaf_like(like: Any, array: np.ndarray) -> Any:
+def _leaf_like(like: PyTree, array: np.ndarray) -> PyTree:
     if is_key(like):
         data = array if array.size else np.zeros(jax.random.key_data(like).shape, np.uint32)
         return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like))

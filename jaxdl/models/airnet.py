@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.conv import Conv, conv
@@ -55,7 +56,7 @@ def whitening_kernel(images: Array, *, size: int = 2, epsilon: float = 5e-4) -> 
     return jnp.concatenate([scaled, -scaled], axis=1).reshape(size, size, channels, -1)
 
 
-def partial_dirac(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+def partial_dirac(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Kernels `[k, k, in, out]` whose first `in` filters pass their channel on unchanged.
 
     The other filters are PyTorch's default; where there are fewer filters than channels, all pass.
@@ -76,7 +77,7 @@ class AirNet(nn.Module):
     logit_scale: float
     momentum: float
     axis_name: str | None
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Array, mode: NormMode) -> Array:
@@ -125,7 +126,7 @@ def airnet(
     logit_scale: float = 1 / 9,
     momentum: float = 0.6,
     axis_name: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> StatefulModel:
     """Normalised images `[n, h, w, channels]` to logits `[n, classes]` in float32.
 
@@ -166,7 +167,7 @@ def with_views(model: StatefulModel) -> StatefulModel:
     def apply(
         params: Params,
         stats: PyTree,
-        x: Any,
+        x: PyTree,
         *,
         key: Key | None = None,
         weight: Array | None = None,

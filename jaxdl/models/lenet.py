@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.conv import Conv
@@ -24,7 +25,9 @@ _torch_kernel: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "
 
 
 def _torch_bias(fan_in: int) -> Initializer:
-    def init(key: Key, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+    def init(
+        key: Key, shape: Any, dtype: DTypeLike = jnp.float32, out_sharding: Any = None
+    ) -> Array:
         del out_sharding  # parameters are placed later
         bound = fan_in**-0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -38,7 +41,7 @@ class LeNet(nn.Module):
     classes: int
     dropout: float
     torch_init: bool
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -65,7 +68,7 @@ class LeNet(nn.Module):
 
 
 def lenet(
-    classes: int, *, dropout: float = 0.0, torch_init: bool = True, dtype: Any = None
+    classes: int, *, dropout: float = 0.0, torch_init: bool = True, dtype: DTypeLike | None = None
 ) -> Model:
     """Images `[n, h, w, channels]`, floating point and 16x16 at least, to logits `[n, classes]`.
 

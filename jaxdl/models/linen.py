@@ -49,7 +49,7 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
     _check_module(module, "pure")
     switched, weighed = switch(module, train_arg), own_weight(module)
 
-    def init(key: Key, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         variables = module.init({"params": key, "dropout": key}, x, **switched(False))
         extra = sorted(set(variables) - {"params"})
         if extra:
@@ -60,8 +60,8 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
         return variables.get("params", {})
 
     def apply(
-        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+        params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree:
         rngs = None if key is None else {"dropout": key}
         told = {**switched(key is not None), **weighed(weight)}
         with weighing(weight):
@@ -109,7 +109,7 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
     def arguments(mode: NormMode) -> dict[str, Any]:
         return {"mode": mode} if by_mode else switched(mode == "train")
 
-    def init(key: Key, x: Any) -> tuple[Params, PyTree]:
+    def init(key: Key, x: PyTree) -> tuple[Params, PyTree]:
         variables = module.init({"params": key, "dropout": key}, x, **arguments("eval"))
         extra = sorted(set(variables) - {"params", STATISTICS})
         if extra:
@@ -122,7 +122,7 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
     def apply(
         params: Params,
         stats: PyTree,
-        x: Any,
+        x: PyTree,
         *,
         key: Key | None = None,
         weight: Array | None = None,
@@ -155,13 +155,13 @@ def without_stats(model: Model) -> StatefulModel:
     ((2, 3), {})
     """
 
-    def init(key: Key, x: Any) -> tuple[Params, PyTree]:
+    def init(key: Key, x: PyTree) -> tuple[Params, PyTree]:
         return model.init(key, x), {}
 
     def apply(
         params: Params,
         stats: PyTree,
-        x: Any,
+        x: PyTree,
         *,
         key: Key | None = None,
         weight: Array | None = None,

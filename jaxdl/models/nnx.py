@@ -11,7 +11,7 @@ from flax import linen, nnx
 
 from jaxdl.errors import InputError
 from jaxdl.models.linen import call_arguments, own_weight, switch, weighing
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.types import Array, Key, Model, Params, PyTree
 
 Path: TypeAlias = tuple[Any, ...]
 
@@ -67,14 +67,14 @@ def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -
     rngs_at = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, nnx.RngState)}
     constants = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, np.ndarray)}
 
-    def init(key: Key, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         del x
         state = nnx.state(_made(make, key), nnx.Param)
         return _nested((path, leaf.get_value()) for path, leaf in nnx.to_flat_state(state))
 
     def apply(
-        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+        params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree:
         seed = jax.random.key(0) if key is None else key
         told = {**switched(key is not None), **weighed(weight)}
         if takes_rngs:
@@ -158,5 +158,5 @@ def _nested(flat: Iterable[tuple[Path, Any]]) -> Params:
     return tree
 
 
-def _at(params: Params, path: Path) -> Any:
+def _at(params: Params, path: Path) -> PyTree:
     return functools.reduce(lambda inside, part: inside[str(part)], path, params)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.cells import GRU, LSTM, RNN, Cell, recurrence
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.types import Array, Key, Model, Params, PyTree
 
 Initializer = jax.nn.initializers.Initializer
 Output = Literal["last", "all"]
@@ -126,7 +126,7 @@ def _model(
         raise InputError(f"the output is 'last' or 'all', not {output!r}")
     directions = ("forward", "backward") if bidirectional else ("forward",)
 
-    def init(key: Key, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         features = _sequences(x)[0].shape[2]
         params: dict[str, Any] = {}
         for layer in range(layers):
@@ -154,7 +154,7 @@ def _model(
         return {**params, "candidate_bias": jnp.zeros(hidden)} if cell is GRU else params
 
     def apply(
-        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+        params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
     ) -> Array:
         del key, weight  # no dropout, no statistics of the batch
         x, lengths = _sequences(x)
@@ -173,7 +173,7 @@ def _model(
     return Model(init, apply)
 
 
-def _sequences(given: Any) -> tuple[Array, Array | None]:
+def _sequences(given: PyTree) -> tuple[Array, Array | None]:
     x, lengths = given if isinstance(given, tuple) else (given, None)
     if x.ndim != 3 or x.shape[1] < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.conv import Conv
@@ -39,7 +40,7 @@ class Block(nn.Module):
     bottleneck: bool
     norm: Callable[..., RunningBatchNorm]
     zero_init: bool
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Array, mode: NormMode) -> Array:
@@ -74,7 +75,7 @@ class ResNet(nn.Module):
     width: int
     norm: Callable[..., RunningBatchNorm]
     zero_init: bool
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Array, mode: NormMode) -> Array:
@@ -114,7 +115,7 @@ def resnet(
     epsilon: float = 1e-5,
     axis_name: str | None = None,
     zero_init: bool = False,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> StatefulModel:
     """Images `[n, h, w, channels]`, floating point, to float32 logits `[n, classes]`.
 

@@ -7,11 +7,11 @@ each halving the image; the features are a mean over space.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.conv import Conv
@@ -37,7 +37,7 @@ class ResNet12(nn.Module):
     norm: Callable[[], nn.Module]
     dropout: float
     block_size: int
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Array, mode: NormMode = "train") -> Array:
@@ -98,7 +98,7 @@ def resnet12(
     block_size: int = 1,
     momentum: float = 0.9,
     axis_name: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> StatefulModel:
     """Images `[n, h, w, channels]`, floating point, to float32 logits `[n, classes]`.
 
@@ -140,7 +140,7 @@ def resnet12_batch(
     widths: Sequence[int] = WIDTHS,
     dropout: float = 0.0,
     block_size: int = 1,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> Model:
     """As `resnet12`, for learners like MAML: without running averages, a plain `Model`.
 
@@ -156,7 +156,7 @@ def _net(
     norm: Callable[[], nn.Module],
     dropout: float,
     block_size: int,
-    dtype: Any,
+    dtype: DTypeLike | None,
 ) -> ResNet12:
     if (classes is not None and classes < 0) or len(widths) < 2 or min(widths) < 1:
         raise InputError(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError
 from jaxdl.files import leaves, npz
@@ -138,7 +139,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     return found
 
 
-def fitting(array: np.ndarray, dtype: Any, what: str) -> jax.Array:
+def fitting(array: np.ndarray, dtype: DTypeLike, what: str) -> jax.Array:
     """The numbers of `array` in the dtype of the net that is to learn from them.
 
     What becomes a float may lose digits, as from float64 to float32. Nothing else may be lost.
@@ -175,13 +176,13 @@ def refuse_not_finite(array: np.ndarray, what: str) -> None:
         )
 
 
-def _kind(dtype: Any) -> int:
+def _kind(dtype: DTypeLike) -> int:
     """Bool 0, integers 1, floats 2, complex numbers 3: each kind holds those before it."""
     kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
     return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind))
 
 
-def _leaves(tree: Any) -> Any:
+def _leaves(tree: PyTree) -> PyTree:
     return jax.tree_util.tree_leaves_with_path(tree)
 
 

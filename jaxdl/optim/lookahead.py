@@ -55,7 +55,7 @@ def lookahead(
     [1.0, 0.5, 1.5, 1.0]
     """
 
-    def slowed(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def slowed(key: Key, state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         slow: Slow = state.opt_state
         state, metrics = step(key, state._replace(opt_state=slow.inner), batch)
         fast = state.params, state.stats

@@ -7,14 +7,13 @@ first-order methods crawl if gradients differ much in length or nearly agree. Bo
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.types import Array, Grads
+from jaxdl.types import Array, Grads, PyTree
 
 
 def gram(stacked: Grads) -> Array:
@@ -58,12 +57,12 @@ def nonnegative(q: Array, b: Array) -> Array:
     q, b = q * jnp.outer(scale, scale), b * scale
     eps = float(np.finfo(q.dtype).eps)
 
-    def unfinished(carry: Any) -> Array:
+    def unfinished(carry: PyTree) -> Array:
         _, _, done, count = carry
         # Lawson and Hanson's cap; rounding may let a member come and go for ever.
         return ~done & (count < 3 * n + 10)
 
-    def change(carry: Any) -> Any:
+    def change(carry: PyTree) -> PyTree:
         x, active, _, count = carry
         masked = jnp.where(jnp.outer(active, active), q, 0)
         ridge = jnp.where(active, n * eps, 1)

@@ -92,7 +92,7 @@ class Waiting(NamedTuple):
     inner: PyTree
 
 
-def starting(tx: optax.GradientTransformation, start: Any) -> optax.GradientTransformation:
+def starting(tx: optax.GradientTransformation, start: PyTree) -> optax.GradientTransformation:
     """An optimiser that does nothing before the step `start`, and begins there as if at step 0.
 
     Until then updates are 0 and its state stays as `init` made it: no decay, no moments, and a
@@ -119,7 +119,7 @@ def starting(tx: optax.GradientTransformation, start: Any) -> optax.GradientTran
 
 
 def unfreezing(
-    tx: optax.GradientTransformation, *, layers: Layers, starts: Any
+    tx: optax.GradientTransformation, *, layers: Layers, starts: PyTree
 ) -> optax.GradientTransformation:
     """An optimiser that begins with each layer at a step of its own: see `starting`.
 

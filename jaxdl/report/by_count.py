@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxdl.report import tables
 from jaxdl.report.intervals import seeds_summary
@@ -27,7 +28,7 @@ def count_names(counts: Sequence[int], examples: Sequence[float]) -> list[str]:
     ]
 
 
-def interval(values: Any) -> str:
+def interval(values: ArrayLike) -> str:
     """Mean over seeds with its 95 % interval, where there are two seeds at least."""
     return tables.interval(seeds_summary(values), digits=1)
 

@@ -6,6 +6,7 @@ Everything here runs on the host, in float64, on NumPy or JAX arrays alike.
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxdl.errors import InputError
 
@@ -13,7 +14,7 @@ Z95 = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 
 
-def mean_ci95(values: Any, *, axis: int = 0) -> tuple[Any, Any]:
+def mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:
     """Mean over episodes and the half width of its 95 % interval, 1.96 s / sqrt(n).
 
     `values` holds one number per episode along `axis`; s is their standard deviation with n - 1 in
@@ -28,7 +29,7 @@ def mean_ci95(values: Any, *, axis: int = 0) -> tuple[Any, Any]:
     return mean, Z95 * error
 
 
-def seeds_mean_ci95(values: Any, *, axis: int = 0) -> tuple[Any, Any]:
+def seeds_mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:
     """Mean over seeds and the half width of its 95 % interval by Student's t, t s / sqrt(n).
 
     As `mean_ci95`, for the few numbers that seeds are: with 3 seeds t is 4.30 and not 1.96. The
@@ -40,7 +41,7 @@ def seeds_mean_ci95(values: Any, *, axis: int = 0) -> tuple[Any, Any]:
     return mean, (stdtrit(n - 1, 0.975) if n > 1 else np.nan) * error
 
 
-def summary(values: Any) -> dict[str, float | int | None]:
+def summary(values: ArrayLike) -> dict[str, float | int | None]:
     """Figures of one number per episode `[episodes]`, ready for JSON.
 
     `mean`, `ci95` (half width; None for a single episode), `median` and `episodes`.
@@ -54,7 +55,7 @@ def summary(values: Any) -> dict[str, float | int | None]:
     }
 
 
-def seeds_summary(values: Any) -> dict[str, float | int | list[float] | None]:
+def seeds_summary(values: ArrayLike) -> dict[str, float | int | list[float] | None]:
     """Figures of one number per seed `[seeds]`, ready for JSON.
 
     `mean`, `ci95` (half width by Student's t; None for a single seed), `seeds` and the `values`.
@@ -69,11 +70,11 @@ def seeds_summary(values: Any) -> dict[str, float | int | list[float] | None]:
     }
 
 
-def _on_host(values: Any) -> np.ndarray:
+def _on_host(values: ArrayLike) -> np.ndarray:
     return np.asarray(values).astype(np.float64)
 
 
-def _mean_and_standard_error(values: Any, axis: int) -> tuple[Any, Any, int]:
+def _mean_and_standard_error(values: ArrayLike, axis: int) -> tuple[Any, Any, int]:
     values = _on_host(values)
     n = values.shape[axis] if values.ndim else 0
     if n == 0:

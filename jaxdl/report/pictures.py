@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxdl.data.labels import check_labels
 from jaxdl.data.pixels import white
@@ -12,6 +13,10 @@ from jaxdl.errors import InputError, extra
 from jaxdl.files.atomic import writing
 from jaxdl.report.intervals import seeds_mean_ci95
 from jaxdl.types import Array, Episode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) -> str:
@@ -35,7 +40,7 @@ def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) 
     return f"picture {path}"
 
 
-def episode(shown: Episode, logits: Array, figure: Any) -> None:
+def episode(shown: Episode, logits: Array, figure: "Figure") -> None:
     """One few-shot task: a row a class, its support images, then its queries with predictions.
 
     Args:
@@ -70,11 +75,11 @@ def episode(shown: Episode, logits: Array, figure: Any) -> None:
 
 
 def predictions(
-    images: Any,
-    labels: Any,
-    logits: Any,
+    images: np.ndarray,
+    labels: ArrayLike,
+    logits: ArrayLike,
     names: Sequence[str],
-    figure: Any,
+    figure: "Figure",
     *,
     columns: int = 10,
     rows: int = 2,
@@ -109,14 +114,16 @@ def predictions(
         for axis in axes:
             axis.set_axis_off()
         for axis, i in zip(axes, chosen, strict=False):
-            _image(axis, np.asarray(images[i]))
+            _image(axis, images[i])
             right = predicted[i] == labels[i]
             text = f"{names[predicted[i]]} ({confidence[i]:.0%})"
             truth = "" if right else f"\ntrue: {names[labels[i]]}"
             axis.set_title(text + truth, fontsize="x-small", color="0.2" if right else "C3")
 
 
-def confusion(labels: Any, predicted: Any, names: Sequence[str], figure: Any) -> None:
+def confusion(
+    labels: ArrayLike, predicted: ArrayLike, names: Sequence[str], figure: "Figure"
+) -> None:
     """How often each class `[rows]` is taken for each other `[columns]`, as counts.
 
     Errors are the redder the larger a share of their row they are; the diagonal stays pale, for
@@ -152,14 +159,14 @@ def confusion(labels: Any, predicted: Any, names: Sequence[str], figure: Any) ->
                 fontweight=weight,
                 color="white" if dark else "black",
             )
-    slant = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
+    slant: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 2 else {}
     axis.set_xticks(range(classes), names, **slant)
     axis.set_yticks(range(classes), names)
     axis.set(xlabel="predicted class", ylabel="true class")
     axis.set_title(f"accuracy {np.mean(labels == predicted):.2%}", fontsize="medium")
 
 
-def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
+def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: "Figure") -> None:
     """Loss and error by step, one line a split: the mean over seeds, and their range as a band.
 
     Args:
@@ -181,14 +188,16 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: Any) -> None:
     axes[0].legend()
 
 
-def band(axis: Any, steps: Any, values: Any, color: int, **style: Any) -> None:
+def band(axis: "Axes", steps: ArrayLike, values: np.ndarray, color: int, **style: Any) -> None:
     """The mean of values `[steps, seeds]` as a line, and their range as a band."""
     mean, low, high = (f(values, axis=1) for f in (np.mean, np.min, np.max))
     axis.plot(steps, mean, f"C{color}", **style)
     axis.fill_between(steps, low, high, color=f"C{color}", alpha=0.25, lw=0)
 
 
-def accuracy_by_count(result: Mapping[str, Any], methods: Mapping[str, str], figure: Any) -> None:
+def accuracy_by_count(
+    result: Mapping[str, Any], methods: Mapping[str, str], figure: "Figure"
+) -> None:
     """Test accuracy by labelled examples a class, with the 95 % interval over seeds.
 
     `result` has `methods` by name, each with accuracies `test` `[counts, seeds]`, the `counts`, 0
@@ -198,7 +207,12 @@ def accuracy_by_count(result: Mapping[str, Any], methods: Mapping[str, str], fig
     for i, (name, title) in enumerate(methods.items()):
         mean, half = seeds_mean_ci95(100 * np.array(result["methods"][name]["test"]), axis=1)
         beside = x * 1.08 ** (i - (len(methods) - 1) / 2)  # so that intervals do not hide another
-        style = {"color": f"C{i}", "marker": "osD^v"[i % 5], "markersize": 5, "capsize": 3}
+        style: dict[str, Any] = {
+            "color": f"C{i}",
+            "marker": "osD^v"[i % 5],
+            "markersize": 5,
+            "capsize": 3,
+        }
         axis.errorbar(beside, mean, np.nan_to_num(half), label=title, lw=1.2, **style)
     axis.set_xscale("log")
     names = [
@@ -213,13 +227,13 @@ def accuracy_by_count(result: Mapping[str, Any], methods: Mapping[str, str], fig
     axis.legend(loc="lower right")
 
 
-def _softmax(logits: Any) -> np.ndarray:
+def _softmax(logits: ArrayLike) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def _image(axis: Any, image: Any) -> None:
+def _image(axis: "Axes", image: Any) -> None:
     image = image / white(image)
     gray = image.shape[-1] == 1
     axis.imshow(image[..., 0] if gray else image, cmap="gray_r" if gray else None, vmin=0, vmax=1)

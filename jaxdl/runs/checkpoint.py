@@ -24,6 +24,7 @@ import numpy as np
 from jaxdl.errors import RunError
 from jaxdl.files import leaves
 from jaxdl.files.leaves import Leaf
+from jaxdl.types import PyTree
 
 _FORMAT = 2
 # What reads the leaves of a record. Format 1 had no number yet.
@@ -49,7 +50,7 @@ class Checkpoints:
         names = [path.name for path in self.directory.iterdir() if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def save(self, step: int, tree: Any, notes: Mapping[str, Any] | None = None) -> None:
+    def save(self, step: int, tree: PyTree, notes: Mapping[str, Any] | None = None) -> None:
         """Copies `tree` off the device and writes it in the background, waiting for the last save.
 
         The leaves are numbers, truth values or typed random keys. `notes` are values that JSON
@@ -99,7 +100,7 @@ class Checkpoints:
         except Exception as error:
             raise self._unwritable("the last checkpoint", error) from error
 
-    def restore(self, like: Any, step: int | None = None) -> Any:
+    def restore(self, like: PyTree, step: int | None = None) -> PyTree:
         """The checkpoint of `step` (None: the newest), with the structure and shapes of `like`.
 
         The leaves are arrays of JAX, whatever devices wrote them. Where JAX would cast one (float64
@@ -112,7 +113,9 @@ class Checkpoints:
         """
         return self.restore_with_notes(like, step)[0]
 
-    def restore_with_notes(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    def restore_with_notes(
+        self, like: PyTree, step: int | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """`restore`, and the notes that were saved beside it.
 
         Raises:

@@ -38,7 +38,7 @@ from jaxdl.runs.supervise import Training
 from jaxdl.runs.weights import digest_of_start
 from jaxdl.train.feed import HostStream
 from jaxdl.train.loop import loop
-from jaxdl.types import Key, Params, StepFn, Stream
+from jaxdl.types import Key, Params, PyTree, StepFn, Stream
 
 __all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
 
@@ -132,7 +132,7 @@ class Run:
 
     # ---- state
 
-    def restore(self, state: Any) -> Any:
+    def restore(self, state: PyTree) -> Any:
         """The newest checkpoint, or `state` itself in a run that has none.
 
         What was journaled and chosen after it is forgotten, for it is about to come again.
@@ -175,7 +175,7 @@ class Run:
         step: StepFn,
         stream: Stream | HostStream,
         keys: Key,
-        state: Any,
+        state: PyTree,
         *,
         validate: Callable[[Any], Mapping[str, Any]] | None = None,
         eval_every: int = 1,
@@ -217,7 +217,7 @@ class Run:
         step: StepFn,
         stream: Stream | HostStream,
         keys: Key,
-        state: Any,
+        state: PyTree,
         *,
         tasks: int,
         devices: int = 1,
@@ -243,7 +243,7 @@ class Run:
         step: StepFn,
         stream: Stream | HostStream,
         keys: Key,
-        state: Any,
+        state: PyTree,
         *,
         split: str,
         every: int,

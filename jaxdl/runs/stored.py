@@ -9,10 +9,10 @@ import numpy as np
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.runs.checkpoint import Checkpoints
-from jaxdl.types import Params
+from jaxdl.types import Params, PyTree
 
 
-def load_last(directory: Path | str, like: Any) -> Any:
+def load_last(directory: Path | str, like: PyTree) -> Any:
     """The newest state of a run, with the structure and shapes of `like`.
 
     Raises:

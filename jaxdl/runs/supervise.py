@@ -15,6 +15,7 @@ from jaxdl.runs.journal import Journal, Window
 from jaxdl.runs.progress import Progress, say
 from jaxdl.runs.signals import Signals
 from jaxdl.train.divergence import can_go_on, first_bad_loss
+from jaxdl.types import PyTree
 
 
 class Training:
@@ -38,7 +39,7 @@ class Training:
         self._progress = Progress(0, steps, 1)
         self._window = Window()
 
-    def restore(self, state: Any) -> Any:
+    def restore(self, state: PyTree) -> Any:
         """The newest checkpoint, or `state` itself if there is none.
 
         Raises:
@@ -66,7 +67,7 @@ class Training:
         if between and last and self.step not in self.journal.read("train").get("step", ()):
             self.journal.append(self.step, "train", self._window.means())
 
-    def save(self, state: Any) -> None:
+    def save(self, state: PyTree) -> None:
         """Saves a checkpoint of the state at its step, in the background.
 
         Raises:
@@ -142,7 +143,7 @@ class Training:
                 " choose another `name=` for a shorter run"
             )
 
-    def _save_finite(self, step: int, state: Any) -> None:
+    def _save_finite(self, step: int, state: PyTree) -> None:
         """Saves a state that may be gone on from; the loss told of the state before this one."""
         state = parallel.local(state)
         if not can_go_on(state):

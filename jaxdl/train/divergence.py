@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxdl.files.leaves import is_key
+from jaxdl.types import PyTree
 
 
 def is_loss(name: str) -> bool:
@@ -34,7 +35,7 @@ def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
     return min(found, key=lambda place: place[0], default=None)
 
 
-def can_go_on(state: Any) -> bool:
+def can_go_on(state: PyTree) -> bool:
     """Whether a state is fit to be saved: its parameters are finite, and nothing is NaN.
 
     Infinity is a fair value in an optimiser's state (the best loss so far). A random key is always

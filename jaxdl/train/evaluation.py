@@ -47,12 +47,12 @@ def predict_all(
     """
 
     @jax.jit
-    def run(params: Params, stats: PyTree, examples: Any) -> Any:
+    def run(params: Params, stats: PyTree, examples: PyTree) -> PyTree:
         count = leading_axis(examples)
         batches = -(-count // batch)
         size = -(-count // batches)
 
-        def of_batch(rows: Array) -> Any:
+        def of_batch(rows: Array) -> PyTree:
             at = jnp.minimum(rows, count - 1)
             x = jax.vmap(transform)(jax.tree.map(lambda leaf: leaf[at], examples))
             weight = None if full else (rows < count).astype(float)
@@ -79,7 +79,7 @@ def measure(
     predict = predict_all(model, transform, batch=batch)
 
     @jax.jit
-    def run(params: Params, stats: PyTree, examples: Any, labels: Array) -> Metrics:
+    def run(params: Params, stats: PyTree, examples: PyTree, labels: Array) -> Metrics:
         def of_seed(seed: tuple[Params, PyTree]) -> Metrics:
             return loss(predict(*seed, examples), labels)[1]
 

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import WHOLE, Batch, Key, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
 
 
 class HostStream(NamedTuple):
@@ -95,7 +95,7 @@ class Feed:
         return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
 
 
-def _with_checked_labels(batch: Any, classes: int | None) -> Any:
+def _with_checked_labels(batch: PyTree, classes: int | None) -> PyTree:
     if classes is None or not isinstance(batch, Batch):
         return batch
 
@@ -111,6 +111,8 @@ def _with_checked_labels(batch: Any, classes: int | None) -> Any:
     return batch._replace(y=jax.tree.map(checked, batch.y))
 
 
-def _from_block(batches: Any, first: Any, key: Key, step: Any, shard: Shard = WHOLE) -> Any:
+def _from_block(
+    batches: PyTree, first: Array, key: Key, step: Array, shard: Shard = WHOLE
+) -> PyTree:
     del key  # the host has drawn the batch
     return shard.of(jax.tree.map(lambda leaf: leaf[step - first], batches))

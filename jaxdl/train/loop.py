@@ -26,8 +26,10 @@ from jaxdl.grads import leading_axis
 from jaxdl.train.feed import Feed, HostStream
 from jaxdl.train.streams import step_keys
 from jaxdl.types import (
+    Array,
     Key,
     Metrics,
+    PyTree,
     Shard,
     StepFn,
     Stream,
@@ -44,7 +46,7 @@ def loop(
     step: StepFn,
     stream: Stream | HostStream,
     keys: Key,
-    state: Any,
+    state: PyTree,
     *,
     steps: int,
     every: int = 1000,
@@ -98,7 +100,7 @@ def loop(
             stack.callback(feed.close)  # also where the generator is closed early
             most, most_ahead, stream = min(every, feed.ahead), 1, feed.stream(done)
 
-        def run(shard: Shard, state: Any, stream: Stream, keys: Key, count: Any) -> Any:
+        def run(shard: Shard, state: PyTree, stream: Stream, keys: Key, count: Array) -> PyTree:
             return _steps_of_all_seeds(
                 step, stream, shard, keys, state, count, most=most, most_ahead=most_ahead
             )
@@ -123,7 +125,7 @@ def loop(
             count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
 
 
-def per_seed(tree: Any) -> list[Any]:
+def per_seed(tree: PyTree) -> list[Any]:
     """The parts of a tree whose leaves have a leading axis `[seeds]`, one per seed.
 
     >>> import jaxdl, jax.numpy as jnp
@@ -135,7 +137,7 @@ def per_seed(tree: Any) -> list[Any]:
     return [jax.tree.map(itemgetter(seed), tree) for seed in range(seeds)]
 
 
-def keep(state: Any) -> Any:
+def keep(state: PyTree) -> PyTree:
     """A copy of the state on the device, which later steps will not overwrite."""
     return jax.tree.map(jnp.copy, state)
 
@@ -145,8 +147,8 @@ def _steps_of_all_seeds(
     stream: Stream,
     shard: Shard,
     keys: Key,
-    state: Any,
-    count: Any,
+    state: PyTree,
+    count: Array,
     *,
     most: int,
     most_ahead: int,
@@ -162,21 +164,21 @@ def _steps_of_all_seeds(
     """
     first = state.step
 
-    def one_seed(seed: Any) -> Any:
+    def one_seed(seed: PyTree) -> PyTree:
         key, rest = seed
 
-        def one_step(i: Any, rest: Any, batch: Any) -> Any:
+        def one_step(i: Array, rest: PyTree, batch: PyTree) -> PyTree:
             _, step_key = step_keys(key, i)
             state, metrics = step(step_key, rest._replace(step=i), batch)
             return state._replace(step=None), metrics
 
-        def drawn(block: Any) -> Any:
+        def drawn(block: Array) -> Any:
             return jax.vmap(lambda i: stream(key, i, shard))(block * size + jnp.arange(size))
 
-        def one_block(block: Any, carry: Any) -> Any:
+        def one_block(block: Array, carry: PyTree) -> PyTree:
             batches, start = drawn(block), block * size
 
-            def body(i: Any, carry: Any) -> Any:
+            def body(i: Array, carry: PyTree) -> PyTree:
                 rest, rows = carry
                 batch = jax.tree.map(lambda leaf: leaf[i - start], batches)
                 rest, metrics = one_step(i, rest, batch)

@@ -87,7 +87,7 @@ def make_step(grad: GradFn, tx: optax.GradientTransformation) -> StepFn:
     (1, 6.0, 8.0)
     """
 
-    def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(key: Key, state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         grads, metrics = grad(key, state.step, state.params, batch)
         return _update(state, tx, grads), metrics
 
@@ -120,7 +120,7 @@ def supervised_step(
     (1.0, 0.5, 1.5)
     """
 
-    def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(key: Key, state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         key, weight = device_key(key, axis_name), batch.weight
         x, share = without_void(batch.x, weight), device_share(batch, axis_name)
 
@@ -137,7 +137,7 @@ def supervised_step(
     return step
 
 
-def _update(state: TrainState, tx: optax.GradientTransformation, grads: Any) -> TrainState:
+def _update(state: TrainState, tx: optax.GradientTransformation, grads: PyTree) -> TrainState:
     updates, opt_state = tx.update(together(grads), state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state)

@@ -1,12 +1,10 @@
 """Keys and batches of a training, each a pure function of the run's key and the step."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from jaxdl.types import WHOLE, Key, Sampler, Shard, Stream
+from jaxdl.types import WHOLE, Array, Key, PyTree, Sampler, Shard, Stream
 
 
 def task_stream(sample: Sampler, tasks: int) -> Stream:
@@ -26,7 +24,7 @@ def task_stream(sample: Sampler, tasks: int) -> Stream:
         InputError: when it draws, if `tasks` is no multiple of the number of devices.
     """
 
-    def draw(sample: Sampler, key: Key, step: Any, shard: Shard = WHOLE) -> Any:
+    def draw(sample: Sampler, key: Key, step: Array, shard: Shard = WHOLE) -> PyTree:
         batch_key, _ = step_keys(key, step)
         return jax.vmap(sample)(shard.of(jax.random.split(batch_key, tasks)))
 
@@ -34,7 +32,7 @@ def task_stream(sample: Sampler, tasks: int) -> Stream:
     return Partial(draw, sample if isinstance(sample, Partial) else Partial(sample))
 
 
-def step_keys(key: Key, step: Any) -> tuple[Key, Key]:
+def step_keys(key: Key, step: Array) -> tuple[Key, Key]:
     """The keys of one step of the run with this key: for its batch, and for what learns from it."""
     batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
     return batch_key, step_key

@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 from jaxdl.data.epochs import epochs
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import WHOLE, Array, Batch, Key, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
 
 OFFSET = 8
 
@@ -46,8 +46,8 @@ def overlay(left: Array, right: Array, *, offset: int = OFFSET) -> Array:
 
 
 def overlaid_epochs(
-    x: Any,
-    y: Any,
+    x: PyTree,
+    y: PyTree,
     *,
     batch: int,
     transform: Callable[[Array], Any],
@@ -86,7 +86,7 @@ def overlaid_epochs(
 
 
 def overlaid_pairs(
-    key: Key, x: Any, y: Any, *, offset: int = OFFSET, classes: int | None = None
+    key: Key, x: PyTree, y: PyTree, *, offset: int = OFFSET, classes: int | None = None
 ) -> tuple[Array, Array]:
     """A fixed set of pairs to judge on: each image once on each side, and never with itself.
 

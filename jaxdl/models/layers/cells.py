@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdl.types import Array, Params
+from jaxdl.types import Array, Params, PyTree
 
 Blocks = Sequence[Array]
 State = tuple[Array, ...]
@@ -128,7 +128,7 @@ def recurrence(cell: Cell, weights: Array, x: Array, state: State) -> tuple[Stat
 
 
 @recurrence.defjvp
-def _recurrence_jvp(cell: Cell, primals: Any, tangents: Any) -> Any:
+def _recurrence_jvp(cell: Cell, primals: PyTree, tangents: PyTree) -> PyTree:
     (weights, x, state), (dweights, dx, dstate) = primals, tangents
     last, (states, seen, slopes) = _steps(cell, weights, x, state)
     time, n, features = x.shape
@@ -136,7 +136,7 @@ def _recurrence_jvp(cell: Cell, primals: Any, tangents: Any) -> Any:
     direct = dx.reshape(time * n, -1) @ weights[:features]
     direct += seen.reshape(time * n, -1) @ dweights
 
-    def step(dstate: State, inputs: Any) -> tuple[State, Array]:
+    def step(dstate: State, inputs: PyTree) -> tuple[State, Array]:
         direct, slopes = inputs
         dblocks = jnp.split(direct + dstate[0] @ weights[features:], cell.blocks, axis=1)
         dstate = cell.tangent(slopes, dblocks, dstate)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, NormMode
@@ -104,7 +105,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     use_bias: bool = True
     epsilon: float = 1e-3
-    param_dtype: Any = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
@@ -175,7 +176,7 @@ class RunningBatchNorm(nn.Module):
     use_scale: bool = True
     use_bias: bool = True
     axis_name: str | None = None
-    param_dtype: Any = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
