@@ -7,7 +7,17 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
-    """Where a run lives, how it reports and on what it runs: all of it may change on resume."""
+    """Where a run lives, how it reports and on what it runs: all of it may change on resume.
+
+    Example:
+        >>> import dataclasses, jaxdl
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Config:  # of an experiment; command_line makes flags of all fields
+        ...     steps: int = 1000
+        ...     run: jaxdl.RunFlags = jaxdl.RunFlags(log_every=10)
+        >>> Config().run.log_every, Config().run.save_minutes
+        (10, 2.0)
+    """
 
     name: str = ""
     """Name of the run directory; by default made of the configuration, so that the same command

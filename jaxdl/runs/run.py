@@ -44,7 +44,18 @@ __all__ = ["Interrupted", "Run", "RunFlags", "load_config", "open_run", "say"]
 
 
 class Run:
-    """An open run directory. `open_run` makes one; see the module docstring for its files."""
+    """An open run directory. `open_run` makes one; see the module docstring for its files.
+
+    >>> import dataclasses, jaxdl, pathlib, tempfile
+    >>> Config = dataclasses.make_dataclass("Config", ["steps", "run"])
+    >>> def heads(run: jaxdl.Run) -> int:  # tossed once, however often the run is opened
+    ...     return (run.result() or run.finish({"heads": 12}))["heads"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     config = Config(20, jaxdl.RunFlags(name="first", runs_dir=pathlib.Path(folder)))
+    ...     with jaxdl.open_run("coin", config) as run:
+    ...         heads(run), run.result()["run"]["steps"], (run.directory / "result.json").exists()
+    (12, 20, True)
+    """
 
     def __init__(
         self,
@@ -306,6 +317,29 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
     `config` is a dataclass with the fields `steps` and `run: RunFlags`; these may change on resume,
     everything else is the run's identity: of a field `init_from`, what the weights there are. A
     run whose body raises InputError before anything is stored leaves no configuration.
+
+    >>> import dataclasses, jaxdl, jax.numpy as jnp, optax, pathlib, tempfile
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Config:
+    ...     steps: int
+    ...     run: jaxdl.RunFlags
+    ...     lr: float = 0.5
+    >>> def train(config):
+    ...     tx, keys = optax.sgd(config.lr), jaxdl.run_keys(seed=0, seeds=1)
+    ...     grad = lambda key, step, params, batch: (params - batch.mean(), {"at": params})
+    ...     with jaxdl.open_run("example", config) as run:
+    ...         if (result := run.result()) is not None:
+    ...             return result
+    ...         state = run.restore(jaxdl.init_states(lambda key: jnp.float32(0), keys, tx))
+    ...         stream = jaxdl.task_stream(lambda key: jnp.float32(8), tasks=1)
+    ...         state = run.train(jaxdl.make_step(grad, tx), stream, keys, state, tasks=1)
+    ...         return run.finish({"params": state.params})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     flags = jaxdl.RunFlags(runs_dir=pathlib.Path(folder), devices=1)
+    ...     result = train(Config(4, flags))
+    ...     longer = train(Config(5, flags))  # goes on from step 4
+    ...     result["params"], longer["params"], train(Config(5, flags)) == longer
+    ([7.5], [7.75], True)
 
     Raises:
         InputError: if the directory holds a run of another configuration, or one that has done more

@@ -30,6 +30,17 @@ def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
 
     `like` has the structure and shapes, leading axis `[seeds]` included.
 
+    >>> import dataclasses, jaxdl, numpy as np, pathlib, tempfile
+    >>> Config = dataclasses.make_dataclass("Config", ["steps", "run"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     config = Config(20, jaxdl.RunFlags(runs_dir=pathlib.Path(folder)))
+    ...     with jaxdl.open_run("example", config) as run:  # its accuracies are of two seeds
+    ...         run.keep_best(10, [0.7, 0.9], {"w": np.array([1.0, 2.0])})
+    ...         run.keep_best(20, [0.8, 0.6], {"w": np.array([3.0, 4.0])})
+    ...     params, steps = jaxdl.load_best(run.directory, like={"w": np.zeros(2)})
+    >>> params["w"].tolist(), steps.tolist()
+    ([3.0, 2.0], [20, 10])
+
     Raises:
         RunError: if there are none, or they are damaged.
     """

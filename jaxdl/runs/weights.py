@@ -50,6 +50,17 @@ def save_weights(path: Path | str, params: Params, stats: PyTree = ()) -> None:
 def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) -> None:
     """Writes the weights of one seed of a run, the first is 0, as `save_weights` does.
 
+    >>> import dataclasses, jaxdl, numpy as np, pathlib, tempfile
+    >>> Config = dataclasses.make_dataclass("Config", ["steps", "run"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "net.npz"
+    ...     config = Config(20, jaxdl.RunFlags(runs_dir=pathlib.Path(folder)))
+    ...     with jaxdl.open_run("example", config) as run:
+    ...         run.keep_best(20, [0.8, 0.9], {"w": np.array([[1.0, 2.0], [3.0, 4.0]])})
+    ...     jaxdl.export_weights(run.directory, file, seed=1)
+    ...     jaxdl.load_weights(file).arrays["params/w"].tolist()
+    [3.0, 4.0]
+
     Raises:
         InputError: as `load_weights` and `save_weights`, or if the run has no such seed.
         RunError: if the run is damaged, or the file cannot be written.
@@ -81,6 +92,15 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 def load_weights(path: Path | str) -> Weights:
     """The weights in a file, or of a run: its best ones where it kept some, else its last.
+
+    >>> import jaxdl, numpy as np, pathlib, tempfile
+    >>> from jaxdl.runs.weights import save_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "net.npz"
+    ...     save_weights(file, {"Dense_0": {"kernel": np.ones((4, 2)), "bias": np.zeros(2)}})
+    ...     arrays, seeds = jaxdl.load_weights(file)
+    >>> {name: array.shape for name, array in arrays.items()}, seeds
+    ({'params/Dense_0/bias': (2,), 'params/Dense_0/kernel': (4, 2)}, None)
 
     Raises:
         InputError: if there is nothing, no checkpoint yet, or no weights in the file, or two

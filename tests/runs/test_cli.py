@@ -1,6 +1,7 @@
 """The command line: what reaches `main`, and what each way out of it looks like."""
 
 import dataclasses
+import inspect
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least
+from jaxdl.runs.config import RunFlags
 from jaxdl.runs.signals import Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +150,22 @@ def test_flags_of_nested_dataclasses_are_read_without_a_prefix(monkeypatch):
     seen = []
     cli.command_line(lambda config: seen.append(config), Outer)
     assert seen == [Outer(3, Inner(Path("x")))]
+
+
+def test_the_example_of_run_flags_is_not_in_the_help(monkeypatch, capsys):
+    """The help shows a dataclass's docstring, up to a section like "Example:"."""
+
+    @dataclasses.dataclass(frozen=True)
+    class OfARun:
+        run: RunFlags = dataclasses.field(default_factory=RunFlags)
+
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    with pytest.raises(SystemExit):
+        cli.command_line(print, OfARun)
+    text = capsys.readouterr().out
+    assert "Where a run lives" in text
+    assert ">>>" in inspect.getdoc(RunFlags)
+    assert ">>>" not in text
 
 
 @pytest.mark.parametrize("error", [InputError, RunError])
