@@ -78,6 +78,8 @@ def lines_of_code(name: str) -> int:
 
 def imported_for(node: ast.AST, extra: str = "", lazily: bool = False) -> Iterator[tuple[str, str]]:
     """Each import with the extra for which it is made: `with extra(NAME)` inside a function."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return  # nothing is imported when the program runs
     lazily = lazily or isinstance(node, ast.FunctionDef)
     if isinstance(node, ast.With) and lazily:
         for call in (item.context_expr for item in node.items):
