@@ -34,6 +34,8 @@ def command_line(
     ... class Config:
     ...     steps: int = 1000
     ...     run: jaxdl.RunFlags = jaxdl.RunFlags()
+    >>> Config().steps
+    1000
     >>> def main(config):
     ...     print(f"{config.steps} steps, a line per {config.run.log_every}")
     >>> arguments = mock.patch("sys.argv", "train.py --steps 50 --log-every 10".split())
