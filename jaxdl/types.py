@@ -295,7 +295,11 @@ class Stream(Protocol):
 
 
 class AdaptFn(Protocol):
-    """Learning inside one task; `steps` asks for another depth than the one trained with."""
+    """Learning inside one task; `steps` asks for another depth than the one trained with.
+
+    The key is for what the method itself draws. It switches no dropout on unless the learner was
+    made with `inner_dropout=True`.
+    """
 
     def __call__(self, key: Key, params: Params, support: Any, steps: int | None = None) -> Any: ...
 

@@ -55,7 +55,8 @@ def evaluate(
     """A compiled `(key, params) -> metrics` over `episodes` episodes drawn from `sample`.
 
     Episode e is a function of `(key, e)` alone, so two learners, two depths or two checkpoints that
-    share a key are compared on the same episodes. Prediction is without dropout.
+    share a key are compared on the same episodes. Prediction is without dropout, and so is
+    adaptation unless the learner was made with `inner_dropout=True`.
 
     Args:
         depths: numbers of inner steps to report; None is the depth that was trained.

@@ -32,11 +32,15 @@ def finetune(
     ways: int,
     tx: optax.GradientTransformation,
     steps: int,
+    inner_dropout: bool = False,
 ) -> MetaLearner:
     """Pretraining on `classes` classes; `steps` steps of `tx` in a task of `ways`.
 
     `grad` takes a `Batch` of labelled examples, not an episode. The new head starts at zero, where
     its first gradient step sets each class's weights along the class's mean feature.
+
+    Features with dropout have it in pretraining, and in a task only with `inner_dropout`: each step
+    then draws new masks from the key of `adapt`.
     """
 
     check_model(features)
@@ -59,7 +63,8 @@ def finetune(
         width = params.kernel.shape[0]
         start = Classifier(params.features, jnp.zeros((width, ways)), jnp.zeros(ways))
         depth = default_steps if steps is None else steps
-        return descend(value, start, tx, support, steps=depth, key=key)[0]
+        masks = key if inner_dropout else None
+        return descend(value, start, tx, support, steps=depth, key=masks)[0]
 
     def predict(
         adapted: Classifier, x: Any, *, key: Key | None = None, weight: Array | None = None

@@ -24,6 +24,7 @@ def maml(
     tx: optax.GradientTransformation,
     steps: int,
     estimator: Estimator = exact,
+    inner_dropout: bool = False,
 ) -> MetaLearner:
     """MAML with `steps` inner steps of `tx`: `optax.sgd(0.4)` is the paper's for Omniglot.
 
@@ -32,14 +33,19 @@ def maml(
 
     `params` are those of `model`, `adapted` are too. `loss` is both the inner and the outer loss,
     the mean over examples; a multiple of the inner loss is a multiple of the inner rate.
+
+    A net with dropout is adapted without it, in training and in evaluation alike, so that `adapted`
+    depends on `params` and `support` alone. With `inner_dropout` each inner step draws new masks
+    from the key of `adapt`. Queries have dropout in training either way.
     """
     inner_loss = objective(model, loss)
     trained_steps = steps
 
     def adapt(key: Key, params: Params, support: Any, steps: int | None = None) -> Params:
         depth = trained_steps if steps is None else steps
+        masks = key if inner_dropout else None
         adapted, _ = descend(
-            inner_loss, params, tx, support, steps=depth, key=key, estimator=estimator
+            inner_loss, params, tx, support, steps=depth, key=masks, estimator=estimator
         )
         return adapted
 

@@ -22,11 +22,14 @@ class Prototypes(NamedTuple):
     means: Array
 
 
-def protonet(model: Model, loss: LossFn, *, ways: int) -> MetaLearner:
+def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = False) -> MetaLearner:
     """Prototypical network on the embedding `model`, whose outputs are flattened to vectors.
 
     Predictions are logits `[n, ways]`: minus the squared Euclidean distance to each prototype.
     There are no inner steps, so `adapt` gives the same at every depth.
+
+    An embedding with dropout has it for queries in training, and for the support set only with
+    `inner_dropout`, in training and in evaluation alike.
     """
 
     check_model(model)
@@ -38,7 +41,7 @@ def protonet(model: Model, loss: LossFn, *, ways: int) -> MetaLearner:
     def adapt(key: Key, params: Params, support: Batch, steps: int | None = None) -> Prototypes:
         del steps  # class means are found in one step
         x, weight = without_void(support.x, support.weight), support.weight
-        features = embed(params, x, key, weight)
+        features = embed(params, x, key if inner_dropout else None, weight)
         members = jax.nn.one_hot(support.y, ways)
         if weight is not None:
             members = members * weight[:, None]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.mlp import mlp
-from jaxdl.types import Batch, Episode, LossFn, MetaLearner, Model
+from jaxdl.types import Batch, Episode, MetaLearner
 
 WAYS = 3
 
@@ -17,15 +17,17 @@ class Row(NamedTuple):
     """An algorithm and how to build it.
 
     `make(model, loss)`; `regresses`: whether it also does regression; `episodic`: whether `grad`
-    takes episodes (pretraining takes batches); `trains`: whether it has meta-parameters at all.
+    takes episodes (pretraining takes batches); `trains`: whether it has meta-parameters at all;
+    `drops`: whether `make` takes `inner_dropout`.
     """
 
     name: str
-    make: Callable[[Model, LossFn], MetaLearner]
+    make: Callable[..., MetaLearner]
     regresses: bool = True
     episodic: bool = True
     trains: bool = True
     depth_matters: bool = True
+    drops: bool = True
 
 
 def blobs(key) -> Episode:

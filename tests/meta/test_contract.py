@@ -28,28 +28,29 @@ from tests.readme import example
 
 SGD = optax.sgd(0.1)
 ROWS = [
-    Row("maml", lambda model, loss: maml(model, loss, tx=SGD, steps=2)),
-    Row("fomaml", lambda model, loss: fomaml(model, loss, tx=SGD, steps=2)),
+    Row("maml", partial(maml, tx=SGD, steps=2)),
+    Row("fomaml", partial(fomaml, tx=SGD, steps=2)),
     Row(
         "maml, mixed mode",
-        lambda model, loss: maml(model, loss, tx=SGD, steps=2, estimator=inner.mixed_mode),
+        partial(maml, tx=SGD, steps=2, estimator=inner.mixed_mode),
         regresses=False,
     ),
     Row(
         "maml, adam inside",
-        lambda model, loss: maml(model, loss, tx=optax.adam(0.05, eps_root=1e-8), steps=2),
+        partial(maml, tx=optax.adam(0.05, eps_root=1e-8), steps=2),
         regresses=False,
     ),
-    Row("README example", lambda model, loss: example()["meta_sgd"](model, loss, steps=2)),
     Row(
-        "protonet",
-        lambda model, loss: protonet(model, loss, ways=WAYS),
-        regresses=False,
-        depth_matters=False,
+        "README example",
+        lambda model, loss: example()["meta_sgd"](model, loss, steps=2),
+        drops=False,
     ),
+    Row("protonet", partial(protonet, ways=WAYS), regresses=False, depth_matters=False),
     Row(
         "maml, statistics of the support set",
-        lambda model, loss: by_support_statistics(maml(model, loss, tx=SGD, steps=2), loss),
+        lambda model, loss, **more: by_support_statistics(
+            maml(model, loss, tx=SGD, steps=2, **more), loss
+        ),
         regresses=False,
     ),
     Row(
@@ -58,10 +59,11 @@ ROWS = [
         regresses=False,
         trains=False,
         depth_matters=False,
+        drops=False,
     ),
     Row(
         "finetune",
-        lambda model, loss: finetune(model, loss, classes=7, ways=WAYS, tx=SGD, steps=2),
+        partial(finetune, classes=7, ways=WAYS, tx=SGD, steps=2),
         regresses=False,
         episodic=False,
     ),
@@ -195,6 +197,30 @@ def test_padding_counts_for_nothing(row):
     x, weight = filled.query.x.at[1::2].set(9.0), filled.query.weight
     found = learner.predict(adapted, x, weight=weight)[::2]
     close(found, learner.predict(plain, episode.query.x))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_dropout_in_a_task_is_asked_for(row):
+    """By itself `adapt` is a function of parameters and support set, whatever its key."""
+    net, loss, sample = mlp((8, WAYS), dropout=0.5), *CLASSIFICATION[1:]
+    episode = sample(jax.random.key(1))
+
+    def predictions(**options):
+        learner = row.make(net, loss, **options)
+
+        @jax.jit
+        @partial(jax.vmap, in_axes=(0, None))
+        def of_key(key, params):
+            return learner.predict(learner.adapt(key, params, episode.support), episode.query.x)
+
+        params = learner.init(jax.random.key(2), episode.support.x)
+        return of_key(jax.random.split(jax.random.key(3)), params)
+
+    one, other = predictions()
+    np.testing.assert_array_equal(one, other)
+    if row.drops:
+        one, other = predictions(inner_dropout=True)
+        assert not np.allclose(one, other)
 
 
 @cases
