@@ -18,6 +18,16 @@ def pcgrad() -> optax.GradientTransformationExtraArgs:
     it; the other tasks are visited one after another, in an order drawn with `key` for each
     gradient. Algorithm 1 adds up, so `tasks` identical tasks give `tasks` times their gradient, and
     a task without a gradient changes nothing.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> method, key = jaxdl.pcgrad(), jax.random.key(0)
+    >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # [tasks, ...]; the two conflict
+    >>> found, _ = jax.jit(method.update)(grads, method.init(None), key=key)
+    >>> [round(x, 3) for x in found["w"].tolist()]  # (1, 0) becomes (0.5, 0.5), (-1, 1) (0, 1)
+    [0.5, 1.5]
+
+    Raises:
+        InputError: when tracing, without a key, or if gradients are not stacked `[tasks, ...]`.
     """
 
     def weigh(state: Any, gram: Array, losses: Any, key: Key | None) -> tuple[Array, Any]:

@@ -47,16 +47,25 @@ class MultiTask(NamedTuple):
 def hard_sharing(
     trunk: Model, heads: Sequence[Model], *, between: Activation = jax.nn.relu
 ) -> MultiTask:
-    """One trunk, and a head a task on its features.
+    """One trunk, and a head per task on its features (Caruana 1997, "Multitask learning").
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> net = jaxdl.hard_sharing(jaxdl.mlp((8,)), [jaxdl.mlp((3,)), jaxdl.mlp((1,))])
+    >>> key, x = jax.random.key(0), jnp.ones((5, 4))
+    >>> params = jax.eval_shape(net.init, key, x)
+    >>> [head["Dense_0"]["kernel"].shape for head in params.heads]
+    [(8, 3), (8, 1)]
+    >>> [y.shape for y in jax.eval_shape(net.apply, params, x)]
+    [(5, 3), (5, 1)]
 
     Args:
         trunk: `x` to features `[n, ...]`.
-        heads: one model a task. Where it is the same model for all, `[mlp((10,))] * tasks`, each
+        heads: one model per task. Where it is the same model for all, `[mlp((10,))] * tasks`, each
             has parameters of its own, but all run as one batched program.
         between: applied to the features, because nets of `jaxdl.models` end in a linear layer.
 
     Raises:
-        InputError: no heads.
+        InputError: no heads, or a trunk or head that is no `Model`.
     """
     for model in (trunk, *heads):
         check_model(model)
