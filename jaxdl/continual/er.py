@@ -22,6 +22,27 @@ def er(
 
     The old ones are drawn from a uniform sample, of `capacity` examples, of all that ever came:
     the number of the task does not matter.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> from jaxdl.types import Example
+    >>> line = jaxdl.Model(lambda key, x: jnp.zeros(()), lambda p, x, key=None, weight=None: p * x)
+    >>> tx = optax.sgd(0.25)
+    >>> learner = jaxdl.er(line, jaxdl.mean_squared_error, tx, capacity=100, replays=4)
+    >>> example = Example(x=jnp.ones(1), y=jnp.full(1, 8.0), task=jnp.int32(0))
+    >>> state, step = learner.init(jax.random.key(0), example), jax.jit(learner.step)
+    >>> for i in range(3):  # each goes half the way to 8
+    ...     state, metrics = step(jax.random.key(i), state, example)
+    >>> state.params.item(), state.memory.size.item()
+    (7.0, 3)
+    >>> learner.predict(state, task=0, x=jnp.ones((2, 1))).tolist()
+    [[7.0], [7.0]]
+
+    Args:
+        capacity: how many examples the memory holds, at least 1.
+        replays: how many old ones a step sees; fewer where fewer came.
+
+    Raises:
+        InputError: at `init`, if `capacity` is below 1.
     """
     grad_of = gradient(model, loss)
 

@@ -42,10 +42,29 @@ def ewc(
     the diagonal of the empirical Fisher information: the mean of the squared gradient of the loss
     of an example, over the first `samples` of the task.
 
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> from jaxdl.types import Example
+    >>> line = jaxdl.Model(lambda key, x: jnp.zeros(()), lambda p, x, key=None, weight=None: p * x)
+    >>> learner = jaxdl.ewc(line, jaxdl.mean_squared_error, optax.sgd(0.25), strength=1.0)
+    >>> of_task = lambda task, y: Example(jnp.ones(1), jnp.full(1, y), jnp.int32(task))
+    >>> key, step = jax.random.key(0), jax.jit(learner.step)
+    >>> state = learner.init(key, of_task(0, 1.0))
+    >>> for example in [of_task(0, 1.0), of_task(1, 3.0), of_task(1, 3.0)]:
+    ...     state, _ = step(key, state, example)
+    >>> state.memory.anchor.item(), state.memory.importance.item()  # F = (2 * (0.5 - 1)) ** 2
+    (0.5, 1.0)
+    >>> state.params.item()  # half way between the anchor and 3, where both forces are alike
+    1.75
+
     Args:
+        strength: at least 0; 0 is plain training.
+        samples: how many examples of each task are kept until it is finished, at least 1.
         of_mean: squares the gradient of the mean loss instead, which for gradients that agree in
             nothing is `samples` times smaller. So the code of GEM does, and published strengths
             that were chosen with it (GEM's, MER's) belong to this.
+
+    Raises:
+        InputError: at `init`, if `samples` is below 1.
     """
     grad_of = gradient(model, loss)
 
