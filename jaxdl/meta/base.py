@@ -30,6 +30,19 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     """The gradient of the query loss after adaptation, differentiated through the adaptation.
 
     A query of weight 0 counts for nothing, neither in the loss nor for its neighbours.
+
+    A learner that adapts a number to the mean of the support set, by the way `params` of it:
+
+    >>> import jax.numpy as jnp, jax, jaxdl
+    >>> def adapt(key, params, support, steps=None):
+    ...     return params * jnp.mean(support.y)
+    >>> def predict(adapted, x, *, key=None, weight=None):
+    ...     return adapted * jnp.ones_like(x)
+    >>> grad = jaxdl.through_adaptation(adapt, predict, jaxdl.mean_squared_error)
+    >>> one = jnp.ones((1, 1))
+    >>> episode = jaxdl.Episode(jaxdl.Batch(one, 2 * one), jaxdl.Batch(one, 3 * one))
+    >>> float(jax.jit(grad)(jax.random.key(0), 0, 1.0, episode)[0])  # of (2 p - 3)^2 at p = 1
+    -4.0
     """
 
     def query_loss(
@@ -64,6 +77,19 @@ def evaluate(
 
     Returns:
         Metrics of the query sets, each `[depths, episodes]`.
+
+    >>> import jax, jax.numpy as jnp, optax, jaxdl
+    >>> learner = jaxdl.maml(
+    ...     jaxdl.mlp((8, 1)), jaxdl.mean_squared_error, tx=optax.sgd(0.01), steps=1
+    ... )
+    >>> sample = jaxdl.sinusoid(shots=5, queries=5)
+    >>> params = jax.jit(learner.init)(jax.random.key(0), jnp.zeros((1, 1)))
+    >>> test = jaxdl.evaluate(
+    ...     learner, jaxdl.mean_squared_error, sample, episodes=20, depths=(0, 1)
+    ... )
+    >>> loss = test(jax.random.key(1), params)["loss"]
+    >>> loss.shape, bool(loss[1].mean() < loss[0].mean())
+    ((2, 20), True)
     """
 
     def one(params: Params, draw: Sampler, key: Key) -> tuple[Metrics, ...]:

@@ -6,7 +6,6 @@ steps, says how the initialisation should have been. That is a `jax.grad` inside
 inner one is in `inner.descend`, the outer one in `base.through_adaptation`.
 """
 
-from functools import partial
 from typing import Any
 
 import optax
@@ -37,6 +36,19 @@ def maml(
     A net with dropout is adapted without it, in training and in evaluation alike, so that `adapted`
     depends on `params` and `support` alone. With `inner_dropout` each inner step draws new masks
     from the key of `adapt`. Queries have dropout in training either way.
+
+    >>> import jax, optax, jaxdl
+    >>> model = jaxdl.mlp((40, 40, 1))
+    >>> learner = jaxdl.maml(model, jaxdl.mean_squared_error, tx=optax.sgd(0.01), steps=1)
+    >>> sample = jaxdl.sinusoid(shots=10, queries=10)
+    >>> episode = jax.jit(sample)(jax.random.key(0))
+    >>> params = jax.jit(learner.init)(jax.random.key(1), episode.support.x)
+    >>> adapted = jax.jit(learner.adapt)(jax.random.key(2), params, episode.support)
+    >>> learner.predict(adapted, episode.query.x).shape
+    (10, 1)
+    >>> meta_grads, metrics = jax.jit(learner.grad)(jax.random.key(3), 0, params, episode)
+    >>> jax.tree.structure(meta_grads) == jax.tree.structure(params)
+    True
     """
     inner_loss = objective(model, loss)
     trained_steps = steps
@@ -57,5 +69,31 @@ def maml(
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
 
 
-fomaml = partial(maml, estimator=first_order)
-"""First-order MAML: the Hessian of the inner loss is taken to be zero (section 5.2)."""
+def fomaml(
+    model: Model,
+    loss: LossFn,
+    *,
+    tx: optax.GradientTransformation,
+    steps: int,
+    inner_dropout: bool = False,
+) -> MetaLearner:
+    """First-order MAML: the Hessian of the inner loss is taken to be zero (section 5.2).
+
+    Of a single inner step on a linear loss it is MAML, because that has no Hessian:
+
+    >>> import jax, jax.numpy as jnp, optax, jaxdl
+    >>> def linear(prediction, target, weight=None):
+    ...     value = jnp.mean(prediction * target)
+    ...     return value, {"loss": value}
+    >>> x = jnp.ones((3, 1))
+    >>> episode = jaxdl.Episode(jaxdl.Batch(x, x), jaxdl.Batch(x, -x))
+    >>> model, options = jaxdl.mlp((1,)), {"tx": optax.sgd(0.1), "steps": 1}
+    >>> params = jax.jit(model.init)(jax.random.key(0), x)
+    >>> grads = [
+    ...     jax.jit(make(model, linear, **options).grad)(jax.random.key(1), 0, params, episode)[0]
+    ...     for make in (jaxdl.fomaml, jaxdl.maml)
+    ... ]
+    >>> all(jax.tree.leaves(jax.tree.map(jnp.allclose, *grads)))
+    True
+    """
+    return maml(model, loss, tx=tx, steps=steps, estimator=first_order, inner_dropout=inner_dropout)

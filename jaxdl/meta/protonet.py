@@ -30,6 +30,15 @@ def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = Fal
 
     An embedding with dropout has it for queries in training, and for the support set only with
     `inner_dropout`, in training and in evaluation alike.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> embedding = jaxdl.mlp((16,))
+    >>> learner = jaxdl.protonet(embedding, jaxdl.cross_entropy, ways=5)
+    >>> support = jaxdl.Batch(jnp.ones((10, 4)), jnp.arange(10) % 5)  # 2 shots of 5 classes
+    >>> params = jax.jit(learner.init)(jax.random.key(0), support.x)
+    >>> adapted = jax.jit(learner.adapt)(jax.random.key(1), params, support)
+    >>> adapted.means.shape, jax.jit(learner.predict)(adapted, jnp.ones((7, 4))).shape
+    ((5, 16), (7, 5))
     """
 
     check_model(model)
@@ -60,6 +69,16 @@ def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = Fal
 
 
 def nearest_centroid(loss: LossFn, *, ways: int) -> MetaLearner:
-    """Nearest class mean of the raw inputs: the baseline that a learner of features must beat."""
+    """Nearest class mean of the raw inputs: the baseline that a learner of features must beat.
+
+    Its parameters are empty.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> learner = jaxdl.nearest_centroid(jaxdl.cross_entropy, ways=2)
+    >>> support = jaxdl.Batch(jnp.array([[0.0], [2.0], [9.0]]), jnp.array([0, 0, 1]))
+    >>> adapted = learner.adapt(jax.random.key(0), (), support)
+    >>> learner.predict(adapted, jnp.array([[4.0]])).tolist()  # 3 and 5 from the two means
+    [[-9.0, -25.0]]
+    """
     identity = Model(lambda key, x: (), lambda params, x, *, key=None, weight=None: x)
     return protonet(identity, loss, ways=ways)

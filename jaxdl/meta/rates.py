@@ -24,6 +24,16 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
 
     Raises:
         InputError: from its update, if it is not given `rates`.
+
+    >>> import jax.numpy as jnp, jaxdl
+    >>> def loss(params, key):
+    ...     value = params["a"] + params["b"]
+    ...     return value, {"loss": value}
+    >>> params = {"a": jnp.float32(0), "b": jnp.float32(0)}
+    >>> rates = {"a": jnp.array([0.5, 0.25]), "b": jnp.zeros(2)}  # [steps], one per parameter
+    >>> found, _ = jaxdl.descend(loss, params, jaxdl.scale_by_rates(), steps=2, rates=rates)
+    >>> float(found["a"]), float(found["b"])
+    (-0.75, 0.0)
     """
 
     def update(

@@ -34,7 +34,19 @@ def by_support_statistics(learner: MetaLearner, loss: LossFn | None = None) -> M
         loss: of queries, for training through the adaptation; None keeps `learner.grad`, for
             learners that train on labelled batches.
 
-        learner = by_support_statistics(maml(conv4_omniglot(5), cross_entropy, ...), cross_entropy)
+    >>> import jax, jax.numpy as jnp, optax, jaxdl
+    >>> net, loss = jaxdl.mlp((8, 3), norm="batch"), jaxdl.cross_entropy
+    >>> learner = jaxdl.by_support_statistics(
+    ...     jaxdl.maml(net, loss, tx=optax.sgd(0.1), steps=1), loss
+    ... )
+    >>> x = jnp.linspace(-1, 1, 24).reshape(6, 4) ** 3
+    >>> params = jax.jit(learner.init)(jax.random.key(0), x)
+    >>> support = jaxdl.Batch(x, jnp.array([0, 1, 2, 0, 1, 2]))
+    >>> adapted = jax.jit(learner.adapt)(jax.random.key(1), params, support)
+    >>> predict = jax.jit(learner.predict)
+    >>> all_of_them, alone = predict(adapted, x), predict(adapted, x[:1])
+    >>> bool(jnp.allclose(all_of_them[:1], alone, atol=1e-5))
+    True
     """
 
     def adapt(key: Key, params: Params, support: Batch, steps: int | None = None) -> WithSupport:

@@ -33,7 +33,7 @@ def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -
     `apply(..., weight=weight)` reaches `__call__` if it has an argument `weight`, and the norms of
     linen that `nnx.bridge.ToNNX` wraps. `nnx.BatchNorm` keeps running averages, and is refused.
 
-        >>> import jax
+        >>> import jax, jaxdl
         >>> from flax import nnx
         >>> class Net(nnx.Module):
         ...     def __init__(self, rngs):
@@ -43,7 +43,7 @@ def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -
         ...
         ...     def __call__(self, x):
         ...         return self.out(self.dropout(nnx.relu(self.hidden(x))))
-        >>> model = pure_nnx(Net)
+        >>> model = jaxdl.pure_nnx(Net)
         >>> x = jax.numpy.ones((5, 1))
         >>> params = model.init(jax.random.key(0), x)
         >>> model.apply(params, x, key=jax.random.key(1)).shape
