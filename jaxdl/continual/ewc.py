@@ -45,16 +45,16 @@ def ewc(
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> from jaxdl.types import Example
     >>> line = jaxdl.Model(lambda key, x: jnp.zeros(()), lambda p, x, key=None, weight=None: p * x)
-    >>> learner = jaxdl.ewc(line, jaxdl.mean_squared_error, optax.sgd(0.25), strength=1.0)
+    >>> learner = jaxdl.ewc(line, jaxdl.mean_squared_error, optax.sgd(0.25), strength=0.25)
     >>> of_task = lambda task, y: Example(jnp.ones(1), jnp.full(1, y), jnp.int32(task))
     >>> key, step = jax.random.key(0), jax.jit(learner.step)
-    >>> state = learner.init(key, of_task(0, 1.0))
-    >>> for example in [of_task(0, 1.0), of_task(1, 3.0), of_task(1, 3.0)]:
+    >>> state = learner.init(key, of_task(0, 2.0))
+    >>> for example in [of_task(0, 2.0), of_task(1, 3.0), of_task(1, 3.0)]:
     ...     state, _ = step(key, state, example)
-    >>> state.memory.anchor.item(), state.memory.importance.item()  # F = (2 * (0.5 - 1)) ** 2
-    (0.5, 1.0)
+    >>> state.memory.anchor.item(), state.memory.importance.item()  # F = (2 * (1 - 2)) ** 2
+    (1.0, 4.0)
     >>> state.params.item()  # half way between the anchor and 3, where both forces are alike
-    1.75
+    2.0
 
     Args:
         strength: at least 0; 0 is plain training.

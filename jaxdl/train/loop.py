@@ -64,8 +64,8 @@ def loop(
     >>> state, seen = jaxdl.init_states(lambda key: jnp.float32(0), keys, tx), []
     >>> for i, state, metrics in jaxdl.loop(step, stream, keys, state, steps=4):
     ...     seen += metrics["at"][0].tolist()  # of the first seed; a chunk has any number of steps
-    >>> seen, i, state.params.tolist()  # each step goes half the way to 8
-    ([0.0, 4.0, 6.0, 7.0], 4, [7.5, 7.5])
+    >>> seen, i, int(state.step), state.params.tolist()  # each step goes half the way to 8
+    ([0.0, 4.0, 6.0, 7.0], 4, 4, [7.5, 7.5])
 
     Args:
         stream: a `jax.tree_util.Partial`, so that its data sets are arguments of the program; or a
