@@ -30,6 +30,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from experiments import _dqn as words
 from jaxdl.errors import InputError
@@ -37,7 +38,7 @@ from jaxdl.models.dueling import dueling
 from jaxdl.models.mlp import mlp
 from jaxdl.replay.nstep import Transition
 from jaxdl.replay.prioritized import prioritized
-from jaxdl.replay.uniform import ring
+from jaxdl.replay.uniform import Memory, ring
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.rl.cartpole import cart_pole
 from jaxdl.rl.dqn import Dqn, DqnState, dqn
@@ -49,7 +50,7 @@ from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
 from jaxdl.runs.weights import from_weights
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Key, Metrics, Model
+from jaxdl.types import Key, Metrics, Model, Sample
 
 MEMORIES = ("replay", "short", "none")
 HELD_OUT, CURVE, LAST = 20_241_125, 20_241_126, 20_241_127
@@ -190,13 +191,11 @@ def experiment(config: Config, env: Environment, run: Run) -> dict[str, Any]:
 def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
     """The agent with a memory of that name."""
     capacity = {"replay": config.capacity, "short": config.short, "none": config.batch}[memory]
-    replay: Any = ring(capacity=capacity)
-    beta: Any = None
-    if memory == "none":  # all that the last step played, once
-        replay = replay._replace(sample=lambda key, state, count: state.items)
+    replay = ring(capacity=capacity)
+    if memory == "none":
+        replay = replay._replace(sample=everything)
     elif config.prioritized:
         replay = prioritized(capacity=capacity, alpha=config.alpha)
-        beta = optax.linear_schedule(config.beta, 1.0, config.decay_steps or config.steps)
     lr: Any = config.lr
     if config.decay_steps:
         lr = optax.cosine_decay_schedule(config.lr, config.decay_steps)
@@ -216,8 +215,14 @@ def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
         target_rate=config.target_rate,
         double=config.double,
         delta=config.delta,
-        beta=beta,
+        is_exponent=optax.linear_schedule(config.beta, 1.0, config.decay_steps or config.steps),
     )
+
+
+def everything(key: Key, state: Memory, count: int, *, is_exponent: ArrayLike = 1.0) -> Sample:
+    """All that the last step played, once, in place of a draw."""
+    del key, is_exponent  # nothing is drawn
+    return Sample(state.items, jnp.ones(count), jnp.arange(count, dtype=jnp.int32))
 
 
 def net_of(config: Config, env: Environment) -> Model:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxdl.errors import InputError
 
@@ -370,18 +371,54 @@ class StepFn(Protocol):
     def __call__(self, key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]: ...
 
 
+class Sample(NamedTuple):
+    """What a memory gave: items `[count, ...]`, and by `[count]` what a learner does with each.
+
+    `weights`: how much each item counts in a mean over the sample; the largest is 1. All are 1
+    where the memory draws every item alike.
+    `indices`: where each item stands in the memory, int32, for `Replay.update`.
+    """
+
+    items: PyTree
+    weights: Array
+    indices: Array
+
+
+class SampleFn(Protocol):
+    """Draws `count` items with replacement.
+
+    `is_exponent`, in [0, 1], is the importance-sampling exponent: 1 makes weights that undo all of
+    the preference for some items, 0 makes weights of 1.
+    """
+
+    def __call__(
+        self, key: Key, state: PyTree, count: int, *, is_exponent: ArrayLike = 1.0
+    ) -> Sample: ...
+
+
 class Replay(NamedTuple):
-    """A memory of past items as three pure functions over a state of plain arrays.
+    """A memory of past items as five pure functions over a state of plain arrays.
 
     `init(item) -> state`: room for items like this one, a pytree of arrays.
     `add(key, state, items) -> state`: one item, or a batch of them along one more leading axis.
-    `sample(key, state, count) -> items`: `[count, ...]`, drawn with replacement.
+    `sample(key, state, count, *, is_exponent=1.0) -> Sample`: see `SampleFn`.
+    `update(state, indices, priorities) -> state`: new priorities `[count]` of the items at these
+        indices. A memory without priorities gives its state back.
+    `size(state) -> int32`: how many items there are to draw from.
+
+    One learner serves every memory:
+
+        items, weights, indices = replay.sample(key, state, 32)
+        ...  # a step on the mean of `weights * errors**2`
+        state = replay.update(state, indices, jnp.abs(errors) + 1e-6)
 
     Donate the state to a jitted `add`, or carry it through a scan, and nothing is copied. Add
     before you sample: one program that samples from a state and then adds to the same state makes
     XLA copy the memory, unless what it adds depends on the whole sample.
     """
 
-    init: Callable[[PyTree], Any]
-    add: Callable[[Key, Any, PyTree], Any]
-    sample: Callable[[Key, Any, int], Any]
+    init: Callable[[PyTree], PyTree]
+    add: Callable[[Key, PyTree, PyTree], PyTree]
+    sample: SampleFn
+    update: Callable[[PyTree, Array, Array], PyTree]
+    size: Callable[[PyTree], Array]

@@ -7,6 +7,7 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -106,14 +107,24 @@ def test_schedules_reach_their_ends(tiny, monkeypatch, decay_steps, end):
     monkeypatch.setattr(experiment, "dqn", lambda *_, **given: given)
     config = tiny(steps=9, decay_steps=decay_steps, prioritized=True)
     given = experiment.agent_of(config, experiment.check(config), "replay")
-    beta = [float(given["beta"](step)) for step in range(12)]
-    np.testing.assert_allclose(beta, np.interp(range(12), [0, end], [config.beta, 1]), rtol=1e-6)
+    exponent = [float(given["is_exponent"](step)) for step in range(12)]
+    np.testing.assert_allclose(
+        exponent, np.interp(range(12), [0, end], [config.beta, 1]), rtol=1e-6
+    )
     epsilon = [float(given["epsilon"](step)) for step in range(12)]
     line = np.interp(range(12), [0, config.explore_steps], [1, config.explore])
     np.testing.assert_allclose(epsilon, line, rtol=1e-6)
-    for memory, chosen in (("none", True), ("replay", False)):
-        other = dataclasses.replace(config, prioritized=chosen)
-        assert experiment.agent_of(other, experiment.check(other), memory)["beta"] is None
+
+
+def test_without_a_memory_a_step_learns_from_all_that_was_just_played(tiny, monkeypatch):
+    monkeypatch.setattr(experiment, "dqn", lambda *given, **_: given[3])
+    config = tiny(prioritized=True)
+    memory = experiment.agent_of(config, experiment.check(config), "none")
+    state = memory.add(None, memory.init(jnp.int32(0)), jnp.arange(9))  # the newest 6 stay
+    sample = memory.sample(jax.random.key(0), state, 6, is_exponent=0.4)
+    assert sorted(sample.items.tolist()) == [3, 4, 5, 6, 7, 8]
+    np.testing.assert_array_equal(sample.weights, np.ones(6))
+    np.testing.assert_array_equal(state.items[sample.indices], sample.items)
 
 
 @pytest.mark.parametrize("chosen", [True, False])

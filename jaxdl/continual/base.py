@@ -193,12 +193,13 @@ def recall(
     `size` of each batch count, so that there are never more draws than there are examples.
     """
     sample_key, add_key = jax.random.split(key)
-    weight = jnp.tile(filled(memory.size, count), batches)
+    size = replay.size(memory)
+    weight = jnp.tile(filled(size, count), batches)
     # Inside jit, for the first example comes to an empty memory, and that is no mistake.
     sample = jax.jit(replay.sample, static_argnums=2)
-    drawn = all_at_once(memory.size, lambda: sample(sample_key, memory, batches * count))
+    drawn = all_at_once(size, lambda: sample(sample_key, memory, batches * count).items)
     # To draw first and add then, without a copy of the memory: see `Replay`.
-    item = jax.tree.map(lambda past, now: after(past, memory.size, now), drawn, stored(example))
+    item = jax.tree.map(lambda past, now: after(past, size, now), drawn, stored(example))
     return drawn._replace(weight=weight), replay.add(add_key, memory, item)
 
 

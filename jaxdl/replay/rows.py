@@ -4,11 +4,10 @@ Nothing here copies an array of the memory's size when its buffers may be reused
 the state donated, or as the carry of a `scan`. `tests/replay/test_in_place.py` holds that fast.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, PyTree
@@ -25,7 +24,7 @@ def empty(item: PyTree, capacity: int) -> PyTree:
     if not jax.tree.leaves(item):
         raise InputError("an item without arrays leaves nothing to remember")
 
-    def zeros(leaf: Any) -> Array:
+    def zeros(leaf: Array | jax.ShapeDtypeStruct) -> Array:
         like = jax.eval_shape(jnp.asarray, leaf)
         return jnp.zeros((capacity, *like.shape), like.dtype)
 
@@ -38,7 +37,7 @@ def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
     Raises:
         InputError: when tracing, if the items differ from the rows in structure, shape or type.
     """
-    here: Any = jax.tree.structure(items)
+    here: object = jax.tree.structure(items)
     if here != jax.tree.structure(rows):
         raise InputError(
             f"items are {_described(items)} here and {_described(rows)} in the memory;"
@@ -60,21 +59,21 @@ def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
     return items, jax.tree.leaves(items)[0].shape[0]
 
 
-def write(rows: PyTree, places: Array, items: PyTree) -> PyTree:
-    """The rows with items `[count, ...]` at int32 places `[count]`, which differ from one another.
+def write(rows: PyTree, indices: Array, items: PyTree) -> PyTree:
+    """The rows with items `[count, ...]` at int32 indices `[count]`, which differ from one another.
 
-    Places past the end take nothing.
+    Indices past the end take nothing.
     """
 
     def put(row: Array, item: Array) -> Array:
-        return row.at[places].set(item, mode="drop", unique_indices=True)
+        return row.at[indices].set(item, mode="drop", unique_indices=True)
 
     return jax.tree.map(put, rows, items)
 
 
-def read(rows: PyTree, places: Array) -> PyTree:
-    """The items at places in `[0, capacity)`; their shape leads that of each leaf."""
-    return jax.tree.map(lambda row: row.at[places].get(mode="clip"), rows)
+def read(rows: PyTree, indices: Array) -> PyTree:
+    """The items at indices in `[0, capacity)`; their shape leads that of each leaf."""
+    return jax.tree.map(lambda row: row.at[indices].get(mode="clip"), rows)
 
 
 def length(rows: PyTree) -> int:
@@ -82,20 +81,20 @@ def length(rows: PyTree) -> int:
     return int(jax.tree.leaves(rows)[0].shape[0])
 
 
-def last_of_each(places: Array, capacity: int) -> Array:
-    """Places `[count]` with those that come again later moved past the end, each to its own.
+def last_of_each(indices: Array, capacity: int) -> Array:
+    """Indices `[count]` with those that come again later moved past the end, each to its own.
 
-    So that the last of several writes to one place counts, as it would one after another; an
+    So that the last of several writes to one index counts, as it would one after another; an
     accelerator writes them in any order. `write` drops what lies past the end.
     """
-    if places.shape[0] < 2:
-        return places
-    order = jnp.argsort(places, stable=True)
-    ordered = places[order]
+    if indices.shape[0] < 2:
+        return indices
+    order = jnp.argsort(indices, stable=True)
+    ordered = indices[order]
     again = jnp.concatenate([ordered[:-1] == ordered[1:], jnp.zeros(1, bool)])
-    beyond = capacity + jnp.arange(places.shape[0], dtype=places.dtype)
+    beyond = capacity + jnp.arange(indices.shape[0], dtype=indices.dtype)
     apart = jnp.where(again | (ordered >= capacity), beyond, ordered)
-    return places.at[order].set(apart, unique_indices=True)
+    return indices.at[order].set(apart, unique_indices=True)
 
 
 def refuse_empty(size: Array) -> None:
@@ -109,7 +108,7 @@ def refuse_empty(size: Array) -> None:
         raise InputError("the memory is empty: add items before you sample")
 
 
-def known(value: Any) -> np.ndarray | None:
+def known(value: ArrayLike) -> np.ndarray | None:
     """The value on the host; None of what a transformation traces, which has no value yet.
 
     What a jitted function closes over has one. It must be looked at with NumPy: inside jit
@@ -118,7 +117,7 @@ def known(value: Any) -> np.ndarray | None:
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
-def _like(leaf: Any, shape: tuple[int, ...]) -> str:
+def _like(leaf: Array, shape: tuple[int, ...]) -> str:
     return f"{leaf.dtype}{list(shape)}"
 
 

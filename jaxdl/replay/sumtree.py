@@ -1,8 +1,8 @@
-"""Numbers by place, with their sums, from which places are drawn in proportion to the numbers.
+"""Numbers by index, with their sums, from which indices are drawn in proportion to the numbers.
 
 A tree as in prioritized experience replay (Schaul et al. 2016, appendix B.2.1), but with `FAN`
 children a node instead of two: five levels hold a million numbers, and each level is one gather
-and one reduction over all places at once.
+and one reduction over all indices at once.
 
 A sum is always added up anew from the children and never corrected by a difference, so that
 rounding does not gather however many updates there are.
@@ -33,48 +33,50 @@ def zeros(capacity: int) -> SumTree:
     return tuple(levels)
 
 
-def put(tree: SumTree, places: Array, values: Array) -> SumTree:
-    """The tree with values `[count]`, not negative, at places `[count]` that differ.
+def put(tree: SumTree, indices: Array, values: Array) -> SumTree:
+    """The tree with values `[count]`, not negative, at indices `[count]` that differ.
 
-    A place past the end of the tree takes nothing. A number below the least normal one, some 1e-38,
-    is 0: a CPU would keep it, and leave it out of the sums.
+    An index past the end of the tree takes nothing. A number below the least normal one, some
+    1e-38, is 0: a CPU would keep it, and leave it out of the sums.
     """
     values = jnp.where(values < float(np.finfo(np.float32).tiny), 0, values)
     # No sum is below 0, but XLA does not know, and so puts this write after all reads of the last
     # one: see `xla.after`. It would copy the numbers otherwise, between two puts in one program.
-    places = jnp.where(tree[-1][0, 0] < 0, tree[0].size, places)
-    levels = [tree[0].at[places // FAN, places % FAN].set(values, mode="drop", unique_indices=True)]
+    indices = jnp.where(tree[-1][0, 0] < 0, tree[0].size, indices)
+    levels = [
+        tree[0].at[indices // FAN, indices % FAN].set(values, mode="drop", unique_indices=True)
+    ]
     for level in tree[1:]:
-        # A place past the end has its group's sum taken anew, too: of what it was, to what it was.
-        places = jnp.minimum(places // FAN, len(levels[-1]) - 1)
-        sums = levels[-1].at[places].get(mode="clip").sum(-1)
-        levels.append(level.at[places // FAN, places % FAN].set(sums, mode="drop"))
+        # An index past the end has its group's sum taken anew, too: of what it was, to what it was.
+        indices = jnp.minimum(indices // FAN, len(levels[-1]) - 1)
+        sums = levels[-1].at[indices].get(mode="clip").sum(-1)
+        levels.append(level.at[indices // FAN, indices % FAN].set(sums, mode="drop"))
     return tuple(levels)
 
 
-def get(tree: SumTree, places: Array) -> Array:
-    """The numbers at these places."""
-    return tree[0].at[places // FAN, places % FAN].get(mode="clip")
+def get(tree: SumTree, indices: Array) -> Array:
+    """The numbers at these indices."""
+    return tree[0].at[indices // FAN, indices % FAN].get(mode="clip")
 
 
 def draw(key: Key, tree: SumTree, count: int) -> Array:
-    """`count` int32 places, each with a probability in proportion to its number; never one of 0.
+    """`count` int32 indices, each with a probability in proportion to its number; never one of 0.
 
-    The range of the sum is cut into `count` equal parts, each of which gives one place, as in the
+    The range of the sum is cut into `count` equal parts, each of which gives one index, as in the
     paper; but parts tell only the groups of the top level apart, and below every level has a random
-    number of its own. One number for all levels would leave a place among a million 8 or 9 of the
+    number of its own. One number for all levels would leave an index among a million 8 or 9 of the
     2**23 values that a float32 takes, which is 12 % of error. The tree must hold a number above 0;
-    if not, the places are 0.
+    if not, the indices are 0.
     """
     # In (0, 1], so that the sum that is asked for is above 0, and is reached by a number above 0.
     turns = 1 - jax.random.uniform(key, (len(tree), count))
     turns = turns.at[0].set((jnp.arange(count) + turns[0]) / count)
-    places = jnp.zeros(count, jnp.int32)
+    indices = jnp.zeros(count, jnp.int32)
     for level, turn in zip(reversed(tree), turns, strict=True):
-        values = level.at[places].get(mode="clip")
+        values = level.at[indices].get(mode="clip")
         # XLA's own cumulative sum takes FAN**2 additions on a CPU.
         sums = lax.associative_scan(jnp.add, values, axis=-1)
         reached = jnp.where(values > 0, sums, -1)
         target = turn * reached.max(-1)
-        places = places * FAN + jnp.argmax(reached >= target[:, None], axis=-1).astype(jnp.int32)
-    return places
+        indices = indices * FAN + jnp.argmax(reached >= target[:, None], axis=-1).astype(jnp.int32)
+    return indices

@@ -3,23 +3,25 @@
 Sampling is with replacement. An empty memory is refused where its size is known: outside of jit,
 and inside for a memory that the function closes over. Nobody can see it of a memory that is an
 argument of a compiled program: a draw then gives the zeros that it was made of. Where learning
-starts before the memory has filled, add first, or learn in `lax.cond(state.size >= enough, ...)`.
+starts before the memory has filled, add first, or learn in `lax.cond(size(state) >= enough, ...)`.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdl.replay import rows
-from jaxdl.types import Array, Key, PyTree, Replay
+from jaxdl.types import Array, Key, PyTree, Replay, Sample
 
 
 class Memory(NamedTuple):
     """The first `size` rows of `items` are filled.
 
-    `turn` is what the rule of the memory needs: the place of the next item in a ring, int32; how
-    many items came so far for a reservoir, uint32.
+    `turn` is what the rule of the memory needs: the index of the next item in a ring, int32; how
+    many items came so far for a reservoir, uint32. Checkpoints store a field under its name, so it
+    stays.
     """
 
     items: PyTree
@@ -40,7 +42,7 @@ def ring(*, capacity: int) -> Replay:
         del key  # where an item goes is no matter of chance
         return push(state, items)[0]
 
-    return Replay(init, add, draw)
+    return Replay(init, add, draw, update, size)
 
 
 def reservoir(*, capacity: int) -> Replay:
@@ -56,52 +58,65 @@ def reservoir(*, capacity: int) -> Replay:
 
     def add(key: Key, state: Memory, items: PyTree) -> Memory:
         batch, count = rows.as_batch(state.items, items)
-        places = reservoir_places(key, state.turn, count, capacity)
+        indices = reservoir_indices(key, state.turn, count, capacity)
         return Memory(
-            rows.write(state.items, rows.last_of_each(places, capacity), batch),
+            rows.write(state.items, rows.last_of_each(indices, capacity), batch),
             jnp.minimum(state.size + count, capacity),
             _counted(state.turn, count),
         )
 
-    return Replay(init, add, draw)
+    return Replay(init, add, draw, update, size)
 
 
 def push(state: Memory, items: PyTree) -> tuple[Memory, Array]:
-    """Items added to a ring, and the places `[count]` where they went."""
+    """Items added to a ring, and the indices `[count]` where they went."""
     batch, count = rows.as_batch(state.items, items)
     capacity = rows.length(state.items)
     kept = min(count, capacity)  # the first of a long batch would be overwritten by its last
-    places = (state.turn + (count - kept) + jnp.arange(kept, dtype=jnp.int32)) % capacity
+    indices = (state.turn + (count - kept) + jnp.arange(kept, dtype=jnp.int32)) % capacity
     newest = jax.tree.map(lambda leaf: leaf[count - kept :], batch)
     after = Memory(
-        rows.write(state.items, places, newest),
+        rows.write(state.items, indices, newest),
         jnp.minimum(state.size + count, capacity),
         (state.turn + count) % capacity,
     )
-    return after, places
+    return after, indices
 
 
-def draw(key: Key, state: Memory, count: int) -> PyTree:
+def draw(key: Key, state: Memory, count: int, *, is_exponent: ArrayLike = 1.0) -> Sample:
     """`count` items `[count, ...]`, each of the filled rows with the same probability.
 
     Raises:
         InputError: if the memory is known to be empty.
     """
+    del is_exponent  # of equal probabilities every power gives weights of 1
     rows.refuse_empty(state.size)
-    return rows.read(state.items, places(key, state.size, count))
+    indices = uniform_indices(key, state.size, count)
+    return Sample(rows.read(state.items, indices), jnp.ones(count), indices)
 
 
-def places(key: Key, size: Array, count: int) -> Array:
-    """`count` int32 places below `size`, all with the same probability; 0 where `size` is 0."""
+def update(state: Memory, indices: Array, priorities: Array) -> Memory:
+    """The state as it is: these memories have no priorities."""
+    del indices, priorities
+    return state
+
+
+def size(state: Memory) -> Array:
+    """How many items there are, int32."""
+    return state.size
+
+
+def uniform_indices(key: Key, size: Array, count: int) -> Array:
+    """`count` int32 indices below `size`, all with the same probability; 0 where `size` is 0."""
     return jax.random.randint(key, (count,), 0, jnp.maximum(size, 1))
 
 
-def reservoir_places(key: Key, seen: Array, count: int, capacity: int) -> Array:
+def reservoir_indices(key: Key, seen: Array, count: int, capacity: int) -> Array:
     """Where `count` items go after `seen` others: int32 `[count]`, `capacity` for not at all."""
     before = _counted(seen, jnp.arange(count, dtype=jnp.uint32))
     chosen = jax.random.randint(key, (count,), 0, _counted(before, 1), jnp.uint32)
-    places = jnp.where(before < capacity, before, jnp.minimum(chosen, capacity))
-    return places.astype(jnp.int32)
+    indices = jnp.where(before < capacity, before, jnp.minimum(chosen, capacity))
+    return indices.astype(jnp.int32)
 
 
 def _counted(seen: Array, more: Array | int) -> Array:

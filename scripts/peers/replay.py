@@ -40,10 +40,9 @@ def ours(rule: Any, capacity: int) -> Peer:
     memory = rule(capacity=capacity)
 
     def sample(key: Any, state: Any) -> Any:
-        if rule is not prioritized:
-            return state, memory.sample(key, state, BATCH)
-        items, places, weights = memory.sample(key, state, BATCH, 0.5)
-        return memory.update(state, places, jnp.abs(items["reward"]) + 0.1), (items, weights)
+        items, weights, indices = memory.sample(key, state, BATCH, is_exponent=0.5)
+        state = memory.update(state, indices, jnp.abs(items["reward"]) + 0.1)
+        return state, (items, weights) if rule is prioritized else items
 
     return Peer(memory.init, memory.add, sample)
 

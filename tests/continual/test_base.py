@@ -15,7 +15,8 @@ from jaxdl.continual.er import er
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import mlp
-from jaxdl.replay.uniform import reservoir
+from jaxdl.replay.prioritized import prioritized
+from jaxdl.replay.uniform import reservoir, ring
 from jaxdl.types import Example
 from tests.continual.contract import QUICK
 
@@ -48,6 +49,18 @@ def test_old_examples_are_drawn_from_before_the_new_one_and_as_many_as_there_are
         assert np.all(past.y[n][counted > 0] < n)
     drawn = np.concatenate([past.y[n] for n in range(20, 40)])
     assert len(np.unique(drawn)) > 20  # uniformly, not the first few again and again
+
+
+@pytest.mark.parametrize("rule", [ring, prioritized])
+def test_old_examples_are_recalled_from_any_memory(rule):
+    replay, key = rule(capacity=5), jax.random.key(2)
+    memory = replay.init(stored(numbered(0)))
+    run = jax.jit(lambda memory, n: recall(replay, key, memory, numbered(n), 2))
+    for n in range(7):
+        past, memory = run(memory, n)
+        assert np.asarray(past.weight).tolist() == [n > 0, n > 1]
+        assert all(max(0, n - 5) <= y < n for y in past.y[past.weight > 0].tolist())
+    assert replay.size(memory) == 5
 
 
 def test_a_memory_that_a_program_closes_over_gives_what_it_gives_as_an_argument():

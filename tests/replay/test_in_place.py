@@ -37,10 +37,9 @@ def scanned(body):
 
 def learning(memory, state, key):
     """A sample, all of which is looked at, and new priorities, which do not depend on it all."""
-    if memory is not MEMORIES["prioritized"]:
-        return state, total(memory.sample(key, state, 32))
-    items, places, weights = memory.sample(key, state, 32, 0.5)
-    return memory.update(state, places, jnp.abs(items["obs"][:, 0])), total((items, weights))
+    items, weights, indices = memory.sample(key, state, 32, is_exponent=0.5)
+    state = memory.update(state, indices, jnp.abs(items["obs"][:, 0]))
+    return state, total((items, weights))
 
 
 def total(tree):
@@ -85,7 +84,7 @@ def test_a_loop_that_adds_and_reads_on_condition_copies_nothing(name):
             lambda s: s,
             state,
         )
-        sample = lambda state: total(memory.sample(key, state, 32))  # noqa: E731
-        return state, lax.cond(state.size > 9, sample, lambda _: 0.0, state)
+        sample = lambda state: total(memory.sample(key, state, 32).items)  # noqa: E731
+        return state, lax.cond(memory.size(state) > 9, sample, lambda _: 0.0, state)
 
     assert_in_place(scanned(body), memory.init(ITEM))

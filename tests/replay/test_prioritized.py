@@ -46,9 +46,9 @@ def test_priorities_are_those_of_a_plain_list(capacity, operations):
         if isinstance(operation, list):
             at, values = zip(*operation, strict=True)
             state = update(state, jnp.array(at, jnp.int32), jnp.array(values, jnp.float32))
-            for place, value in operation:  # of equal places the last counts
-                if place in priorities:
-                    priorities[place] = value
+            for index, value in operation:  # of equal indices the last counts
+                if index in priorities:
+                    priorities[index] = value
                     largest = max(largest, value)
         else:
             new = items(seen, operation)
@@ -63,10 +63,10 @@ def test_priorities_are_those_of_a_plain_list(capacity, operations):
     np.testing.assert_allclose(np.ravel(state.tree[0]), expected, rtol=1e-5)
     np.testing.assert_allclose(state.largest, largest**ALPHA, rtol=1e-5)
     if expected.any():
-        drawn = sample(jax.random.key(seen), state, 8, 0.5)
+        drawn = sample(jax.random.key(seen), state, 8, is_exponent=0.5)
         assert_whole(drawn.items)
-        assert expected[drawn.places].all()
-        np.testing.assert_array_equal(drawn.items["number"], rows.items["number"][drawn.places])
+        assert expected[drawn.indices].all()
+        np.testing.assert_array_equal(drawn.items["number"], rows.items["number"][drawn.indices])
 
 
 def with_priorities(priorities, alpha=ALPHA, capacity=100):
@@ -80,32 +80,32 @@ def test_items_are_drawn_in_proportion_to_priority_to_the_alpha(alpha):
     priorities = np.random.default_rng(0).exponential(size=80) + 0.01
     state, sample = with_priorities(priorities, alpha)
     keys = jax.random.split(jax.random.key(1), 4000)
-    drawn = jax.vmap(lambda key: sample(key, state, 32, 1.0).places)(keys)
+    drawn = jax.vmap(lambda key: sample(key, state, 32, is_exponent=1.0).indices)(keys)
     counts = np.bincount(np.ravel(drawn), minlength=80)
     expected = priorities**alpha / np.sum(priorities**alpha) * counts.sum()
     assert stats.chisquare(counts, expected).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
-def test_weights_are_those_of_the_formula(beta):
+@pytest.mark.parametrize("exponent", [0.0, 0.4, 1.0])
+def test_weights_are_those_of_the_formula(exponent):
     priorities = np.random.default_rng(0).exponential(size=80) + 0.01
     state, sample = with_priorities(priorities)
-    drawn = sample(jax.random.key(0), state, 32, beta)
+    drawn = sample(jax.random.key(0), state, 32, is_exponent=exponent)
     probabilities = priorities**ALPHA / np.sum(priorities**ALPHA)
-    weights = (len(priorities) * probabilities[drawn.places]) ** -beta
+    weights = (len(priorities) * probabilities[drawn.indices]) ** -exponent
     np.testing.assert_allclose(drawn.weights, weights / weights.max(), rtol=1e-5)
 
 
-def test_weights_at_beta_one_undo_the_priorities():
+def test_weights_at_an_exponent_of_one_undo_the_priorities():
     # The estimate of a mean over all items is that of uniform sampling, up to the scale.
     priorities = np.random.default_rng(0).exponential(size=80) + 0.1
     state, sample = with_priorities(priorities, alpha=1.0)
     values = jnp.arange(80.0)
 
     def estimate(key):
-        _, places, _ = sample(key, state, 32, 1.0)
-        probability = jnp.asarray(priorities / priorities.sum(), jnp.float32)[places]
-        return jnp.mean(values[places] / (80 * probability))
+        _, _, indices = sample(key, state, 32, is_exponent=1.0)
+        probability = jnp.asarray(priorities / priorities.sum(), jnp.float32)[indices]
+        return jnp.mean(values[indices] / (80 * probability))
 
     means = np.asarray(jax.vmap(estimate)(jax.random.split(jax.random.key(2), 4000)))
     assert abs(means.mean() - 39.5) < 4 * means.std() / np.sqrt(len(means))
@@ -113,25 +113,25 @@ def test_weights_at_beta_one_undo_the_priorities():
 
 def test_a_priority_of_zero_is_never_drawn():
     state, sample = with_priorities([0.0, 1.0, 0.0, 2.0])
-    drawn = sample(jax.random.key(0), state, 100, 0.5)
-    assert set(np.asarray(drawn.places).tolist()) == {1, 3}
+    drawn = sample(jax.random.key(0), state, 100, is_exponent=0.5)
+    assert set(np.asarray(drawn.indices).tolist()) == {1, 3}
 
 
 def test_without_any_priority_all_items_are_drawn_alike_as_with_equal_ones():
     """The limit of equal priorities that go to 0; the rows past the last item are never drawn."""
     state, sample = with_priorities(np.zeros(7))
-    drawn = sample(jax.random.key(0), state, 7000, 0.5)
-    counts = np.bincount(drawn.places, minlength=7)
+    drawn = sample(jax.random.key(0), state, 7000, is_exponent=0.5)
+    counts = np.bincount(drawn.indices, minlength=7)
     assert len(counts) == 7
     assert stats.chisquare(counts).pvalue > 1e-3
     np.testing.assert_array_equal(drawn.weights, 1)
-    np.testing.assert_array_equal(drawn.items["number"], drawn.places)
+    np.testing.assert_array_equal(drawn.items["number"], drawn.indices)
 
 
 def test_no_item_at_all_is_a_batch_without_rows():
     state, sample = with_priorities([1.0, 2.0])
-    drawn = sample(jax.random.key(0), state, 0, 0.5)
-    assert (drawn.places.shape, drawn.weights.shape, drawn.items["pair"].shape) == (
+    drawn = sample(jax.random.key(0), state, 0, is_exponent=0.5)
+    assert (drawn.indices.shape, drawn.weights.shape, drawn.items["pair"].shape) == (
         (0,),
         (0,),
         (0, 2),
@@ -144,22 +144,27 @@ def test_an_alpha_out_of_range_is_refused(alpha):
         prioritized(capacity=3, alpha=alpha)
 
 
-@pytest.mark.parametrize("beta", [-0.1, 1.5, float("nan")])
-def test_a_beta_out_of_range_is_refused_or_seen_in_the_weights(beta):
+@pytest.mark.parametrize("exponent", [-0.1, 1.5, float("nan")])
+def test_an_exponent_out_of_range_is_refused_or_seen_in_the_weights(exponent):
     state, sample = with_priorities([1.0, 2.0])
     alone = prioritized(capacity=100, alpha=ALPHA).sample
-    for known in (beta, jnp.float32(beta)):  # a constant of the program has a value, too
-        with pytest.raises(InputError, match=r"beta=.*: choose a number from 0 to 1"):
-            alone(jax.random.key(0), state, 3, known)
-        with pytest.raises(InputError, match=r"beta=.*: choose a number from 0 to 1"):
-            jax.jit(lambda state, known=known: alone(jax.random.key(0), state, 3, known))(state)
-    assert np.isnan(sample(jax.random.key(0), state, 3, beta).weights).all()
+    for known in (exponent, jnp.float32(exponent)):  # a constant of the program has a value, too
+        with pytest.raises(InputError, match=r"is_exponent=.*: choose a number from 0 to 1"):
+            alone(jax.random.key(0), state, 3, is_exponent=known)
+        with pytest.raises(InputError, match=r"is_exponent=.*: choose a number from 0 to 1"):
+            jax.jit(
+                lambda state, known=known: alone(jax.random.key(0), state, 3, is_exponent=known)
+            )(state)
+    assert np.isnan(sample(jax.random.key(0), state, 3, is_exponent=exponent).weights).all()
 
 
-def test_a_beta_that_a_schedule_ends_a_rounding_above_one_is_one():
+def test_an_exponent_that_a_schedule_ends_a_rounding_above_one_is_one():
     state, sample = with_priorities([1.0, 2.0])
     above = np.nextafter(np.float32(1), np.float32(2))
-    drawn, at_one = (sample(jax.random.key(0), state, 9, beta).weights for beta in (above, 1.0))
+    drawn, at_one = (
+        sample(jax.random.key(0), state, 9, is_exponent=exponent).weights
+        for exponent in (above, 1.0)
+    )
     np.testing.assert_allclose(drawn, at_one, rtol=1e-6)
 
 
@@ -168,11 +173,11 @@ def test_a_beta_that_a_schedule_ends_a_rounding_above_one_is_one():
 def test_a_priority_out_of_range_is_refused_or_seen_in_the_weights(wrong, alpha):
     state, sample = with_priorities([1.0, 2.0, 3.0], alpha)
     update = prioritized(capacity=100, alpha=alpha).update
-    places, values = jnp.arange(2), jnp.asarray([1.0, wrong])
+    indices, values = jnp.arange(2), jnp.asarray([1.0, wrong])
     with pytest.raises(InputError, match=r"priority .*: give finite ones"):
-        update(state, places, values)
-    spoilt = jax.jit(update)(state, places, values)
-    assert np.isnan(sample(jax.random.key(0), spoilt, 3, 0.5).weights).all()
+        update(state, indices, values)
+    spoilt = jax.jit(update)(state, indices, values)
+    assert np.isnan(sample(jax.random.key(0), spoilt, 3, is_exponent=0.5).weights).all()
 
 
 def test_no_room_and_nothing_and_other_shapes_are_refused():
@@ -180,6 +185,6 @@ def test_no_room_and_nothing_and_other_shapes_are_refused():
         prioritized(capacity=0).init(ITEM)
     memory = prioritized(capacity=3)
     with pytest.raises(InputError, match="the memory is empty"):
-        memory.sample(jax.random.key(0), memory.init(ITEM), 2, 0.5)
+        memory.sample(jax.random.key(0), memory.init(ITEM), 2, is_exponent=0.5)
     with pytest.raises(InputError, match="a dict of"):
         memory.add(None, memory.init(ITEM), {"number": jnp.int32(0)})

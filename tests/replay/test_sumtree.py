@@ -51,8 +51,8 @@ NUMBERS = st.floats(0, 1e6, width=32, allow_subnormal=False)
 def test_sums_hold_after_any_updates(data, capacity):
     put, draw = compiled()
     tree, expected = sumtree.zeros(capacity), {}
-    places = st.integers(0, capacity - 1)
-    for update in data.draw(st.lists(st.dictionaries(places, NUMBERS, max_size=4), max_size=6)):
+    indices = st.integers(0, capacity - 1)
+    for update in data.draw(st.lists(st.dictionaries(indices, NUMBERS, max_size=4), max_size=6)):
         # Four at once, always, so that one program serves: what is missing goes past the end.
         at = [*update, *range(tree[0].size, tree[0].size + 4 - len(update))]
         values = [*update.values(), *[3.0] * (4 - len(update))]
@@ -83,7 +83,7 @@ def filled(numbers):
 
 @pytest.mark.parametrize("capacity", [5, 200, FAN**2 + 200])
 @pytest.mark.parametrize("count", [1, 32])
-def test_places_are_drawn_in_proportion_to_their_numbers(capacity, count):
+def test_indices_are_drawn_in_proportion_to_their_numbers(capacity, count):
     numbers = np.random.default_rng(0).exponential(size=capacity) + 0.1
     numbers[1::5] = 0
     keys = jax.random.split(jax.random.key(1), 200_000 // count)
@@ -105,8 +105,8 @@ def test_a_draw_is_stratified():
     np.testing.assert_array_equal(np.bincount(np.asarray(drawn) // FAN), 16)
 
 
-def test_a_million_places_are_drawn_alike():
-    # One float32 for the whole way down gives each place 8 or 9 of its 2**23 values: those with 9
+def test_a_million_indices_are_drawn_alike():
+    # One float32 for the whole way down gives each index 8 or 9 of its 2**23 values: those with 9
     # would have 41.7 % of the draws and not 38.9 %.
     capacity, draws = 10**6, 100_000
     values = np.bincount(np.arange(2**23, dtype=np.int64) * capacity // 2**23)
@@ -130,16 +130,16 @@ def test_the_ends_of_the_range_are_drawn_and_never_a_zero(monkeypatch):
     for numbers in ([0, 0, 1, 0], [0, 1e-6, 1e6, 0], [0.1] * 63 + [0], [1e-30, 0, 0, 0]):
         tree = filled(np.array([*numbers, *np.zeros(7 * FAN - len(numbers))]))
         for u in (0.0, 1 - 2.0**-24, 0.5):
-            places = np.asarray(draw(tree, jnp.float32(u)))
-            assert np.asarray(tree[0]).ravel()[places].all()
+            indices = np.asarray(draw(tree, jnp.float32(u)))
+            assert np.asarray(tree[0]).ravel()[indices].all()
 
 
 def test_rounding_does_not_gather_over_many_updates():
     # A tree that adds differences is 1e-3 away after so many.
     def body(i, tree):
-        place_key, value_key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
-        places = jax.random.randint(place_key, (1,), 0, 300)
-        return sumtree.put(tree, places, 10.0 ** jax.random.uniform(value_key, (1,), maxval=6))
+        index_key, value_key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
+        indices = jax.random.randint(index_key, (1,), 0, 300)
+        return sumtree.put(tree, indices, 10.0 ** jax.random.uniform(value_key, (1,), maxval=6))
 
     tree = lax.fori_loop(0, 20_000, body, sumtree.zeros(300))
     assert_sums(tree)

@@ -24,17 +24,15 @@ def start(rule):
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def run(rule, state, key, steps=30, first=0):
-    """Steps that add three items, sample, and set priorities where there are any."""
+    """Steps that add three items, sample, and give new priorities."""
     memory = rule(capacity=70)
 
     def step(state, i):
         add_key, sample_key = jax.random.split(jax.random.fold_in(key, i))
         x = jax.random.normal(add_key, (3, 2))
         state = memory.add(add_key, state, {"x": x, "n": jnp.full(3, i)})
-        if rule is not prioritized:
-            return state, memory.sample(sample_key, state, 4)
-        sample = memory.sample(sample_key, state, 4, 0.5)
-        return memory.update(state, sample.places, jnp.abs(sample.items["x"][:, 0])), sample
+        sample = memory.sample(sample_key, state, 4, is_exponent=0.5)
+        return memory.update(state, sample.indices, jnp.abs(sample.items["x"][:, 0])), sample
 
     return lax.scan(step, state, first + jnp.arange(steps))
 
@@ -85,9 +83,7 @@ def test_a_memory_from_a_checkpoint_goes_on_as_if_it_had_never_stopped(rule, tmp
 def sampler(rule):
     """`(key, state) -> what is drawn`."""
     memory = rule(capacity=70)
-    if rule is prioritized:
-        return lambda key, state: memory.sample(key, state, 4, 0.5)
-    return lambda key, state: memory.sample(key, state, 4)
+    return lambda key, state: memory.sample(key, state, 4, is_exponent=0.5)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -12,7 +12,7 @@ from jax import lax
 from scipy import stats
 
 from jaxdl.errors import InputError
-from jaxdl.replay.uniform import Memory, reservoir, reservoir_places, ring
+from jaxdl.replay.uniform import Memory, reservoir, reservoir_indices, ring
 
 ITEM = {"number": jnp.int32(0), "pair": jnp.zeros(2)}
 
@@ -47,21 +47,21 @@ def test_a_memory_holds_what_a_plain_list_holds(rule, capacity, counts, seed):
     for turn, count in enumerate(counts):
         key = jax.random.fold_in(jax.random.key(seed), turn)
         size = 1 if count is None else count
-        places = np.arange(seen, seen + size) % capacity
+        indices = np.arange(seen, seen + size) % capacity
         if rule is reservoir:
-            places = np.asarray(reservoir_places(key, jnp.uint32(seen), size, capacity))
-        for number, place in zip(range(seen, seen + size), places.tolist(), strict=True):
-            if place < capacity:
-                rows[place] = number
+            indices = np.asarray(reservoir_indices(key, jnp.uint32(seen), size, capacity))
+        for number, index in zip(range(seen, seen + size), indices.tolist(), strict=True):
+            if index < capacity:
+                rows[index] = number
         state = add(key, state, items(seen, count))
         seen += size
     assert sorted(rows) == list(range(len(rows)))  # from the first row on, without a gap
     assert state.size == len(rows) == min(seen, capacity)
     filled = jax.tree.map(lambda leaf: leaf[: len(rows)], state.items)
-    np.testing.assert_array_equal(filled["number"], [rows[place] for place in range(len(rows))])
+    np.testing.assert_array_equal(filled["number"], [rows[index] for index in range(len(rows))])
     assert_whole(filled)
     if rows:
-        drawn = sample(jax.random.key(seed), state, 20)
+        drawn = sample(jax.random.key(seed), state, 20).items
         assert_whole(drawn)
         assert set(np.asarray(drawn["number"]).tolist()) <= set(rows.values())
 
@@ -82,7 +82,7 @@ def assert_uniform(counts, low=1e-3):
 def test_every_filled_row_is_drawn_alike(rule, capacity, added):
     memory = rule(capacity=capacity)
     state = memory.add(jax.random.key(1), memory.init(ITEM), items(100, added))
-    drawn = np.asarray(memory.sample(jax.random.key(2), state, 60_000)["number"])
+    drawn = np.asarray(memory.sample(jax.random.key(2), state, 60_000).items["number"])
     held = np.asarray(state.items["number"][: int(state.size)])
     counts = [np.sum(drawn == number) for number in held]
     assert sum(counts) == len(drawn)
@@ -121,11 +121,11 @@ def test_a_reservoir_that_counted_to_the_end_goes_on():
     assert int(memory.add(jax.random.key(1), state, jnp.float32(1)).turn) == last
 
 
-def test_the_places_of_a_late_item_are_spread_over_all_that_came():
-    places = jax.vmap(lambda key: reservoir_places(key, jnp.uint32(10**6 - 1), 1, 10**6 // 2))(
+def test_the_indices_of_a_late_item_are_spread_over_all_that_came():
+    indices = jax.vmap(lambda key: reservoir_indices(key, jnp.uint32(10**6 - 1), 1, 10**6 // 2))(
         jax.random.split(jax.random.key(4), 4000)
     )
-    kept = np.mean(places < 10**6 // 2)
+    kept = np.mean(indices < 10**6 // 2)
     assert abs(kept - 0.5) < 4 * 0.5 / np.sqrt(4000)
 
 
@@ -149,7 +149,7 @@ def test_sampling_from_nothing_is_refused_where_it_is_seen(rule):
         memory.sample(jax.random.key(0), state, 2)
     # Inside jit it cannot be seen: the docstring says what comes.
     drawn = jax.jit(memory.sample, static_argnums=2)(jax.random.key(0), state, 2)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(drawn))
+    assert not any(leaf.any() for leaf in jax.tree.leaves((drawn.items, drawn.indices)))
 
 
 @pytest.mark.parametrize(

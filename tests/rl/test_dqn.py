@@ -174,7 +174,6 @@ def agent_of(case, *, capacity=400, **options):
         "returns": case.returns,
         "target_every": 5,
         "double": case.double,
-        "beta": optax.constant_schedule(1.0) if case.prioritised else None,
     }
     tx, net = options.pop("tx", optax.sgd(0.5)), options.pop("net", table(case.dueling))
     return dqn(CORRIDOR, net, tx, replay, **{**settings, **options})
@@ -310,12 +309,12 @@ def test_returns_are_of_whole_episodes():
 
 def test_a_prioritised_sample_is_weighed_and_its_priorities_renewed():
     """One step, beside the sample that its key draws from the same memory."""
-    replay, beta, size = prioritized(capacity=400), 0.7, 52
+    replay, exponent, size = prioritized(capacity=400), 0.7, 52
     agent = agent_of(
         Case(False, False, True, 1),
         tx=optax.sgd(1.0),
         plays=1,
-        beta=optax.constant_schedule(beta),
+        is_exponent=optax.constant_schedule(exponent),
     )
 
     def run(key):
@@ -326,7 +325,7 @@ def test_a_prioritised_sample_is_weighed_and_its_priorities_renewed():
         _, _, sample_key = jax.random.split(key, 3)
         made = jax.tree.map(lambda leaf: leaf[size : size + 4], after.memory.memory.items)
         memory = replay.add(None, state.memory, made)
-        sample = replay.sample(sample_key, memory, 16, beta)
+        sample = replay.sample(sample_key, memory, 16, is_exponent=exponent)
         return after, memory, sample, agent.errors(state.params, state.target, sample.items)
 
     key = jax.random.key(5)
@@ -339,7 +338,7 @@ def test_a_prioritised_sample_is_weighed_and_its_priorities_renewed():
     np.testing.assert_allclose(after.params["advantage"], change, rtol=1e-5, atol=1e-7)
 
     expected = np.array(memory.tree[0]).ravel()
-    expected[np.asarray(sample.places)] = (np.abs(errors) + 1e-6) ** 0.6
+    expected[np.asarray(sample.indices)] = (np.abs(errors) + 1e-6) ** 0.6
     np.testing.assert_allclose(np.ravel(after.memory.tree[0]), expected, rtol=1e-5)
 
 
@@ -387,7 +386,6 @@ def test_returns_of_a_policy_are_those_of_its_episodes():
         ({"delta": 0.0}, "delta=0.0: choose a number above 0"),
         ({"gamma": 1.5}, "gamma=1.5: choose a discount"),
         ({"returns": 0}, "steps=0: a return is of at least 1 step"),
-        ({"beta": optax.constant_schedule(1.0)}, "give beta with a prioritised memory"),
     ],
 )
 def test_wrong_numbers_are_refused(wrong, says):
@@ -399,5 +397,3 @@ def test_a_net_that_does_not_fit_is_refused():
     agent = agent_of(CASES[0], net=mlp((3,)))
     with pytest.raises(InputError, match=r"the net gives \[4, 3\].* has 2 actions"):
         agent.init(jax.random.key(0))
-    with pytest.raises(InputError, match="give beta with a prioritised memory"):
-        agent_of(Case(False, False, True, 1), beta=None)
