@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 from jaxdl.continual.base import check_stream
 from jaxdl.errors import InputError
 from jaxdl.train.streams import run_keys
+from jaxdl.types import WHOLE
 from tests.continual.contract import CLASSES, EXAMPLES, INPUTS, LIKE, QUICK, ROWS, TASKS, drawn
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -229,7 +230,7 @@ def test_a_task_out_of_range_is_refused_where_it_is_known_and_nan_where_it_is_no
 
 
 def test_a_stream_is_looked_at_before_it_is_learnt_from():
-    def stream(first, key, step, share):
+    def stream(first, key, step, share=WHOLE):
         assert share.index == 0
         new = drawn(key, step)
         return new._replace(task=new.task + first)
