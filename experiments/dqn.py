@@ -206,15 +206,15 @@ def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
         replay,
         epsilon=optax.linear_schedule(1.0, config.explore, config.explore_steps),
         envs=config.envs,
-        plays=config.plays,
-        batch=config.batch,
-        prefill=max(config.prefill, config.batch),
+        steps_per_update=config.plays,
+        replay_batch_size=config.batch,
+        learning_starts=max(config.prefill, config.batch),
         gamma=config.gamma,
-        returns=config.returns,
+        n_step=config.returns,
         target_every=config.target_every,
         target_rate=config.target_rate,
         double=config.double,
-        delta=config.delta,
+        huber_delta=config.delta,
         is_exponent=optax.linear_schedule(config.beta, 1.0, config.decay_steps or config.steps),
     )
 
@@ -241,7 +241,7 @@ def random_play(config: Config, env: Environment) -> Transition:
         ring(capacity=2000),
         epsilon=optax.constant_schedule(1.0),
         envs=20,
-        prefill=2000,
+        learning_starts=2000,
         gamma=config.gamma,
     )
     made: Transition = jax.jit(agent.init)(jax.random.key(HELD_OUT)).memory.items

@@ -132,7 +132,7 @@ def test_an_agent_learns_in_other_environments(name):
         ring(capacity=200),
         epsilon=optax.constant_schedule(0.5),
         envs=2,
-        prefill=20,
+        learning_starts=20,
     )
     state, step = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.step)
     for i in range(3):

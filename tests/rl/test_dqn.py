@@ -15,11 +15,10 @@ from jax.tree_util import Partial
 
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp
-from jaxdl.replay.nstep import Transition
 from jaxdl.replay.prioritized import prioritized
 from jaxdl.replay.uniform import ring
 from jaxdl.rl.cartpole import cart_pole
-from jaxdl.rl.dqn import dqn, epsilon_greedy, of_actions, td_targets
+from jaxdl.rl.dqn import dqn
 from jaxdl.rl.environment import Environment, Outcome
 from jaxdl.rl.rollout import episode_returns
 from jaxdl.runs.checkpoint import Checkpoints
@@ -35,53 +34,9 @@ NOTHING = Partial(lambda key, step, shard: ())
 GAMMA = 0.9
 
 
-# ---- the pieces
-
-
-def test_targets_are_those_of_the_papers():
-    rng = np.random.default_rng(0)
-    n, actions = 7, 3
-    after, chooser = rng.normal(size=(2, n, actions)).astype(np.float32)
-    reward, discount = rng.normal(size=n), rng.choice([0, 0.9, 0.81], n)
-    made = Transition(None, None, *map(jnp.float32, (reward, discount)), None)
-    plain = [r + d * max(row) for r, d, row in zip(reward, discount, after, strict=True)]
-    np.testing.assert_allclose(td_targets(made, jnp.asarray(after)), plain, rtol=1e-6)
-    double = [
-        r + d * row[int(np.argmax(choice))]
-        for r, d, row, choice in zip(reward, discount, after, chooser, strict=True)
-    ]
-    found = td_targets(made, jnp.asarray(after), jnp.asarray(chooser))
-    np.testing.assert_allclose(found, double, rtol=1e-6)
-    assert not np.allclose(plain, double)
-    chosen = rng.integers(0, actions, n)
-    np.testing.assert_array_equal(
-        of_actions(jnp.asarray(after), jnp.asarray(chosen)), after[np.arange(n), chosen]
-    )
-
-
-@pytest.mark.parametrize(
-    ("reward", "discount", "after"),
-    [((7, 1), (7,), (7, 3)), ((7,), (7, 1), (7, 3)), ((7,), (), (7, 3)), ((7,), (7,), (1, 3))],
-)
-def test_targets_that_would_broadcast_are_refused(reward, discount, after):
-    made = Transition(None, None, jnp.zeros(reward), jnp.zeros(discount), None)
-    with pytest.raises(InputError, match=r"are not \[n\], \[n\] and \[n, actions\]"):
-        td_targets(made, jnp.zeros(after))
-
-
 def test_a_flax_module_is_refused_with_the_word_pure():
     with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
         dqn(cart_pole(), nn.Dense(2), optax.sgd(0.1), ring(capacity=4), epsilon=lambda step: 0.1)
-
-
-@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
-def test_so_many_actions_are_random(epsilon):
-    n = 20_000
-    values = jnp.tile(jnp.array([0.0, 2.0, 1.0, -1.0]), (n, 1))
-    actions = np.asarray(epsilon_greedy(jax.random.key(3), values, epsilon))
-    shares = np.bincount(actions, minlength=4) / n
-    expected = np.full(4, epsilon / 4) + (1 - epsilon) * np.eye(4)[1]
-    np.testing.assert_allclose(shares, expected, atol=0.012)
 
 
 # ---- a world whose optimal values are known
@@ -146,12 +101,12 @@ class Case(NamedTuple):
     double: bool
     dueling: bool
     prioritised: bool
-    returns: int
+    n_step: int
 
     def __str__(self):
         names = ("double", "dueling", "prioritised")
         on = [name for name, here in zip(names, self[:3], strict=True) if here]
-        return "-".join([*on, f"{self.returns}-step"])
+        return "-".join([*on, f"{self.n_step}-step"])
 
 
 CASES = [Case(*options) for options in itertools.product(*[[False, True]] * 3, [1, 3])]
@@ -167,11 +122,11 @@ def agent_of(case, *, capacity=400, **options):
     settings = {
         "epsilon": optax.constant_schedule(1.0),
         "envs": 4,
-        "plays": 2,
-        "batch": 16,
-        "prefill": 50,
+        "steps_per_update": 2,
+        "replay_batch_size": 16,
+        "learning_starts": 50,
         "gamma": GAMMA,
-        "returns": case.returns,
+        "n_step": case.n_step,
         "target_every": 5,
         "double": case.double,
     }
@@ -195,7 +150,7 @@ def test_what_every_agent_promises(case, tmp_path):
     Three-step values are of the play that made them, which is greedy in the end: then the values
     of its actions are optimal.
     """
-    one_step = case.returns == 1
+    one_step = case.n_step == 1
     schedule = optax.constant_schedule(1.0) if one_step else optax.linear_schedule(1.0, 0.0, 600)
     agent, keys = agent_of(case, capacity=400 if one_step else 64, epsilon=schedule), run_keys(3, 2)
     start = jax.jit(lambda keys: lax.map(agent.init, keys))(keys)._replace(step=jnp.int32(0))
@@ -249,7 +204,7 @@ def some_steps():
         CASES[0],
         capacity=ENVS * PLAYS,
         envs=ENVS,
-        plays=PLAYS,
+        steps_per_update=PLAYS,
         target_every=EVERY,
         target_rate=RATE,
         epsilon=optax.linear_schedule(0.8, 0.2, 3),
@@ -313,7 +268,7 @@ def test_a_prioritised_sample_is_weighed_and_its_priorities_renewed():
     agent = agent_of(
         Case(False, False, True, 1),
         tx=optax.sgd(1.0),
-        plays=1,
+        steps_per_update=1,
         is_exponent=optax.constant_schedule(exponent),
     )
 
@@ -378,14 +333,16 @@ def test_returns_of_a_policy_are_those_of_its_episodes():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"batch": 0}, "batch=0: choose at least 1"),
-        ({"plays": 0}, "plays=0: choose at least 1"),
+        ({"replay_batch_size": 0}, "replay_batch_size=0: choose at least 1"),
+        ({"steps_per_update": 0}, "steps_per_update=0: choose at least 1"),
+        ({"learning_starts": 0}, "learning_starts=0: choose at least 1"),
+        ({"envs": 0}, "envs=0: choose at least 1"),
         ({"target_every": 0}, "target_every=0: choose at least 1"),
         ({"target_rate": 0.0}, "target_rate=0.0: choose a share above 0"),
         ({"target_rate": 1.5}, "target_rate=1.5: choose a share above 0, at most 1"),
-        ({"delta": 0.0}, "delta=0.0: choose a number above 0"),
+        ({"huber_delta": 0.0}, "huber_delta=0.0: choose a number above 0"),
         ({"gamma": 1.5}, "gamma=1.5: choose a discount"),
-        ({"returns": 0}, "steps=0: a return is of at least 1 step"),
+        ({"n_step": 0}, "n_step=0: choose at least 1"),
     ],
 )
 def test_wrong_numbers_are_refused(wrong, says):

@@ -1,0 +1,67 @@
+"""What a net that values actions is good for: to choose an action, and what to train it towards.
+
+A net gives values `[n, actions]` of observations `[n, ...]`: the expected return of each action.
+
+    actions = epsilon_greedy(key, net.apply(params, obs), 0.1)
+    targets = td_targets(transitions, net.apply(target_params, transitions.next_obs))
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxdl.errors import InputError
+from jaxdl.replay.nstep import Transition
+from jaxdl.types import Array, Key, Model, Params
+
+ErrorsFn = Callable[[Params, Params, Transition], Array]
+"""`(params, target, transitions [n]) -> [n]`: temporal-difference errors, target minus estimate."""
+
+
+def td_targets(transitions: Transition, after: Array, chooser: Array | None = None) -> Array:
+    """What the values of transitions `[n]` are trained towards: `reward + discount * value`.
+
+    Args:
+        transitions: their `discount` is 0 where the episode terminated, and only there.
+        after: the target net's values `[n, actions]` of `next_obs`.
+        chooser: values `[n, actions]` of which the largest chooses the action: those of the net
+            itself for double Q-learning; by default `after`.
+
+    Raises:
+        InputError: if the shapes are others: what would broadcast is refused.
+    """
+    rewards = transitions.reward.shape
+    if transitions.discount.shape != rewards or after.shape[:1] != rewards:
+        raise InputError(
+            f"rewards {list(rewards)}, discounts {list(transitions.discount.shape)} and values"
+            f" {list(after.shape)} are not [n], [n] and [n, actions]: reshape them"
+        )
+    best = jnp.argmax(after if chooser is None else chooser, axis=1)
+    return transitions.reward + transitions.discount * of_actions(after, best)
+
+
+def of_actions(values: Array, actions: Array) -> Array:
+    """The values `[n]` of actions `[n]` among values `[n, actions]`."""
+    return jnp.take_along_axis(values, actions[:, None], axis=1)[:, 0]
+
+
+def epsilon_greedy(key: Key, values: Array, epsilon: ArrayLike) -> Array:
+    """Actions `[n]`: any with probability `epsilon`, else the best of values `[n, actions]`."""
+    count, actions = values.shape
+    chance, choice = jax.random.uniform(key, (2, count))
+    anything, best = jnp.floor(choice * actions), jnp.argmax(values, axis=1)
+    return jnp.where(chance < epsilon, anything.astype(jnp.int32), best.astype(jnp.int32))
+
+
+def td_errors(net: Model, *, double: bool) -> ErrorsFn:
+    """The temporal-difference errors of a net beside its target net."""
+
+    def errors(params: Params, target: Params, made: Transition) -> Array:
+        # No gradient goes through the targets: the largest of the chooser's values has none.
+        chooser = net.apply(params, made.next_obs) if double else None
+        wanted = td_targets(made, net.apply(target, made.next_obs), chooser)
+        return wanted - of_actions(net.apply(params, made.obs), made.action)
+
+    return errors
