@@ -58,9 +58,10 @@ _FACE = {
     "continual.er": "er",
     "continual.ewc": "ewc",
     "rl.dqn": "dqn",
+    "report.intervals": "Interval",
     "train.evaluation": "predict_all",
     "train.feed": "HostStream",
-    "train.loop": "loop per_seed",
+    "train.loop": "copy_state loop per_seed",
     "train.steps": "init_state init_states make_step supervised_step",
     "train.streams": "run_keys task_stream",
     "runs.cli": "command_line",
@@ -68,6 +69,8 @@ _FACE = {
     "runs.run": "Run open_run",
     "runs.stored": "load_best",
     "runs.weights": "export_weights load_weights",
+    "recipes.fit": "Fitted fit",
+    "recipes.score": "score",
 }
 _HOMES = {name: f"jaxdl.{module}" for module, names in _FACE.items() for name in names.split()}
 

@@ -59,10 +59,14 @@ from jaxdl.optim.lookahead import lookahead as lookahead
 from jaxdl.optim.transfer import only as only
 from jaxdl.optim.transfer import unfreezing as unfreezing
 from jaxdl.optim.transfer import with_new_head as with_new_head
+from jaxdl.recipes.fit import Fitted as Fitted
+from jaxdl.recipes.fit import fit as fit
+from jaxdl.recipes.score import score as score
 from jaxdl.replay.nstep import n_step as n_step
 from jaxdl.replay.prioritized import prioritized as prioritized
 from jaxdl.replay.uniform import reservoir as reservoir
 from jaxdl.replay.uniform import ring as ring
+from jaxdl.report.intervals import Interval as Interval
 from jaxdl.rl.dqn import dqn as dqn
 from jaxdl.runs.cli import command_line as command_line
 from jaxdl.runs.config import RunFlags as RunFlags
@@ -73,6 +77,7 @@ from jaxdl.runs.weights import export_weights as export_weights
 from jaxdl.runs.weights import load_weights as load_weights
 from jaxdl.train.evaluation import predict_all as predict_all
 from jaxdl.train.feed import HostStream as HostStream
+from jaxdl.train.loop import copy_state as copy_state
 from jaxdl.train.loop import loop as loop
 from jaxdl.train.loop import per_seed as per_seed
 from jaxdl.train.steps import init_state as init_state

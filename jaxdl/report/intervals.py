@@ -3,7 +3,7 @@
 Everything here runs on the host, in float64, on NumPy or JAX arrays alike.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,39 @@ from jaxdl.errors import InputError
 
 Z95 = 1.959964
 """The 97.5 % quantile of the normal distribution."""
+
+
+class Interval(NamedTuple):
+    """A mean, its 95 % interval `[low, high]`, and what the interval is over.
+
+    >>> import jaxdl
+    >>> print(jaxdl.Interval(0.912, 0.908, 0.916, "600 episodes"))
+    0.912 ± 0.004 (95 % over 600 episodes)
+    """
+
+    mean: float
+    low: float
+    high: float
+    over: str
+
+    def __str__(self) -> str:
+        half = (self.high - self.low) / 2
+        return f"{self.mean:.3f} ± {half:.3f} (95 % over {self.over})"
+
+
+def over_episodes(values: ArrayLike) -> Interval:
+    """The interval of a mean over episodes `[episodes]`, as `mean_ci95` has it."""
+    return _interval(mean_ci95(np.ravel(_on_host(values))), f"{np.size(values):,} episodes")
+
+
+def over_seeds(values: ArrayLike) -> Interval:
+    """The interval of a mean over seeds `[seeds]` by Student's t, as `seeds_mean_ci95` has it."""
+    return _interval(seeds_mean_ci95(np.ravel(_on_host(values))), f"{np.size(values):,} seeds")
+
+
+def _interval(mean_and_half: tuple[Any, Any], over: str) -> Interval:
+    mean, half = map(float, mean_and_half)
+    return Interval(mean, mean - half, mean + half, over)
 
 
 def mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:

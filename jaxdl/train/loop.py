@@ -82,13 +82,13 @@ def loop(
     Yields:
         `(i, state, metrics)` after each chunk: steps done, the state, and the metrics of every step
         of the chunk, `[seeds, steps of the chunk]`. The state's buffers are reused: it is valid
-        until the generator is resumed; `keep` copies it.
+        until the generator is resumed; `copy_state` copies it.
 
     Raises:
         whatever the `fetch` of a `HostStream` raises, as it is.
     """
     # A copy: the caller's own buffers must survive the donation.
-    state = keep(state)
+    state = copy_state(state)
     done = int(state.step)
     if done >= steps:
         return
@@ -137,7 +137,7 @@ def per_seed(tree: PyTree) -> list[Any]:
     return [jax.tree.map(itemgetter(seed), tree) for seed in range(seeds)]
 
 
-def keep(state: PyTree) -> PyTree:
+def copy_state(state: PyTree) -> PyTree:
     """A copy of the state on the device, which later steps will not overwrite."""
     return jax.tree.map(jnp.copy, state)
 

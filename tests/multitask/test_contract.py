@@ -16,7 +16,7 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.gradients import multitask_step, task_grads
 from jaxdl.multitask.sharing import hard_sharing
-from jaxdl.train.loop import keep, loop
+from jaxdl.train.loop import copy_state, loop
 from jaxdl.train.steps import init_state, init_states
 from jaxdl.train.streams import run_keys
 from jaxdl.types import WHOLE, Batch, Model
@@ -156,7 +156,7 @@ def train(start, steps, devices=1):
         return All(state.step + 1, new), {}
 
     chunks = loop(step, Partial(draw), run_keys(3, 2), start, steps=steps, devices=devices, every=3)
-    return {i: keep(state) for i, state, _ in chunks if i % 3 == 0}
+    return {i: copy_state(state) for i, state, _ in chunks if i % 3 == 0}
 
 
 @cache

@@ -18,7 +18,7 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
 from jaxdl.models.mlp import mlp
-from jaxdl.train.loop import keep, loop, per_seed
+from jaxdl.train.loop import copy_state, loop, per_seed
 from jaxdl.train.steps import init_state, init_states, make_step, supervised_step
 from jaxdl.train.streams import run_keys, task_stream
 from jaxdl.types import WHOLE, Batch, TrainState
@@ -176,7 +176,7 @@ def test_the_callers_state_survives_and_keep_makes_a_copy():
         steps=3,
         every=1,
     )
-    kept = [keep(state) for _, state, _ in chunks]
+    kept = [copy_state(state) for _, state, _ in chunks]
     same_bits(state, before)
     assert [int(k.step) for k in kept] == [1, 2, 3]
     assert not np.array_equal(kept[0].params["a"], kept[1].params["a"])

@@ -1,0 +1,157 @@
+"""A whole training in one call, for notebooks and for first experiments.
+
+It keeps nothing on disk: a training that must survive a restart belongs in `open_run`, and the loop
+that both stand on is `jaxdl.loop`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl.errors import InputError, RunError
+from jaxdl.grads import over_tasks
+from jaxdl.parallel import axis_name
+from jaxdl.train.divergence import first_bad_loss
+from jaxdl.train.loop import copy_state, loop, per_seed
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import task_stream
+from jaxdl.types import Array, Key, MetaLearner, Params, Sampler
+
+
+class Fitted(NamedTuple):
+    """What a training gives.
+
+    `params`: those of the last step, or the best on validation; leaves `[seeds, ...]` if `seeds`
+    was given. `history`: NumPy arrays by name, a row per log point. `step` is `[points]`; each
+    metric of the learner, its mean since the row before, and `validation` are `[points, seeds]`, or
+    `[points]` without `seeds`.
+
+    >>> import jaxdl
+    >>> params, history = jaxdl.Fitted({"w": 0.0}, {"step": [100], "loss": [0.5]})
+    """
+
+    params: Params
+    history: dict[str, np.ndarray]
+
+
+def fit(
+    learner: MetaLearner,
+    sample: Sampler,
+    *,
+    tx: optax.GradientTransformation,
+    steps: int,
+    tasks: int,
+    key: Key,
+    seeds: int | None = None,
+    validate: Callable[[Params], Array | float] | None = None,
+    every: int | None = None,
+    chunk: int | None = None,
+    devices: int = 1,
+    report: Callable[[str], None] | None = None,
+) -> Fitted:
+    """Trains a learner for `steps` steps of `tasks` episodes each.
+
+    Args:
+        sample: draws an episode inside jit; a `jax.tree_util.Partial` if it holds data.
+        key: decides everything. Seed s of several has the key `jax.random.split(key, seeds)[s]`.
+        seeds: trains so many parameters in one compiled program. None: one, without an axis.
+        validate: `params -> score`, the higher the better, asked of each seed at each log point.
+            The parameters with the highest score are returned, of the first of equals; NaN is the
+            lowest. What it calls should be compiled once, as `jaxdl.evaluate` is.
+        every: steps between log points; by default a twentieth of all. The last step is one too.
+        chunk: tasks that are differentiated together, a divisor of the tasks on a device. By
+            default 1 where a net has convolutions and runs on a CPU, whose cache holds one task's
+            activations, else all.
+        devices: how many devices share the tasks.
+        report: told a line per log point, `print` say.
+
+    Raises:
+        InputError: if a number is out of range or does not divide the tasks.
+        RunError: if the loss is not finite.
+
+    >>> import jax, optax, jaxdl
+    >>> learner = jaxdl.maml(
+    ...     jaxdl.mlp((40, 40, 1)), jaxdl.mean_squared_error, tx=optax.sgd(0.01), steps=1
+    ... )
+    >>> fitted = jaxdl.fit(
+    ...     learner, jaxdl.sinusoid(shots=10, queries=10),
+    ...     tx=optax.adam(1e-3), steps=40, tasks=4, key=jax.random.key(0),
+    ... )
+    >>> int(fitted.history["step"][-1]), fitted.history["loss"].shape
+    (40, (20,))
+    """
+    for name, value in {"steps": steps, "tasks": tasks, "seeds": seeds, "every": every}.items():
+        if value is not None and value < 1:
+            raise InputError(f"`{name}={value}`: choose at least 1")
+    every = every or max(1, steps // 20)
+    keys = jax.random.split(key, seeds) if seeds else key[None]
+    inputs = jax.jit(sample)(keys[0]).support.x
+    state = init_states(lambda key: learner.init(key, inputs), keys, tx)
+    if chunk is None and jax.default_backend() == "cpu" and _convolves(state.params):
+        chunk = 1
+    grad = over_tasks(learner.grad, chunk=chunk, axis_name=axis_name(devices))
+    stream = task_stream(sample, tasks)
+
+    best, highest = None, np.full(len(keys), -np.inf)
+    rows: list[dict[str, np.ndarray]] = []
+    window: list[dict[str, np.ndarray]] = []
+    step = make_step(grad, tx)
+    chunks = loop(step, stream, keys, state, steps=steps, every=every, devices=devices)
+    for i, state, metrics in chunks:
+        _refuse_divergence(i, metrics)
+        window.append(metrics)
+        if i % every and i != steps:
+            continue
+        row = {name: _means(window, name) for name in metrics} | {"step": np.asarray(i)}
+        window = []
+        if validate is not None:
+            scores = np.array([float(validate(each)) for each in per_seed(state.params)])
+            row["validation"] = scores
+            better = np.nan_to_num(scores, nan=-np.inf) > highest
+            highest = np.where(better, scores, highest)
+            best = copy_state(state.params) if best is None else _where(better, state.params, best)
+        rows.append(row)
+        if report is not None:
+            report(_line(row))
+
+    params = copy_state(state.params) if best is None else best
+    history = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    if seeds is None:
+        alone = {name: v if v.ndim == 1 else v[:, 0] for name, v in history.items()}
+        return Fitted(per_seed(params)[0], alone)
+    return Fitted(params, history)
+
+
+def _convolves(params: Params) -> bool:
+    """Whether a net has kernels `[seeds, height, width, inputs, outputs]`."""
+    return any(leaf.ndim >= 5 for leaf in jax.tree.leaves(params))
+
+
+def _means(window: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    """Of metrics `[seeds, steps]` of several chunks: `[seeds]`."""
+    return np.concatenate([chunk[name] for chunk in window], axis=1).mean(axis=1)
+
+
+def _where(better: np.ndarray, new: Params, old: Params) -> Params:
+    def chosen(new: Array, old: Array) -> Array:
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(chosen, new, old)
+
+
+def _refuse_divergence(i: int, metrics: dict[str, np.ndarray]) -> None:
+    if (found := first_bad_loss(metrics)) is not None:
+        step = i - next(iter(metrics.values())).shape[1] + found[0] + 1
+        raise RunError(
+            f"training diverged: the {found[1]} is not finite at step {step:,}. Try a lower"
+            " learning rate or clipping"
+        )
+
+
+def _line(row: dict[str, np.ndarray]) -> str:
+    values = [f"{name} {value.mean():.4f}" for name, value in row.items() if name != "step"]
+    return f"step {int(row['step']):,}  " + ", ".join(values)

@@ -1,0 +1,145 @@
+"""`fit` is the loop that one would write by hand, and keeps what validation prefers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl.data.sets.sinusoid import sinusoid
+from jaxdl.errors import InputError, RunError
+from jaxdl.grads import over_tasks
+from jaxdl.losses import mean_squared_error
+from jaxdl.meta.maml import maml
+from jaxdl.models.mlp import mlp
+from jaxdl.recipes.fit import fit
+from jaxdl.train.loop import copy_state, loop
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import task_stream
+from jaxdl.types import Batch, Episode, MetaLearner
+
+KEY = jax.random.key(3)
+SAMPLE = sinusoid(shots=5, queries=5)
+LEARNER = maml(mlp((8, 1)), mean_squared_error, tx=optax.sgd(0.01), steps=1)
+OPTIONS = {"tx": optax.adam(1e-2), "steps": 20, "tasks": 4, "key": KEY}
+
+
+def same(found, expected, **tolerance):
+    check = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
+    jax.tree.map(lambda a, b: check(a, b, **tolerance), found, expected)
+
+
+@pytest.mark.parametrize("seeds", [None, 3])
+def test_it_is_the_loop_written_by_hand(seeds):
+    keys = KEY[None] if seeds is None else jax.random.split(KEY, seeds)
+    inputs = SAMPLE(keys[0]).support.x
+    state = init_states(lambda key: LEARNER.init(key, inputs), keys, OPTIONS["tx"])
+    step = make_step(over_tasks(LEARNER.grad), OPTIONS["tx"])
+    losses = []
+    for _, last, metrics in loop(step, task_stream(SAMPLE, 4), keys, state, steps=20):
+        losses.append(metrics["loss"])
+        state_after = copy_state(last)
+    by_hand = np.concatenate(losses, axis=1)
+
+    fitted = fit(LEARNER, SAMPLE, every=8, seeds=seeds, **OPTIONS)
+    params = state_after.params if seeds else jax.tree.map(lambda leaf: leaf[0], state_after.params)
+    same(fitted.params, params)
+    assert fitted.history["step"].tolist() == [8, 16, 20]
+    means = np.stack([by_hand[:, a:b].mean(axis=1) for a, b in [(0, 8), (8, 16), (16, 20)]])
+    same(fitted.history["loss"], means if seeds else means[:, 0], rtol=1e-6)
+
+
+def test_a_seed_of_several_learns_what_it_learns_alone():
+    several = fit(LEARNER, SAMPLE, seeds=2, **OPTIONS)
+    for seed, key in enumerate(jax.random.split(KEY, 2)):
+        alone = fit(LEARNER, SAMPLE, **{**OPTIONS, "key": key})
+        same(jax.tree.map(lambda leaf, s=seed: leaf[s], several.params), alone.params, rtol=1e-4)
+
+
+def counting():
+    """A learner whose parameter is the number of steps done, and its sampler."""
+    learner = MetaLearner(
+        init=lambda key, x: {"steps": jnp.zeros(())},
+        adapt=lambda key, params, support, steps=None: params,
+        predict=lambda adapted, x, *, key=None, weight=None: x,
+        grad=lambda key, step, params, batch: ({"steps": jnp.float32(-1)}, {"loss": batch.query.y}),
+    )
+    batch = Batch(jnp.zeros((1, 1)), jnp.float32(0))
+    return learner, lambda key: Episode(batch, batch)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([1, 5, 2, 3], 4), ([1, 5, 5, 3], 4), ([np.nan, -9, np.nan, -9.5], 4), ([np.nan] * 4, 2)],
+)
+def test_the_best_on_validation_is_what_remains(scores, best):
+    learner, sample = counting()
+    asked = []
+
+    def validate(params):
+        asked.append(float(params["steps"]))
+        return scores[len(asked) - 1]
+
+    found = fit(
+        learner,
+        sample,
+        tx=optax.sgd(1.0),
+        steps=7,
+        tasks=1,
+        key=KEY,
+        every=2,
+        validate=validate,
+    )
+    assert asked == [2, 4, 6, 7]
+    assert float(found.params["steps"]) == best
+    np.testing.assert_array_equal(found.history["validation"], scores)
+
+
+def test_each_seed_keeps_its_own_best():
+    learner, sample = counting()
+    scores = iter([3, 1, 2, 2, 1, 3])  # of seeds 0 and 1 at steps 1, 2 and 3
+    found = fit(
+        learner,
+        sample,
+        tx=optax.sgd(1.0),
+        steps=3,
+        tasks=1,
+        key=KEY,
+        every=1,
+        seeds=2,
+        validate=lambda params: next(scores),
+    )
+    assert found.params["steps"].tolist() == [1, 3]
+    assert found.history["validation"].tolist() == [[3, 1], [2, 2], [1, 3]]
+
+
+def test_it_reports_a_line_per_log_point():
+    lines = []
+    learner, sample = counting()
+    fit(learner, sample, tx=optax.sgd(1.0), steps=4, tasks=1, key=KEY, every=2, report=lines.append)
+    assert lines == ["step 2  loss 0.0000", "step 4  loss 0.0000"]
+
+
+def test_divergence_is_told_with_its_step():
+    learner, sample = counting()
+
+    def grad(key, step, params, batch):
+        return {"steps": jnp.float32(1)}, {"loss": jnp.where(step == 4, jnp.nan, 1.0)}
+
+    with pytest.raises(RunError, match=r"the loss .*is not finite at step 5\. Try a lower"):
+        fit(learner._replace(grad=grad), sample, tx=optax.sgd(1.0), steps=9, tasks=1, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"steps": 0}, "`steps=0`: choose at least 1"),
+        ({"tasks": 0}, "`tasks=0`"),
+        ({"seeds": 0}, "`seeds=0`"),
+        ({"every": 0}, "`every=0`"),
+        ({"chunk": 3}, "chunk=3 does not divide 4 tasks"),
+    ],
+)
+def test_mistakes_name_the_argument(wrong, words):
+    with pytest.raises(InputError, match=words):
+        fit(LEARNER, SAMPLE, **{**OPTIONS, **wrong})
