@@ -89,7 +89,7 @@ class ApplyFn(Protocol):
     """
 
     def __call__(
-        self, params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+        self, params: Params, x: PyTree, /, *, key: Key | None = None, weight: Array | None = None
     ) -> PyTree: ...
 
 
@@ -312,7 +312,7 @@ class PredictFn(Protocol):
     """
 
     def __call__(
-        self, adapted: Any, x: Any, *, key: Key | None = None, weight: Array | None = None
+        self, adapted: Any, x: Any, /, *, key: Key | None = None, weight: Array | None = None
     ) -> Any: ...
 
 
