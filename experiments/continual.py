@@ -115,7 +115,7 @@ def narrow(config: Config) -> Model:
 
 def rings(config: Config) -> dict[str, int]:
     """The memory of GEM and A-GEM."""
-    return {"tasks": config.tasks, "room": config.memories // config.tasks}
+    return {"tasks": config.tasks, "memory_per_task": config.memories // config.tasks}
 
 
 METHODS: dict[str, Callable[[Config], Continual]] = {
@@ -129,16 +129,20 @@ METHODS: dict[str, Callable[[Config], Continual]] = {
         samples=10,
         of_mean=True,
     ),
-    "agem": lambda c: agem(net(), cross_entropy, optax.sgd(0.01), **rings(c), replays=256),
+    "agem": lambda c: agem(
+        net(), cross_entropy, optax.sgd(0.01), **rings(c), replay_batch_size=256
+    ),
     "gem": lambda c: gem(net(), cross_entropy, optax.sgd(0.01), **rings(c), margin=1.0),
-    "er": lambda c: er(net(), cross_entropy, optax.sgd(0.1), capacity=c.memories, replays=25),
+    "er": lambda c: er(
+        net(), cross_entropy, optax.sgd(0.1), capacity=c.memories, replay_batch_size=25
+    ),
     "mer6": lambda c: mer_one_batch(
         net(),
         cross_entropy,
         lr=0.03,
         gamma=0.1,
         capacity=c.memories,
-        replays=int(either(c, 100, 50)),
+        replay_batch_size=int(either(c, 100, 50)),
     ),
     "mer1": lambda c: mer(
         net(),
@@ -147,7 +151,7 @@ METHODS: dict[str, Callable[[Config], Continual]] = {
         beta=0.03,
         gamma=1.0,
         capacity=c.memories,
-        replays=100,
+        replay_batch_size=100,
         batches=10,
     ),
 }

@@ -16,13 +16,13 @@ def agem(
     tx: optax.GradientTransformation,
     *,
     tasks: int,
-    room: int,
-    replays: int,
+    memory_per_task: int,
+    replay_batch_size: int,
 ) -> Continual:
-    """Descent that does not raise the mean loss of `replays` examples of other tasks.
+    """Descent that does not raise the mean loss of `replay_batch_size` examples of other tasks.
 
-    They are drawn anew at each step from `room` examples of each of so many tasks; see `project`.
-    Tasks are counted from 0: see `jaxdl.continual.base`.
+    They are drawn anew at each step from `memory_per_task` examples of each of so many tasks; see
+    `project`. Tasks are counted from 0: see `jaxdl.continual.base`.
     """
     grad_of = gradient(model, loss)
 
@@ -30,13 +30,13 @@ def agem(
         key: Key, params: Params, memory: Episodic, example: Example
     ) -> tuple[Grads, Metrics, Episodic]:
         memory = episodic.remember(memory, example)
-        past = episodic.draw_others(key, memory, example.task, replays)
+        past = episodic.draw_others(key, memory, example.task, replay_batch_size)
         grads, metrics = grad_of(params, alone(example))
         return project(grads, grad_of(params, past)[0]), metrics, memory
 
     def remember(params: Params, example: Example) -> Episodic:
         del params  # it looks at examples alone
-        return episodic.empty(example, tasks, room)
+        return episodic.empty(example, tasks, memory_per_task)
 
     return descending(model, tx, grad, remember, tasks=tasks)
 

@@ -179,9 +179,9 @@ def alone(example: Example) -> Batch:
     return Batch(x, y)
 
 
-def filled(count: Any, room: int) -> Array:
-    """Weights `[room]`: 1 for the first `count` rows, 0 for those that nothing was put into yet."""
-    return (jnp.arange(room) < count).astype(jnp.float32)
+def filled(count: Any, length: int) -> Array:
+    """Weights `[length]`: 1 for the first `count` rows, 0 for those that hold nothing yet."""
+    return (jnp.arange(length) < count).astype(jnp.float32)
 
 
 def recall(

@@ -16,9 +16,14 @@ Rule = Callable[[Params, Batch, Example], Grads]
 
 
 def er(
-    model: Model, loss: LossFn, tx: optax.GradientTransformation, *, capacity: int, replays: int
+    model: Model,
+    loss: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    capacity: int,
+    replay_batch_size: int,
 ) -> Continual:
-    """Each example beside `replays` old ones, in one batch of which each counts alike.
+    """Each example beside `replay_batch_size` old ones, in one batch of which each counts alike.
 
     The old ones are drawn from a uniform sample, of `capacity` examples, of all that ever came:
     the number of the task does not matter.
@@ -27,7 +32,7 @@ def er(
     >>> from jaxdl.types import Example
     >>> line = jaxdl.Model(lambda key, x: jnp.zeros(()), lambda p, x, key=None, weight=None: p * x)
     >>> tx = optax.sgd(0.25)
-    >>> learner = jaxdl.er(line, jaxdl.mean_squared_error, tx, capacity=100, replays=4)
+    >>> learner = jaxdl.er(line, jaxdl.mean_squared_error, tx, capacity=100, replay_batch_size=4)
     >>> example = Example(x=jnp.ones(1), y=jnp.full(1, 8.0), task=jnp.int32(0))
     >>> state, step = learner.init(jax.random.key(0), example), jax.jit(learner.step)
     >>> for i in range(3):  # each goes half the way to 8
@@ -39,7 +44,7 @@ def er(
 
     Args:
         capacity: how many examples the memory holds, at least 1.
-        replays: how many old ones a step sees; fewer where fewer came.
+        replay_batch_size: how many old ones a step sees; fewer where fewer came.
 
     Raises:
         InputError: at `init`, if `capacity` is below 1.
@@ -49,7 +54,7 @@ def er(
     def rule(params: Params, past: Batch, example: Example) -> Grads:
         return grad_of(params, beside(past, example))[0]
 
-    return replaying(model, loss, tx, rule, capacity=capacity, replays=replays)
+    return replaying(model, loss, tx, rule, capacity=capacity, replay_batch_size=replay_batch_size)
 
 
 def replaying(
@@ -59,16 +64,19 @@ def replaying(
     rule: Rule,
     *,
     capacity: int,
-    replays: int,
+    replay_batch_size: int,
     batches: int = 1,
 ) -> Continual:
-    """The learner that gives its rule `batches * replays` examples of a reservoir; see `recall`."""
+    """The learner that gives its rule old examples of a reservoir; see `recall`.
+
+    They are `batches * replay_batch_size`.
+    """
     replay, of_loss = reservoir(capacity=capacity), objective(model, loss)
 
     def grad(
         key: Key, params: Params, memory: Memory, example: Example
     ) -> tuple[Grads, Metrics, Memory]:
-        past, memory = recall(replay, key, memory, example, replays, batches)
+        past, memory = recall(replay, key, memory, example, replay_batch_size, batches)
         metrics = of_loss(params, None, alone(example))[1]
         return rule(params, past, example), metrics, memory
 

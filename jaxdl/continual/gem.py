@@ -18,13 +18,13 @@ def gem(
     tx: optax.GradientTransformation,
     *,
     tasks: int,
-    room: int,
+    memory_per_task: int,
     margin: float = 0.0,
 ) -> Continual:
-    """Descent that raises the loss of no other task, on `room` examples of each of so many tasks.
+    """Descent that raises the loss of no other task, on `memory_per_task` examples of each.
 
-    See `project` for the margin. A step takes a gradient for each task that came before. Tasks are
-    counted from 0: see `jaxdl.continual.base`.
+    See `project` for the margin. A step takes a gradient for each task that came before. There are
+    so many `tasks`, counted from 0: see `jaxdl.continual.base`.
     """
     grad_of = gradient(model, loss)
 
@@ -34,14 +34,16 @@ def gem(
 
         def of_task(each: tuple[Batch, Array]) -> Grads:
             batch, size = each
-            weighted = batch._replace(weight=filled(size, room))
+            weighted = batch._replace(weight=filled(size, memory_per_task))
             return lax.cond(
                 size > 0,
                 lambda: grad_of(params, weighted)[0],
                 lambda: jax.tree.map(jnp.zeros_like, params),
             )
 
-        apart = jax.tree.map(lambda leaf: leaf.reshape(tasks, room, *leaf.shape[1:]), memory.items)
+        apart = jax.tree.map(
+            lambda leaf: leaf.reshape(tasks, memory_per_task, *leaf.shape[1:]), memory.items
+        )
         return lax.map(of_task, (apart, sizes))
 
     def grad(
@@ -54,7 +56,7 @@ def gem(
 
     def remember(params: Params, example: Example) -> Episodic:
         del params  # it looks at examples alone
-        return episodic.empty(example, tasks, room)
+        return episodic.empty(example, tasks, memory_per_task)
 
     return descending(model, tx, grad, remember, tasks=tasks)
 

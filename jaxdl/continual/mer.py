@@ -27,14 +27,14 @@ def mer(
     gamma: float,
     beta: float,
     capacity: int,
-    replays: int,
+    replay_batch_size: int,
     batches: int,
 ) -> Continual:
-    """Algorithm 1: each example `batches` times, each time followed by `replays` old ones.
+    """Algorithm 1: each example `batches` times, each time followed by a batch of old ones.
 
-    Every example is an update of its own, by `lr` times the gradient of its loss. From the end of
-    each batch the parameters go back to `beta` of the way, from the end of all to `gamma` of it.
-    Old examples come from a reservoir of `capacity`.
+    Such a batch is of `replay_batch_size` examples, drawn from a reservoir of `capacity`. Every
+    example is an update of its own, by `lr` times the gradient of its loss. From the end of each
+    batch the parameters go back to `beta` of the way, from the end of all to `gamma` of it.
     """
     walk = walker(model, loss, lr)
 
@@ -43,20 +43,30 @@ def mer(
             end = walk(walk(params, alone(example)), batch)
             return jax.tree.map(lambda a, b: a + beta * (b - a), params, end), None
 
-        apart = jax.tree.map(lambda leaf: leaf.reshape(batches, replays, *leaf.shape[1:]), past)
+        apart = jax.tree.map(
+            lambda leaf: leaf.reshape(batches, replay_batch_size, *leaf.shape[1:]), past
+        )
         return lax.scan(one, params, apart)[0]
 
     rule, tx = _backwards(way), optax.sgd(gamma)
-    return replaying(model, loss, tx, rule, capacity=capacity, replays=replays, batches=batches)
+    return replaying(
+        model,
+        loss,
+        tx,
+        rule,
+        capacity=capacity,
+        replay_batch_size=replay_batch_size,
+        batches=batches,
+    )
 
 
 def mer_one_batch(
-    model: Model, loss: LossFn, *, lr: float, gamma: float, capacity: int, replays: int
+    model: Model, loss: LossFn, *, lr: float, gamma: float, capacity: int, replay_batch_size: int
 ) -> Continual:
-    """Algorithm 6: `replays` old examples one after another, then the new one; see `mer`.
+    """Algorithm 6: `replay_batch_size` old examples one after another, then the new one; see `mer`.
 
     A part `gamma` of that way is kept. (In the paper the batch is as large as all of algorithm 1's
-    together; the published settings have as many replays as one of them.)
+    together; the published settings have a batch as large as one of them.)
     """
     walk = walker(model, loss, lr)
 
@@ -64,7 +74,7 @@ def mer_one_batch(
         return walk(params, beside(past, example))
 
     rule, tx = _backwards(way), optax.sgd(gamma)
-    return replaying(model, loss, tx, rule, capacity=capacity, replays=replays)
+    return replaying(model, loss, tx, rule, capacity=capacity, replay_batch_size=replay_batch_size)
 
 
 def walker(model: Model, loss: LossFn, lr: float) -> Callable[[Params, Batch], Params]:

@@ -56,7 +56,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 def jaxdl_side(method: str, x: np.ndarray, y: np.ndarray) -> Turn:
     """The stream, the memory and the updates in one compiled loop."""
-    options: Any = {"capacity": CAPACITY, "replays": REPLAYS[method]}
+    options: Any = {"capacity": CAPACITY, "replay_batch_size": REPLAYS[method]}
     if method == "ER":
         learner = er(net(), cross_entropy, optax.sgd(LR), **options)
     else:

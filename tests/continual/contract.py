@@ -39,8 +39,8 @@ class Row(NamedTuple):
         return hash(self.name)
 
 
-RESERVOIR = {"capacity": ROOM, "replays": 4}
-RINGS = {"tasks": TASKS, "room": ROOM}
+RESERVOIR = {"capacity": ROOM, "replay_batch_size": 4}
+RINGS = {"tasks": TASKS, "memory_per_task": ROOM}
 ROWS = [
     Row("online", lambda: online(NET, cross_entropy, TX)),
     Row(
@@ -51,7 +51,12 @@ ROWS = [
     ),
     Row("ewc", lambda: ewc(NET, cross_entropy, TX, strength=0.1, samples=4)),
     Row("er", lambda: er(NET, cross_entropy, TX, **RESERVOIR), draws=True),
-    Row("agem", lambda: agem(NET, cross_entropy, TX, **RINGS, replays=3), draws=True, counts=True),
+    Row(
+        "agem",
+        lambda: agem(NET, cross_entropy, TX, **RINGS, replay_batch_size=3),
+        draws=True,
+        counts=True,
+    ),
     Row("gem", lambda: gem(NET, cross_entropy, TX, **RINGS, margin=0.5), counts=True),
     Row(
         "mer",

@@ -82,7 +82,7 @@ def test_a_memory_that_a_program_closes_over_gives_what_it_gives_as_an_argument(
 
 
 def test_drawing_and_then_adding_copies_no_memory():
-    method = er(mlp((2,)), cross_entropy, optax.sgd(0.1), capacity=CAPACITY, replays=5)
+    method = er(mlp((2,)), cross_entropy, optax.sgd(0.1), capacity=CAPACITY, replay_batch_size=5)
     like = Example(jnp.zeros(3), jnp.int32(0), jnp.int32(0))
     state = jax.eval_shape(method.init, jax.random.key(0), like)
 
@@ -99,7 +99,7 @@ def test_drawing_and_then_adding_copies_no_memory():
 
 def test_a_reservoir_holds_a_sample_of_all_that_came():
     """After 3,000 examples a memory of 200 has members of every tenth of the stream."""
-    method = er(mlp((2,)), cross_entropy, optax.sgd(0.1), capacity=200, replays=2)
+    method = er(mlp((2,)), cross_entropy, optax.sgd(0.1), capacity=200, replay_batch_size=2)
 
     def body(state, n):
         new = Example(jnp.ones(3) * n / 3000, n % 2, jnp.int32(0))
@@ -114,7 +114,9 @@ def test_a_reservoir_holds_a_sample_of_all_that_came():
     assert tenths.max() <= 36
 
 
-@pytest.mark.parametrize(("tasks", "room"), [(0, 3), (3, 0), (-2, -3)])
-def test_rings_without_tasks_or_room_are_refused(tasks, room):
-    with pytest.raises(InputError, match=rf"tasks={tasks}, room={room}: choose at least 1"):
-        episodic.empty(numbered(0), tasks, room)
+@pytest.mark.parametrize(("tasks", "each"), [(0, 3), (3, 0), (-2, -3)])
+def test_rings_without_tasks_or_memory_are_refused(tasks, each):
+    with pytest.raises(
+        InputError, match=f"tasks={tasks}, memory_per_task={each}: choose at least 1"
+    ):
+        episodic.empty(numbered(0), tasks, each)

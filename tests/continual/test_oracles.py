@@ -134,7 +134,7 @@ def test_the_empirical_fisher_of_a_gaussian_model_is_its_known_information():
 
 def test_er_is_descent_on_the_mean_over_the_new_example_and_the_old_ones():
     examples = stream(1, 6)
-    method = er(LINEAR, mean_squared_error, TX, capacity=1, replays=4)
+    method = er(LINEAR, mean_squared_error, TX, capacity=1, replay_batch_size=4)
     states = learn(method, examples, 2)
     w = np.asarray(states[0].params)
     w = w - LR * slope(w, examples.x[0], examples.y[0])  # there are no others
@@ -224,7 +224,7 @@ def test_a_margin_is_without_effect_where_nothing_is_opposed():
 
 def test_the_rings_hold_the_newest_of_each_task_and_draw_from_others_alone():
     examples = stream(3, 5)
-    empty, remember = episodic.empty(at(examples, 0), tasks=3, room=2), quick(episodic.remember)
+    empty, remember = episodic.empty(at(examples, 0), 3, 2), quick(episodic.remember)
     memory = empty
     for n in (0, 5, 6, 7, 10):  # one of task 0, three of task 1, one of task 2
         memory = remember(memory, at(examples, n))
@@ -247,29 +247,30 @@ def test_of_two_tasks_with_all_in_memory_the_old_loss_does_not_rise(make):
     GEM's margin is the least weight of the old gradient where it is opposed, and A-GEM has none.
     Its own task no method looks at: the first is learnt by plain descent.
     """
-    room, margin = 4, 0.6 if make is gem_learner else 0.0
-    options = {"margin": margin} if make is gem_learner else {"replays": 4000}
-    examples = stream(2, room, seed=8)  # the third of the new task opposes its own memory
-    states = learn(make(LINEAR, mean_squared_error, TX, tasks=2, room=room, **options), examples)
+    each, margin = 4, 0.6 if make is gem_learner else 0.0
+    options = {"margin": margin} if make is gem_learner else {"replay_batch_size": 4000}
+    examples = stream(2, each, seed=8)  # the third of the new task opposes its own memory
+    options |= {"tasks": 2, "memory_per_task": each}
+    states = learn(make(LINEAR, mean_squared_error, TX, **options), examples)
     weights = []
-    for n in range(2 * room):
+    for n in range(2 * each):
         w, after = (np.asarray(state.params) for state in states[n : n + 2])
-        old = slope(w, examples.x[:room], examples.y[:room])
+        old = slope(w, examples.x[:each], examples.y[:each])
         new = slope(w, examples.x[n], examples.y[n])
-        opposed = n >= room and new @ old < 0
+        opposed = n >= each and new @ old < 0
         weights.append(max(margin, -(new @ old) / (old @ old)) if opposed else 0)
         expected = new + weights[n] * old
         # Of A-GEM 4,000 draws of 4 examples stand for their mean.
         tolerance = 1e-10 if make is gem_learner else 0.05 * np.abs(new).max()
         np.testing.assert_allclose(after, w - LR * expected, atol=LR * tolerance)
-        assert n < room or expected @ old >= -1e-12
-    assert {0, margin} <= set(weights[room:])
+        assert n < each or expected @ old >= -1e-12
+    assert {0, margin} <= set(weights[each:])
     assert max(weights) > margin
 
 
 EXAMPLES, LAST = stream(1, 6), 5
 """What MER learns from here, and the last of them."""
-RESERVOIR = {"capacity": 9, "replays": 3}
+RESERVOIR = {"capacity": 9, "replay_batch_size": 3}
 
 
 @cache
