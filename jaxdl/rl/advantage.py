@@ -25,12 +25,12 @@ def discounted(values: Array, discount: float) -> Array:
     return lax.scan(add, jnp.zeros_like(values[0]), values, reverse=True)[1]
 
 
-def generalised(reward: Array, value: Array, *, discount: float, trace: float) -> Array:
-    """The advantages of GAE (Schulman et al. 2016, arXiv:1506.02438), `trace` being its lambda.
+def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: float) -> Array:
+    """The advantages of GAE (Schulman et al. 2016, arXiv:1506.02438).
 
     The value after the last step is 0: an episode that ran out of time is not bootstrapped, as in
-    the codes of TRPO and MAML, whose returns are those of a finite horizon. A `trace` of 1 gives
-    the return minus the value.
+    the codes of TRPO and MAML, whose returns are those of a finite horizon. A `gae_lambda` of 1
+    gives the return minus the value, 0 the error of one step.
 
     Raises:
         InputError: if the shapes of reward and value differ.
@@ -41,7 +41,7 @@ def generalised(reward: Array, value: Array, *, discount: float, trace: float) -
             " [steps, n]"
         )
     after = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
-    return discounted(reward + discount * after - value, discount * trace)
+    return discounted(reward + discount * after - value, discount * gae_lambda)
 
 
 def features(obs: Array) -> Array:
@@ -72,14 +72,14 @@ def linear_baseline(obs: Array, target: Array, mask: Array, *, ridge: float = 1e
     return rows @ solve_triangular(r, right @ q)
 
 
-def advantages(played: Trajectories, *, discount: float, trace: float) -> Array:
+def advantages(played: Trajectories, *, discount: float, gae_lambda: float) -> Array:
     """GAE over a linear baseline that is fitted to these same trajectories.
 
     With mean 0 and deviation 1 over the steps that count, and 0 after the ends.
     """
     returns = discounted(played.reward, discount)
     value = linear_baseline(played.obs, returns, played.mask)
-    raw = generalised(played.reward, value, discount=discount, trace=trace)
+    raw = generalised(played.reward, value, discount=discount, gae_lambda=gae_lambda)
     count = jnp.sum(played.mask)
     centered = (raw - jnp.sum(raw * played.mask) / count) * played.mask
     return centered / (jnp.sqrt(jnp.sum(jnp.square(centered)) / count) + 1e-8)

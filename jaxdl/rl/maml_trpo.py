@@ -70,7 +70,7 @@ def samples_of(
     trajectories: int,
     horizon: int,
     discount: float = 0.99,
-    trace: float = 1.0,
+    gae_lambda: float = 1.0,
 ) -> Draw:
     """Draws trajectories of a policy, with advantages over a baseline fitted to them alone.
 
@@ -86,7 +86,7 @@ def samples_of(
             trajectories=trajectories,
             horizon=horizon,
         )
-        better = advantages(played, discount=discount, trace=trace)
+        better = advantages(played, discount=discount, gae_lambda=gae_lambda)
         return Samples(*played, better)
 
     return draw

@@ -19,24 +19,28 @@ def ended(rng, steps=12, n=5):
     return (np.arange(steps)[:, None] < length).astype(np.float32), length
 
 
-@pytest.mark.parametrize("trace", [1.0, 0.7, 0.0])
-def test_gae_is_the_sum_of_discounted_errors(trace):
+@pytest.mark.parametrize("gae_lambda", [1.0, 0.7, 0.0])
+def test_gae_is_the_sum_of_discounted_errors(gae_lambda):
     rng = np.random.default_rng(0)
     mask, length = ended(rng)
     reward, value = np.float32(rng.normal(size=(2, 12, 5))) * mask
-    found = generalised(jnp.asarray(reward), jnp.asarray(value), discount=0.9, trace=trace)
+    found = generalised(
+        jnp.asarray(reward), jnp.asarray(value), discount=0.9, gae_lambda=gae_lambda
+    )
     for i in range(5):
         for t in range(length[i]):
             expected = 0.0
             for s in range(t, length[i]):
                 after = value[s + 1, i] if s + 1 < length[i] else 0.0
-                expected += (0.9 * trace) ** (s - t) * (reward[s, i] + 0.9 * after - value[s, i])
+                expected += (0.9 * gae_lambda) ** (s - t) * (
+                    reward[s, i] + 0.9 * after - value[s, i]
+                )
             np.testing.assert_allclose(found[t, i], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_gae_refuses_what_would_broadcast():
     with pytest.raises(InputError, match=r"rewards \[4, 2\] and values \[4, 2, 1\] differ"):
-        generalised(jnp.zeros((4, 2)), jnp.zeros((4, 2, 1)), discount=0.9, trace=0.5)
+        generalised(jnp.zeros((4, 2)), jnp.zeros((4, 2, 1)), discount=0.9, gae_lambda=0.5)
 
 
 def test_returns_are_discounted_from_each_step_on():
@@ -76,7 +80,7 @@ def test_advantages_are_standardised_and_blind_to_what_is_after_the_end():
     obs = np.float32(rng.normal(size=(12, 5, 2)))
     action, reward = np.zeros((12, 5, 2), np.float32), np.float32(rng.normal(size=(12, 5))) * mask
     good = Trajectories(*map(jnp.asarray, (obs, action, reward, mask)))
-    standardised = jax.jit(partial(advantages, discount=0.9, trace=0.9))
+    standardised = jax.jit(partial(advantages, discount=0.9, gae_lambda=0.9))
     found = standardised(good)
     counted = np.asarray(found)[mask == 1]
     np.testing.assert_allclose([counted.mean(), counted.std()], [0, 1], atol=1e-5)

@@ -42,7 +42,7 @@ def easy(goal):
     return reset, easy_step
 
 
-PLAIN = samples_of(POLICY, easy, trajectories=4, horizon=6, discount=0.9, trace=0.8)
+PLAIN = samples_of(POLICY, easy, trajectories=4, horizon=6, discount=0.9, gae_lambda=0.8)
 
 
 def draw(key, params, task):
