@@ -408,9 +408,16 @@ class Replay(NamedTuple):
 
     One learner serves every memory:
 
-        items, weights, indices = replay.sample(key, state, 32)
-        ...  # a step on the mean of `weights * errors**2`
-        state = replay.update(state, indices, jnp.abs(errors) + 1e-6)
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> def learn(memory: jaxdl.Replay, state, key):
+    ...     items, weights, indices = memory.sample(key, state, 4)
+    ...     errors = items - 7  # a step on the mean of weights * errors**2 comes here
+    ...     return memory.update(state, indices, jnp.abs(errors) + 1e-6)
+    >>> for memory in (jaxdl.ring(capacity=3), jaxdl.prioritized(capacity=3)):
+    ...     state = memory.add(None, memory.init(jnp.float32(0)), jnp.float32(5))
+    ...     print(int(memory.size(learn(memory, state, jax.random.key(0)))))
+    1
+    1
 
     Donate the state to a jitted `add`, or carry it through a scan, and nothing is copied. Add
     before you sample: one program that samples from a state and then adds to the same state makes

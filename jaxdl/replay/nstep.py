@@ -70,6 +70,18 @@ def n_step(*, steps: int, gamma: float) -> NStep:
 
     Raises:
         InputError: if there is no step, or `gamma` is not in [0, 1].
+
+    >>> import jax.numpy as jnp, jaxdl
+    >>> from jaxdl.replay.nstep import Step
+    >>> made = jaxdl.n_step(steps=2, gamma=0.5)
+    >>> def step(obs, reward):
+    ...     no, next_obs = jnp.bool_(False), jnp.float32(obs + 1)
+    ...     return Step(jnp.float32(obs), jnp.int32(0), jnp.float32(reward), next_obs, no, no)
+    >>> window = made.init(step(0, 0))
+    >>> window, _, full = made.push(window, step(0, 8))
+    >>> window, transition, full = made.push(window, step(1, 4))
+    >>> float(transition.obs), float(transition.reward), float(transition.discount)
+    (0.0, 10.0, 0.25)
     """
     if steps < 1:
         raise InputError(f"steps={steps}: a return is of at least 1 step")

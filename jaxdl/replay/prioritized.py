@@ -51,6 +51,15 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
     Raises:
         InputError: if `alpha` is negative or not finite, and as a ring does; from `sample` and
             `update`, as said above.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> memory = jaxdl.prioritized(capacity=4, alpha=1.0)
+    >>> state = memory.init(jnp.float32(0))
+    >>> state = memory.add(None, state, jnp.array([10.0, 20.0]))
+    >>> state = memory.update(state, jnp.array([0, 1]), jnp.array([0.0, 5.0]))
+    >>> items, weights, indices = memory.sample(jax.random.key(0), state, 8)
+    >>> set(items.tolist()), set(indices.tolist())  # what has no priority is not drawn
+    ({20.0}, {1})
     """
     if not 0 <= alpha < math.inf:
         raise InputError(f"alpha={alpha}: choose 0, which draws all items alike, or above")

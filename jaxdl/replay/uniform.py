@@ -33,6 +33,16 @@ def ring(*, capacity: int) -> Replay:
     """The newest `capacity` items (Lin, "Self-improving reactive agents", 1992).
 
     `add` needs no key and looks at none; a batch counts as its items one after another.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> memory = jaxdl.ring(capacity=3)
+    >>> state = memory.init(jnp.float32(0))
+    >>> state = memory.add(None, state, jnp.array([1.0, 2.0, 3.0, 4.0]))  # the first is gone
+    >>> int(memory.size(state))
+    3
+    >>> items, weights, indices = memory.sample(jax.random.key(0), state, 50)
+    >>> sorted(set(items.tolist()))
+    [2.0, 3.0, 4.0]
     """
 
     def init(item: PyTree) -> Memory:
@@ -51,6 +61,13 @@ def reservoir(*, capacity: int) -> Replay:
 
     After n items each is kept with probability `capacity / n`, the first as well as the last. A
     batch counts as its items one after another. Past 2**32 - 1 items the count stands still.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> memory = jaxdl.reservoir(capacity=100)
+    >>> state = memory.init(jnp.float32(0))
+    >>> state = jax.jit(memory.add)(jax.random.key(0), state, jnp.arange(10_000.0))
+    >>> int(memory.size(state)), 4000 < float(state.items.mean()) < 6000
+    (100, True)
     """
 
     def init(item: PyTree) -> Memory:

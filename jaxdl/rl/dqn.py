@@ -130,6 +130,17 @@ def dqn(
     Raises:
         InputError: if a number is out of range, or at `init` if the net does not fit the
             environment.
+
+    >>> import jax, optax, jaxdl
+    >>> from jaxdl.rl.cartpole import cart_pole
+    >>> agent = jaxdl.dqn(
+    ...     cart_pole(), jaxdl.mlp((8, 2)), optax.adam(1e-3), jaxdl.ring(capacity=50),
+    ...     epsilon=optax.constant_schedule(0.1), learning_starts=10, replay_batch_size=4,
+    ... )
+    >>> state = jax.eval_shape(agent.init, jax.random.key(0))  # or agent.init, which plays
+    >>> state, metrics = jax.eval_shape(agent.step, jax.random.key(1), state, ())
+    >>> sorted(metrics), state.memory.items.obs.shape
+    (['loss', 'return', 'td_mean', 'td_variance'], (50, 4))
     """
     counts = {"envs": envs, "steps_per_update": steps_per_update, "n_step": n_step}
     counts |= {"replay_batch_size": replay_batch_size, "learning_starts": learning_starts}

@@ -138,7 +138,13 @@ def per_seed(tree: PyTree) -> list[Any]:
 
 
 def copy_state(state: PyTree) -> PyTree:
-    """A copy of the state on the device, which later steps will not overwrite."""
+    """A copy of the state on the device, which later steps will not overwrite.
+
+    >>> import jax.numpy as jnp, jaxdl
+    >>> params = {"w": jnp.ones(2)}
+    >>> jaxdl.copy_state(params)["w"] is params["w"]
+    False
+    """
     return jax.tree.map(jnp.copy, state)
 
 
