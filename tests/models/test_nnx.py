@@ -146,7 +146,7 @@ def test_each_inner_step_drops_other_units():
 
     adapt_key, query_key = jax.random.split(KEY)
     first, second = jax.random.split(adapt_key, 2)
-    learner = maml(model, mean_squared_error, tx=optax.sgd(0.1), steps=2)
+    learner = maml(model, mean_squared_error, tx=optax.sgd(0.1), steps=2, inner_dropout=True)
     grads, _ = jax.jit(learner.grad)(KEY, 0, params, episode)
     close(grads, unrolled(params, [first, second], query_key))
     repeated = unrolled(params, [first, first], query_key)
