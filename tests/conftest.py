@@ -1,12 +1,18 @@
 """What holds for every test: a strict JAX on four virtual CPU devices, no settings from outside."""
 
+import contextlib
+import ctypes
+import gc
 import importlib.util
 import os
+import resource
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before JAX starts. NPROC: with few cores, collectives among virtual devices wait for threads that
 # never come, and abort. Settings and files of the person who runs the tests must not decide their
@@ -41,6 +47,10 @@ hypothesis.settings.load_profile("jaxdl")
 
 # They import PyTorch, which only the environment of `scripts/test peers` has.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["peers"]
+
+FORGET_FROM, MOST_MEMORY = 1.5e9, 3e9
+"""Bytes from which compiled programs are forgotten, and that no process of the tests may take."""
+PEAKS: list[int] = []
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -93,6 +103,47 @@ def tiny_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, _ = publishers.mnist(root / "published", train=40, test=12)
     tfds.prepare(source, root / "data", from_dir=root / "published", say=lambda line: None)
     return root / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """JAX keeps all programs that it has compiled: 5 GB of a worker's memory by the end."""
+    yield
+    if resident() > FORGET_FROM:
+        jax.clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # glibc's, which hands memory back
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; 0 where nobody says."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker of pytest-xdist took: too much fails the run, whatever its tests say."""
+    PEAKS.append(getattr(node, "workeroutput", {}).get("peak", 0))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IS_WORKER:
+        session.config.workeroutput["peak"] = peak_memory()
+        return
+    peak = max([*PEAKS, peak_memory()])
+    if peak > MOST_MEMORY:
+        limit = f"{MOST_MEMORY / 1e9:.0f} GB are the limit"
+        print(f"\na process of the tests took {peak / 1e9:.1f} GB of memory; {limit}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="module")
