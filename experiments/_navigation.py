@@ -6,8 +6,8 @@ import numpy as np
 
 from jaxdl.report import tables
 from jaxdl.report.pictures import band
+from jaxdl.rl.maml_trpo import Recorded
 from jaxdl.rl.point import SPEED
-from jaxdl.types import Episode
 
 DEPTHS = (0, 1, 2, 3)
 """Gradient steps after which returns are reported."""
@@ -77,7 +77,7 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
     return [f"deviation: {each}" for each in found]
 
 
-def draw_paths(goals: Any, played: Episode, figure: Any) -> None:
+def draw_paths(goals: Any, played: Recorded, figure: Any) -> None:
     """A row a task: ten paths before the first step and after each, from the start to the goal.
 
     `goals` `[tasks, 2]`; `played` as `maml_trpo.play` returns it, with a leading `[tasks]`.

@@ -32,7 +32,7 @@ from jaxdl.models.mlp import INITIALISERS, mlp
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy
-from jaxdl.rl.maml_trpo import Draw, halved, play, returns, samples_of, trpo_step
+from jaxdl.rl.maml_trpo import Draw, Recorded, halved, play, returns, samples_of, trpo_step
 from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
 from jaxdl.runs.run import Run, RunFlags, open_run
@@ -40,7 +40,7 @@ from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys, task_stream
-from jaxdl.types import Array, Episode, Key, Model, Params, TrainState
+from jaxdl.types import Array, Key, Model, Params, TrainState
 
 FINE_TUNING_RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 40
@@ -272,7 +272,7 @@ def draw_pictures(config: Config, run: Run, params: Params, result: dict[str, An
 
     @jax.jit
     @partial(jax.vmap, in_axes=(None, 0, 0))
-    def paths(params: Params, key: Key, goal: Array) -> Episode:
+    def paths(params: Params, key: Key, goal: Array) -> Recorded:
         return play(policy, draw, rates, key, params, goal)[1]
 
     if "maml" in params:

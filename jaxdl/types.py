@@ -197,8 +197,11 @@ class GradFn(Protocol):
     """The seam: `(key, step, params, batch) -> (grads, metrics)`.
 
     A gradient and not a loss, because Reptile, evolution strategies and gradient surgery have no
-    scalar whose `jax.grad` they are. `step` is the outer step, an unbatched int32. `grads` look
-    like `params`.
+    scalar whose `jax.grad` they are. `step` is the outer step, an unbatched int32. `batch` is what
+    one gradient is taken of: a `Batch` of examples, the `Episode` of a meta-learner, or many of
+    them side by side. `grads` look like `params`.
+
+    Call one by position: what wraps it does not know the name of the last argument.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def clipped(grad: jaxdl.GradFn) -> jaxdl.GradFn:  # wraps one and returns another
@@ -213,7 +216,7 @@ class GradFn(Protocol):
     """
 
     def __call__(
-        self, key: Key, step: Array, params: Params, batch: Any
+        self, key: Key, step: Array, params: Params, batch: PyTree, /
     ) -> tuple[Grads, Metrics]: ...
 
 
@@ -322,7 +325,21 @@ class MetaLearner(NamedTuple):
     `init(key, x) -> params`: the meta-parameters, whatever they are; x is a batch of inputs.
     `adapt(key, params, support, steps=None) -> adapted`: opaque to all but `predict`.
     `predict(adapted, x, *, key=None, weight=None) -> y`.
-    `grad(key, step, params, episode) -> (grads, metrics)`: the meta-gradient of one episode.
+    `grad(key, step, params, episode) -> (grads, metrics)`: the `GradFn` of one `Episode`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> def init(key, x):
+    ...     return jnp.zeros(())
+    >>> def adapt(key, params, support, steps=None):
+    ...     return params + jnp.mean(support.y)  # all that it learns in a task
+    >>> def predict(adapted, x, *, key=None, weight=None):
+    ...     return jnp.full_like(x, adapted)
+    >>> grad = jaxdl.through_adaptation(adapt, predict, jaxdl.mean_squared_error)
+    >>> learner, x = jaxdl.MetaLearner(init, adapt, predict, grad), jnp.ones((1, 1))
+    >>> episode = jaxdl.Episode(jaxdl.Batch(x, 2 * x), jaxdl.Batch(x, 3 * x))
+    >>> key, params = jax.random.key(0), learner.init(jax.random.key(1), x)
+    >>> float(learner.grad(key, jnp.int32(0), params, episode)[0])  # of (params + 2 - 3)^2 at 0
+    -2.0
     """
 
     init: InitFn

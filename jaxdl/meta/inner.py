@@ -6,7 +6,6 @@ meta-gradient, at different prices in memory and time.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +15,25 @@ from jax import lax
 from jaxdl.errors import InputError
 from jaxdl.meta.rates import check_rates
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
-from jaxdl.types import Array, Grads, Key, Metrics, Params, PyTree
+from jaxdl.types import Array, Grads, Key, Params, PyTree
 
-InnerLoss = Callable[..., tuple[Array, Metrics]]
-"""`(params, key, *args) -> (scalar, metrics)`. Whatever shall carry a gradient is in `args`."""
+InnerLoss = Callable[..., tuple[Array, PyTree]]
+"""`(params, key, *args) -> (scalar, metrics)`. Whatever shall carry a gradient is in `args`.
 
-Estimator = Callable[[InnerLoss], Callable[..., tuple[Grads, Metrics]]]
-"""`loss -> ((params, key, *args) -> (grads, metrics))`."""
+Metrics may be any tree of arrays that belongs to a step, such as the trajectories it was made of.
+"""
+
+InnerGrad = Callable[..., tuple[Grads, PyTree]]
+"""`(params, key, *args) -> (grads, metrics)`."""
+
+Estimator = Callable[[InnerLoss], InnerGrad]
+"""How the gradient of an inner loss is found, and what of it a meta-gradient sees."""
+
+Residuals = tuple[Params, Key | None, tuple[PyTree, ...]]
+"""What `mixed_mode` keeps for its backward pass: all that the loss was given."""
 
 
-def exact(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+def exact(loss: InnerLoss) -> InnerGrad:
     """Plain `jax.grad`: the outer `jax.grad` differentiates it by reverse over reverse mode.
 
     >>> import jaxdl
@@ -36,7 +44,7 @@ def exact(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
     return jax.grad(loss, has_aux=True)
 
 
-def first_order(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+def first_order(loss: InnerLoss) -> InnerGrad:
     """The inner gradient as a constant: FOMAML (Finn et al. 2017, section 5.2).
 
     >>> import jax, jaxdl
@@ -46,13 +54,13 @@ def first_order(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
     """
     grad = exact(loss)
 
-    def constant_grad(*args: Any) -> tuple[Grads, Metrics]:
+    def constant_grad(*args: PyTree) -> tuple[Grads, PyTree]:
         return lax.stop_gradient(grad(*args))
 
     return constant_grad
 
 
-def rematerialised(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+def rematerialised(loss: InnerLoss) -> InnerGrad:
     """Exact, with the activations of each inner step computed again instead of stored.
 
     >>> import jax, jaxdl
@@ -63,7 +71,7 @@ def rematerialised(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
     return jax.checkpoint(exact(loss))
 
 
-def mixed_mode(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
+def mixed_mode(loss: InnerLoss) -> InnerGrad:
     """Exact, by forward over reverse mode (MixFlow-MG, Kemaev et al. 2025, arXiv:2505.00793).
 
     The vector-Jacobian product of an inner gradient is a Hessian-vector product, and the Hessian is
@@ -79,18 +87,18 @@ def mixed_mode(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
     grad = exact(loss)
 
     @jax.custom_vjp
-    def mixed(params: Params, key: Key | None, args: tuple[Any, ...]) -> tuple[Grads, Metrics]:
+    def mixed(params: Params, key: Key | None, args: tuple[PyTree, ...]) -> tuple[Grads, PyTree]:
         return grad(params, key, *args)
 
-    def forward(params: Params, key: Key | None, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def forward(params: Params, key: Key | None, args: PyTree) -> tuple[PyTree, Residuals]:
         return mixed(params, key, args), (params, key, args)
 
-    def backward(residuals: Any, cotangents: tuple[Grads, Metrics]) -> tuple[Any, Any, Any]:
+    def backward(residuals: Residuals, cotangents: PyTree) -> tuple[Grads, None, PyTree]:
         params, key, args = residuals
         leaves, structure = jax.tree.flatten(args)
         smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
-        def all_grads(at: Params) -> Any:
+        def all_grads(at: Params) -> tuple[Grads, list[Array]]:
             def value(at: Params, some: list[Array]) -> Array:
                 given = iter(some)
                 merged = [
@@ -108,7 +116,7 @@ def mixed_mode(loss: InnerLoss) -> Callable[..., tuple[Grads, Metrics]]:
 
     mixed.defvjp(forward, backward)
 
-    def mixed_grad(params: Params, key: Key | None, *args: Any) -> tuple[Grads, Metrics]:
+    def mixed_grad(params: Params, key: Key | None, *args: PyTree) -> tuple[Grads, PyTree]:
         return mixed(params, key, jax.tree.map(jnp.asarray, args))
 
     return mixed_grad
@@ -127,13 +135,13 @@ def descend(
     loss: InnerLoss,
     params: Params,
     tx: optax.GradientTransformation,
-    *args: Any,
+    *args: PyTree,
     steps: int,
     key: Key | None = None,
     estimator: Estimator = exact,
     rates: PyTree = None,
     visit: Callable[[Params], PyTree] | None = None,
-) -> tuple[Params, tuple[Metrics, PyTree]]:
+) -> tuple[Params, tuple[PyTree, PyTree]]:
     """`steps` steps of `tx` down `loss(params, key, *args)`, with a fresh gradient at each.
 
     Any Optax transformation serves. Adam wants `eps_root=1e-8`: where a gradient is exactly zero
@@ -173,7 +181,7 @@ def descend(
         check_rates(rates, steps, tx, opt_state, params)
     keys = None if key is None else jax.random.split(key, steps)
 
-    def step(carry: Any, inputs: Any) -> tuple[Any, Any]:
+    def step(carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
         params, opt_state = carry
         step_key, step_rates = inputs
         extra = {} if rates is None else {"rates": step_rates}

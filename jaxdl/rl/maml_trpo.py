@@ -28,7 +28,7 @@ from jaxdl.rl.advantage import advantages
 from jaxdl.rl.environment import Reset, Step
 from jaxdl.rl.gaussian import Gaussian, kl_divergence
 from jaxdl.rl.rollout import rollout
-from jaxdl.rl.trpo import trust_region
+from jaxdl.rl.trpo import Compare, trust_region
 from jaxdl.types import (
     Array,
     Episode,
@@ -38,6 +38,7 @@ from jaxdl.types import (
     Metrics,
     Model,
     Params,
+    PyTree,
     StepFn,
     TrainState,
 )
@@ -56,7 +57,18 @@ class Samples(NamedTuple):
     advantage: Array
 
 
-Draw = Callable[[Key, Params, Any], Samples]
+class Recorded(NamedTuple):
+    """All that was played in a task while a policy adapted to it.
+
+    `support`: what the inner steps learned from, `Samples` with a leading axis `[steps]`, each
+    played before its step. `query`: the `Samples` of the adapted policy, played after the last.
+    """
+
+    support: Samples
+    query: Samples
+
+
+Draw = Callable[[Key, Params, PyTree], Samples]
 """`(key, params, task) -> samples`: what the policy meets in the task."""
 
 Rates = Callable[[int], Array]
@@ -65,7 +77,7 @@ Rates = Callable[[int], Array]
 
 def samples_of(
     policy: Model,
-    environment: Callable[[Any], tuple[Reset, Step]],
+    environment: Callable[[PyTree], tuple[Reset, Step]],
     *,
     trajectories: int,
     horizon: int,
@@ -77,7 +89,7 @@ def samples_of(
     `policy` maps observations to `Gaussian`s, and `environment` a task to reset and step.
     """
 
-    def draw(key: Key, params: Params, task: Any) -> Samples:
+    def draw(key: Key, params: Params, task: PyTree) -> Samples:
         params = lax.stop_gradient(params)  # see the module's docstring
         played = rollout(
             key,
@@ -118,16 +130,15 @@ def rates_of(rates: Rates, steps: int) -> Array:
 
 
 def play(
-    policy: Model, draw: Draw, rates: Array, key: Key, params: Params, task: Any
-) -> tuple[Params, Episode]:
+    policy: Model, draw: Draw, rates: Array, key: Key, params: Params, task: PyTree
+) -> tuple[Params, Recorded]:
     """`len(rates)` inner steps in a task, each on trajectories drawn anew.
 
     Returns:
-        The adapted parameters, and all that was played: `support` before each step, `Samples` with
-        a leading axis `[steps]`, and `query` after the last.
+        The adapted parameters, and all that was played.
     """
 
-    def loss(params: Params, key: Key, task: Any) -> tuple[Array, Any]:
+    def loss(params: Params, key: Key, task: PyTree) -> tuple[Array, Samples]:
         samples = draw(key, params, task)
         return policy_loss(policy, params, samples), samples
 
@@ -135,7 +146,7 @@ def play(
     adapted, (support, _) = descend(
         loss, params, scale_by_rates(), task, steps=len(rates), key=inner_key, rates=rates
     )
-    return adapted, Episode(support, draw(query_key, adapted, task))
+    return adapted, Recorded(support, draw(query_key, adapted, task))
 
 
 def retrace(
@@ -181,23 +192,22 @@ def maml(
     """
     trained_steps = steps
 
-    def adapt(key: Key, params: Params, support: Any, steps: int | None = None) -> Params:
+    def adapt(key: Key, params: Params, support: PyTree, steps: int | None = None) -> Params:
         depth = rates_of(rates, trained_steps if steps is None else steps)
         return play(policy, draw, depth, key, params, support)[0]
 
     def predict(
-        adapted: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
+        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
     ) -> Gaussian:
         return policy.apply(adapted, x, key=key, weight=weight)
 
-    def grad(key: Key, step: Array, params: Params, batch: Any) -> tuple[Grads, Metrics]:
+    def grad(key: Key, step: Array, params: Params, episode: Episode) -> tuple[Grads, Metrics]:
         del step  # the objective does not change with training time
-        _, played = play(policy, draw, rates_of(rates, trained_steps), key, params, batch.support)
+        depth = rates_of(rates, trained_steps)
+        _, played = play(policy, draw, depth, key, params, episode.support)
 
         def query_loss(params: Params) -> Array:
-            adapted = retrace(
-                policy, rates_of(rates, trained_steps), params, played.support, estimator=estimator
-            )
+            adapted = retrace(policy, depth, params, played.support, estimator=estimator)
             return policy_loss(policy, adapted, played.query)
 
         return jax.grad(query_loss)(params), _ends(played)
@@ -229,19 +239,19 @@ def trpo_step(
     Metrics: the mean returns `before` and `after` the inner steps, and those of `trust_region`.
     """
 
-    def adapted(params: Params, episode: Episode) -> Gaussian:
-        support, query = episode
+    def adapted(params: Params, played: Recorded) -> Gaussian:
+        support, query = played
         end = retrace(policy, rates_of(rates, steps), params, support, estimator=estimator)
         return policy.apply(end, query.obs)
 
-    def step(key: Key, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(key: Key, state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         keys = task_keys(key, leading_axis(batch), axis_name)
         played = jax.vmap(
             lambda key, task: play(policy, draw, rates_of(rates, steps), key, state.params, task)[1]
         )(keys, batch)
         query = played.query
         # Tasks, for the support steps, and then time.
-        thinned = Episode(
+        thinned = Recorded(
             jax.tree.map(lambda leaf: leaf[:, :, ::thin], played.support),
             jax.tree.map(lambda leaf: leaf[:, ::thin], query),
         )
@@ -250,11 +260,11 @@ def trpo_step(
             ratio = jnp.exp(new.log_prob(query.action) - old.log_prob(query.action))
             return -_mean_over_tasks(ratio * query.advantage, query.mask)
 
-        def on(episodes: Episode) -> tuple[Callable[[Params], Gaussian], Any]:
+        def on(some: Recorded) -> tuple[Callable[[Params], Gaussian], Compare]:
             def divergence(old: Gaussian, new: Gaussian) -> Array:
-                return _mean_over_tasks(kl_divergence(old, new), episodes.query.mask)
+                return _mean_over_tasks(kl_divergence(old, new), some.query.mask)
 
-            return lambda params: jax.vmap(adapted, (None, 0))(params, episodes), divergence
+            return lambda params: jax.vmap(adapted, (None, 0))(params, some), divergence
 
         predict, divergence = on(played)
         params, metrics = trust_region(
@@ -274,13 +284,13 @@ def trpo_step(
     return step
 
 
-def returns(played: Episode) -> Array:
+def returns(played: Recorded) -> Array:
     """The mean return in a task before the first inner step and after each, `[steps + 1]`."""
     before = jnp.mean(jnp.sum(played.support.reward, axis=1), axis=1)
     return jnp.append(before, jnp.mean(jnp.sum(played.query.reward, axis=0)))
 
 
-def _ends(played: Episode) -> Metrics:
+def _ends(played: Recorded) -> Metrics:
     along = returns(played)
     return {"before": along[0], "after": along[-1]}
 

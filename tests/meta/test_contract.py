@@ -117,7 +117,8 @@ def test_is_four_functions_with_the_names_of_the_protocol(case):
     names = [list(inspect.signature(f).parameters) for f in learner]
     assert names[1] == ["key", "params", "support", "steps"]
     assert names[2] == ["adapted", "x", "key", "weight"]
-    assert names[3] == ["key", "step", "params", "batch"]
+    assert names[3][:3] == ["key", "step", "params"]
+    inspect.signature(learner.grad).bind(*range(4))  # by position: the last has a name of its own
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -15,6 +15,7 @@ from jaxdl.models.mlp import mlp
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy, kl_divergence
 from jaxdl.rl.maml_trpo import (
+    Recorded,
     Samples,
     halved,
     maml,
@@ -202,7 +203,8 @@ def test_is_four_functions_whose_gradients_look_like_params(made):
     names = [list(inspect.signature(f).parameters) for f in LEARNER]
     assert names[1] == ["key", "params", "support", "steps"]
     assert names[2] == ["adapted", "x", "key", "weight"]
-    assert names[3] == ["key", "step", "params", "batch"]
+    assert names[3][:3] == ["key", "step", "params"]
+    inspect.signature(LEARNER.grad).bind(*range(4))
     *_, (grads, metrics) = made
     same = lambda g, p: np.testing.assert_equal((g.shape, g.dtype), (p.shape, p.dtype))  # noqa: E731
     jax.tree.map(same, grads, start())
@@ -247,7 +249,7 @@ def test_returns_are_undiscounted_sums_by_depth():
     reward = -jnp.arange(24.0).reshape(2, 3, 4)
     support = Samples(*[None] * 2, reward, None, None)
     query = Samples(*[None] * 2, jnp.full((3, 4), -1.0), None, None)
-    np.testing.assert_allclose(returns(Episode(support, query)), [-16.5, -52.5, -3])
+    np.testing.assert_allclose(returns(Recorded(support, query)), [-16.5, -52.5, -3])
 
 
 def test_tasks_shared_among_devices_make_the_same_step(monkeypatch):
