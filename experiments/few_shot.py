@@ -28,25 +28,19 @@ from jaxdl.data.sets.images import ImageData, few_shot_arrays
 from jaxdl.data.sets.two_digits import numbers_few_shot
 from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy
-from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
-from jaxdl.meta.finetune import finetune
-from jaxdl.meta.maml import maml
 from jaxdl.meta.protonet import nearest_centroid
-from jaxdl.meta.support_statistics import by_support_statistics
-from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
-from jaxdl.models.layers.norm import Mode
+from jaxdl.recipes import few_shot as recipe
 from jaxdl.report import pictures
 from jaxdl.report.intervals import mean_ci95
 from jaxdl.runs import cli
 from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
-from jaxdl.runs.run import Run, RunFlags, load_config, open_run, say
-from jaxdl.runs.stored import load_best
+from jaxdl.runs.run import Run, RunFlags, open_run, say
 from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import run_keys, task_stream
-from jaxdl.types import Array, MetaLearner, Model, Params, Sampler, TrainState
+from jaxdl.types import Array, MetaLearner, Params, Sampler, TrainState
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -57,18 +51,6 @@ PAPER = {
     ("cifar_fs", 5, 5): "71.5 ± 1.0",
 }
 """Accuracy of MAML in percent: table 1 of the paper; CIFAR-FS in table 2 of MetaOptNet."""
-IMAGE_SHAPES = {
-    "numbers": (8, 16, 1),
-    "digits": (8, 8, 1),
-    "omniglot": (28, 28, 1),
-    "cifar_fs": (32, 32, 3),
-    "fc100": (32, 32, 3),
-}
-BATCH_NORM = {
-    "batch": "statistics of the batch at hand, at test too (transductive, as MAML)",
-    "support": "statistics of the support set, kept for queries (inductive)",
-    "example": "statistics of each example (inductive)",
-}
 FINE_TUNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 """Keys apart from all training seeds: every learner, step and seed meets the same episodes."""
@@ -229,7 +211,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "best_steps": best_steps,
         "fine_tuning_rate": rate,
         "paper": PAPER.get((config.data, config.ways, config.shots)),
-        "batch_norm": BATCH_NORM[config.norm],
+        "batch_norm": recipe.BATCH_NORM[config.norm],
         "split": f"test: {len(data['test'].class_names)} classes that training never saw",
         "deviations": deviations(config, data["test"]),
         "config": dataclasses.asdict(config),
@@ -269,26 +251,19 @@ def episodes(config: Config, data: ImageData, queries: int) -> Sampler:
     )
 
 
-def net(config: Config, ways: int | None) -> Model:
-    """conv-4 in the form that the paper uses for such images; features where `ways` is None."""
-    mode: Mode = "example" if config.norm == "example" else "batch"
-    if config.data in ("cifar_fs", "fc100"):
-        return conv4_pooled(ways, config.filters, mode)
-    head = MAML_HEAD if config.head == "normal" else XAVIER_HEAD
-    return conv4_omniglot(ways, config.filters, mode, head_init=head)
-
-
 def learner_of(config: Config) -> MetaLearner:
     """The MAML learner of a configuration."""
-    scale = config.ways if config.inner_loss == "sum-over-classes" else 1
-    learner = maml(
-        net(config, config.ways),
-        cross_entropy,
-        tx=optax.sgd(scale * config.inner_lr),
-        steps=config.inner_steps,
-        estimator=inner.ESTIMATORS[config.estimator],
+    return recipe.maml_of_images(
+        recipe.IMAGE_SHAPES[config.data],
+        ways=config.ways,
+        filters=config.filters,
+        norm=config.norm,
+        head=config.head,
+        inner_lr=config.inner_lr,
+        inner_steps=config.inner_steps,
+        inner_loss=config.inner_loss,
+        estimator=config.estimator,
     )
-    return by_support_statistics(learner, cross_entropy) if config.norm == "support" else learner
 
 
 def meta_train(
@@ -346,15 +321,14 @@ def pretrain(config: Config, run: Run, data: ImageData) -> Params:
 
 def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> MetaLearner:
     """The learner of the baseline: a new head, and ten steps on everything."""
-    learner = finetune(
-        net(config, None),
-        cross_entropy,
+    return recipe.finetune_of_images(
+        recipe.IMAGE_SHAPES[config.data],
         classes=len(data.class_names),
         ways=config.ways,
-        tx=optax.sgd(rate),
-        steps=10,
+        filters=config.filters,
+        norm=config.norm,
+        lr=rate,
     )
-    return by_support_statistics(learner) if config.norm == "support" else learner
 
 
 def best_fine_tuning_rate(
@@ -422,20 +396,6 @@ def draw_curve(run: Run, figure: Any) -> None:
         axis.plot(lines["step"], 100 * lines["accuracy"].mean(axis=1), label=split, **style)
     axis.set(xlabel="meta-step", ylabel="query accuracy in %")
     axis.legend()
-
-
-def load(directory: Path | str) -> tuple[MetaLearner, Params]:
-    """A trained learner and its best parameters (of the first seed), for prediction.
-
-    `learner.adapt(key, params, Batch(x, y))` and `learner.predict(adapted, x)` take images
-    `[n, height, width, channels]` in `[0, 1]`; with `norm="batch"` a single image is refused.
-    """
-    config = load_config(Path(directory), Config)
-    learner = learner_of(config)
-    image = jnp.zeros((1, *IMAGE_SHAPES[config.data]))
-    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
-    like = jax.lax.map(lambda key: learner.init(key, image), keys)
-    return learner, per_seed(load_best(Path(directory), like)[0])[0]
 
 
 if __name__ == "__main__":

@@ -25,10 +25,8 @@ from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.grads import over_tasks
 from jaxdl.losses import mean_squared_error
-from jaxdl.meta import inner
 from jaxdl.meta.base import evaluate
-from jaxdl.meta.maml import maml
-from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
+from jaxdl.recipes.few_shot import maml_of_sines
 from jaxdl.report import tables
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.report.pictures import band
@@ -46,7 +44,6 @@ SHOTS = (5, 10, 20)
 PAPER = {1: 0.67, 5: 0.38, 10: 0.35}
 """Table 2 of the paper: 5-shot error of MAML after so many steps, on 600 tasks."""
 PAPER_PRETRAINED = {1: 2.41, 5: 2.23, 10: 2.19}
-INITS = {"lecun": INITIALISERS["lecun"], "code": maml_kernel_init}
 FINE_TUNING_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 """Keys apart from all training seeds, the same for every learner and seed."""
@@ -136,12 +133,11 @@ def learner_of(
     config: Config, inner_lr: float | Array, inner_steps: int | None = None
 ) -> MetaLearner:
     """MAML on the paper's net; without inner steps it is joint training."""
-    return maml(
-        mlp((40, 40, 1), kernel_init=INITS[config.init]),
-        mean_squared_error,
-        tx=optax.sgd(inner_lr),
-        steps=config.inner_steps if inner_steps is None else inner_steps,
-        estimator=inner.ESTIMATORS[config.estimator],
+    return maml_of_sines(
+        init=config.init,
+        inner_lr=inner_lr,
+        inner_steps=config.inner_steps if inner_steps is None else inner_steps,
+        estimator=config.estimator,
     )
 
 

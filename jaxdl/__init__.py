@@ -69,6 +69,7 @@ _FACE = {
     "runs.run": "Run open_run",
     "runs.stored": "load_best",
     "runs.weights": "export_weights load_weights",
+    "recipes.few_shot": "LoadedRun load_run",
     "recipes.fit": "Fitted fit",
     "recipes.score": "score",
 }

@@ -59,6 +59,8 @@ from jaxdl.optim.lookahead import lookahead as lookahead
 from jaxdl.optim.transfer import only as only
 from jaxdl.optim.transfer import unfreezing as unfreezing
 from jaxdl.optim.transfer import with_new_head as with_new_head
+from jaxdl.recipes.few_shot import LoadedRun as LoadedRun
+from jaxdl.recipes.few_shot import load_run as load_run
 from jaxdl.recipes.fit import Fitted as Fitted
 from jaxdl.recipes.fit import fit as fit
 from jaxdl.recipes.score import score as score

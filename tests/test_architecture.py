@@ -54,7 +54,7 @@ LONG = {
     "experiments/cifar10.py": (235, "three nets, each with the recipe and augmentation it needs"),
     "experiments/continual.py": (200, "eight methods with their published settings, and the data"),
     "experiments/dqn.py": (185, "twenty-odd flags of the recipe; three memories, two evaluations"),
-    "experiments/few_shot.py": (295, "seven presets, two baselines, and what decides a number"),
+    "experiments/few_shot.py": (270, "seven presets, two baselines, and what decides a number"),
     "experiments/limited_data.py": (170, "four ways to learn, four data sets, sizes of nets"),
     "experiments/mnist.py": (160, "three presets, two nets, and every flag of their recipes"),
     "experiments/multitask.py": (240, "two cases, two kinds of nets, fourteen methods"),

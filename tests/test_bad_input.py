@@ -21,7 +21,7 @@ import pytest
 
 from experiments import few_shot, sinusoid
 from jaxdl.data.episodes import few_shot as episodes_of
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError
 from jaxdl.recipes import prepare
 from jaxdl.runs import cli
 from jaxdl.runs.checkpoint import Checkpoints
@@ -395,38 +395,6 @@ def test_tensorboard_that_is_not_installed(tmp_path, capfd, monkeypatch):
 
 
 # ---- the calls of the library
-
-
-@pytest.fixture
-def few_shot_run(tmp_path):
-    config = few_shot.Config(filters=2, run=RunFlags(runs_dir=tmp_path))
-    record_config(tmp_path, config)
-    return tmp_path
-
-
-def test_load_of_what_is_no_run(tmp_path):
-    with pytest.raises(InputError, match=r"there is no run in .*no config.yaml"):
-        few_shot.load(tmp_path / "none")
-
-
-def test_load_of_a_run_that_kept_nothing(few_shot_run):
-    with pytest.raises(RunError, match=r"there is no checkpoint in .*best"):
-        few_shot.load(few_shot_run)
-
-
-def test_load_of_another_experiment(tmp_path):
-    record_config(tmp_path, sinusoid.Config())
-    with pytest.raises(RunError, match=r"is not a run of this experiment: .*argument 'init'"):
-        few_shot.load(tmp_path)
-
-
-@pytest.mark.parametrize("line", ["filters: many", "filters: []", "norm: 3", "inner_lr: null"])
-def test_load_of_a_damaged_config(few_shot_run, line):
-    path = few_shot_run / "config.yaml"
-    field = line.partition(":")[0]
-    path.write_text(re.sub(rf"(?m)^  {field}: .*$", f"  {line}", path.read_text()))
-    with pytest.raises(RunError, match=f"config.yaml is damaged: {field} is"):
-        few_shot.load(few_shot_run)
 
 
 IMAGES, LABELS = np.zeros((8, 4, 4, 1), np.uint8), np.repeat(np.arange(4), 2)

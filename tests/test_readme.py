@@ -1,7 +1,10 @@
 """What README.md shows works as it stands there."""
 
+import jax
 import numpy as np
 
+from jaxdl.types import Batch
+from tests import stored_run
 from tests.readme import README, blocks, example
 
 
@@ -22,6 +25,17 @@ def test_training_from_own_arrays():
     accuracies = run_block("train")(images.reshape(80, 16, 16, 1), labels, steps=4, seeds=1)
     assert len(accuracies) == 1
     assert accuracies[0] > 0.5
+
+
+def test_a_stored_run_classifies(tmp_path):
+    """By its own learner, with as many inner steps as it was tested with."""
+    learner, params = stored_run.of_few_shot(tmp_path)
+    images = np.random.default_rng(0).random((9, 8, 16, 1), np.float32)
+    support = Batch(images[:5], np.arange(5))
+    found = run_block("classify")(tmp_path, *support[:2], images[5:])
+    adapted = learner.adapt(jax.random.key(0), params[0], support, 3)
+    np.testing.assert_array_equal(found, learner.predict(adapted, images[5:]).argmax(axis=1))
+    assert len(found) == 4
 
 
 def test_the_new_algorithm_fits_on_a_screen():

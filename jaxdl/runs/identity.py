@@ -142,9 +142,7 @@ def load_config(directory: Path, kind: type[Config]) -> Config:
         InputError: if there is no run.
         RunError: if its configuration is damaged, or of another experiment.
     """
-    if not (directory / "config.yaml").is_file():
-        raise InputError(f"there is no run in {directory}: it has no config.yaml")
-    found = _recorded(directory)
+    found = recorded_config(directory)
     found = {k: v for k, v in found.items() if k not in ("run", "init_from", WEIGHTS)}
     try:
         config = kind(**found)
@@ -156,6 +154,20 @@ def load_config(directory: Path, kind: type[Config]) -> Config:
         if isinstance(default, int | float | str) and not isinstance(value, _kinds(default)):
             raise RunError(f"{directory}/config.yaml is damaged: {field.name} is {value!r}")
     return config
+
+
+def recorded_config(directory: Path) -> dict[str, Any]:
+    """The fields of the configuration of a run, whatever its experiment, as config.yaml has them.
+
+    Raises:
+        InputError: if there is no run.
+        RunError: if its configuration is damaged.
+    """
+    if not (directory / "config.yaml").is_file():
+        raise InputError(
+            f"there is no run in {directory}: it has no config.yaml. Give the folder of a run"
+        )
+    return _recorded(directory)
 
 
 @contextlib.contextmanager
