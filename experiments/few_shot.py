@@ -40,7 +40,15 @@ from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import run_keys, task_stream
-from jaxdl.types import Array, MetaLearner, Params, Sampler, TrainState
+from jaxdl.types import (
+    Array,
+    MetaLearner,
+    Params,
+    Sampler,
+    TaskLearner,
+    TrainState,
+    TransferLearner,
+)
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -319,7 +327,7 @@ def pretrain(config: Config, run: Run, data: ImageData) -> Params:
     return run.train(make_step(learner.grad, tx), stream, keys, state, tasks=64).params
 
 
-def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> MetaLearner:
+def fine_tuning(config: Config, data: ImageData, rate: float | Array) -> TransferLearner:
     """The learner of the baseline: a new head, and ten steps on everything."""
     return recipe.finetune_of_images(
         recipe.IMAGE_SHAPES[config.data],
@@ -352,7 +360,7 @@ def evaluation_chunk() -> int:
 
 
 def scores(
-    config: Config, learner: MetaLearner, params: Params, test: Sampler, depth: int | None
+    config: Config, learner: TaskLearner, params: Params, test: Sampler, depth: int | None
 ) -> list[dict[str, float]]:
     """Accuracy and loss on the test episodes, each with its 95 % interval, one a seed."""
     run = evaluate(

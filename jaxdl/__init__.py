@@ -18,8 +18,8 @@ __version__ = "0.1.0"
 _FACE = {
     "errors": "InputError RunError",
     "types": (
-        "Batch Episode GradFn LossFn MetaLearner Model Replay Sampler Shard StatefulModel StepFn"
-        " Stream TrainState"
+        "Batch Episode GradFn LossFn MetaLearner Model Replay Sample Sampler Shard StatefulModel"
+        " StepFn Stream TrainState TransferLearner"
     ),
     "losses": "counted cross_entropy mean_squared_error weighted_mean",
     "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",

@@ -95,11 +95,13 @@ from jaxdl.types import LossFn as LossFn
 from jaxdl.types import MetaLearner as MetaLearner
 from jaxdl.types import Model as Model
 from jaxdl.types import Replay as Replay
+from jaxdl.types import Sample as Sample
 from jaxdl.types import Sampler as Sampler
 from jaxdl.types import Shard as Shard
 from jaxdl.types import StatefulModel as StatefulModel
 from jaxdl.types import StepFn as StepFn
 from jaxdl.types import Stream as Stream
 from jaxdl.types import TrainState as TrainState
+from jaxdl.types import TransferLearner as TransferLearner
 
 __version__: str

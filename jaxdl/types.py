@@ -348,6 +348,56 @@ class MetaLearner(NamedTuple):
     grad: GradFn
 
 
+class TransferLearner(NamedTuple):
+    """A learner that trains on labelled examples and meets a task only when it adapts.
+
+    `init`, `adapt` and `predict` are those of a `MetaLearner`.
+    `grad(key, step, params, batch) -> (grads, metrics)`: the `GradFn` of one `Batch`, whose labels
+        are the classes of training. No task has a part in it, and `adapt` may replace whatever
+        belongs to those classes alone.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> learner = jaxdl.finetune(
+    ...     jaxdl.mlp((8,)), jaxdl.cross_entropy, classes=64, ways=5, tx=optax.sgd(0.1), steps=10
+    ... )
+    >>> isinstance(learner, jaxdl.TransferLearner)
+    True
+    >>> key, x = jax.random.key(0), jnp.ones((3, 4))
+    >>> params, batch = learner.init(key, x), jaxdl.Batch(x, y=jnp.array([63, 7, 12]))
+    >>> grads, metrics = jax.jit(learner.grad)(key, jnp.int32(0), params, batch)
+    >>> adapted = jax.jit(learner.adapt)(key, params, jaxdl.Batch(x, y=jnp.array([4, 0, 2])))
+    >>> learner.predict(adapted, x).shape
+    (3, 5)
+    """
+
+    init: InitFn
+    adapt: AdaptFn
+    predict: PredictFn
+    grad: GradFn
+
+
+class TaskLearner(Protocol):
+    """What `MetaLearner` and `TransferLearner` share: how they begin, learn a task and predict.
+
+    Whatever only uses a learner asks for this. How it is trained is said by its `grad`.
+    """
+
+    @property
+    def init(self) -> InitFn:
+        """Makes parameters."""
+        ...
+
+    @property
+    def adapt(self) -> AdaptFn:
+        """Learns a task from its support set."""
+        ...
+
+    @property
+    def predict(self) -> PredictFn:
+        """Predicts by what `adapt` returned."""
+        ...
+
+
 class TrainState(NamedTuple):
     """All that the next step needs, and nothing that people look at.
 
@@ -394,6 +444,11 @@ class Sample(NamedTuple):
     `weights`: how much each item counts in a mean over the sample; the largest is 1. All are 1
     where the memory draws every item alike.
     `indices`: where each item stands in the memory, int32, for `Replay.update`.
+
+    >>> import jax.numpy as jnp, jaxdl
+    >>> drawn = jaxdl.Sample(jnp.array([7.0, 9.0]), weights=jnp.ones(2), indices=jnp.arange(2))
+    >>> float(jnp.mean(drawn.weights * drawn.items))
+    8.0
     """
 
     items: PyTree

@@ -1,6 +1,8 @@
 """The public face: what `import jaxdl` offers, what it costs, and that each name shows its use."""
 
 import ast
+import doctest
+import inspect
 import json
 import subprocess
 import sys
@@ -59,5 +61,8 @@ def test_no_name_is_hidden_by_a_module_of_jaxdl():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_name_is_there(name):
-    assert getattr(jaxdl, name).__doc__
+def test_each_name_shows_its_use(name):
+    """A doctest, which pytest runs where it stands, that says the name as a user would."""
+    text = inspect.getdoc(getattr(jaxdl, name)) or ""
+    lines = [example.source for example in doctest.DocTestParser().get_examples(text)]
+    assert any(f"jaxdl.{name}" in line for line in lines), f"no doctest with jaxdl.{name}"

@@ -18,11 +18,11 @@ from jaxdl.types import (
     GradFn,
     Key,
     LossFn,
-    MetaLearner,
     Metrics,
     Params,
     PredictFn,
     Sampler,
+    TaskLearner,
 )
 
 
@@ -57,7 +57,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
 
 
 def evaluate(
-    learner: MetaLearner,
+    learner: TaskLearner,
     loss: LossFn,
     sample: Sampler,
     *,

@@ -5,7 +5,7 @@ is replaced by a new one and everything is trained on the support set (the "base
 2019, arXiv:1904.04232). A meta-learner that does not beat it has learned nothing but features.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import optax
 
 from jaxdl.grads import check_model, objective, of_loss
 from jaxdl.meta.inner import descend
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params
+from jaxdl.types import Array, Batch, Key, LossFn, Model, Params, PyTree, TransferLearner
 
 
 class Classifier(NamedTuple):
@@ -33,25 +33,36 @@ def finetune(
     tx: optax.GradientTransformation,
     steps: int,
     inner_dropout: bool = False,
-) -> MetaLearner:
+) -> TransferLearner:
     """Pretraining on `classes` classes; `steps` steps of `tx` in a task of `ways`.
 
-    `grad` takes a `Batch` of labelled examples, not an episode. The new head starts at zero, where
-    its first gradient step sets each class's weights along the class's mean feature.
+    `grad` is of a `Batch` with labels in `[0, classes)`. The new head starts at zero, where its
+    first gradient step sets each class's weights along the class's mean feature.
 
     Features with dropout have it in pretraining, and in a task only with `inner_dropout`: each step
     then draws new masks from the key of `adapt`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> learner = jaxdl.finetune(
+    ...     jaxdl.mlp((8,)), jaxdl.cross_entropy, classes=64, ways=2, tx=optax.sgd(1.0), steps=20
+    ... )
+    >>> key, x = jax.random.key(0), jnp.eye(2)
+    >>> params = learner.init(key, x)  # a net trains them by learner.grad
+    >>> support = jaxdl.Batch(x, y=jnp.array([1, 0]))
+    >>> adapted = jax.jit(learner.adapt)(key, params, support)
+    >>> learner.predict(adapted, x).argmax(axis=1).tolist()
+    [1, 0]
     """
 
     check_model(features)
 
     def logits(
-        params: Classifier, x: Any, *, key: Key | None = None, weight: Array | None = None
+        params: Classifier, x: PyTree, *, key: Key | None = None, weight: Array | None = None
     ) -> Array:
         hidden = features.apply(params.features, x, key=key, weight=weight)
         return hidden.reshape(hidden.shape[0], -1) @ params.kernel + params.bias[None]
 
-    def init(key: Key, x: Any) -> Classifier:
+    def init(key: Key, x: PyTree) -> Classifier:
         params = features.init(key, x)
         # Of two examples, for batch norm refuses to normalise a single one by itself.
         two = jax.eval_shape(lambda: features.apply(params, jnp.concatenate([x, x])))
@@ -67,10 +78,10 @@ def finetune(
         return descend(value, start, tx, support, steps=depth, key=masks)[0]
 
     def predict(
-        adapted: Classifier, x: Any, *, key: Key | None = None, weight: Array | None = None
+        adapted: Classifier, x: PyTree, *, key: Key | None = None, weight: Array | None = None
     ) -> Array:
         return logits(adapted, x, key=key, weight=weight)
 
     value = objective(Model(init, logits), loss)
     default_steps = steps
-    return MetaLearner(init, adapt, predict, of_loss(value))
+    return TransferLearner(init, adapt, predict, of_loss(value))

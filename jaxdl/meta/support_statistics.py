@@ -4,25 +4,28 @@ MAML's batch norm normalises queries by one another (transductive): its accuracy
 of them stand in a batch, and a single one cannot be asked at all. Here no query sees another.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Params
+from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Params, PyTree, TransferLearner
+
+Learner = TypeVar("Learner", MetaLearner, TransferLearner)
 
 
 class WithSupport(NamedTuple):
     """What a learner made of the support set, and that set."""
 
-    adapted: Any
+    adapted: PyTree
     support: Batch
 
 
-def by_support_statistics(learner: MetaLearner, loss: LossFn | None = None) -> MetaLearner:
+def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learner:
     """The learner whose nets normalise queries by the support set's statistics (inductive).
 
     A prediction for a query does not depend on the other queries, be there 75 of them or one. To
@@ -31,8 +34,11 @@ def by_support_statistics(learner: MetaLearner, loss: LossFn | None = None) -> M
     take weights, as those of `jaxdl.models` do; the net itself is built with `norm="batch"`.
 
     Args:
-        loss: of queries, for training through the adaptation; None keeps `learner.grad`, for
-            learners that train on labelled batches.
+        loss: of queries, for the `grad` of a meta-learner that trains through its adaptation. None
+            keeps `learner.grad`: that of a `TransferLearner`, or of a learner trained already.
+
+    Raises:
+        InputError: if a `TransferLearner`, which trains on labelled examples, comes with a loss.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> net, loss = jaxdl.mlp((8, 3), norm="batch"), jaxdl.cross_entropy
@@ -54,8 +60,8 @@ def by_support_statistics(learner: MetaLearner, loss: LossFn | None = None) -> M
         return WithSupport(learner.adapt(key, params, support, steps), support._replace(x=x))
 
     def predict(
-        adapted: WithSupport, x: Any, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+        adapted: WithSupport, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree:
         del weight  # no query counts
         given, asked = leading_axis(adapted.support), leading_axis(x)
         weights = adapted.support.weight
@@ -65,5 +71,12 @@ def by_support_statistics(learner: MetaLearner, loss: LossFn | None = None) -> M
         found = learner.predict(adapted.adapted, both, key=key, weight=weights)
         return jax.tree.map(lambda leaf: leaf[given:], found)
 
-    grad = learner.grad if loss is None else through_adaptation(adapt, predict, loss)
-    return MetaLearner(learner.init, adapt, predict, grad)
+    inductive = learner._replace(adapt=adapt, predict=predict)
+    if loss is None:
+        return inductive
+    if isinstance(learner, TransferLearner):
+        raise InputError(
+            "a TransferLearner trains on labelled examples and not through its adaptation: leave"
+            " out `loss`"
+        )
+    return inductive._replace(grad=through_adaptation(adapt, predict, loss))

@@ -26,7 +26,7 @@ from jaxdl.runs.stored import load_best, load_last
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, MetaLearner, Model, Params, TrainState
+from jaxdl.types import Array, MetaLearner, Model, Params, TrainState, TransferLearner
 
 IMAGE_SHAPES = {
     "numbers": (8, 16, 1),
@@ -104,7 +104,7 @@ def finetune_of_images(
     norm: str,
     lr: float | Array,
     steps: int = 10,
-) -> MetaLearner:
+) -> TransferLearner:
     """The baseline: `net` classifies all training classes; in a task a new head and all else learn.
 
     Args:

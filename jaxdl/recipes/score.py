@@ -9,11 +9,11 @@ from jaxdl.errors import InputError
 from jaxdl.meta.base import evaluate
 from jaxdl.report.intervals import Interval, over_episodes, over_seeds
 from jaxdl.train.loop import per_seed
-from jaxdl.types import Key, LossFn, MetaLearner, Params, Sampler
+from jaxdl.types import Key, LossFn, Params, Sampler, TaskLearner
 
 
 def score(
-    learner: MetaLearner,
+    learner: TaskLearner,
     params: Params,
     loss: LossFn,
     sample: Sampler,

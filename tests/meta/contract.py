@@ -1,4 +1,4 @@
-"""What every meta-learner promises. A new algorithm adds a row to `test_contract.ROWS`."""
+"""Problems to learn, and the row of an algorithm. A new one is added in `test_contract.py`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.mlp import mlp
-from jaxdl.types import Batch, Episode, MetaLearner
+from jaxdl.types import Batch, Episode, MetaLearner, TransferLearner
 
 WAYS = 3
 
@@ -16,15 +16,13 @@ WAYS = 3
 class Row(NamedTuple):
     """An algorithm and how to build it.
 
-    `make(model, loss)`; `regresses`: whether it also does regression; `episodic`: whether `grad`
-    takes episodes (pretraining takes batches); `trains`: whether it has meta-parameters at all;
-    `drops`: whether `make` takes `inner_dropout`.
+    `make(model, loss)`; `regresses`: whether it also does regression; `trains`: whether it has
+    meta-parameters at all; `drops`: whether `make` takes `inner_dropout`.
     """
 
     name: str
-    make: Callable[..., MetaLearner]
+    make: Callable[..., MetaLearner | TransferLearner]
     regresses: bool = True
-    episodic: bool = True
     trains: bool = True
     depth_matters: bool = True
     drops: bool = True

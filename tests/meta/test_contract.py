@@ -1,4 +1,8 @@
-"""One suite for every algorithm: what `MetaLearner` promises, whatever the method."""
+"""One suite for every algorithm: what `MetaLearner` and `TransferLearner` promise.
+
+What both share (`TaskLearner`) is tested for all rows; the gradient of an episode for `META`, and
+that of labelled examples for `TRANSFER`. A new algorithm adds a row to one of the two.
+"""
 
 import inspect
 from functools import cache, partial
@@ -22,12 +26,12 @@ from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
-from jaxdl.types import Batch, MetaLearner
+from jaxdl.types import Batch, MetaLearner, TransferLearner
 from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row
 from tests.readme import example
 
 SGD = optax.sgd(0.1)
-ROWS = [
+META = [
     Row("maml", partial(maml, tx=SGD, steps=2)),
     Row("fomaml", partial(fomaml, tx=SGD, steps=2)),
     Row(
@@ -61,19 +65,32 @@ ROWS = [
         depth_matters=False,
         drops=False,
     ),
+]
+TRANSFER = [
+    Row("finetune", partial(finetune, classes=7, ways=WAYS, tx=SGD, steps=2), regresses=False),
     Row(
-        "finetune",
-        partial(finetune, classes=7, ways=WAYS, tx=SGD, steps=2),
+        "finetune, statistics of the support set",
+        lambda *given, **more: by_support_statistics(
+            finetune(*given, classes=7, ways=WAYS, tx=SGD, steps=2, **more)
+        ),
         regresses=False,
-        episodic=False,
     ),
 ]
-CASES = [
-    pytest.param((row, problem), id=f"{row.name} {name}")
-    for row in ROWS
-    for name, problem in (("classification", CLASSIFICATION), ("regression", REGRESSION))
-    if row.regresses or problem is CLASSIFICATION
-]
+
+
+def cases_of(rows):
+    """Each algorithm on each problem that it learns."""
+    cases = [
+        pytest.param((row, problem), id=f"{row.name} {name}")
+        for row in rows
+        for name, problem in (("classification", CLASSIFICATION), ("regression", REGRESSION))
+        if row.regresses or problem is CLASSIFICATION
+    ]
+    return pytest.mark.parametrize("case", cases, indirect=True)
+
+
+def each(rows):
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
 
 
 @cache
@@ -81,7 +98,7 @@ def build(row, problem):
     """A learner with all its functions compiled: called op by op, each test would take seconds."""
     model, loss, sample = problem
     learner = row.make(model, loss)
-    compiled = MetaLearner(
+    compiled = type(learner)(
         learner.init,
         jax.jit(learner.adapt, static_argnames="steps"),
         jax.jit(learner.predict),
@@ -97,61 +114,44 @@ def case(request):
     return build(*request.param)
 
 
-cases = pytest.mark.parametrize("case", CASES, indirect=True)
-
-
-def training_batch(row, episode):
-    """What `grad` takes: the episode, or the labelled examples in it."""
-    return episode if row.episodic else Batch(episode.query.x, episode.query.y)
-
-
 def close(found, expected):
     check = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(check, found, expected)
 
 
-@cases
-def test_is_four_functions_with_the_names_of_the_protocol(case):
+def padded(batch):
+    """The batch with rows of weight 0 between its own that hold nonsense."""
+    n, real = len(batch.x), jnp.arange(len(batch.x)) * 2
+    integers = jnp.issubdtype(batch.y.dtype, jnp.integer)
+    y = jnp.full((2 * n, *batch.y.shape[1:]), -100 if integers else jnp.nan, batch.y.dtype)
+    return Batch(
+        jnp.full((2 * n, *batch.x.shape[1:]), jnp.nan).at[real].set(batch.x),
+        y.at[real].set(batch.y),
+        jnp.zeros(2 * n).at[real].set(1),
+    )
+
+
+NORMED = (mlp((8, WAYS), norm="batch"), *CLASSIFICATION[1:])
+"""A net in which padding would show."""
+
+
+# ---- what all of them promise: to learn a task, and to predict
+
+
+@cases_of(META + TRANSFER)
+def test_adapts_and_predicts_by_the_names_of_the_protocol(case):
     _, learner, *_ = case
-    assert isinstance(learner, MetaLearner)
-    names = [list(inspect.signature(f).parameters) for f in learner]
-    assert names[1] == ["key", "params", "support", "steps"]
-    assert names[2] == ["adapted", "x", "key", "weight"]
-    assert names[3][:3] == ["key", "step", "params"]
-    inspect.signature(learner.grad).bind(*range(4))  # by position: the last has a name of its own
+    names = [list(inspect.signature(f).parameters) for f in (learner.adapt, learner.predict)]
+    assert names == [["key", "params", "support", "steps"], ["adapted", "x", "key", "weight"]]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@each([row for row in META + TRANSFER if row.name != "nearest centroid"])  # it takes no model
 def test_a_flax_module_is_refused_with_the_word_pure(row):
-    if row.name != "nearest centroid":  # which takes no model
-        with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
-            row.make(nn.Dense(3), CLASSIFICATION[1])
+    with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
+        row.make(nn.Dense(3), CLASSIFICATION[1])
 
 
-@cases
-def test_grads_look_like_params_and_metrics_are_scalars(case):
-    row, _, learner, _, _, episode, params = case
-    arguments = jax.random.key(0), jnp.int32(0), params, training_batch(row, episode)
-    grads, metrics = learner.grad(*arguments)
-    same = lambda g, p: np.testing.assert_equal((g.shape, g.dtype), (p.shape, p.dtype))  # noqa: E731
-    jax.tree.map(same, grads, params)
-    assert "loss" in metrics
-    assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
-    assert row.trains == any(np.any(leaf) for leaf in jax.tree.leaves(grads))
-
-
-@cases
-def test_chunks_of_tasks_do_not_change_the_gradient(case):
-    row, learner, _, _, sample, _, params = case
-    draw = lambda key: training_batch(row, sample(key))  # noqa: E731
-    batch = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(3), 4))
-    arguments = jax.random.key(0), jnp.int32(0), params, batch
-    together = jax.jit(over_tasks(learner.grad))(*arguments)
-    close(jax.jit(over_tasks(learner.grad, chunk=1))(*arguments), together)
-
-
-@cases
+@cases_of(META + TRANSFER)
 def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
     row, _, learner, loss, _, episode, params = case
 
@@ -168,39 +168,18 @@ def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
     close(predict(jax.tree.map(lambda leaf: leaf[::-1], episode))[::-1], trained)
 
 
-def padded(batch):
-    """The batch with rows of weight 0 between its own that hold nonsense."""
-    n, real = len(batch.x), jnp.arange(len(batch.x)) * 2
-    integers = jnp.issubdtype(batch.y.dtype, jnp.integer)
-    y = jnp.full((2 * n, *batch.y.shape[1:]), -100 if integers else jnp.nan, batch.y.dtype)
-    return Batch(
-        jnp.full((2 * n, *batch.x.shape[1:]), jnp.nan).at[real].set(batch.x),
-        y.at[real].set(batch.y),
-        jnp.zeros(2 * n).at[real].set(1),
+@each([row for row in META + TRANSFER if row.name != "fomaml"])
+def test_padding_counts_for_nothing_in_predictions(row):
+    _, _, learner, _, _, episode, params = build(row, NORMED)
+    support, query = padded(episode.support), padded(episode.query)
+    adapted, plain = (
+        learner.adapt(jax.random.key(0), params, each) for each in (support, episode.support)
     )
-
-
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.name != "fomaml"], ids=lambda row: row.name
-)
-def test_padding_counts_for_nothing(row):
-    """Not its inputs and not its targets, in predictions and gradients, in a net with a norm."""
-    problem = (mlp((8, WAYS), norm="batch"), *CLASSIFICATION[1:])
-    row, _, learner, _, _, episode, params = build(row, problem)
-    filled = jax.tree.map(padded, episode, is_leaf=lambda x: isinstance(x, Batch))
-    seed = jax.random.key(0)
-    grad, plain = (
-        learner.grad(seed, jnp.int32(0), params, given if row.episodic else given.query)
-        for given in (filled, episode)
-    )
-    close(grad, plain)
-    adapted, plain = (learner.adapt(seed, params, each.support) for each in (filled, episode))
-    x, weight = filled.query.x.at[1::2].set(9.0), filled.query.weight
-    found = learner.predict(adapted, x, weight=weight)[::2]
+    found = learner.predict(adapted, query.x.at[1::2].set(9.0), weight=query.weight)[::2]
     close(found, learner.predict(plain, episode.query.x))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@each(META + TRANSFER)
 def test_dropout_in_a_task_is_asked_for(row):
     """By itself `adapt` is a function of parameters and support set, whatever its key."""
     net, loss, sample = mlp((8, WAYS), dropout=0.5), *CLASSIFICATION[1:]
@@ -224,13 +203,48 @@ def test_dropout_in_a_task_is_asked_for(row):
         assert not np.allclose(one, other)
 
 
-@cases
-def test_training_in_the_loop_lowers_the_loss(case):
-    row, learner, _, _, sample, episode, _ = case
-    if not row.trains:
-        pytest.skip("nothing to train")
-    # Pretraining takes the classes of one fixed episode: those of another would contradict them.
-    draw = lambda key: training_batch(row, sample(key) if row.episodic else episode)  # noqa: E731
+@cases_of(META + TRANSFER)
+def test_evaluation_reports_each_depth_on_the_same_episodes(case):
+    _, learner, _, loss, sample, _, params = case
+    run = evaluate(learner, loss, sample, episodes=5, depths=(0, None, 0), chunk=2)
+    found = run(jax.random.key(5), params)["loss"]
+    assert found.shape == (3, 5)
+    np.testing.assert_array_equal(found[0], found[2])
+    assert np.unique(found[1]).size == 5
+
+
+# ---- what `grad` promises, whatever it is the gradient of
+
+
+def assert_looks_like_params(case, batch):
+    row, _, learner, _, _, _, params = case
+    assert list(inspect.signature(learner.grad).parameters)[:3] == ["key", "step", "params"]
+    inspect.signature(learner.grad).bind(*range(4))  # by position: the last has a name of its own
+    grads, metrics = learner.grad(jax.random.key(0), jnp.int32(0), params, batch)
+    same = lambda g, p: np.testing.assert_equal((g.shape, g.dtype), (p.shape, p.dtype))  # noqa: E731
+    jax.tree.map(same, grads, params)
+    assert "loss" in metrics
+    assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    assert row.trains == any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+
+
+def assert_chunks_agree(case, draw):
+    _, learner, *_, params = case
+    batch = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(3), 4))
+    arguments = jax.random.key(0), jnp.int32(0), params, batch
+    together = jax.jit(over_tasks(learner.grad))(*arguments)
+    close(jax.jit(over_tasks(learner.grad, chunk=1))(*arguments), together)
+
+
+def assert_same_gradient(row, one, other):
+    _, _, learner, *_, params = build(row, NORMED)
+    found = (learner.grad(jax.random.key(0), jnp.int32(0), params, each) for each in (one, other))
+    close(*found)
+
+
+def assert_training_lowers_the_loss(case, draw):
+    _, learner, _, _, _, episode, _ = case
     tx = optax.adam(0.01)
     keys = jax.random.split(jax.random.key(4), 1)
     state = init_states(lambda key: learner.init(key, episode.support.x), keys, tx)
@@ -240,11 +254,59 @@ def test_training_in_the_loop_lowers_the_loss(case):
     assert losses[-50:].mean() < 0.85 * losses[:10].mean()
 
 
-@cases
-def test_evaluation_reports_each_depth_on_the_same_episodes(case):
-    _, learner, _, loss, sample, _, params = case
-    run = evaluate(learner, loss, sample, episodes=5, depths=(0, None, 0), chunk=2)
-    found = run(jax.random.key(5), params)["loss"]
-    assert found.shape == (3, 5)
-    np.testing.assert_array_equal(found[0], found[2])
-    assert np.unique(found[1]).size == 5
+# ---- a MetaLearner: the gradient of an episode
+
+
+@cases_of(META)
+def test_the_gradient_of_an_episode_looks_like_params(case):
+    _, learner, *_, episode, _ = case
+    assert isinstance(learner, MetaLearner)
+    assert_looks_like_params(case, episode)
+
+
+@cases_of(META)
+def test_chunks_of_tasks_do_not_change_the_gradient(case):
+    *_, sample, _, _ = case
+    assert_chunks_agree(case, sample)
+
+
+@each([row for row in META if row.name != "fomaml"])
+def test_padding_in_an_episode_counts_for_nothing_in_the_gradient(row):
+    *_, episode, _ = build(row, NORMED)
+    filled = jax.tree.map(padded, episode, is_leaf=lambda x: isinstance(x, Batch))
+    assert_same_gradient(row, filled, episode)
+
+
+@cases_of([row for row in META if row.trains])
+def test_training_on_episodes_lowers_the_loss(case):
+    *_, sample, _, _ = case
+    assert_training_lowers_the_loss(case, sample)
+
+
+# ---- a TransferLearner: the gradient of labelled examples
+
+
+@cases_of(TRANSFER)
+def test_the_gradient_of_examples_looks_like_params(case):
+    _, learner, *_, episode, _ = case
+    assert isinstance(learner, TransferLearner)
+    assert_looks_like_params(case, episode.query)
+
+
+@cases_of(TRANSFER)
+def test_chunks_of_batches_do_not_change_the_gradient(case):
+    *_, sample, _, _ = case
+    assert_chunks_agree(case, lambda key: sample(key).query)
+
+
+@each(TRANSFER)
+def test_padding_among_examples_counts_for_nothing_in_the_gradient(row):
+    *_, episode, _ = build(row, NORMED)
+    assert_same_gradient(row, padded(episode.query), episode.query)
+
+
+@cases_of(TRANSFER)
+def test_training_on_examples_lowers_the_loss(case):
+    """The examples of one episode: the classes of another would contradict them."""
+    *_, episode, _ = case
+    assert_training_lowers_the_loss(case, lambda key: episode.query)

@@ -106,6 +106,16 @@ def test_training_goes_through_the_support_statistics(key):
         np.testing.assert_allclose(metrics["loss"], loss(0.0), rtol=1e-12)
 
 
-def test_a_learner_of_labelled_batches_keeps_its_gradient():
-    learner = LEARNERS["finetune"]
-    assert by_support_statistics(learner).grad is learner.grad
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_keeps_its_type_and_without_a_loss_its_gradient(name):
+    learner = LEARNERS[name]
+    inductive = by_support_statistics(learner)
+    assert type(inductive) is type(learner)
+    assert inductive.grad is learner.grad
+    assert inductive.init is learner.init
+
+
+def test_a_learner_of_labelled_examples_takes_no_loss_of_queries():
+    """Its gradient would be of episodes, which its type does not allow."""
+    with pytest.raises(InputError, match=r"trains on labelled examples .*: leave out `loss`"):
+        by_support_statistics(LEARNERS["finetune"], cross_entropy)
