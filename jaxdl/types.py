@@ -189,7 +189,7 @@ class LossFn(Protocol):
     """
 
     def __call__(
-        self, prediction: Any, target: Any, weight: Array | None = None
+        self, prediction: PyTree, target: PyTree, weight: Array | None = None
     ) -> tuple[Array, Metrics]: ...
 
 
@@ -234,7 +234,7 @@ class Sampler(Protocol):
     (3, 28, 28)
     """
 
-    def __call__(self, key: Key, /) -> Any: ...
+    def __call__(self, key: Key, /) -> PyTree: ...
 
 
 class Shard(NamedTuple):
@@ -252,7 +252,7 @@ class Shard(NamedTuple):
     index: Any
     parts: int
 
-    def of(self, items: Any) -> Any:
+    def of(self, items: PyTree) -> PyTree:
         """The slice of `items` that belongs to this device, along the leading axis.
 
         Raises:
@@ -262,7 +262,7 @@ class Shard(NamedTuple):
             return items
         return jax.tree.map(self._slice, items)
 
-    def _slice(self, leaf: Any) -> Any:
+    def _slice(self, leaf: Array) -> Array:
         if leaf.shape[0] % self.parts:
             raise InputError(
                 f"{leaf.shape[0]} tasks do not divide among {self.parts} devices;"
@@ -295,7 +295,7 @@ class Stream(Protocol):
     True
     """
 
-    def __call__(self, key: Key, step: Any, shard: Shard = WHOLE, /) -> Any: ...
+    def __call__(self, key: Key, step: Any, shard: Shard = WHOLE, /) -> PyTree: ...
 
 
 class AdaptFn(Protocol):
@@ -305,7 +305,9 @@ class AdaptFn(Protocol):
     made with `inner_dropout=True`.
     """
 
-    def __call__(self, key: Key, params: Params, support: Any, steps: int | None = None) -> Any: ...
+    def __call__(
+        self, key: Key, params: Params, support: PyTree, steps: int | None = None
+    ) -> PyTree: ...
 
 
 class PredictFn(Protocol):
@@ -315,8 +317,8 @@ class PredictFn(Protocol):
     """
 
     def __call__(
-        self, adapted: Any, x: Any, /, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any: ...
+        self, adapted: Any, x: PyTree, /, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree: ...
 
 
 class MetaLearner(NamedTuple):
@@ -435,7 +437,7 @@ class StepFn(Protocol):
     (1, 2.5)
     """
 
-    def __call__(self, key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]: ...
+    def __call__(self, key: Key, state: PyTree, batch: PyTree) -> tuple[PyTree, Metrics]: ...
 
 
 class Sample(NamedTuple):

@@ -234,4 +234,4 @@ def test_few_annotations_say_any():
             total += len([each for each in found if each])
             bare += len([each for each in found if each and ast.unparse(each) == "Any"])
     assert total > 3000
-    assert bare / total < 0.075, f"{bare} of {total} annotations are a bare Any"
+    assert bare / total < 0.05, f"{bare} of {total} annotations are a bare Any"

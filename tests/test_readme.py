@@ -2,7 +2,12 @@
 
 import jax
 import numpy as np
+import optax
 
+from jaxdl.data.sets.sinusoid import sinusoid
+from jaxdl.losses import mean_squared_error
+from jaxdl.meta.maml import maml
+from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch
 from tests import stored_run
 from tests.readme import README, blocks, example
@@ -22,9 +27,23 @@ def test_training_from_own_arrays():
         row, column = divmod(label, 4)
         images[label, :, 8 * row : 8 * row + 8, 4 * column : 4 * column + 4] += 150
     labels = np.repeat(np.arange(8), 10)
-    accuracies = run_block("train")(images.reshape(80, 16, 16, 1), labels, steps=4, seeds=1)
-    assert len(accuracies) == 1
-    assert accuracies[0] > 0.5
+    images = images.reshape(80, 16, 16, 1)
+    found = run_block("train")(images, labels, steps=4, seeds=1)
+    assert found.mean > 0.5
+    assert found.over == "1 seed"
+
+
+def test_training_by_hand(capsys):
+    sample = sinusoid(shots=5, queries=5)
+    learner = maml(mlp((4, 1)), with_accuracy, tx=optax.sgd(0.01), steps=1)
+    found = run_block("train_by_hand")(learner, sample, optax.adam(1e-3), steps=3, seeds=2)
+    assert len(found) == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 ")
+
+
+def with_accuracy(prediction, target, weight=None):
+    loss, metrics = mean_squared_error(prediction, target, weight)
+    return loss, {**metrics, "accuracy": -loss}
 
 
 def test_a_stored_run_classifies(tmp_path):

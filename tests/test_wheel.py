@@ -183,3 +183,13 @@ def test_the_researcher_uses_the_public_face_alone(path):
             assert not [a.name for a in node.names if a.name.startswith("jaxdl.")]
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "jaxdl":
             assert node.attr in jaxdl.__all__
+
+
+@pytest.mark.parametrize("name", ["reptile", "anil", "neural_process"])
+def test_the_examples_run_on_the_wheel_alone(name: str, python: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests" / "examples" / f"{name}.py", tmp_path)
+    code = f"import {name}; print(*{name}.main(3).values())"
+    found = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "95 % over 100 episodes" in found.stdout

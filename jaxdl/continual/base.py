@@ -68,7 +68,7 @@ class RecallFn(Protocol):
     """`(key, params, memory, example) -> (grads, metrics, memory)`: a gradient that remembers."""
 
     def __call__(
-        self, key: Key, params: Params, memory: Any, example: Example
+        self, key: Key, params: Params, memory: PyTree, example: Example
     ) -> tuple[Grads, Metrics, Any]: ...
 
 
@@ -106,14 +106,14 @@ def descending(
         params = optax.apply_updates(state.params, updates)
         return ContinualState(state.step + 1, params, opt_state, memory), metrics
 
-    def predict(state: ContinualState, task: Array, x: Any) -> Any:
+    def predict(state: ContinualState, task: Array, x: PyTree) -> PyTree:
         del task  # one net for all tasks
         return model.apply(state.params, x)
 
     return Continual(init, step, predict)
 
 
-def in_range(task: Any, tasks: int) -> tuple[Array, Array]:
+def in_range(task: PyTree, tasks: int) -> tuple[Array, Array]:
     """A task's number and whether it is in `[0, tasks)`; 0 stands for one that is not.
 
     What is computed from that 0 must be spoilt: see `spoilt_unless`.
@@ -185,7 +185,7 @@ def filled(count: Any, length: int) -> Array:
 
 
 def recall(
-    replay: Replay, key: Key, memory: Any, example: Example, count: int, batches: int = 1
+    replay: Replay, key: Key, memory: PyTree, example: Example, count: int, batches: int = 1
 ) -> tuple[Batch, Any]:
     """Examples from before this one `[batches * count, ...]`, and the memory with this one in it.
 

@@ -1,6 +1,6 @@
 """EWC, elastic weight consolidation (Kirkpatrick et al. 2017, https://arxiv.org/abs/1612.00796)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,7 @@ def ewc(
         )
         grads, metrics = grad_of(params, alone(example))
 
-        def held(grad: Array, here: Array, importance: Array, anchor: Array) -> Any:
+        def held(grad: Array, here: Array, importance: Array, anchor: Array) -> Array:
             return grad + 2 * strength * importance * (here - anchor)
 
         held_grads = jax.tree.map(held, grads, params, memory.importance, memory.anchor)

@@ -1,7 +1,5 @@
 """Independent nets, one a task, as in GEM (Lopez-Paz, Ranzato 2017, https://arxiv.org/abs/1706.08840)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,7 +12,7 @@ from jaxdl.continual.base import (
     in_range,
     spoilt_unless,
 )
-from jaxdl.types import Array, Example, Key, LossFn, Metrics, Model
+from jaxdl.types import Array, Example, Key, LossFn, Metrics, Model, PyTree
 
 
 def independent(
@@ -47,7 +45,7 @@ def independent(
         )
         return ContinualState(state.step + 1, params, opt_state, task), metrics
 
-    def predict(state: ContinualState, task: Array, x: Any) -> Any:
+    def predict(state: ContinualState, task: Array, x: PyTree) -> PyTree:
         task, good = in_range(task, tasks)
         own = jax.tree.map(lambda leaf: leaf[task], state.params)
         return spoilt_unless(good, model.apply(own, x))

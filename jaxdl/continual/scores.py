@@ -5,24 +5,24 @@ on test examples of task j. It is square, and InputError says where it is not. E
 on the host, in float64.
 """
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxdl.errors import InputError
+from jaxdl.types import PyTree
 
 
-def retained(accuracy: Any) -> Any:
+def retained(accuracy: ArrayLike) -> PyTree:
     """RA: the mean over tasks after the last one `[...]`."""
     return _square(accuracy)[..., -1, :].mean(axis=-1)
 
 
-def learning(accuracy: Any) -> Any:
+def learning(accuracy: ArrayLike) -> PyTree:
     """LA: the mean over tasks of the accuracy right after each was learned `[...]`."""
     return _square(accuracy).diagonal(axis1=-2, axis2=-1).mean(axis=-1)
 
 
-def transfer(accuracy: Any) -> Any:
+def transfer(accuracy: ArrayLike) -> PyTree:
     """BTI, backward transfer and interference: RA - LA `[...]`; below 0 where tasks are forgotten.
 
     (GEM's backward transfer is the same sum divided by the number of tasks but the last.)
@@ -30,7 +30,7 @@ def transfer(accuracy: Any) -> Any:
     return retained(accuracy) - learning(accuracy)
 
 
-def _square(accuracy: Any) -> np.ndarray:
+def _square(accuracy: ArrayLike) -> np.ndarray:
     matrix = np.asarray(accuracy, np.float64)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.shape[-1]:
         raise InputError(

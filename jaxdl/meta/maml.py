@@ -6,14 +6,12 @@ steps, says how the initialisation should have been. That is a `jax.grad` inside
 inner one is in `inner.descend`, the outer one in `base.through_adaptation`.
 """
 
-from typing import Any
-
 import optax
 
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact, first_order
-from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params
+from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params, PyTree
 
 
 def maml(
@@ -53,7 +51,7 @@ def maml(
     inner_loss = objective(model, loss)
     trained_steps = steps
 
-    def adapt(key: Key, params: Params, support: Any, steps: int | None = None) -> Params:
+    def adapt(key: Key, params: Params, support: PyTree, steps: int | None = None) -> Params:
         depth = trained_steps if steps is None else steps
         masks = key if inner_dropout else None
         adapted, _ = descend(
@@ -62,8 +60,8 @@ def maml(
         return adapted
 
     def predict(
-        adapted: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree:
         return model.apply(adapted, x, key=key, weight=weight)
 
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))

@@ -4,7 +4,7 @@ The meta-parameters are those of an embedding. Adapting to a task is taking the 
 each class; a query belongs to the class whose mean, or prototype, is nearest.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdl.grads import check_model
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params
+from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params, PyTree
 
 
 class Prototypes(NamedTuple):
@@ -43,7 +43,7 @@ def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = Fal
 
     check_model(model)
 
-    def embed(params: Params, x: Any, key: Key | None, weight: Array | None) -> Array:
+    def embed(params: Params, x: PyTree, key: Key | None, weight: Array | None) -> Array:
         features = model.apply(params, x, key=key, weight=weight)
         return features.reshape(features.shape[0], -1)
 
@@ -59,7 +59,7 @@ def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = Fal
         return Prototypes(params, sums / jnp.maximum(members.sum(axis=0), 1e-6)[:, None])
 
     def predict(
-        adapted: Prototypes, x: Any, *, key: Key | None = None, weight: Array | None = None
+        adapted: Prototypes, x: PyTree, *, key: Key | None = None, weight: Array | None = None
     ) -> Array:
         features = embed(adapted.params, x, key, weight)
         differences = features[:, None, :] - adapted.means[None, :, :]

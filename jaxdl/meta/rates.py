@@ -39,7 +39,7 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
     def update(
         updates: optax.Updates,
         state: optax.OptState,
-        params: Any = None,
+        params: PyTree = None,
         *,
         rates: PyTree = None,
         **_: Any,
@@ -88,7 +88,7 @@ def reads(tx: optax.GradientTransformation, rates: PyTree, state: PyTree, params
     a user's own transformation would not have it.
     """
 
-    def update(rates: PyTree, state: PyTree, params: Params) -> Any:
+    def update(rates: PyTree, state: PyTree, params: Params) -> PyTree:
         return tx.update(params, state, params, rates=rates)  # gradients look like parameters
 
     each = jax.tree.map(

@@ -49,7 +49,7 @@ def weigh_losses(
     `tasks` is their number, where the state depends on it.
     """
 
-    def weights(state: Any, _: Grads, losses: Any, key: Any) -> tuple[Array, Any]:
+    def weights(state: PyTree, _: Grads, losses: PyTree, key: Any) -> tuple[Array, Any]:
         return weigh(state, needs_losses(losses, "this method"), key)
 
     return LossWeighting(lambda params: init(), _update_by(weights, tasks))
@@ -63,7 +63,7 @@ def weigh_gradients(
 ) -> optax.GradientTransformationExtraArgs:
     """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
 
-    def weights(state: Any, stacked: Grads, losses: Any, key: Any) -> tuple[Array, Any]:
+    def weights(state: PyTree, stacked: Grads, losses: PyTree, key: Any) -> tuple[Array, Any]:
         return weigh(state, gram(stacked), losses, key)
 
     return optax.GradientTransformationExtraArgs(lambda params: init(), _update_by(weights, tasks))
@@ -104,7 +104,7 @@ def _update_by(
     def update(
         updates: Grads,
         state: PyTree,
-        params: Any = None,
+        params: PyTree = None,
         *,
         losses: Array | None = None,
         key: Key | None = None,

@@ -20,7 +20,7 @@ from jaxdl.losses import without_void
 from jaxdl.multitask.combine import LossWeighting
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
 from jaxdl.parallel import device_key, mean_over_devices, share_of
-from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, StepFn
+from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, PyTree, StepFn
 
 TaskLosses = Callable[[TaskParams, Key | None, Any], tuple[Array, Metrics]]
 """`(params, key, batch) -> (losses [tasks], metrics)`."""
@@ -48,11 +48,11 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
     """
     of_head, kinds = _heads(net, loss)
 
-    def values(params: TaskParams, key: Key | None, batch: Any) -> tuple[Array, Metrics]:
+    def values(params: TaskParams, key: Key | None, batch: PyTree) -> tuple[Array, Metrics]:
         shared, parts = _parts(batch, len(kinds))
         trunk_key, keys = net_keys(key, len(kinds))
 
-        def features(part: Batch) -> Any:
+        def features(part: Batch) -> PyTree:
             x, weight = without_void(part.x, part.weight), part.weight
             return net.trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
 
@@ -95,19 +95,21 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
     of_head, kinds = _heads(net, loss)
     tasks = len(kinds)
 
-    def grads(key: Key, step: Array, params: TaskParams, batch: Any) -> tuple[TaskGrads, Metrics]:
+    def grads(
+        key: Key, step: Array, params: TaskParams, batch: PyTree
+    ) -> tuple[TaskGrads, Metrics]:
         del step  # losses do not change with training time
         shared, parts = _parts(batch, tasks)
         trunk_key, keys = net_keys(key, tasks)
 
-        def features(trunk: Params, part: Batch) -> Any:
+        def features(trunk: Params, part: Batch) -> PyTree:
             x, weight = without_void(part.x, part.weight), part.weight
             return net.trunk.apply(trunk, x, key=trunk_key, weight=weight)
 
         if shared is None:
 
             def of_task(task: int) -> TaskFn:
-                def value(trunk: Params, own: Params, part: Batch, key: Key | None) -> Any:
+                def value(trunk: Params, own: Params, part: Batch, key: Key | None) -> PyTree:
                     return of_head(task)(own, features(trunk, part), part, key)
 
                 grad = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
@@ -120,7 +122,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
 
         z, pull = jax.vjp(lambda trunk: features(trunk, shared), params.trunk)
 
-        def of_heads(heads: Any, zs: Any) -> tuple[Array, Metrics]:
+        def of_heads(heads: PyTree, zs: PyTree) -> tuple[Array, Metrics]:
             return _gathered(map_tasks(of_head, kinds, heads, zs, parts, keys))
 
         # Features of its own for each task: one backward pass keeps their cotangents apart.
@@ -171,7 +173,7 @@ def multitask_step(
     losses_of, grads_of = task_losses(net, loss), task_grads(net, loss)
     tx = optax.with_extra_args_support(tx)
 
-    def step(key: Key, state: Any, batch: Any) -> tuple[Any, Metrics]:
+    def step(key: Key, state: PyTree, batch: PyTree) -> tuple[Any, Metrics]:
         _check(state, optax.chain(method, tx))
         method_state, tx_state = state.opt_state
         net_key, method_key = jax.random.split(key)
@@ -204,7 +206,7 @@ def multitask_step(
     return step
 
 
-def _shares(batch: Any, tasks: int, axis_name: str | None) -> Array | None:
+def _shares(batch: PyTree, tasks: int, axis_name: str | None) -> Array | None:
     """How much this device's examples count for each task `[tasks]`, 1 on the mean of devices;
     None where there are no weights, or no other devices."""
     _, parts = _parts(batch, tasks)
@@ -214,7 +216,7 @@ def _shares(batch: Any, tasks: int, axis_name: str | None) -> Array | None:
     return share_of(jnp.stack(sums).astype(float), axis_name)
 
 
-def _times(tree: Any, shares: Array | None) -> Any:
+def _times(tree: PyTree, shares: Array | None) -> PyTree:
     """What is stacked `[tasks, ...]`, each task's times its share."""
     if shares is None:
         return tree
@@ -243,7 +245,7 @@ def _averaged(metrics: Metrics, shares: Array | None, axis_name: str | None) -> 
     return _named(lax.pmean(each, axis_name))
 
 
-def _check(state: Any, tx: optax.GradientTransformation) -> None:
+def _check(state: PyTree, tx: optax.GradientTransformation) -> None:
     structures: list[Any] = [
         jax.tree.structure(tree)
         for tree in (state.opt_state, jax.eval_shape(tx.init, state.params))
@@ -266,7 +268,7 @@ def _heads(
         )
 
     def of_head(task: int) -> TaskFn:
-        def value(own: Params, z: Any, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
+        def value(own: Params, z: PyTree, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
             prediction = net.heads[task].apply(own, z, key=key, weight=part.weight)
             return losses[task](prediction, part.y, part.weight)
 
@@ -275,7 +277,7 @@ def _heads(
     return of_head, list(zip(net.heads, losses, strict=True))
 
 
-def _parts(batch: Any, tasks: int) -> tuple[Batch | None, list[Batch]]:
+def _parts(batch: PyTree, tasks: int) -> tuple[Batch | None, list[Batch]]:
     """The inputs and their weights, if all tasks see the same, and a `Batch` a task."""
     if isinstance(batch, Batch):
         ys = _of_tasks(batch.y, tasks, "targets y")
@@ -293,7 +295,7 @@ def _parts(batch: Any, tasks: int) -> tuple[Batch | None, list[Batch]]:
     return None, list(batch)
 
 
-def _of_tasks(values: Any, tasks: int, name: str) -> list[Any]:
+def _of_tasks(values: PyTree, tasks: int, name: str) -> list[Any]:
     """One part a task of a tuple, or of an array `[n, tasks, ...]`."""
     if isinstance(values, tuple) and len(values) == tasks:
         return list(values)

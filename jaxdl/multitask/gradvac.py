@@ -8,7 +8,7 @@ import optax
 from jax import lax
 
 from jaxdl.multitask.combine import needs_key, weigh_gradients
-from jaxdl.types import Array, Key
+from jaxdl.types import Array, Key, PyTree
 
 
 def gradvac(*, tasks: int, beta: float = 0.01) -> optax.GradientTransformationExtraArgs:
@@ -22,7 +22,7 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> optax.GradientTransformationEx
     gradient. A task without a gradient changes nothing, and counts as a cosine of 0.
     """
 
-    def weigh(state: Array, gram: Array, losses: Any, key: Key | None) -> tuple[Array, Array]:
+    def weigh(state: Array, gram: Array, losses: PyTree, key: Key | None) -> tuple[Array, Array]:
         del losses
         orders = jax.vmap(jax.random.permutation, (0, None))(
             jax.random.split(needs_key(key, "gradvac"), tasks), tasks
@@ -39,7 +39,7 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> optax.GradientTransformationEx
 def _vaccinated(gram: Array, task: Array, order: Array, targets: Array) -> tuple[Array, Array]:
     """Coefficients `[tasks]` of one task's gradient, and the cosine with each other as met."""
 
-    def visit(carry: Any, other: Array) -> tuple[Any, None]:
+    def visit(carry: PyTree, other: Array) -> tuple[Any, None]:
         coefficients, cosines = carry
         product = coefficients @ gram[other]
         square = coefficients @ gram @ coefficients

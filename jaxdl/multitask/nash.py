@@ -1,7 +1,5 @@
 """Nash-MTL (Navon et al. 2022, arXiv:2202.01017)."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,7 +7,7 @@ from jax import lax
 
 from jaxdl.multitask.combine import weigh_gram
 from jaxdl.optim.qp import correlations
-from jaxdl.types import Array
+from jaxdl.types import Array, PyTree
 
 
 def nash() -> optax.GradientTransformationExtraArgs:
@@ -35,11 +33,11 @@ def _bargain(gram: Array) -> Array:
     # So that there is a minimum even if a positive sum of gradients is zero.
     cosines = cosines + tasks * eps * jnp.eye(tasks, dtype=gram.dtype)
 
-    def unfinished(carry: Any) -> Array:
+    def unfinished(carry: PyTree) -> Array:
         _, decrement, count = carry
         return (decrement > 10 * eps**0.5) & (count < 100)
 
-    def newton(carry: Any) -> Any:
+    def newton(carry: PyTree) -> PyTree:
         a, _, count = carry
         slope = cosines @ a - 1 / a
         # In units of a, where the Hessian is well conditioned.

@@ -8,7 +8,7 @@ import optax
 from jax import lax
 
 from jaxdl.multitask.combine import needs_key, weigh_gradients
-from jaxdl.types import Array, Key
+from jaxdl.types import Array, Key, PyTree
 
 
 def pcgrad() -> optax.GradientTransformationExtraArgs:
@@ -30,7 +30,7 @@ def pcgrad() -> optax.GradientTransformationExtraArgs:
         InputError: when tracing, without a key, or if gradients are not stacked `[tasks, ...]`.
     """
 
-    def weigh(state: Any, gram: Array, losses: Any, key: Key | None) -> tuple[Array, Any]:
+    def weigh(state: PyTree, gram: Array, losses: PyTree, key: Key | None) -> tuple[Array, Any]:
         del losses
         tasks = gram.shape[0]
         orders = jax.vmap(jax.random.permutation, (0, None))(

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from jaxdl.multitask.combine import LossWeighting, needs_key, weigh_losses
-from jaxdl.types import Array, Key
+from jaxdl.types import Array, Key, PyTree
 
 
 def rlw() -> LossWeighting:
@@ -14,7 +14,7 @@ def rlw() -> LossWeighting:
     In expectation it is `equal`: a baseline for methods whose weights move.
     """
 
-    def weigh(state: Any, losses: Array, key: Key | None) -> tuple[Array, Any]:
+    def weigh(state: PyTree, losses: Array, key: Key | None) -> tuple[Array, Any]:
         drawn = jax.random.normal(needs_key(key, "rlw"), losses.shape, losses.dtype)
         return jax.nn.softmax(drawn), state
 

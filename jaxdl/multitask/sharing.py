@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.grads import check_model
-from jaxdl.types import ApplyFn, Array, InitFn, Key, Model, Params
+from jaxdl.types import ApplyFn, Array, InitFn, Key, Model, Params, PyTree
 
 Activation = Callable[[Array], Array]
 
@@ -71,8 +71,8 @@ def hard_sharing(
         check_model(model)
 
     def active(
-        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+        params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree:
         return between(trunk.apply(params, x, key=key, weight=weight))
 
     return _net(Model(trunk.init, active), tuple(heads))
@@ -105,12 +105,12 @@ def mmoe(
     for model in (expert, gate, *heads):
         check_model(model)
 
-    def init(key: Key, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         return jax.vmap(expert.init, (0, None))(jax.random.split(key, experts), x)
 
     def apply(
-        params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+        params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+    ) -> PyTree:
         keys = None if key is None else jax.random.split(key, experts)
 
         def one(params: Params, key: Key | None) -> Array:
@@ -120,21 +120,21 @@ def mmoe(
         return jax.vmap(one, out_axes=1)(params, keys), x
 
     def gated(head: Model) -> Model:
-        def mix(params: Params, features: Any, weight: Array | None = None) -> Array:
+        def mix(params: Params, features: PyTree, weight: Array | None = None) -> Array:
             outputs, x = features
             logits = gate.apply(params, x, weight=weight)
             if logits.shape[-1] != experts:
                 raise InputError(f"the gate of {experts} experts gives {logits.shape[-1]} logits")
             return jnp.einsum("ne,ne...->n...", jax.nn.softmax(logits), outputs)
 
-        def init_head(key: Key, x: Any) -> Params:
+        def init_head(key: Key, x: PyTree) -> Params:
             gate_key, head_key = jax.random.split(key)
             params = gate.init(gate_key, x[1])
             return params, head.init(head_key, mix(params, x))
 
         def apply_head(
-            params: Params, x: Any, *, key: Key | None = None, weight: Array | None = None
-        ) -> Any:
+            params: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+        ) -> PyTree:
             return head.apply(params[1], mix(params[0], x, weight), key=key, weight=weight)
 
         return Model(init_head, apply_head)
@@ -163,7 +163,7 @@ def map_tasks(
     return [of_task(task)(*row) for task, row in enumerate(rows)]
 
 
-def stack(trees: Sequence[Any]) -> Any:
+def stack(trees: Sequence[Any]) -> PyTree:
     """Trees of equal shapes as one tree with a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
@@ -181,12 +181,12 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         raise InputError("a net of many tasks needs a head a task, not none")
     tasks = len(heads)
 
-    def init(key: Key, x: Any) -> TaskParams:
+    def init(key: Key, x: PyTree) -> TaskParams:
         trunk_key, heads_key = jax.random.split(key)
         xs = x if isinstance(x, tuple) else (x,) * tasks
         params = trunk.init(trunk_key, xs[0])
 
-        def head(head: Model, key: Key, x: Any) -> Params:
+        def head(head: Model, key: Key, x: PyTree) -> Params:
             # Heads are made from what features look like: the trunk need not run for it.
             looks = jax.eval_shape(lambda x: trunk.apply(params, x), x)
             return head.init(key, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), looks))
@@ -195,12 +195,12 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         return TaskParams(params, tuple(map(head, heads, keys, xs)))
 
     def apply(
-        params: TaskParams, x: Any, *, key: Key | None = None, weight: Any = None
-    ) -> tuple[Any, ...]:
+        params: TaskParams, x: PyTree, *, key: Key | None = None, weight: PyTree = None
+    ) -> tuple[PyTree, ...]:
         trunk_key, keys = net_keys(key, tasks)
         weights = weight if isinstance(weight, tuple) else (weight,) * tasks
 
-        def run(x: Any, weight: Array | None) -> Any:
+        def run(x: PyTree, weight: Array | None) -> PyTree:
             return trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
 
         def head(task: int) -> Callable[..., Any]:

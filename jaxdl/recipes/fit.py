@@ -14,12 +14,12 @@ import optax
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.grads import over_tasks
-from jaxdl.parallel import axis_name
-from jaxdl.train.divergence import first_bad_loss
+from jaxdl.parallel import axis_name, count_devices
+from jaxdl.train.divergence import can_go_on, first_bad_loss
 from jaxdl.train.loop import copy_state, loop, per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
-from jaxdl.types import Array, Key, MetaLearner, Params, Sampler
+from jaxdl.types import Array, Key, MetaLearner, Params, Sampler, TrainState, TransferLearner
 
 
 class Fitted(NamedTuple):
@@ -70,8 +70,9 @@ def fit(
         report: told a line per log point, `print` say.
 
     Raises:
-        InputError: if a number is out of range or does not divide the tasks.
-        RunError: if the loss is not finite.
+        InputError: if a number is out of range or does not divide the tasks, or the learner does
+            not train on episodes.
+        RunError: if the loss or the parameters are not finite.
 
     >>> import jax, optax, jaxdl
     >>> learner = jaxdl.maml(
@@ -87,9 +88,15 @@ def fit(
     for name, value in {"steps": steps, "tasks": tasks, "seeds": seeds, "every": every}.items():
         if value is not None and value < 1:
             raise InputError(f"`{name}={value}`: choose at least 1")
+    if isinstance(learner, TransferLearner):
+        raise InputError(
+            "fit trains on episodes, and a TransferLearner on labelled examples. Train it by"
+            " jaxdl.loop with its own grad"
+        )
+    devices = count_devices(devices)
     every = every or max(1, steps // 20)
     keys = jax.random.split(key, seeds) if seeds else key[None]
-    inputs = jax.jit(sample)(keys[0]).support.x
+    inputs = sample(keys[0]).support.x
     state = init_states(lambda key: learner.init(key, inputs), keys, tx)
     if chunk is None and jax.default_backend() == "cpu" and _convolves(state.params):
         chunk = 1
@@ -102,7 +109,7 @@ def fit(
     step = make_step(grad, tx)
     chunks = loop(step, stream, keys, state, steps=steps, every=every, devices=devices)
     for i, state, metrics in chunks:
-        _refuse_divergence(i, metrics)
+        _refuse_divergence(i, state, metrics)
         window.append(metrics)
         if i % every and i != steps:
             continue
@@ -143,13 +150,16 @@ def _where(better: np.ndarray, new: Params, old: Params) -> Params:
     return jax.tree.map(chosen, new, old)
 
 
-def _refuse_divergence(i: int, metrics: dict[str, np.ndarray]) -> None:
+def _refuse_divergence(i: int, state: TrainState, metrics: dict[str, np.ndarray]) -> None:
+    step, what = i, "state"
     if (found := first_bad_loss(metrics)) is not None:
-        step = i - next(iter(metrics.values())).shape[1] + found[0] + 1
-        raise RunError(
-            f"training diverged: the {found[1]} is not finite at step {step:,}. Try a lower"
-            " learning rate or clipping"
-        )
+        step, what = i - next(iter(metrics.values())).shape[1] + found[0] + 1, found[1]
+    elif can_go_on(state):
+        return
+    raise RunError(
+        f"training diverged: the {what} is not finite at step {step:,}. Try a lower learning rate"
+        " or clipping"
+    )
 
 
 def _line(row: dict[str, np.ndarray]) -> str:

@@ -29,17 +29,21 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         half = (self.high - self.low) / 2
-        return f"{self.mean:.3f} ± {half:.3f} (95 % over {self.over})"
+        return f"{self.mean:.4g} ± {half:.2g} (95 % over {self.over})"
 
 
 def over_episodes(values: ArrayLike) -> Interval:
     """The interval of a mean over episodes `[episodes]`, as `mean_ci95` has it."""
-    return _interval(mean_ci95(np.ravel(_on_host(values))), f"{np.size(values):,} episodes")
+    return _interval(mean_ci95(np.ravel(_on_host(values))), _counted(np.size(values), "episode"))
 
 
 def over_seeds(values: ArrayLike) -> Interval:
     """The interval of a mean over seeds `[seeds]` by Student's t, as `seeds_mean_ci95` has it."""
-    return _interval(seeds_mean_ci95(np.ravel(_on_host(values))), f"{np.size(values):,} seeds")
+    return _interval(seeds_mean_ci95(np.ravel(_on_host(values))), _counted(np.size(values), "seed"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _interval(mean_and_half: tuple[Any, Any], over: str) -> Interval:

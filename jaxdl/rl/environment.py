@@ -50,7 +50,7 @@ def auto_reset(reset: Reset, step: Step) -> Callable[[Key, Any, Array], tuple[Ou
     what a truncated episode is bootstrapped from.
     """
 
-    def going_on(key: Key, state: Any, action: Array) -> tuple[Outcome, Any]:
+    def going_on(key: Key, state: PyTree, action: Array) -> tuple[Outcome, Any]:
         step_key, reset_key = jax.random.split(key)
         outcome = step(step_key, state, action)
         ended = outcome.terminated | outcome.truncated

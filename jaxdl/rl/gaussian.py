@@ -1,13 +1,13 @@
 """Policies over real actions: a normal distribution with a diagonal covariance."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxdl.grads import check_model
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.types import Array, Key, Model, Params, PyTree
 
 LEAST_STD = 1e-6
 """A policy is never more certain than that."""
@@ -55,7 +55,7 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
 
     def apply(
         params: Params, x: Array, *, key: Key | None = None, weight: Array | None = None
-    ) -> Any:
+    ) -> PyTree:
         if weight is not None:  # of an episode, say, for each of its steps
             weight = jnp.broadcast_to(
                 weight.reshape((-1,) + (1,) * (x.ndim - 2)), x.shape[:-1]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError, extra
 from jaxdl.rl.environment import Environment, Outcome
-from jaxdl.types import Array, Key
+from jaxdl.types import Array, Key, PyTree
 
 
 def gymnax(name: str) -> Environment:
@@ -37,7 +37,7 @@ def gymnax(name: str) -> Environment:
         obs, state = env.reset_env(key, params)
         return state, seen(obs)
 
-    def step(key: Key, state: Any, action: Array) -> Outcome:
+    def step(key: Key, state: PyTree, action: Array) -> Outcome:
         obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
         terminated = jnp.asarray(terminated, bool)
         truncated = env.is_truncated(state, params) & ~terminated

@@ -45,7 +45,7 @@ def rollout(
     start_key, scan_key = jax.random.split(key)
     state, obs = jax.vmap(reset)(jax.random.split(start_key, trajectories))
 
-    def one_step(carry: Any, key: Key) -> tuple[Any, Trajectories]:
+    def one_step(carry: PyTree, key: Key) -> tuple[Any, Trajectories]:
         state, obs, mask = carry
         act_key, step_key = jax.random.split(key)
         action = act(act_key, obs)

@@ -7,7 +7,6 @@ calls it is a `StepFn`.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +60,7 @@ def trust_region(
         the share of the first point's way (0 if none was good).
     """
 
-    def mean(tree: Any) -> Any:
+    def mean(tree: PyTree) -> PyTree:
         return tree if axis_name is None else lax.pmean(tree, axis_name)
 
     old, pull = jax.vjp(predict, params)
@@ -86,7 +85,7 @@ def trust_region(
     def at(share: Array) -> Params:
         return jax.tree.map(lambda p, d: p - share * length * d, params, direction)
 
-    def search(carry: Any) -> Any:
+    def search(carry: PyTree) -> PyTree:
         tried, _, _, _ = carry
         share = shrink ** tried.astype(length.dtype)
         new = predict(at(share))
@@ -97,7 +96,7 @@ def trust_region(
             lambda found: jnp.where(good, found, zero), (share, kl, before - value)
         )
 
-    def goes_on(carry: Any) -> Array:
+    def goes_on(carry: PyTree) -> Array:
         tried, share, _, _ = carry
         return (tried < backtracks) & (share == 0)
 

@@ -9,7 +9,8 @@ import pytest
 from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.grads import over_tasks
-from jaxdl.losses import mean_squared_error
+from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.fit import fit
@@ -130,6 +131,19 @@ def test_divergence_is_told_with_its_step():
         fit(learner._replace(grad=grad), sample, tx=optax.sgd(1.0), steps=9, tasks=1, key=KEY)
 
 
+def test_parameters_that_are_not_finite_are_told_too():
+    learner, sample = counting()
+    endless = learner._replace(grad=lambda *args: ({"steps": jnp.float32(jnp.inf)}, {"loss": 1.0}))
+    with pytest.raises(RunError, match=r"the state is not finite at step 1\."):
+        fit(endless, sample, tx=optax.sgd(1.0), steps=1, tasks=1, key=KEY)
+
+
+def test_a_learner_of_labelled_examples_is_refused():
+    learner = finetune(mlp((4,)), cross_entropy, classes=3, ways=2, tx=optax.sgd(0.1), steps=1)
+    with pytest.raises(InputError, match="fit trains on episodes, and a TransferLearner on"):
+        fit(learner, SAMPLE, **OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -137,6 +151,7 @@ def test_divergence_is_told_with_its_step():
         ({"tasks": 0}, "`tasks=0`"),
         ({"seeds": 0}, "`seeds=0`"),
         ({"every": 0}, "`every=0`"),
+        ({"devices": 99}, "devices"),
         ({"chunk": 3}, "chunk=3 does not divide 4 tasks"),
     ],
 )

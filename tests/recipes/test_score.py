@@ -53,4 +53,5 @@ def test_seeds_that_the_parameters_do_not_have_are_refused():
 
 
 def test_an_interval_reads_as_papers_print_it():
-    assert str(Interval(0.5, 0.25, 0.75, "9 seeds")) == "0.500 ± 0.250 (95 % over 9 seeds)"
+    assert str(Interval(0.5, 0.25, 0.75, "9 seeds")) == "0.5 ± 0.25 (95 % over 9 seeds)"
+    assert str(Interval(2e-5, 1e-5, 3e-5, "2 seeds")) == "2e-05 ± 1e-05 (95 % over 2 seeds)"

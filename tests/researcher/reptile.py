@@ -21,7 +21,7 @@ def reptile(
 
     def adapt(key: jax.Array, params: Any, support: Any, steps: int | None = None) -> Any:
         depth = default_steps if steps is None else steps
-        return jaxdl.descend(inner_loss, params, tx, support, steps=depth, key=key)[0]
+        return jaxdl.descend(inner_loss, params, tx, support, steps=depth)[0]
 
     def predict(
         adapted: Any, x: Any, *, key: jax.Array | None = None, weight: jax.Array | None = None
