@@ -42,6 +42,7 @@ from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.multitask.aligned import aligned
 from jaxdl.multitask.cagrad import cagrad
+from jaxdl.multitask.combine import TaskMethod
 from jaxdl.multitask.dwa import dwa
 from jaxdl.multitask.equal import equal
 from jaxdl.multitask.famo import famo
@@ -79,7 +80,7 @@ from jaxdl.types import (
     TrainState,
 )
 
-METHODS: dict[str, Callable[[int], optax.GradientTransformationExtraArgs]] = {
+METHODS: dict[str, Callable[[int], TaskMethod]] = {
     "equal": lambda tasks: equal(),
     "uncertainty": lambda tasks: uncertainty(tasks=tasks, tx=optax.adam(0.002)),
     "gradnorm": lambda tasks: gradnorm(tasks=tasks, tx=optax.adam(0.025), alpha=1.5),

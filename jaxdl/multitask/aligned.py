@@ -2,13 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.combine import TaskMethod, weigh_gram
 from jaxdl.types import Array
 
 
-def aligned() -> optax.GradientTransformationExtraArgs:
+def aligned() -> TaskMethod:
     """The mean of gradients made orthogonal, and all as long as the least of their components.
 
     The matrix of gradients gets the condition number 1: its singular values become the smallest of

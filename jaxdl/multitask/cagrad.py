@@ -3,11 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.combine import TaskMethod, weigh_gram
 from jaxdl.optim.qp import min_norm
 from jaxdl.types import Array
 
@@ -17,7 +16,7 @@ SHORT = 1e-4
 """Of the longest gradient: what is shorter counts as none, for the multiplier would be smaller."""
 
 
-def cagrad(*, c: float = 0.5) -> optax.GradientTransformationExtraArgs:
+def cagrad(*, c: float = 0.5) -> TaskMethod:
     """The direction that serves the worst-off task best, within `c` lengths of the mean gradient.
 
     It maximises the smallest inner product with a task's gradient among all `d` with

@@ -10,7 +10,8 @@ A method is an Optax transformation of updates stacked `[tasks, ...]` with the e
 
     tx = optax.chain(pcgrad(), optax.adam(1e-3))
 
-It is not linear, so it comes *after* the average over devices and microbatches.
+It is not linear, so it comes *after* the average over devices and microbatches. What it looks at
+stands in its type, `TaskMethod`, because a training step depends on it.
 """
 
 from collections.abc import Callable
@@ -30,12 +31,24 @@ WeighGradients = Callable[[Any, Array, Any, Any], tuple[Array, Any]]
 """`(state, gram [tasks, tasks], losses, key) -> (weights [tasks], state)`."""
 
 
-class LossWeighting(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
-    """A method whose weights depend on losses, state and key, and never on gradients.
+class TaskMethod(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
+    """A rule that combines task gradients: an Optax transformation that says what it looks at.
 
-    It weighs the losses as well as their gradients, and `multitask_step` takes one gradient, of the
-    weighted loss, where it takes one a task for others.
+    `weighs_losses`: its weights depend on losses, state and key, and never on gradients. Then it
+    weighs the losses as well as their gradients, and `multitask_step` takes one gradient, of the
+    weighted loss, where it takes one per task for other methods.
+
+    `weigh_losses` and `weigh_gradients` make one of a rule for the weights, and
+    `TaskMethod(init, update)` makes one of any transformation of stacked gradients.
     """
+
+    weighs_losses: bool = False
+
+
+class LossWeighting(TaskMethod):
+    """A `TaskMethod` that weighs losses."""
+
+    weighs_losses = True
 
 
 def weigh_losses(
@@ -60,16 +73,16 @@ def weigh_gradients(
     init: Callable[[], PyTree] = optax.EmptyState,
     *,
     tasks: int | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> TaskMethod:
     """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
 
     def weights(state: PyTree, stacked: Grads, losses: PyTree, key: Any) -> tuple[Array, Any]:
         return weigh(state, gram(stacked), losses, key)
 
-    return optax.GradientTransformationExtraArgs(lambda params: init(), _update_by(weights, tasks))
+    return TaskMethod(lambda params: init(), _update_by(weights, tasks))
 
 
-def weigh_gram(weigh: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
+def weigh_gram(weigh: Callable[[Array], Array]) -> TaskMethod:
     """The method whose weights are a function of inner products alone."""
     return weigh_gradients(lambda state, gram, losses, key: (weigh(gram), state))
 

@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.losses import without_void
-from jaxdl.multitask.combine import LossWeighting
+from jaxdl.multitask.combine import TaskMethod
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
 from jaxdl.parallel import device_key, mean_over_devices, share_of
 from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, PyTree, StepFn
@@ -137,7 +137,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
 def multitask_step(
     net: MultiTask,
     loss: LossFn | Sequence[LossFn],
-    method: optax.GradientTransformationExtraArgs,
+    method: TaskMethod,
     tx: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
@@ -146,9 +146,9 @@ def multitask_step(
 
     The state is `train.init_state(params, optax.chain(method, tx))`.
 
-    A `LossWeighting` costs one gradient, of the weighted sum of losses, as its paper defines it
-    (heads included): the weights are the cotangent of the losses. Of other methods the trunk takes
-    the combined gradient, and each head that of its own task's loss.
+    A method that weighs losses costs one gradient, of the weighted sum of losses, as its paper
+    defines it (heads included): the weights are the cotangent of the losses. Of other methods the
+    trunk takes the combined gradient, and each head that of its own task's loss.
 
     Losses and gradients are averaged over a device axis before they are combined: for each task a
     device counts as much as the weights of its examples. Every device draws dropout masks of its
@@ -168,8 +168,14 @@ def multitask_step(
     [2.0, 0.5]
 
     Raises:
-        InputError: when tracing, if the optimiser's state is not that of `method` and `tx`.
+        InputError: if `method` is no `TaskMethod`; when tracing, if the optimiser's state is not
+            that of `method` and `tx`.
     """
+    if not isinstance(method, TaskMethod):
+        raise InputError(
+            "this method does not say whether it weighs losses: make it with weigh_losses or"
+            " weigh_gradients, and put what follows it into `tx`"
+        )
     losses_of, grads_of = task_losses(net, loss), task_grads(net, loss)
     tx = optax.with_extra_args_support(tx)
 
@@ -182,7 +188,7 @@ def multitask_step(
 
         average = partial(mean_over_devices, axis_name=axis_name)
         grads: Grads
-        if isinstance(method, LossWeighting):
+        if method.weighs_losses:
             losses, pull, metrics = jax.vjp(
                 lambda params: losses_of(params, net_key, batch), state.params, has_aux=True
             )

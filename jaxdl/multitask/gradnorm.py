@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl.multitask.combine import needs_losses, weigh_gradients
+from jaxdl.multitask.combine import TaskMethod, needs_losses, weigh_gradients
 from jaxdl.types import Array
 
 
@@ -19,9 +19,7 @@ class GradNormState(NamedTuple):
     taken: Array
 
 
-def gradnorm(
-    *, tasks: int, tx: optax.GradientTransformation, alpha: float
-) -> optax.GradientTransformationExtraArgs:
+def gradnorm(*, tasks: int, tx: optax.GradientTransformation, alpha: float) -> TaskMethod:
     """Weights that balance the lengths of weighted gradients, longer where a task learns slowly.
 
     The weights `[tasks]` start at 1 and follow by `tx` the gradient of the sum of

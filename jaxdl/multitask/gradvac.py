@@ -4,14 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
-from jaxdl.multitask.combine import needs_key, weigh_gradients
+from jaxdl.multitask.combine import TaskMethod, needs_key, weigh_gradients
 from jaxdl.types import Array, Key, PyTree
 
 
-def gradvac(*, tasks: int, beta: float = 0.01) -> optax.GradientTransformationExtraArgs:
+def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
     """The sum of the gradients, each turned towards others until they are as alike as usual.
 
     A gradient whose cosine with another task's is below their target gets as much of the other as

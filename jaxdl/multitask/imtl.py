@@ -8,6 +8,7 @@ import optax
 
 from jaxdl.multitask.combine import (
     LossWeighting,
+    TaskMethod,
     needs_losses,
     weigh_gradients,
     weigh_gram,
@@ -17,7 +18,7 @@ from jaxdl.optim.qp import correlations
 from jaxdl.types import Array
 
 
-def imtl_g() -> optax.GradientTransformationExtraArgs:
+def imtl_g() -> TaskMethod:
     """Impartial gradients: the sum, of weights that add up to 1, with equal projections on all.
 
     The weights (some may be negative) solve `gram @ weights = c * lengths`. Where gradients are
@@ -47,7 +48,7 @@ def imtl_l(*, tasks: int, tx: optax.GradientTransformation) -> LossWeighting:
     return weigh_losses(weigh, lambda: _start(tasks, tx), tasks=tasks)
 
 
-def imtl(*, tasks: int, tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+def imtl(*, tasks: int, tx: optax.GradientTransformation) -> TaskMethod:
     """The hybrid: `imtl_g` on the gradients of the losses that `imtl_l` has scaled."""
 
     def weigh(

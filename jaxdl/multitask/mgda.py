@@ -1,12 +1,10 @@
 """MGDA, the multiple-gradient descent algorithm (Sener, Koltun 2018, arXiv:1810.04650)."""
 
-import optax
-
-from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.combine import TaskMethod, weigh_gram
 from jaxdl.optim.qp import min_norm
 
 
-def mgda() -> optax.GradientTransformationExtraArgs:
+def mgda() -> TaskMethod:
     """The shortest vector in the convex hull of the task gradients.
 
     Its inner product with every task's gradient is at least its own square: no loss increases to

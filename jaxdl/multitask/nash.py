@@ -2,15 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
-from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.combine import TaskMethod, weigh_gram
 from jaxdl.optim.qp import correlations
 from jaxdl.types import Array, PyTree
 
 
-def nash() -> optax.GradientTransformationExtraArgs:
+def nash() -> TaskMethod:
     """The bargaining solution: the sum whose weights `a > 0` solve `gram @ a = 1 / a`.
 
     A task's scale does not matter, and the length of the sum is the root of the number of tasks

@@ -4,14 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
-from jaxdl.multitask.combine import needs_key, weigh_gradients
+from jaxdl.multitask.combine import TaskMethod, needs_key, weigh_gradients
 from jaxdl.types import Array, Key, PyTree
 
 
-def pcgrad() -> optax.GradientTransformationExtraArgs:
+def pcgrad() -> TaskMethod:
     """The sum of the gradients, each freed of what conflicts with another task.
 
     A gradient with a negative inner product with that of another task loses its component along

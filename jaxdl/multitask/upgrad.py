@@ -2,14 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxdl.multitask.combine import weigh_gram
+from jaxdl.multitask.combine import TaskMethod, weigh_gram
 from jaxdl.optim.qp import nonnegative
 from jaxdl.types import Array
 
 
-def upgrad() -> optax.GradientTransformationExtraArgs:
+def upgrad() -> TaskMethod:
     """The mean of the gradients, each projected onto the cone where no loss increases.
 
     That is the set of all `d` whose inner product with every task's gradient is not negative. The

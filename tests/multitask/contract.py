@@ -11,6 +11,7 @@ import optax
 
 from jaxdl.multitask.aligned import aligned
 from jaxdl.multitask.cagrad import cagrad
+from jaxdl.multitask.combine import TaskMethod
 from jaxdl.multitask.dwa import dwa
 from jaxdl.multitask.equal import equal
 from jaxdl.multitask.famo import famo
@@ -36,7 +37,7 @@ class Row(NamedTuple):
     """
 
     name: str
-    make: Callable[[int], optax.GradientTransformationExtraArgs]
+    make: Callable[[int], TaskMethod]
     scale: Callable[[int, float], float] = lambda tasks, norm: 1.0
     symmetric: bool = True
 

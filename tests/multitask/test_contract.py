@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.losses import mean_squared_error
-from jaxdl.multitask.combine import LossWeighting
+from jaxdl.multitask.combine import TaskMethod
 from jaxdl.multitask.gradients import multitask_step, task_grads
 from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.train.loop import copy_state, loop
@@ -106,6 +106,25 @@ def test_vanishing_opposite_and_uneven_gradients_do_no_harm(row):
         for name in (*HARD, *(f"{name}, else identical" for name in HARD), "none"):
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(step.of(name))), name
         assert not np.any(flat(step.of("none")[0]))
+
+
+@rows
+def test_it_says_what_it_looks_at(row):
+    """Where one gradient is another and the losses are the same, who weighs losses weighs alike."""
+    method = row.make(TASKS)
+    assert isinstance(method, TaskMethod)
+    kept, given = HARD["one vanishes"], flat(gradients()).astype(np.float64)
+
+    def weights(case):
+        """Those of the tasks whose gradients are kept: the update is a sum of the gradients."""
+        by = np.array(kept if case == "one vanishes" else np.ones(TASKS), bool)
+        update = flat(made(row)[-1].of(case)[0])
+        found = np.zeros(TASKS)
+        found[by] = np.linalg.lstsq(given[by].T, update)[0]
+        return found[np.array(kept, bool)]
+
+    alike = np.allclose(weights("usual"), weights("one vanishes"), rtol=1e-3)
+    assert method.weighs_losses == alike
 
 
 @rows
@@ -211,7 +230,7 @@ def test_two_devices_do_what_one_does(row):
 def test_weighing_losses_is_weighing_gradients(row):
     """What `multitask_step` spares: the shared gradient is the same, from one backward pass."""
     method = row.make(3)
-    if not isinstance(method, LossWeighting):
+    if not method.weighs_losses:
         pytest.skip("it looks at gradients")
     batch = draw(KEY, 0)
     state = init_state(NET.init(KEY, batch.x), optax.chain(method, TX))

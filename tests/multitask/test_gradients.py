@@ -12,6 +12,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.lenet import lenet
 from jaxdl.models.mlp import mlp
+from jaxdl.multitask.combine import TaskMethod
 from jaxdl.multitask.equal import equal
 from jaxdl.multitask.gradients import multitask_step, task_grads, task_losses
 from jaxdl.multitask.pcgrad import pcgrad
@@ -220,6 +221,25 @@ def test_a_state_made_for_the_optimiser_alone_is_refused(key):
     step = multitask_step(ALIKE, cross_entropy, pcgrad(), optax.adam(0.1))
     with pytest.raises(InputError, match=r"optax.chain\(method, tx\)"):
         step(key, state, Batch(X, LABELS))
+
+
+def test_a_method_that_does_not_say_what_it_looks_at_is_refused(key):
+    """A chain is no method: one that weighs losses would pass for one that looks at gradients."""
+    chained, tx = optax.chain(equal(), optax.scale(2.0)), optax.sgd(0.1)
+    with pytest.raises(InputError, match="does not say whether it weighs losses: make it with"):
+        multitask_step(ALIKE, cross_entropy, chained, tx)
+
+    @jax.jit
+    def moves(params, batch):
+        found = []
+        for method in (pcgrad(), TaskMethod(*optax.chain(pcgrad(), optax.scale(2.0)))):
+            state = init_state(params, optax.chain(method, tx))
+            after, _ = multitask_step(ALIKE, cross_entropy, method, tx)(key, state, batch)
+            found.append(jax.tree.map(jnp.subtract, after.params.trunk, params.trunk))
+        return found
+
+    once, twice = moves(ALIKE.init(key, X), Batch(X, LABELS))
+    close(jax.tree.map(lambda leaf: 2 * leaf, once), twice)
 
 
 NORMED = hard_sharing(mlp((5, 5), norm="batch"), [mlp((4, 3), norm="batch")] * 2)
