@@ -12,7 +12,7 @@ there the metrics and the gradient of the step, or the predictions, are NaN, whi
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ from jaxdl.types import (
 )
 from jaxdl.xla import after, all_at_once
 
+Tree = TypeVar("Tree")
+
 
 class ContinualState(NamedTuple):
     """All that the next step needs; `memory` is whatever the method remembers."""
@@ -59,9 +61,9 @@ class Continual(NamedTuple):
         with parameters of its own for each task looks at the task.
     """
 
-    init: Callable[[Key, Example], Any]
+    init: Callable[[Key, Example], PyTree]
     step: StepFn
-    predict: Callable[[Any, Array, Any], Any]
+    predict: Callable[[PyTree, Array, PyTree], PyTree]
 
 
 class RecallFn(Protocol):
@@ -69,7 +71,7 @@ class RecallFn(Protocol):
 
     def __call__(
         self, key: Key, params: Params, memory: PyTree, example: Example
-    ) -> tuple[Grads, Metrics, Any]: ...
+    ) -> tuple[Grads, Metrics, PyTree]: ...
 
 
 def nothing(params: Params, example: Example) -> tuple[()]:
@@ -82,7 +84,7 @@ def descending(
     model: Model,
     tx: optax.GradientTransformation,
     grad: RecallFn,
-    remember: Callable[[Params, Example], Any] = nothing,
+    remember: Callable[[Params, Example], PyTree] = nothing,
     *,
     tasks: int | None = None,
 ) -> Continual:
@@ -113,7 +115,7 @@ def descending(
     return Continual(init, step, predict)
 
 
-def in_range(task: PyTree, tasks: int) -> tuple[Array, Array]:
+def in_range(task: Array | int, tasks: int) -> tuple[Array, Array]:
     """A task's number and whether it is in `[0, tasks)`; 0 stands for one that is not.
 
     What is computed from that 0 must be spoilt: see `spoilt_unless`.
@@ -127,7 +129,7 @@ def in_range(task: PyTree, tasks: int) -> tuple[Array, Array]:
     return jnp.where(good, task, 0), jnp.asarray(good)
 
 
-def spoilt_unless(good: Any, tree: PyTree) -> PyTree:
+def spoilt_unless(good: Array | bool, tree: Tree) -> Tree:
     """The tree, whose numbers are NaN where `good` is False."""
 
     def of_leaf(leaf: Array) -> Array:
@@ -179,14 +181,14 @@ def alone(example: Example) -> Batch:
     return Batch(x, y)
 
 
-def filled(count: Any, length: int) -> Array:
+def filled(count: Array | int, length: int) -> Array:
     """Weights `[length]`: 1 for the first `count` rows, 0 for those that hold nothing yet."""
     return (jnp.arange(length) < count).astype(jnp.float32)
 
 
 def recall(
     replay: Replay, key: Key, memory: PyTree, example: Example, count: int, batches: int = 1
-) -> tuple[Batch, Any]:
+) -> tuple[Batch, PyTree]:
     """Examples from before this one `[batches * count, ...]`, and the memory with this one in it.
 
     They are drawn with replacement, and weighted: of a memory of `size < count` examples the first

@@ -9,20 +9,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxdl.errors import InputError
-from jaxdl.types import PyTree
+
+Scores = np.ndarray | np.float64
+"""Numbers `[...]`, or one number of one matrix."""
 
 
-def retained(accuracy: ArrayLike) -> PyTree:
+def retained(accuracy: ArrayLike) -> Scores:
     """RA: the mean over tasks after the last one `[...]`."""
     return _square(accuracy)[..., -1, :].mean(axis=-1)
 
 
-def learning(accuracy: ArrayLike) -> PyTree:
+def learning(accuracy: ArrayLike) -> Scores:
     """LA: the mean over tasks of the accuracy right after each was learned `[...]`."""
     return _square(accuracy).diagonal(axis1=-2, axis2=-1).mean(axis=-1)
 
 
-def transfer(accuracy: ArrayLike) -> PyTree:
+def transfer(accuracy: ArrayLike) -> Scores:
     """BTI, backward transfer and interference: RA - LA `[...]`; below 0 where tasks are forgotten.
 
     (GEM's backward transfer is the same sum divided by the number of tasks but the last.)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 from jax import lax
@@ -21,6 +20,7 @@ from jaxdl.types import (
     Metrics,
     Params,
     PredictFn,
+    PyTree,
     Sampler,
     TaskLearner,
 )
@@ -112,7 +112,9 @@ def evaluate(
     return lambda key, params: run(as_partial(sample), key, params)
 
 
-def _query_loss(predict: Callable[..., Any], loss: LossFn, query: Batch) -> tuple[Array, Metrics]:
+def _query_loss(
+    predict: Callable[..., PyTree], loss: LossFn, query: Batch
+) -> tuple[Array, Metrics]:
     x, weight = without_void(query.x, query.weight), query.weight
     return loss(predict(x, weight=weight), query.y, weight)
 

@@ -4,8 +4,6 @@ Optax drops extra arguments on their way to a transformation that takes none, an
 index. So rates that nobody reads, or more of them than steps, would change nothing and say nothing.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -42,7 +40,7 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
         params: PyTree = None,
         *,
         rates: PyTree = None,
-        **_: Any,
+        **_: object,
     ) -> tuple[Grads, optax.OptState]:
         del params
         if rates is None:

@@ -1,7 +1,5 @@
 """CAGrad, conflict-averse gradient descent (Liu et al. 2021, arXiv:2110.14048)."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import lax
 
@@ -58,7 +56,7 @@ def cagrad(*, c: float = 0.5) -> TaskMethod:
         high = jnp.where(high > 0, high, 1)
         low = jnp.maximum(lengths(min_norm(gram)) / safe, SHORT * high)
 
-        def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bounds
             middle = jnp.sqrt(low * high)
             outside = lengths(convex(middle)) > middle * radius

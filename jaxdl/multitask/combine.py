@@ -15,7 +15,7 @@ stands in its type, `TaskMethod`, because a training step depends on it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import optax
@@ -24,10 +24,12 @@ from jaxdl.errors import InputError
 from jaxdl.optim.qp import gram, weighted_sum
 from jaxdl.types import Array, Grads, Key, PyTree
 
-WeighLosses = Callable[[Any, Array, Any], tuple[Array, Any]]
+State = TypeVar("State")
+
+WeighLosses = Callable[[State, Array, Key | None], tuple[Array, State]]
 """`(state, losses, key) -> (weights [tasks], state)`."""
 
-WeighGradients = Callable[[Any, Array, Any, Any], tuple[Array, Any]]
+WeighGradients = Callable[[State, Array, Array | None, Key | None], tuple[Array, State]]
 """`(state, gram [tasks, tasks], losses, key) -> (weights [tasks], state)`."""
 
 
@@ -52,8 +54,8 @@ class LossWeighting(TaskMethod):
 
 
 def weigh_losses(
-    weigh: WeighLosses,
-    init: Callable[[], PyTree] = optax.EmptyState,
+    weigh: WeighLosses[State],
+    init: Callable[[], State] = optax.EmptyState,
     *,
     tasks: int | None = None,
 ) -> LossWeighting:
@@ -62,21 +64,25 @@ def weigh_losses(
     `tasks` is their number, where the state depends on it.
     """
 
-    def weights(state: PyTree, _: Grads, losses: PyTree, key: Any) -> tuple[Array, Any]:
+    def weights(
+        state: State, _: Grads, losses: Array | None, key: Key | None
+    ) -> tuple[Array, State]:
         return weigh(state, needs_losses(losses, "this method"), key)
 
     return LossWeighting(lambda params: init(), _update_by(weights, tasks))
 
 
 def weigh_gradients(
-    weigh: WeighGradients,
-    init: Callable[[], PyTree] = optax.EmptyState,
+    weigh: WeighGradients[State],
+    init: Callable[[], State] = optax.EmptyState,
     *,
     tasks: int | None = None,
 ) -> TaskMethod:
     """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
 
-    def weights(state: PyTree, stacked: Grads, losses: PyTree, key: Any) -> tuple[Array, Any]:
+    def weights(
+        state: State, stacked: Grads, losses: Array | None, key: Key | None
+    ) -> tuple[Array, State]:
         return weigh(state, gram(stacked), losses, key)
 
     return TaskMethod(lambda params: init(), _update_by(weights, tasks))
@@ -110,19 +116,20 @@ def needs_losses(losses: Array | None, method: str) -> Array:
 
 
 def _update_by(
-    weigh: Callable[[Any, Grads, Any, Any], tuple[Array, Any]], tasks: int | None
+    weigh: Callable[[State, Grads, Array | None, Key | None], tuple[Array, State]],
+    tasks: int | None,
 ) -> optax.TransformUpdateExtraArgsFn:
     """The update of the method whose weights are `weigh(state, stacked, losses, key)`."""
 
     def update(
         updates: Grads,
-        state: PyTree,
+        state: State,
         params: PyTree = None,
         *,
         losses: Array | None = None,
         key: Key | None = None,
-        **_: Any,
-    ) -> tuple[Grads, PyTree]:
+        **_: object,
+    ) -> tuple[Grads, State]:
         del params
         _check(updates, losses, tasks)
         weights, state = weigh(state, updates, losses, key)

@@ -1,6 +1,6 @@
 """DWA, dynamic weight average (Liu, Johns, Davison 2019, arXiv:1803.10704)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.multitask.combine import LossWeighting, weigh_losses
-from jaxdl.types import Array
+from jaxdl.types import Array, Key
 
 
 class DwaState(NamedTuple):
@@ -38,7 +38,7 @@ def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
     def init() -> DwaState:
         return DwaState(jnp.int32(0), jnp.zeros(tasks), jnp.ones(tasks), jnp.ones(tasks))
 
-    def weigh(state: DwaState, losses: Array, key: Any) -> tuple[Array, DwaState]:
+    def weigh(state: DwaState, losses: Array, key: Key | None) -> tuple[Array, DwaState]:
         del key  # nothing is random
         # After a loss of exactly zero no ratio is finite, and of infinities there is no softmax.
         finite = np.finfo(state.before.dtype)

@@ -1,13 +1,13 @@
 """FAMO, fast adaptive multitask optimisation (Liu et al. 2023, arXiv:2306.03792)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxdl.multitask.combine import LossWeighting, weigh_losses
-from jaxdl.types import Array
+from jaxdl.types import Array, Key
 
 
 class FamoState(NamedTuple):
@@ -35,7 +35,7 @@ def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) 
         start = jnp.zeros(tasks)
         return FamoState(start, tx.init(start), jnp.zeros(tasks), jnp.int32(0))
 
-    def weigh(state: FamoState, losses: Array, key: Any) -> tuple[Array, FamoState]:
+    def weigh(state: FamoState, losses: Array, key: Key | None) -> tuple[Array, FamoState]:
         del key  # nothing is random
         losses = jnp.maximum(losses, 1e-8)
         log_losses = jnp.log(losses)

@@ -8,7 +8,7 @@ the trunk's statistics of the batch as much as for the task for which it counts 
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,27 @@ from jaxdl.losses import without_void
 from jaxdl.multitask.combine import TaskMethod
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
 from jaxdl.parallel import device_key, mean_over_devices, share_of
-from jaxdl.types import Array, Batch, GradFn, Grads, Key, LossFn, Metrics, Params, PyTree, StepFn
+from jaxdl.types import (
+    Array,
+    Batch,
+    GradFn,
+    Grads,
+    Key,
+    LossFn,
+    Metrics,
+    Params,
+    PyTree,
+    StepFn,
+    TrainState,
+)
 
-TaskLosses = Callable[[TaskParams, Key | None, Any], tuple[Array, Metrics]]
+Examples = Batch | tuple[Batch, ...]
+"""What all tasks learn from, or each its own: see above."""
+
+TaskLosses = Callable[[TaskParams, Key | None, Examples], tuple[Array, Metrics]]
 """`(params, key, batch) -> (losses [tasks], metrics)`."""
 
-TaskFn = Callable[..., Any]
+TaskFn = Callable[..., PyTree]
 """Something of one task, as a function of its head's parameters, its examples and its key."""
 
 
@@ -48,7 +63,7 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
     """
     of_head, kinds = _heads(net, loss)
 
-    def values(params: TaskParams, key: Key | None, batch: PyTree) -> tuple[Array, Metrics]:
+    def values(params: TaskParams, key: Key | None, batch: Examples) -> tuple[Array, Metrics]:
         shared, parts = _parts(batch, len(kinds))
         trunk_key, keys = net_keys(key, len(kinds))
 
@@ -96,7 +111,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
     tasks = len(kinds)
 
     def grads(
-        key: Key, step: Array, params: TaskParams, batch: PyTree
+        key: Key, step: Array, params: TaskParams, batch: Examples
     ) -> tuple[TaskGrads, Metrics]:
         del step  # losses do not change with training time
         shared, parts = _parts(batch, tasks)
@@ -179,7 +194,7 @@ def multitask_step(
     losses_of, grads_of = task_losses(net, loss), task_grads(net, loss)
     tx = optax.with_extra_args_support(tx)
 
-    def step(key: Key, state: PyTree, batch: PyTree) -> tuple[Any, Metrics]:
+    def step(key: Key, state: TrainState, batch: Examples) -> tuple[TrainState, Metrics]:
         _check(state, optax.chain(method, tx))
         method_state, tx_state = state.opt_state
         net_key, method_key = jax.random.split(key)
@@ -212,7 +227,7 @@ def multitask_step(
     return step
 
 
-def _shares(batch: PyTree, tasks: int, axis_name: str | None) -> Array | None:
+def _shares(batch: Examples, tasks: int, axis_name: str | None) -> Array | None:
     """How much this device's examples count for each task `[tasks]`, 1 on the mean of devices;
     None where there are no weights, or no other devices."""
     _, parts = _parts(batch, tasks)
@@ -251,8 +266,8 @@ def _averaged(metrics: Metrics, shares: Array | None, axis_name: str | None) -> 
     return _named(lax.pmean(each, axis_name))
 
 
-def _check(state: PyTree, tx: optax.GradientTransformation) -> None:
-    structures: list[Any] = [
+def _check(state: TrainState, tx: optax.GradientTransformation) -> None:
+    structures: list[object] = [
         jax.tree.structure(tree)
         for tree in (state.opt_state, jax.eval_shape(tx.init, state.params))
     ]
@@ -265,7 +280,7 @@ def _check(state: PyTree, tx: optax.GradientTransformation) -> None:
 
 def _heads(
     net: MultiTask, loss: LossFn | Sequence[LossFn]
-) -> tuple[Callable[[int], TaskFn], list[Any]]:
+) -> tuple[Callable[[int], TaskFn], list[object]]:
     """`task -> (own, features, part, key) -> (loss, metrics)`, and what kind each task is of."""
     losses = [loss] * len(net.heads) if callable(loss) else list(loss)
     if len(losses) != len(net.heads):
@@ -283,12 +298,12 @@ def _heads(
     return of_head, list(zip(net.heads, losses, strict=True))
 
 
-def _parts(batch: PyTree, tasks: int) -> tuple[Batch | None, list[Batch]]:
+def _parts(batch: Examples, tasks: int) -> tuple[Batch | None, list[Batch]]:
     """The inputs and their weights, if all tasks see the same, and a `Batch` a task."""
     if isinstance(batch, Batch):
         ys = _of_tasks(batch.y, tasks, "targets y")
         shared = batch.weight is None or getattr(batch.weight, "ndim", 0) == 1
-        weights: list[Any] = (
+        weights: list[PyTree] = (
             [batch.weight] * tasks if shared else _of_tasks(batch.weight, tasks, "weight")
         )
         most = batch.weight if shared else jnp.max(jnp.stack(weights), axis=0)
@@ -301,7 +316,7 @@ def _parts(batch: PyTree, tasks: int) -> tuple[Batch | None, list[Batch]]:
     return None, list(batch)
 
 
-def _of_tasks(values: PyTree, tasks: int, name: str) -> list[Any]:
+def _of_tasks(values: PyTree, tasks: int, name: str) -> list[PyTree]:
     """One part a task of a tuple, or of an array `[n, tasks, ...]`."""
     if isinstance(values, tuple) and len(values) == tasks:
         return list(values)

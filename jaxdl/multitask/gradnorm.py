@@ -1,13 +1,13 @@
 """GradNorm (Chen et al. 2018, arXiv:1711.02257)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxdl.multitask.combine import TaskMethod, needs_losses, weigh_gradients
-from jaxdl.types import Array
+from jaxdl.types import Array, Key
 
 
 class GradNormState(NamedTuple):
@@ -39,7 +39,7 @@ def gradnorm(*, tasks: int, tx: optax.GradientTransformation, alpha: float) -> T
         return GradNormState(start, tx.init(start), jnp.ones(tasks), jnp.int32(0))
 
     def weigh(
-        state: GradNormState, gram: Array, losses: Array | None, key: Any
+        state: GradNormState, gram: Array, losses: Array | None, key: Key | None
     ) -> tuple[Array, GradNormState]:
         del key  # nothing is random
         losses = needs_losses(losses, "gradnorm")

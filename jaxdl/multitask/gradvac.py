@@ -1,13 +1,11 @@
 """GradVac, gradient vaccine (Wang et al. 2021, arXiv:2010.05874)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.multitask.combine import TaskMethod, needs_key, weigh_gradients
-from jaxdl.types import Array, Key, PyTree
+from jaxdl.types import Array, Key
 
 
 def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
@@ -21,7 +19,9 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
     gradient. A task without a gradient changes nothing, and counts as a cosine of 0.
     """
 
-    def weigh(state: Array, gram: Array, losses: PyTree, key: Key | None) -> tuple[Array, Array]:
+    def weigh(
+        state: Array, gram: Array, losses: Array | None, key: Key | None
+    ) -> tuple[Array, Array]:
         del losses
         orders = jax.vmap(jax.random.permutation, (0, None))(
             jax.random.split(needs_key(key, "gradvac"), tasks), tasks
@@ -38,7 +38,7 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
 def _vaccinated(gram: Array, task: Array, order: Array, targets: Array) -> tuple[Array, Array]:
     """Coefficients `[tasks]` of one task's gradient, and the cosine with each other as met."""
 
-    def visit(carry: PyTree, other: Array) -> tuple[Any, None]:
+    def visit(carry: tuple[Array, Array], other: Array) -> tuple[tuple[Array, Array], None]:
         coefficients, cosines = carry
         product = coefficients @ gram[other]
         square = coefficients @ gram @ coefficients

@@ -1,6 +1,6 @@
 """IMTL, impartial multi-task learning (Liu et al. 2021, openreview.net/forum?id=IMPnRXEWpvr)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ from jaxdl.multitask.combine import (
     weigh_losses,
 )
 from jaxdl.optim.qp import correlations
-from jaxdl.types import Array
+from jaxdl.types import Array, Key
 
 
 def imtl_g() -> TaskMethod:
@@ -41,7 +41,7 @@ def imtl_l(*, tasks: int, tx: optax.GradientTransformation) -> LossWeighting:
     At the minimum all weighted losses are 1.
     """
 
-    def weigh(state: ImtlState, losses: Array, key: Any) -> tuple[Array, ImtlState]:
+    def weigh(state: ImtlState, losses: Array, key: Key | None) -> tuple[Array, ImtlState]:
         del key  # nothing is random
         return _scaled(state, losses, tx)
 
@@ -52,7 +52,7 @@ def imtl(*, tasks: int, tx: optax.GradientTransformation) -> TaskMethod:
     """The hybrid: `imtl_g` on the gradients of the losses that `imtl_l` has scaled."""
 
     def weigh(
-        state: ImtlState, gram: Array, losses: Array | None, key: Any
+        state: ImtlState, gram: Array, losses: Array | None, key: Key | None
     ) -> tuple[Array, ImtlState]:
         del key  # nothing is random
         scales, state = _scaled(state, needs_losses(losses, "imtl"), tx)

@@ -6,7 +6,7 @@ from jax import lax
 
 from jaxdl.multitask.combine import TaskMethod, weigh_gram
 from jaxdl.optim.qp import correlations
-from jaxdl.types import Array, PyTree
+from jaxdl.types import Array
 
 
 def nash() -> TaskMethod:
@@ -32,11 +32,11 @@ def _bargain(gram: Array) -> Array:
     # So that there is a minimum even if a positive sum of gradients is zero.
     cosines = cosines + tasks * eps * jnp.eye(tasks, dtype=gram.dtype)
 
-    def unfinished(carry: PyTree) -> Array:
+    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
         _, decrement, count = carry
         return (decrement > 10 * eps**0.5) & (count < 100)
 
-    def newton(carry: PyTree) -> PyTree:
+    def newton(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         a, _, count = carry
         slope = cosines @ a - 1 / a
         # In units of a, where the Hessian is well conditioned.

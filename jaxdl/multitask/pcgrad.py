@@ -1,7 +1,5 @@
 """PCGrad, projecting conflicting gradients (Yu et al. 2020, arXiv:2001.06782)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -29,7 +27,9 @@ def pcgrad() -> TaskMethod:
         InputError: when tracing, without a key, or if gradients are not stacked `[tasks, ...]`.
     """
 
-    def weigh(state: PyTree, gram: Array, losses: PyTree, key: Key | None) -> tuple[Array, Any]:
+    def weigh(
+        state: PyTree, gram: Array, losses: Array | None, key: Key | None
+    ) -> tuple[Array, PyTree]:
         del losses
         tasks = gram.shape[0]
         orders = jax.vmap(jax.random.permutation, (0, None))(

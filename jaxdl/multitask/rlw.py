@@ -1,7 +1,5 @@
 """RLW, random loss weighting (Lin et al. 2022, arXiv:2111.10603)."""
 
-from typing import Any
-
 import jax
 
 from jaxdl.multitask.combine import LossWeighting, needs_key, weigh_losses
@@ -14,7 +12,7 @@ def rlw() -> LossWeighting:
     In expectation it is `equal`: a baseline for methods whose weights move.
     """
 
-    def weigh(state: PyTree, losses: Array, key: Key | None) -> tuple[Array, Any]:
+    def weigh(state: PyTree, losses: Array, key: Key | None) -> tuple[Array, PyTree]:
         drawn = jax.random.normal(needs_key(key, "rlw"), losses.shape, losses.dtype)
         return jax.nn.softmax(drawn), state
 

@@ -11,7 +11,7 @@ trunk, and what weighs losses, serves it unchanged. Of cross-stitched towers all
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from jaxdl.grads import check_model
 from jaxdl.types import ApplyFn, Array, InitFn, Key, Model, Params, PyTree
 
 Activation = Callable[[Array], Array]
+Found = TypeVar("Found")
+Tree = TypeVar("Tree")
 
 
 class TaskParams(NamedTuple):
@@ -145,8 +147,10 @@ def mmoe(
 
 
 def map_tasks(
-    of_task: Callable[[int], Callable[..., Any]], kinds: Sequence[Any], *args: Sequence[Any]
-) -> Any:
+    of_task: Callable[[int], Callable[..., Found]],
+    kinds: Sequence[object],
+    *args: Sequence[PyTree],
+) -> list[Found]:
     """`of_task(task)` of each task's arguments: a list of results, one a task.
 
     Tasks of one kind, whose arguments look alike, are stacked and run as one vmapped call;
@@ -163,7 +167,7 @@ def map_tasks(
     return [of_task(task)(*row) for task, row in enumerate(rows)]
 
 
-def stack(trees: Sequence[Any]) -> PyTree:
+def stack(trees: Sequence[Tree]) -> Tree:
     """Trees of equal shapes as one tree with a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
@@ -203,7 +207,7 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         def run(x: PyTree, weight: Array | None) -> PyTree:
             return trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
 
-        def head(task: int) -> Callable[..., Any]:
+        def head(task: int) -> Callable[..., PyTree]:
             return lambda own, z, key, weight: heads[task].apply(own, z, key=key, weight=weight)
 
         own = isinstance(x, tuple)

@@ -1,13 +1,13 @@
 """Uncertainty weighting (Kendall, Gal, Cipolla 2018, arXiv:1705.07115)."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 
 from jaxdl.multitask.combine import LossWeighting, weigh_losses
-from jaxdl.types import Array
+from jaxdl.types import Array, Key
 
 
 class UncertaintyState(NamedTuple):
@@ -32,7 +32,9 @@ def uncertainty(
         start = jnp.zeros(tasks)
         return UncertaintyState(start, tx.init(start))
 
-    def weigh(state: UncertaintyState, losses: Array, key: Any) -> tuple[Array, UncertaintyState]:
+    def weigh(
+        state: UncertaintyState, losses: Array, key: Key | None
+    ) -> tuple[Array, UncertaintyState]:
         del key  # nothing is random
         weights = factor * jnp.exp(-state.log_variances)
         grads = 0.5 - weights * losses

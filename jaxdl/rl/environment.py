@@ -1,7 +1,7 @@
 """What an environment is: two pure functions of one episode, and what a step leads to."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,10 @@ class Outcome(NamedTuple):
     truncated: Array
 
 
-Reset = Callable[[Key], tuple[Any, Any]]
+Reset = Callable[[Key], tuple[PyTree, PyTree]]
 """`key -> (state, obs)`: the start of an episode."""
 
-Step = Callable[[Key, Any, Array], Outcome]
+Step = Callable[[Key, PyTree, Array], Outcome]
 """`(key, state, action) -> outcome`; vmap for more than one episode."""
 
 
@@ -42,7 +42,7 @@ class Environment(NamedTuple):
     limit: int
 
 
-def auto_reset(reset: Reset, step: Step) -> Callable[[Key, Any, Array], tuple[Outcome, Any]]:
+def auto_reset(reset: Reset, step: Step) -> Callable[[Key, PyTree, Array], tuple[Outcome, PyTree]]:
     """A step that begins the next episode where one ended: `(key, state, action)` gives a pair.
 
     The outcome has the state and observation to act on, of the new episode where one began. Beside
@@ -50,7 +50,7 @@ def auto_reset(reset: Reset, step: Step) -> Callable[[Key, Any, Array], tuple[Ou
     what a truncated episode is bootstrapped from.
     """
 
-    def going_on(key: Key, state: PyTree, action: Array) -> tuple[Outcome, Any]:
+    def going_on(key: Key, state: PyTree, action: Array) -> tuple[Outcome, PyTree]:
         step_key, reset_key = jax.random.split(key)
         outcome = step(step_key, state, action)
         ended = outcome.terminated | outcome.truncated

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.grads import check_model
-from jaxdl.types import Array, Key, Model, Params, PyTree
+from jaxdl.types import Array, Key, Model, Params
 
 LEAST_STD = 1e-6
 """A policy is never more certain than that."""
@@ -55,7 +55,7 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
 
     def apply(
         params: Params, x: Array, *, key: Key | None = None, weight: Array | None = None
-    ) -> PyTree:
+    ) -> Gaussian:
         if weight is not None:  # of an episode, say, for each of its steps
             weight = jnp.broadcast_to(
                 weight.reshape((-1,) + (1,) * (x.ndim - 2)), x.shape[:-1]

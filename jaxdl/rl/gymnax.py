@@ -1,8 +1,7 @@
 """Environments of gymnax (Lange 2022), with the extra `rl`: discrete actions, one array as view."""
 
-from typing import Any
-
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdl.errors import InputError, extra
 from jaxdl.rl.environment import Environment, Outcome
@@ -30,10 +29,10 @@ def gymnax(name: str) -> Environment:
     if not isinstance(space, Discrete):
         raise InputError(f"gymnax:{name} has actions that are not numbered; DQN needs a list")
 
-    def seen(obs: Any) -> Array:
+    def seen(obs: ArrayLike) -> Array:
         return jnp.asarray(obs, jnp.float32)
 
-    def reset(key: Key) -> tuple[Any, Any]:
+    def reset(key: Key) -> tuple[PyTree, Array]:
         obs, state = env.reset_env(key, params)
         return state, seen(obs)
 

@@ -1,7 +1,7 @@
 """Many episodes of one environment side by side: trajectories to learn from, and returns."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,10 @@ class Trajectories(NamedTuple):
         return jnp.sum(self.reward, axis=0)
 
 
+Going = tuple[PyTree, PyTree, Array]
+"""States and observations of episodes, and whether each goes on, `[n]`."""
+
+
 def rollout(
     key: Key,
     act: Callable[[Key, Array], Array],
@@ -45,7 +49,7 @@ def rollout(
     start_key, scan_key = jax.random.split(key)
     state, obs = jax.vmap(reset)(jax.random.split(start_key, trajectories))
 
-    def one_step(carry: PyTree, key: Key) -> tuple[Any, Trajectories]:
+    def one_step(carry: Going, key: Key) -> tuple[Going, Trajectories]:
         state, obs, mask = carry
         act_key, step_key = jax.random.split(key)
         action = act(act_key, obs)

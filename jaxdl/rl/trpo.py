@@ -7,6 +7,7 @@ calls it is a `StepFn`.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,11 @@ from jax import lax
 from jax.scipy.sparse.linalg import cg
 
 from jaxdl.types import Array, Metrics, Params, PyTree
+
+Tree = TypeVar("Tree")
+
+Search = tuple[Array, Array, Array, Array]
+"""Of a line search: points tried, the share of the way, divergence and improvement there."""
 
 Compare = Callable[[PyTree, PyTree], Array]
 """`(old, new) -> scalar`, of two outputs of a policy."""
@@ -60,7 +66,7 @@ def trust_region(
         the share of the first point's way (0 if none was good).
     """
 
-    def mean(tree: PyTree) -> PyTree:
+    def mean(tree: Tree) -> Tree:
         return tree if axis_name is None else lax.pmean(tree, axis_name)
 
     old, pull = jax.vjp(predict, params)
@@ -85,7 +91,7 @@ def trust_region(
     def at(share: Array) -> Params:
         return jax.tree.map(lambda p, d: p - share * length * d, params, direction)
 
-    def search(carry: PyTree) -> PyTree:
+    def search(carry: Search) -> Search:
         tried, _, _, _ = carry
         share = shrink ** tried.astype(length.dtype)
         new = predict(at(share))
@@ -96,7 +102,7 @@ def trust_region(
             lambda found: jnp.where(good, found, zero), (share, kl, before - value)
         )
 
-    def goes_on(carry: PyTree) -> Array:
+    def goes_on(carry: Search) -> Array:
         tried, share, _, _ = carry
         return (tried < backtracks) & (share == 0)
 
