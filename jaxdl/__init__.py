@@ -18,12 +18,12 @@ __version__ = "0.1.0"
 _FACE = {
     "errors": "InputError RunError",
     "types": (
-        "Batch Episode GradFn LossFn MetaLearner Model Replay Sample Sampler Shard StatefulModel"
-        " StepFn Stream TrainState TransferLearner"
+        "Batch Episode Example GradFn LossFn MetaLearner Model Replay Sample Sampler Shard"
+        " StatefulModel StepFn Stream TrainState TransferLearner"
     ),
     "losses": "counted cross_entropy mean_squared_error weighted_mean",
     "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",
-    "optim.lookahead": "lookahead",
+    "optim.lookahead": "lookahead with_slow",
     "optim.transfer": "only unfreezing with_new_head",
     "models.linen": "pure stateful without_stats",
     "models.conv4": "conv4_omniglot conv4_pooled",
@@ -31,7 +31,7 @@ _FACE = {
     "models.lenet": "lenet",
     "models.mlp": "mlp",
     "models.nnx": "pure_nnx",
-    "models.recurrent": "gru lstm rnn",
+    "models.recurrent": "Sequences gru lstm rnn",
     "models.resnet": "resnet18",
     "models.resnet12": "resnet12",
     "models.torch_weights": "load_torch_weights",

@@ -45,6 +45,7 @@ from jaxdl.models.linen import stateful as stateful
 from jaxdl.models.linen import without_stats as without_stats
 from jaxdl.models.mlp import mlp as mlp
 from jaxdl.models.nnx import pure_nnx as pure_nnx
+from jaxdl.models.recurrent import Sequences as Sequences
 from jaxdl.models.recurrent import gru as gru
 from jaxdl.models.recurrent import lstm as lstm
 from jaxdl.models.recurrent import rnn as rnn
@@ -56,6 +57,7 @@ from jaxdl.multitask.gradients import task_grads as task_grads
 from jaxdl.multitask.pcgrad import pcgrad as pcgrad
 from jaxdl.multitask.sharing import hard_sharing as hard_sharing
 from jaxdl.optim.lookahead import lookahead as lookahead
+from jaxdl.optim.lookahead import with_slow as with_slow
 from jaxdl.optim.transfer import only as only
 from jaxdl.optim.transfer import unfreezing as unfreezing
 from jaxdl.optim.transfer import with_new_head as with_new_head
@@ -90,6 +92,7 @@ from jaxdl.train.streams import run_keys as run_keys
 from jaxdl.train.streams import task_stream as task_stream
 from jaxdl.types import Batch as Batch
 from jaxdl.types import Episode as Episode
+from jaxdl.types import Example as Example
 from jaxdl.types import GradFn as GradFn
 from jaxdl.types import LossFn as LossFn
 from jaxdl.types import MetaLearner as MetaLearner

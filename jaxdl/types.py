@@ -67,7 +67,17 @@ class Episode(NamedTuple):
 class Example(NamedTuple):
     """One example of a stream of tasks: `x` and `y` without a batch axis, and the task's number.
 
-    `task` is an int32 scalar in `[0, tasks)`. Whether a learner may look at it is its own affair.
+    `task` is an int32 scalar in `[0, tasks)`. Some learners look at it, others ignore it.
+
+    >>> import jaxdl, jax, jax.numpy as jnp, optax
+    >>> learner = jaxdl.er(
+    ...     jaxdl.mlp((8, 2)), jaxdl.cross_entropy, optax.sgd(0.1), capacity=10, replay_batch_size=3
+    ... )
+    >>> example = jaxdl.Example(jnp.ones(4), jnp.int32(1), task=jnp.int32(0))
+    >>> key = jax.random.key(0)
+    >>> state, metrics = jax.jit(learner.step)(key, learner.init(key, example), example)
+    >>> int(state.step)
+    1
     """
 
     x: PyTree

@@ -23,6 +23,14 @@ class Sequences(NamedTuple):
 
     `lengths` are integers in `[0, time]`; what stands behind them reaches neither results nor
     gradients, be it NaN. A sequence of length 0 ends in the state in which it began, zeros.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> x = jnp.ones((2, 3, 1)).at[0, 1:].set(jnp.nan)  # the first has one step, the second three
+    >>> sequences = jaxdl.Sequences(x, lengths=jnp.array([1, 3]))
+    >>> model = jaxdl.gru(hidden=4, out=2)
+    >>> params = jax.jit(model.init)(jax.random.key(0), sequences)
+    >>> bool(jnp.isfinite(jax.jit(model.apply)(params, sequences)).all())
+    True
     """
 
     x: Array
@@ -95,10 +103,10 @@ def gru(hidden: int, out: int | None, **options: Any) -> Model:
     version has it before. Order r, z, n; `candidate_bias` is the 1 beside h in n.
 
     >>> import jaxdl, jax, jax.numpy as jnp
-    >>> from jaxdl.models.recurrent import Sequences
     >>> model = jaxdl.gru(hidden=1, out=None)
     >>> x = jnp.array([[[0.0], [jnp.nan]], [[0.0], [jnp.nan]]])  # two of two steps
-    >>> sequences = Sequences(x, lengths=jnp.array([1, 0]))  # which end after one, and at once
+    >>> lengths = jnp.array([1, 0])  # they end after one step, and at once
+    >>> sequences = jaxdl.Sequences(x, lengths)
     >>> shapes = jax.eval_shape(model.init, jax.random.key(0), sequences)
     >>> ones = jax.tree.map(jnp.ones_like, shapes)
     >>> y = jax.jit(model.apply)(ones, sequences)

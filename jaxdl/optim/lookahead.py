@@ -25,7 +25,13 @@ class Slow(NamedTuple):
 
 
 def with_slow(state: TrainState) -> TrainState:
-    """A state for the step of `lookahead`: the slow net is the one at hand."""
+    """A state for the step of `lookahead`: the slow net is the one at hand.
+
+    >>> import jaxdl, jax.numpy as jnp, optax
+    >>> state = jaxdl.with_slow(jaxdl.init_state(jnp.float32(3), optax.sgd(1.0)))
+    >>> float(state.params), float(state.opt_state.params)  # fast, slow
+    (3.0, 3.0)
+    """
     return state._replace(opt_state=Slow(state.opt_state, state.params, state.stats))
 
 
@@ -42,11 +48,10 @@ def lookahead(
         steps: after so many the fast net ends as the slow one; None: it stays the fast one.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
-    >>> from jaxdl.optim.lookahead import with_slow
     >>> tx = optax.sgd(1.0)
     >>> step = jaxdl.make_step(lambda key, step, params, batch: (jnp.float32(-1), {}), tx)
     >>> step = jax.jit(jaxdl.lookahead(step, every=2, keep=lambda done: 0.75))
-    >>> state = with_slow(jaxdl.init_state(jnp.float32(0), tx))
+    >>> state = jaxdl.with_slow(jaxdl.init_state(jnp.float32(0), tx))
     >>> fast = []
     >>> for _ in range(4):  # each step adds 1
     ...     state, metrics = step(jax.random.key(0), state, None)

@@ -1,6 +1,7 @@
 """How good a learner is, with the interval that belongs to the number."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError
@@ -19,7 +20,6 @@ def score(
     episodes: int,
     key: Key,
     steps: int | None = None,
-    seeds: int | None = None,
     chunk: int | None = None,
 ) -> dict[str, Interval]:
     """The metrics of the query sets of `episodes` episodes, each with its 95 % interval.
@@ -29,14 +29,14 @@ def score(
     `jaxdl.evaluate`.
 
     Args:
+        params: of one seed, or of several, leaves `[seeds, ...]`, as `fit` gives them. Of several,
+            the interval is over the means of the seeds by Student's t, and else over the episodes.
+            That of a single seed or episode is NaN.
         steps: inner steps; None is the number that was trained.
-        seeds: `params` is of so many seeds, leaves `[seeds, ...]`. The interval is then over the
-            means of the seeds by Student's t, and else over the episodes. That of a single seed
-            or episode is NaN.
         chunk: episodes that are adapted together; by default 1 on a CPU, 200 on an accelerator.
 
     Raises:
-        InputError: if `params` are of another number of seeds.
+        InputError: if `params` are neither what `learner.init` makes nor several of it.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> loss, sample = jaxdl.mean_squared_error, jaxdl.sinusoid(shots=5, queries=5)
@@ -49,11 +49,33 @@ def score(
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else min(episodes, 200)
     run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
-    if seeds is None:
+    if not _several(learner, params, sample):
         return {name: over_episodes(values) for name, values in run(key, params).items()}
-    each_seed = per_seed(params)
-    if len(each_seed) != seeds:
-        raise InputError(f"`seeds={seeds}`: the parameters have a leading axis of {len(each_seed)}")
-    found = [run(key, each) for each in each_seed]
+    found = [run(key, each) for each in per_seed(params)]
     means = {name: [float(np.mean(each[name])) for each in found] for name in found[0]}
     return {name: over_seeds(values) for name, values in means.items()}
+
+
+def _several(learner: TaskLearner, params: Params, sample: Sampler) -> bool:
+    """Whether parameters are of several seeds.
+
+    Raises:
+        InputError: if they do not belong to the learner.
+    """
+
+    def start(key: Key) -> Params:
+        return learner.init(key, sample(key).support.x)
+
+    expected = jax.eval_shape(start, jax.random.key(0))
+    structure: object = jax.tree.structure(expected)
+    if structure == jax.tree.structure(params):
+        leaves = zip(jax.tree.leaves(expected), jax.tree.leaves(params), strict=True)
+        pairs = [(one.shape, jnp.shape(leaf)) for one, leaf in leaves]
+        if all(one == shape for one, shape in pairs):
+            return False
+        if all(shape and one == shape[1:] for one, shape in pairs):
+            return True
+    raise InputError(
+        "`params=`: the parameters have another structure or other shapes than those of"
+        " learner.init. Give those of this learner, of one seed or of several"
+    )

@@ -24,7 +24,7 @@ def provenance() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "revision": revision_of(_program()),
+        "revision": revision_of(_program(), new=True),
         "jaxdl": {"version": __version__, "revision": revision_of(Path(__file__))},
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
@@ -33,11 +33,15 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def revision_of(path: Path) -> str:
+def revision_of(path: Path, *, new: bool = False) -> str:
     """The git commit of the repository that tracks a file, with a + if files differ from it.
 
     "unknown" for a file that no repository tracks, or where there is no git. Of a folder it is the
     repository that tracks some of its files.
+
+    Args:
+        new: a file that is not tracked yet, and not ignored, has the commit with a +. Not for an
+            installed package, which may lie inside somebody else's repository.
     """
     folder, name = (path, ".") if path.is_dir() else (path.parent, path.name)
 
@@ -46,11 +50,13 @@ def revision_of(path: Path) -> str:
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # An installed package may lie inside somebody else's repository.
-        git("ls-files", "--error-unmatch", name)
-        return git("describe", "--always", "--abbrev=12", "--dirty=+")
+        if git("ls-files", name):
+            return git("describe", "--always", "--abbrev=12", "--dirty=+")
+        if new and git("ls-files", "--others", "--exclude-standard", name):
+            return git("describe", "--always", "--abbrev=12") + "+"
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        pass
+    return "unknown"
 
 
 def _program() -> Path:

@@ -158,3 +158,18 @@ def test_a_learner_of_labelled_examples_is_refused():
 def test_mistakes_name_the_argument(wrong, words):
     with pytest.raises(InputError, match=words):
         fit(LEARNER, SAMPLE, **{**OPTIONS, **wrong})
+
+
+@pytest.mark.parametrize(("units", "chunk"), [(8, None), (512, 1)])
+def test_on_a_cpu_tasks_that_fill_the_cache_are_taken_one_by_one(units, chunk, monkeypatch):
+    asked = []
+
+    def spy(grad, *, chunk, axis_name):
+        asked.append(chunk)
+        return over_tasks(grad, chunk=chunk, axis_name=axis_name)
+
+    monkeypatch.setattr("jaxdl.recipes.fit.over_tasks", spy)
+    net = mlp((units, units, units, 1))
+    learner = maml(net, mean_squared_error, tx=optax.sgd(0.01), steps=1)
+    fit(learner, SAMPLE, tx=optax.sgd(0.01), steps=1, tasks=2, key=jax.random.key(0))
+    assert asked == [chunk]

@@ -40,16 +40,28 @@ def test_over_episodes(steps):
 
 
 def test_over_seeds_by_students_t():
-    found = score(LEARNER, PARAMS, mean_squared_error, SAMPLE, seeds=3, **OPTIONS)["loss"]
+    found = score(LEARNER, PARAMS, mean_squared_error, SAMPLE, **OPTIONS)["loss"]
     means = [losses(jax.tree.map(lambda leaf, s=s: leaf[s], PARAMS)).mean() for s in range(3)]
     low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
     np.testing.assert_allclose(found[:3], (np.mean(means), low, high), rtol=1e-5)
     assert found.over == "3 seeds"
 
 
-def test_seeds_that_the_parameters_do_not_have_are_refused():
-    with pytest.raises(InputError, match="`seeds=2`: the parameters have a leading axis of 3"):
-        score(LEARNER, PARAMS, mean_squared_error, SAMPLE, seeds=2, **OPTIONS)
+@pytest.mark.parametrize("seeds", [1, 8])  # of 8 seeds a bias [8] is as a kernel [1, 8] is long
+def test_one_seed_with_an_axis_has_no_interval_and_as_many_as_units_are_seeds(seeds):
+    keys = jax.random.split(KEY, seeds)
+    params = jax.vmap(lambda key: LEARNER.init(key, jnp.zeros((1, 1))))(keys)
+    found = score(LEARNER, params, mean_squared_error, SAMPLE, **OPTIONS)["loss"]
+    assert found.over == f"{seeds} seed{'s' * (seeds > 1)}"
+    assert np.isnan(found.low) == (seeds == 1)
+
+
+@pytest.mark.parametrize(
+    "params", [{"w": jnp.zeros(3)}, jax.tree.map(lambda leaf: leaf[None], PARAMS)]
+)
+def test_parameters_of_another_learner_are_refused(params):
+    with pytest.raises(InputError, match="Give those of this learner"):
+        score(LEARNER, params, mean_squared_error, SAMPLE, **OPTIONS)
 
 
 def test_an_interval_reads_as_papers_print_it():

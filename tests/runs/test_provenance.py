@@ -50,6 +50,13 @@ def test_a_file_that_the_repository_does_not_track_has_no_revision(repository, n
     assert revision_of(repository / name) == "unknown"
 
 
+def test_a_program_that_is_not_committed_yet_has_the_commit_with_a_plus(repository):
+    (repository / "new.py").touch()
+    assert revision_of(repository / "new.py", new=True) == head(repository) + "+"
+    assert revision_of(repository / "program.py", new=True) == head(repository)
+    assert revision_of(repository / "environment" / "installed.py", new=True) == "unknown"
+
+
 def test_without_git_or_a_commit_it_is_unknown(repository, monkeypatch, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     git(empty, "init", "-q")
