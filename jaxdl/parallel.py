@@ -64,9 +64,10 @@ def _cores() -> int:
 
 def _devices_given() -> bool:
     """Whether somebody else has said how many devices this process has."""
+    config: Any = jax.config  # its attributes are made at run time
     return (
         jax.distributed.is_initialized()
-        or jax.config.jax_num_cpu_devices > 0  # type: ignore[attr-defined]  # made at run time
+        or config.jax_num_cpu_devices > 0
         or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     )
 

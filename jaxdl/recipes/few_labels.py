@@ -265,7 +265,7 @@ def learn(
     best = validation.mean(axis=2).argmax(axis=0)
     chosen = np.arange(validation.size).reshape(shape)[best, np.arange(len(counts))]
     kept, subsets = jax.tree.map(lambda leaf: leaf[chosen.ravel()], (params, runs.subsets))
-    accuracies = {
+    accuracies: dict[str, Any] = {
         "train": learnt(kept, {}, problem.train, subsets)["accuracy"],
         "validation": validation.ravel()[chosen],
         "test": judge(kept, {}, *problem.test)["accuracy"],

@@ -138,8 +138,8 @@ def confusion(
     """
     classes = len(names)
     labels, predicted = (check_labels(each, classes=classes) for each in (labels, predicted))
-    counts = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2)
-    counts = counts.reshape(classes, classes)
+    pairs = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2)
+    counts = pairs.reshape(classes, classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)
     axis = figure.subplots()

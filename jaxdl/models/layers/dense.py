@@ -91,7 +91,8 @@ def product(x: Array, w: Array, dimension_numbers: Any, **options: Any) -> Array
     layer = ((x.ndim - 1,), (0,)), ((), ())
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and dimension_numbers == layer
     floating = x.dtype == w.dtype and jnp.issubdtype(x.dtype, jnp.floating)
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    config: Any = jax.config  # its attributes are made at run time
+    precision = config.jax_default_matmul_precision
     if not fits or not floating or any(v is not None for v in (precision, *options.values())):
         return lax.dot_general(x, w, dimension_numbers, **options)
     y = _product(x.reshape(1, math.prod(x.shape[:-1]), x.shape[-1]), w[None], None)
