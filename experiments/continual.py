@@ -26,7 +26,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from experiments import _continual as words
+from experiments.reports import continual as words
 from jaxdl.continual import scores
 from jaxdl.continual.agem import agem
 from jaxdl.continual.base import Continual, check_stream

@@ -32,7 +32,7 @@ from jax import lax
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from experiments import _dqn as words
+from experiments.reports import dqn as words
 from jaxdl.errors import InputError
 from jaxdl.models.dueling import dueling
 from jaxdl.models.mlp import mlp

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._limited_data import METHODS, draw_gap, finding, report
+from experiments.reports.limited_data import METHODS, draw_gap, finding, report
 from jaxdl import parallel
 from jaxdl.data.augment import flip, translate
 from jaxdl.data.pixels import white

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from experiments import _multitask as words
+from experiments.reports import multitask as words
 from jaxdl import parallel
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs

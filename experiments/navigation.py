@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._navigation import DEPTHS, draw_curve, draw_paths, draw_returns, report
+from experiments.reports.navigation import DEPTHS, draw_curve, draw_paths, draw_returns, report
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import INITIALISERS, mlp

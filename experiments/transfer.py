@@ -26,7 +26,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._transfer import METHODS, finding, report
+from experiments.reports.transfer import METHODS, finding, report
 from jaxdl import parallel
 from jaxdl.data.sets.digits import enlarged_drawings
 from jaxdl.data.sets.images import few_shot_arrays, image_arrays

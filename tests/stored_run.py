@@ -11,8 +11,8 @@ from experiments import few_shot, sinusoid
 from jaxdl.recipes.few_shot import IMAGE_SHAPES
 from jaxdl.runs.best import Best
 from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.config import RunFlags, Seeds
 from jaxdl.runs.identity import record_config
-from jaxdl.runs.run import RunFlags
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
@@ -21,7 +21,9 @@ from jaxdl.types import MetaLearner
 
 def of_few_shot(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
     """Writes a run of two seeds; returns its learner and the parameters of each seed."""
-    config = few_shot.Config(filters=2, seeds=2, **fields, run=RunFlags(runs_dir=folder))
+    config = few_shot.Config(
+        filters=2, random=Seeds(seeds=2), **fields, run=RunFlags(runs_dir=folder)
+    )
     record_config(folder, config)
     learner = few_shot.learner_of(config)
     images = jnp.zeros((1, *IMAGE_SHAPES[config.data]))
@@ -35,7 +37,7 @@ def of_few_shot(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
 
 def of_sinusoid(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
     """As `of_few_shot`."""
-    config = sinusoid.Config(seeds=2, **fields)
+    config = sinusoid.Config(random=Seeds(seeds=2), **fields)
     record_config(folder, config)
     learner = sinusoid.learner_of(config, config.inner_lr)
     start = lambda key: learner.init(key, jnp.zeros((1, 1)))  # noqa: E731

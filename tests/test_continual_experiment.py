@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _continual as words
 from experiments import continual
+from experiments.reports import continual as words
 from jaxdl.errors import InputError
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.run import Run, RunFlags

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _dqn as words
 from experiments import dqn as experiment
+from experiments.reports import dqn as words
 from jaxdl.errors import InputError
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.run import Run, RunFlags

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import _few_shot as words
+from experiments.reports import few_shot as words
 
 ACCURACY = [0.7071, 0.7272, 0.7473]
 HALF = [0.0252, 0.0261, 0.0249]

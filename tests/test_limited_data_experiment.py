@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import _limited_data as words
 from experiments import limited_data
 from experiments.limited_data import Config
+from experiments.reports import limited_data as words
 from jaxdl.errors import InputError
 from jaxdl.recipes.few_labels import classes_of
 from jaxdl.runs.run import RunFlags

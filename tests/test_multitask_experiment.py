@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import _multitask as words
 from experiments import multitask
+from experiments.reports import multitask as words
 from jaxdl.errors import InputError
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _navigation, navigation
+from experiments import navigation
+from experiments.reports.navigation import METHODS
 from jaxdl.errors import InputError
 from jaxdl.rl import point
 from jaxdl.runs.run import RunFlags, open_run
@@ -71,12 +72,12 @@ def test_it_trains_resumes_bit_for_bit_draws_and_reprints(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_all_methods_stand_side_by_side_and_a_seed_learns_what_it_learns_alone(tmp_path, capsys):
-    changes = {"method": tuple(_navigation.METHODS), "seeds": 1}
+    changes = {"method": tuple(METHODS), "seeds": 1}
     result = navigation.main(config_of(tmp_path, **changes))
-    assert [len(result["methods"][name]) for name in _navigation.METHODS] == [4, 4, 4, 1]
+    assert [len(result["methods"][name]) for name in METHODS] == [4, 4, 4, 1]
     assert set(result["inner_rates"]) == {"maml", "pretrained", "random"}
     printed = capsys.readouterr().out
-    assert all(title in printed for title in _navigation.METHODS.values())
+    assert all(title in printed for title in METHODS.values())
     both = navigation.main(config_of(tmp_path / "both"))
     alone, first = (found["methods"]["maml"][3]["values"][0] for found in (result, both))
     np.testing.assert_allclose(alone, first, rtol=1e-4)

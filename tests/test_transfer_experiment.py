@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _transfer as words
 from experiments import transfer
+from experiments.reports import transfer as words
 from experiments.transfer import Config
 from jaxdl.data.sets.images import ImageData
 from jaxdl.data.subsets import cells

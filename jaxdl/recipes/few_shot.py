@@ -4,6 +4,7 @@ They are those of MAML (https://arxiv.org/abs/1703.03400): conv-4 on images of s
 dense net on sine waves of section 5.1.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdl.data.examples import examples
+from jaxdl.data.sets.digits import digits_few_shot
+from jaxdl.data.sets.images import ImageData, Split, few_shot_arrays
+from jaxdl.data.sets.two_digits import numbers_few_shot
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.finetune import finetune
@@ -22,11 +27,12 @@ from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_poo
 from jaxdl.models.layers.norm import Mode
 from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
 from jaxdl.runs.identity import recorded_config
+from jaxdl.runs.run import Run
 from jaxdl.runs.stored import load_best, load_last
 from jaxdl.train.loop import per_seed
-from jaxdl.train.steps import init_states
-from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, MetaLearner, Model, Params, TrainState, TransferLearner
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import run_keys, task_stream
+from jaxdl.types import Array, Key, MetaLearner, Model, Params, TrainState, TransferLearner
 
 IMAGE_SHAPES = {
     "numbers": (8, 16, 1),
@@ -45,7 +51,28 @@ HEADS = {"xavier": XAVIER_HEAD, "normal": MAML_HEAD}
 INNER_LOSSES = ("mean", "sum-over-classes")
 SINE_INITS = {"lecun": INITIALISERS["lecun"], "code": maml_kernel_init}
 
-# ---- nets and learners
+# ---- images, nets and learners
+
+
+def load_images(
+    name: str,
+    split: Split,
+    *,
+    omniglot_split: str = "maml",
+    data_dir: Path | str | None = None,
+) -> ImageData:
+    """The images of one split of a data set of `IMAGE_SHAPES`.
+
+    Raises:
+        InputError: if they are not prepared.
+    """
+    if name in ("numbers", "digits"):
+        make = numbers_few_shot if name == "numbers" else digits_few_shot
+        images, labels, names = make(split)
+        return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
+    data: Any = name
+    options: dict[str, Any] = {"omniglot_split": omniglot_split, "data_dir": data_dir}
+    return few_shot_arrays(data, split, **options)
 
 
 def net(
@@ -95,6 +122,12 @@ def maml_of_images(
     return by_support_statistics(learner, cross_entropy) if norm == "support" else learner
 
 
+def learner_of_images(config: Mapping[str, Any]) -> MetaLearner:
+    """The learner of a run of few_shot, by the fields of its configuration."""
+    options = {name: config[name] for name in IMAGES}
+    return maml_of_images(IMAGE_SHAPES[config["data"]], **options)
+
+
 def finetune_of_images(
     shape: tuple[int, ...],
     *,
@@ -114,6 +147,16 @@ def finetune_of_images(
     options: dict[str, Any] = {"classes": classes, "ways": ways}
     learner = finetune(features, cross_entropy, tx=optax.sgd(lr), steps=steps, **options)
     return by_support_statistics(learner) if norm == "support" else learner
+
+
+def pretrain(
+    run: Run, learner: TransferLearner, data: ImageData, *, lr: float, keys: Key, batch: int = 64
+) -> Params:
+    """Supervised training on all classes of the data by Adam; the last parameters `[seeds]`."""
+    tx, image = optax.adam(lr), jnp.zeros((2, *data.images.shape[1:]))
+    state = run.restore(init_states(lambda key: learner.init(key, image), keys, tx))
+    stream = task_stream(examples(data.images, data.labels), batch)
+    return run.train(make_step(learner.grad, tx), stream, keys, state, tasks=batch).params
 
 
 def maml_of_sines(
@@ -222,26 +265,20 @@ def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
         raise InputError(
             f"{directory} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}"
         )
-    options = {name: config[name] for name in fields}
     load = _load_images if fields is IMAGES else _load_sines
-    learner, params = load(directory, config, options)
+    learner, params = load(directory, config)
     return LoadedRun(learner, per_seed(params)[seed], config)
 
 
-def _load_images(
-    directory: Path, config: dict[str, Any], options: dict[str, Any]
-) -> tuple[MetaLearner, Params]:
+def _load_images(directory: Path, config: dict[str, Any]) -> tuple[MetaLearner, Params]:
     _check(directory, config, {"data": IMAGE_SHAPES})
-    shape = IMAGE_SHAPES[config["data"]]
-    learner = maml_of_images(shape, **options)
-    like = _start(learner, jnp.zeros((1, *shape)), config["seeds"]).params
+    learner, image = learner_of_images(config), jnp.zeros((1, *IMAGE_SHAPES[config["data"]]))
+    like = _start(learner, image, config["seeds"]).params
     return learner, load_best(directory, like)[0]
 
 
-def _load_sines(
-    directory: Path, config: dict[str, Any], options: dict[str, Any]
-) -> tuple[MetaLearner, Params]:
-    learner = maml_of_sines(**options)
+def _load_sines(directory: Path, config: dict[str, Any]) -> tuple[MetaLearner, Params]:
+    learner = maml_of_sines(**{name: config[name] for name in SINES})
     return learner, load_last(directory, _start(learner, jnp.zeros((1, 1)), config["seeds"])).params
 
 

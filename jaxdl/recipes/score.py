@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.meta.base import evaluate
-from jaxdl.report.intervals import Interval, over_episodes, over_seeds
+from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
 from jaxdl.train.loop import per_seed
 from jaxdl.types import Key, LossFn, Params, Sampler, TaskLearner
 
@@ -54,6 +54,30 @@ def score(
     found = [run(key, each) for each in per_seed(params)]
     means = {name: [float(np.mean(each[name])) for each in found] for name in found[0]}
     return {name: over_seeds(values) for name, values in means.items()}
+
+
+def score_by_seed(
+    learner: TaskLearner,
+    params: Params,
+    *,
+    loss: LossFn,
+    sample: Sampler,
+    episodes: int,
+    key: Key,
+    steps: int | None = None,
+    chunk: int | None = None,
+) -> list[dict[str, float]]:
+    """For each seed of `params` `[seeds, ...]`: `accuracy`, its interval `ci95`, and `loss`.
+
+    Half of the 95 % interval, over the episodes. The arguments are those of `score`.
+    """
+    run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
+    found = []
+    for each in per_seed(params):
+        values = run(key, each)
+        accuracy, ci95 = mean_ci95(np.asarray(values["accuracy"][0]))
+        found.append({"accuracy": accuracy, "ci95": ci95, "loss": float(values["loss"].mean())})
+    return found
 
 
 def _several(learner: TaskLearner, params: Params, sample: Sampler) -> bool:

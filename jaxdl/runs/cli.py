@@ -20,13 +20,18 @@ Config = TypeVar("Config")
 
 
 def command_line(
-    main: Callable[[Any], Any], config: type[Config], *, presets: Mapping[str, Config] | None = None
+    main: Callable[[Any], Any],
+    config: type[Config],
+    *,
+    presets: Mapping[str, Config] | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> None:
     """Runs `main` on a configuration read from the command line, and exits if that fails.
 
     `config` is a dataclass: each field is a flag, the string below it its help, and the docstring
     of `main`'s module the text above all flags. With `presets`, `--preset NAME` chooses the
-    defaults that the other flags change; the first is that without `--preset`.
+    defaults that the other flags change; the first is that without `--preset`. `moved` names the
+    experiment that serves a flag, or a flag and its value, today: `{"--case binary": "questions"}`.
 
     >>> import dataclasses, jaxdl
     >>> from unittest import mock
@@ -54,6 +59,7 @@ def command_line(
     try:
         with extra("cli"):
             import tyro
+        _refuse_moved(arguments, moved or {})
         if presets is not None:
             default, arguments = _preset(arguments, presets)
             about = f"{about}\n--preset NAME, one of: {', '.join(presets)}"
@@ -129,6 +135,13 @@ def flag(field: str) -> str:
 def _fail(line: str, code: int) -> None:
     print(line, file=sys.stderr)
     sys.exit(code)
+
+
+def _refuse_moved(arguments: list[str], moved: Mapping[str, str]) -> None:
+    given = f" {' '.join(arguments).replace('=', ' ').replace('_', '-')} "
+    for request, experiment in moved.items():
+        if f" {request} " in given:
+            raise InputError(f"{request} is an experiment of its own: scripts/run {experiment}")
 
 
 def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config, list[str]]:

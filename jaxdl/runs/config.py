@@ -1,8 +1,55 @@
-"""What every experiment's configuration holds of its run."""
+"""What the configurations of experiments share: ranges, seeds, the start from weights, run flags.
+
+A configuration is a frozen dataclass. Its fields may be dataclasses of this file: their fields are
+flags as all others, and stand beside the others in config.yaml and result.json (`flat`).
+"""
 
 import dataclasses
+import math
 import os
+import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from jaxdl.errors import InputError
+
+Config = TypeVar("Config")
+
+
+class Range(typing.NamedTuple):
+    """The numbers that a field may have, as an annotation: `Annotated[int, Range(2)]`."""
+
+    least: float
+    most: float = 2**31 - 1
+    above: bool = False
+    """Whether `least` itself is too small."""
+
+    def refuse(self, field: str, value: Any) -> None:
+        """Refuses a value that is not in the range, NaN included.
+
+        Raises:
+            InputError: naming the field, its value and the limit.
+        """
+        if self.above and not self.least < value < math.inf:
+            raise InputError(f"`{field}={value}`: choose a number above {self.least:,}")
+        if value > self.most:
+            raise InputError(f"`{field}={value}`: choose at most {self.most:,}")
+        if not value >= self.least:
+            raise InputError(f"`{field}={value}`: choose at least {self.least:,}")
+
+
+Count = Annotated[int, Range(1)]
+"""1, 2, 3 ..."""
+AtLeastTwo = Annotated[int, Range(2)]
+"""Of classes to tell apart, and of what an interval is over."""
+Natural = Annotated[int, Range(0)]
+"""0, 1, 2 ..."""
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, math.inf, above=True)]
+"""Above 0, and finite."""
+Rate = Annotated[float, Range(0, 0.999)]
+"""From 0 to below 1: of dropout, say."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,13 +67,13 @@ class RunFlags:
     """
 
     name: str = ""
-    """Name of the run directory; by default made of the configuration, so that the same command
+    """Name of the run directory. By default it is made of the configuration: the same command
     finds the same run."""
     runs_dir: Path = Path(os.environ.get("JAXDL_RUNS", "runs"))
-    """Where run directories live; the environment variable JAXDL_RUNS changes the default."""
-    log_every: int = 100
+    """Folder of the run directories. The environment variable JAXDL_RUNS changes the default."""
+    log_every: Count = 100
     """Steps between lines of metrics.jsonl."""
-    save_minutes: float = 2.0
+    save_minutes: NotNegative = 2.0
     """Minutes between checkpoints."""
     tensorboard: bool = False
     """Also write TensorBoard events (needs the tensorboard extra)."""
@@ -38,3 +85,108 @@ class RunFlags:
     """Number of processes of such a run."""
     process: int = -1
     """Index of this process, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """Which seeds train, all of them in one program."""
+
+    seed: Natural = 0
+    """First seed."""
+    seeds: Count = 1
+    """Number of seeds, from `seed` upward."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from, in place of random ones."""
+
+    init_from: Path | None = None
+    """A .npz of weights, or the directory of a run: each seed starts from one of its seeds."""
+    init_except: tuple[str, ...] = ()
+    """Layers that start from random weights all the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Training examples that are held out, and how often a training is evaluated on them."""
+
+    validation: Natural = 5000
+    """Training examples to hold out, the last ones."""
+    eval_every: Count = 400
+    """Steps between validations, a multiple of `log_every`."""
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """The fields of a configuration by name, those of nested dataclasses among them.
+
+    `run` stays as it is: its fields are no part of what a run computes.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Config:
+    ...     steps: int = 9
+    ...     random: Seeds = Seeds(seeds=3)
+    >>> flat(Config())
+    {'steps': 9, 'seed': 0, 'seeds': 3}
+    """
+    return {
+        field.name: dataclasses.asdict(value) if field.name == "run" else value
+        for field, _, value in leaves(config)
+    }
+
+
+def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """The configuration whose `flat` fields are these; those that are missing have their default.
+
+    Raises:
+        TypeError: if there is a field too many.
+    """
+    rest, nested = dict(values), {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass
+        default = _default(field)
+        if field.name != "run" and dataclasses.is_dataclass(default):
+            names = [inner.name for inner in dataclasses.fields(default)]
+            own = {name: rest.pop(name) for name in names if name in rest}
+            nested[field.name] = dataclasses.replace(default, **own)  # type: ignore[type-var]
+    return kind(**rest, **nested)
+
+
+def check(config: Any) -> None:
+    """Refuses values outside the ranges of their annotations, in nested dataclasses too.
+
+    A field `eval_every` must be a multiple of `run.log_every`: a run hands its state on at log
+    points alone.
+
+    Raises:
+        InputError: naming the field, its value and the range.
+    """
+    every = None
+    for field, hint, value in leaves(config):
+        for annotation in getattr(hint, "__metadata__", ()):
+            if isinstance(annotation, Range):
+                annotation.refuse(field.name, value)
+        if field.name == "run":
+            check(value)
+        if field.name == "eval_every":
+            every = value
+    if every is not None and every % config.run.log_every:
+        raise InputError(
+            f"`eval_every={every}` must be a multiple of `log_every={config.run.log_every}`"
+        )
+
+
+def leaves(config: Any) -> Iterator[tuple[dataclasses.Field[Any], Any, Any]]:
+    """Field, type and value of each field that is not nested; `run` counts as one field."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name != "run" and dataclasses.is_dataclass(value):
+            yield from leaves(value)
+        else:
+            yield field, hints[field.name], value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()

@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
+from jaxdl.runs.config import flat, leaves, unflat
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
 
@@ -32,33 +33,61 @@ def added(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"added": True})
 
 
-def digest(config: Any, weights: str = "") -> str:
+class Former(NamedTuple):
+    """What an experiment was before it had a file of its own, so that runs from then go on.
+
+    `experiment`: the folder inside `runs_dir` where such runs lie.
+    `fields`: fields that the configuration had then and has no more, with the values that this
+        experiment stands for. They stay part of the identity.
+    `ignored`: names of `fields` that may have another value in a run from then.
+    """
+
+    experiment: str
+    fields: Mapping[str, Any] = {}
+    ignored: tuple[str, ...] = ()
+
+
+def digest(config: Any, weights: str = "", former: Former | None = None) -> str:
     """Eight hexadecimal digits of the identity: the configuration, and the digest of the weights
     that a run starts from, where it does."""
-    identity, later = _identity(_record(config, weights)), _added(config)
+    identity, later = _identity(_record(config, weights, former)), _added(config)
     text = json.dumps({k: v for k, v in identity.items() if later.get(k, ...) != v}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def directory(experiment: str, config: Any, label: str = "", weights: str = "") -> Path:
+def directory(
+    experiment: str,
+    config: Any,
+    label: str = "",
+    weights: str = "",
+    former: Former | None = None,
+) -> Path:
     """The run directory of a configuration, by the name in its run flags, else by its identity.
+
+    A run that lies where its experiment stored runs before is found there.
 
     Raises:
         InputError: if the name is none of a folder, or it or a folder above it is a file.
     """
-    name = config.run.name or "-".join(part for part in (label, digest(config, weights)) if part)
+    identity = digest(config, weights, former)
+    name = config.run.name or "-".join(part for part in (label, identity) if part)
     if Path(name).name != name or name == "..":
         raise InputError(f"`name={name!r}` must be a plain directory name")
     if len(os.fsencode(name)) > 255:
         raise InputError(f"`name={name[:20]}...` is too long: choose at most 255 letters")
     found: Path = config.run.runs_dir / experiment / name
+    if former is not None and not found.exists():
+        before: Path = config.run.runs_dir / former.experiment / name
+        found = before if before.exists() else found
     for place in (found, *found.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"{place} is a file, not a folder: choose another `runs_dir=`")
     return found
 
 
-def check_config(directory: Path, config: Any, weights: str = "") -> bool:
+def check_config(
+    directory: Path, config: Any, weights: str = "", former: Former | None = None
+) -> bool:
     """Compares a configuration with that of the run in `directory`; says whether there is one.
 
     Raises:
@@ -73,11 +102,15 @@ def check_config(directory: Path, config: Any, weights: str = "") -> bool:
             )
         return False
     recorded = _recorded(directory)
-    wanted, found = map(_identity, (_record(config, weights), {**_added(config), **recorded}))
+    record = _record(config, weights, former)
+    wanted, found = map(_identity, (record, {**_added(config), **recorded}))
+    for name in () if former is None else former.ignored:
+        wanted.pop(name, None)
+        found.pop(name, None)
     if wanted.get(WEIGHTS) != found.get(WEIGHTS):
         raise InputError(
             f"{directory} started from {recorded.get('init_from') or 'no weights'}, and not from"
-            f" what is now in {getattr(config, 'init_from', None) or 'none'}: choose"
+            f" what is now in {flat(config).get('init_from') or 'none'}: choose"
             " another `name=`"
         )
     for key in sorted(wanted.keys() | found.keys()):
@@ -107,14 +140,16 @@ def refuse_other_steps(directory: Path, steps: int, cure: str) -> None:
         )
 
 
-def record_config(directory: Path, config: Any, weights: str = "") -> None:
+def record_config(
+    directory: Path, config: Any, weights: str = "", former: Former | None = None
+) -> None:
     """Writes config.yaml: the configuration, the digest of the weights that the run starts from,
     and what is about to run it.
 
     Raises:
         RunError: if it cannot be written.
     """
-    record = {"config": _record(config, weights), "made_by": provenance()}
+    record = {"config": _record(config, weights, former), "made_by": provenance()}
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
 
 
@@ -132,7 +167,7 @@ def forgotten_if_refused(directory: Path) -> Iterator[None]:
         raise
 
 
-def load_config(directory: Path, kind: type[Config]) -> Config:
+def load_config(directory: Path, kind: type[Config], former: Former | None = None) -> Config:
     """The configuration of a run, as the dataclass `kind` of its experiment.
 
     Run flags have their defaults, and `init_from` is None: what the run started from is of no
@@ -143,13 +178,14 @@ def load_config(directory: Path, kind: type[Config]) -> Config:
         RunError: if its configuration is damaged, or of another experiment.
     """
     found = recorded_config(directory)
-    found = {k: v for k, v in found.items() if k not in ("run", "init_from", WEIGHTS)}
+    gone = () if former is None else former.fields
+    found = {k: v for k, v in found.items() if k not in ("run", "init_from", WEIGHTS, *gone)}
     try:
-        config = kind(**found)
+        config = unflat(kind, found)
     except TypeError as error:
         raise RunError(f"{directory} is not a run of this experiment: {error}") from error
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # a dataclass, see above
-        default, value = field.default, found.get(field.name, field.default)
+    for field, _, value in leaves(config):
+        default = field.default
         # Fields without a plain default, and paths, have no type that YAML could keep.
         if isinstance(default, int | float | str) and not isinstance(value, _kinds(default)):
             raise RunError(f"{directory}/config.yaml is damaged: {field.name} is {value!r}")
@@ -198,13 +234,14 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _record(config: Any, weights: str) -> dict[str, Any]:
-    return {**plain(config), **({WEIGHTS: weights} if weights else {})}
+def _record(config: Any, weights: str, former: Former | None) -> dict[str, Any]:
+    gone = {} if former is None else plain(former.fields)
+    return {**plain(flat(config)), **gone, **({WEIGHTS: weights} if weights else {})}
 
 
 def _added(config: Any) -> dict[str, Any]:
     """The defaults of the fields that a configuration got later."""
-    fields = dataclasses.fields(config)
+    fields = (field for field, _, _ in leaves(config))
     return {field.name: plain(field.default) for field in fields if field.metadata.get("added")}
 
 

@@ -27,9 +27,8 @@ from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
 from jaxdl.runs.best import Best
-from jaxdl.runs.checks import at_least
-from jaxdl.runs.config import RunFlags
-from jaxdl.runs.identity import load_config
+from jaxdl.runs.config import RunFlags, check
+from jaxdl.runs.identity import Former, load_config
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
 from jaxdl.runs.signals import Interrupted, Signals, caught_signals
@@ -311,12 +310,15 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
+def open_run(
+    experiment: str, config: Any, *, label: str = "", former: Former | None = None
+) -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
 
     `config` is a dataclass with the fields `steps` and `run: RunFlags`; these may change on resume,
     everything else is the run's identity: of a field `init_from`, what the weights there are. A
-    run whose body raises InputError before anything is stored leaves no configuration.
+    run whose body raises InputError before anything is stored leaves no configuration. `former`
+    finds and continues runs of an experiment that was part of another.
 
     >>> import dataclasses, jaxdl, jax.numpy as jnp, optax, pathlib, tempfile
     >>> @dataclasses.dataclass(frozen=True)
@@ -347,16 +349,15 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
         RunError: if it is in use, or cannot be written.
     """
     flags: RunFlags = config.run
-    at_least(flags, 1, "log_every")
-    at_least(flags, 0, "save_minutes")
+    check(flags)
     parallel.count_devices(flags.devices)
     weights = digest_of_start(config)
-    directory = identity.directory(experiment, config, label, weights)
+    directory = identity.directory(experiment, config, label, weights, former)
 
     @functools.cache  # once, by whichever part goes on first
     def record() -> None:
         if parallel.is_first():
-            identity.record_config(directory, config, weights)
+            identity.record_config(directory, config, weights, former)
 
     known = True
     with contextlib.ExitStack() as stack:
@@ -364,7 +365,7 @@ def open_run(experiment: str, config: Any, *, label: str = "") -> Iterator[Run]:
             with writing(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(identity.locked(directory))
-            known = identity.check_config(directory, config, weights)
+            known = identity.check_config(directory, config, weights, former)
             stack.enter_context(identity.forgotten_if_refused(directory))
         signals = stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)

@@ -23,6 +23,7 @@ from jaxdl.files.leaves import Leaf
 from jaxdl.files.npz import CONTENTS
 from jaxdl.models.torch_weights import fitting, read_tensors, refuse_not_finite
 from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.config import flat
 from jaxdl.types import Params, PyTree, TrainState
 
 
@@ -160,8 +161,9 @@ def digest_of_start(config: Any) -> str:
     Raises:
         InputError: as `weights_digest`, or if there is `init_except` alone.
     """
-    path = getattr(config, "init_from", None)
-    if path is None and getattr(config, "init_except", None):
+    fields = flat(config)
+    path = fields.get("init_from")
+    if path is None and fields.get("init_except"):
         raise InputError("`init_except=` says what not to take from `init_from=`: give both")
     return "" if path is None else weights_digest(path)
 

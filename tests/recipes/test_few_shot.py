@@ -16,8 +16,8 @@ from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import evaluate
-from jaxdl.recipes.few_shot import load_run, maml_of_images, net
-from jaxdl.runs.identity import record_config
+from jaxdl.recipes.few_shot import load_images, load_run, maml_of_images, net
+from jaxdl.runs.identity import load_config, record_config
 from jaxdl.runs.run import RunFlags
 from jaxdl.types import Batch
 from tests import stored_run
@@ -142,8 +142,8 @@ def test_what_an_older_revision_stored_gives_the_numbers_of_its_result(experimen
         expected = {"loss": expected["5-shot/10"]["mean"]}
         episodes = config["test_tasks"]
     else:
-        config = few_shot.Config(**{k: v for k, v in config.items() if k != "run"})
-        data = few_shot.load_data(config, "test")
+        config = load_config(folder, few_shot.Config)
+        data = load_images(config.data, "test")
         sample, loss = few_shot.episodes(config, data, config.test_queries), cross_entropy
         steps, episodes = config.test_inner_steps, config.test_episodes
     run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,))

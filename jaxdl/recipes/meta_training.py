@@ -1,0 +1,93 @@
+"""Meta-training inside a run, which experiments with a meta-learner share."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxdl import parallel
+from jaxdl.grads import over_tasks
+from jaxdl.meta.base import evaluate
+from jaxdl.runs.config import Start
+from jaxdl.runs.run import Run
+from jaxdl.runs.weights import started
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import task_stream
+from jaxdl.types import Key, LossFn, MetaLearner, Params, PyTree, Sampler, TrainState
+
+Validate = Callable[[TrainState], Mapping[str, Any]]
+
+
+def meta_train(
+    run: Run,
+    learner: MetaLearner,
+    sample: Sampler,
+    *,
+    tx: optax.GradientTransformation,
+    keys: Key,
+    x: PyTree,
+    tasks: int,
+    chunk: int | None,
+    start: Start | None = None,
+    validate: Validate | None = None,
+    eval_every: int = 1,
+    best: str = "",
+) -> Params:
+    """The parameters `[seeds]` after the last step of the run, which it resumes.
+
+    Args:
+        keys: run keys `[seeds]`, see `run_keys`.
+        x: inputs as the learner sees them, from which it makes its parameters.
+        tasks: episodes per step, shared among the devices of the run.
+        chunk: see `over_tasks`.
+        start: weights to start from; none by default.
+        validate, eval_every, best: see `Run.train`.
+    """
+    devices = parallel.count_devices(run.flags.devices)
+    grad = over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
+    state = init_states(lambda key: learner.init(key, x), keys, tx)
+    if start is not None:
+        state = started(state, start.init_from, start.init_except)
+    options: dict[str, Any] = {"validate": validate, "eval_every": eval_every, "best": best}
+    return run.train(
+        make_step(grad, tx),
+        task_stream(sample, tasks),
+        keys,
+        run.restore(state),
+        tasks=tasks,
+        devices=devices,
+        **options,
+    ).params
+
+
+def validation_of(
+    learner: MetaLearner,
+    loss: LossFn,
+    sample: Sampler,
+    *,
+    key: Key,
+    episodes: int,
+    steps: int | None,
+    chunk: int | None,
+) -> Validate:
+    """`state -> {metric: [seeds]}`: the means over the same episodes at each call.
+
+    Args:
+        steps: inner steps; None is the number that is trained.
+        chunk: as for `evaluate`.
+    """
+    measure = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
+
+    def validate(state: TrainState) -> dict[str, list[float]]:
+        found = [measure(key, each) for each in per_seed(state.params)]
+        return {name: [float(each[name].mean()) for each in found] for name in found[0]}
+
+    return validate
+
+
+def one_on_cpu(many: int | None) -> int | None:
+    """How many tasks or episodes to take at once: 1 on a CPU, whose cache holds no more, else
+    `many`."""
+    return 1 if jax.default_backend() == "cpu" else many

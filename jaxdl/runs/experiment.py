@@ -1,0 +1,49 @@
+"""What happens around every experiment: validate, join the processes, open the run, print."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from jaxdl import parallel
+from jaxdl.runs import config as ranges
+from jaxdl.runs.identity import Former
+from jaxdl.runs.run import Run, open_run
+
+Config = TypeVar("Config")
+
+
+def run_experiment(
+    name: str,
+    config: Config,
+    train: Callable[[Config, Run], dict[str, Any]],
+    report: Callable[[dict[str, Any]], str],
+    *,
+    label: str = "",
+    check: Callable[[Config], None] = lambda config: None,
+    prepare: Callable[[], None] = lambda: None,
+    former: Former | None = None,
+) -> dict[str, Any]:
+    """Trains, or resumes, or reprints. Prints the report, and returns what result.json holds.
+
+    Args:
+        name: of the folder inside `runs_dir`.
+        config: a dataclass with the fields `steps` and `run`; see `open_run`.
+        train: `(config, run) -> result`, which ends with `run.finish`.
+        report: `result -> text`. It must read results of earlier revisions too.
+        label: the beginning of the directory's name.
+        check: raises InputError for what the ranges of single fields cannot say.
+        prepare: called before JAX starts its devices.
+        former: which experiment this one was part of.
+
+    Raises:
+        InputError: if a field is out of its range, or as `open_run`.
+        RunError: as `open_run`.
+    """
+    ranges.check(config)
+    check(config)
+    flags = config.run  # type: ignore[attr-defined]  # see above
+    parallel.start(flags.coordinator, flags.processes, flags.process)
+    prepare()
+    with open_run(name, config, label=label, former=former) as run:
+        result = run.result() or train(config, run)
+    print(report(result))
+    return result
