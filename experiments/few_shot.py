@@ -37,23 +37,20 @@ from jaxdl.runs.config import (
     Natural,
     NotNegative,
     Positive,
-    Range,
     RunFlags,
     Seeds,
     Start,
     flat,
+    seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.run import Run, say
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
 from jaxdl.types import (
-    Array,
-    Key,
     MetaLearner,
     Params,
     Sampler,
-    TransferLearner,
 )
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -175,8 +172,8 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuses seeds whose keys are those of tests."""
-    Range(0, TEST_KEY - 1 - config.random.seeds).refuse("seed", config.random.seed)
+    """Validates the configuration."""
+    seeds_below(config.random, TEST_KEY)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -187,16 +184,14 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     )
     validation = episodes(config, validation_data, config.test_queries)
     test = episodes(config, test_data, config.test_queries)
-    learner = learner_of(config)
-    params, best_steps = meta_train(config, run, learner, train_data, validation)
-    fine_tuning = partial(fine_tuning_of, config, len(train_data.class_names))
-    pretrained = recipe.pretrain(
-        run.part("pretrained", config.pretraining_steps),
-        fine_tuning(0.0),
-        train_data,
-        lr=config.lr,
-        keys=keys_of(config),
-    )
+    train = episodes(config, train_data, config.queries)
+    learner = recipe.learner_of_images(flat(config))
+    params, best_steps = meta_train(config, run, learner, train, validation)
+
+    classes, part = len(train_data.class_names), run.part("pretrained", config.pretraining_steps)
+    fine_tuning = partial(recipe.fine_tuning_of_images, flat(config), classes)
+    keys = run_keys(config.random.seed, config.random.seeds)
+    pretrained = recipe.pretrain(part, fine_tuning(0.0), train_data, lr=config.lr, keys=keys)
     rate = best_rate(
         fine_tuning,
         FINE_TUNING_RATES,
@@ -238,39 +233,16 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     return run.finish(result)
 
 
-def keys_of(config: Config) -> Key:
-    """The keys of the seeds."""
-    return run_keys(config.random.seed, config.random.seeds)
-
-
 def episodes(config: Config, data: ImageData, queries: int) -> Sampler:
     """Tasks of a split, drawn on the device."""
     options: dict[str, Any] = {"ways": config.ways, "shots": config.shots, "queries": queries}
     return few_shot(data.images, data.labels, rotations=config.rotations, **options)
 
 
-def learner_of(config: Config) -> MetaLearner:
-    """The MAML learner of a configuration."""
-    return recipe.learner_of_images(flat(config))
-
-
-def fine_tuning_of(config: Config, classes: int, rate: float | Array) -> TransferLearner:
-    """The learner of the baseline: a new head, and ten steps on all parameters."""
-    return recipe.finetune_of_images(
-        recipe.IMAGE_SHAPES[config.data],
-        classes=classes,
-        ways=config.ways,
-        filters=config.filters,
-        norm=config.norm,
-        lr=rate,
-    )
-
-
 def meta_train(
-    config: Config, run: Run, learner: MetaLearner, data: ImageData, validation: Sampler
+    config: Config, run: Run, learner: MetaLearner, sample: Sampler, validation: Sampler
 ) -> tuple[Params, np.ndarray]:
     """The parameters `[seeds]` that were best on validation, and the steps they come from."""
-    sample = episodes(config, data, config.queries)
     clip = [optax.clip(config.clip)] if config.clip else []
     validate = meta_training.validation_of(
         learner,
@@ -286,7 +258,7 @@ def meta_train(
         learner,
         sample,
         tx=optax.chain(*clip, optax.adam(config.lr)),
-        keys=keys_of(config),
+        keys=run_keys(config.random.seed, config.random.seeds),
         x=sample(jax.random.key(0)).support.x[:1],
         tasks=config.tasks,
         chunk=config.chunk or one_on_cpu(None),

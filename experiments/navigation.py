@@ -15,36 +15,45 @@ Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps, 3 seeds -41.4 / 
 """
 
 import dataclasses
-from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.reports.navigation import DEPTHS, draw_curve, draw_paths, draw_returns, report
+from experiments.reports.navigation import DEPTHS, METHODS, draw_pictures, report, summary
 from jaxdl import parallel
-from jaxdl.errors import InputError
 from jaxdl.models.mlp import INITIALISERS, mlp
-from jaxdl.report.intervals import mean_ci95, seeds_summary
+from jaxdl.recipes.navigation import Evaluation, evaluate_goals, play_goals
+from jaxdl.recipes.rates import highest
 from jaxdl.rl import point
 from jaxdl.rl.gaussian import gaussian_policy
-from jaxdl.rl.maml_trpo import Draw, Recorded, halved, play, returns, samples_of, trpo_step
+from jaxdl.rl.maml_trpo import Draw, halved, samples_of, trpo_step
 from jaxdl.runs import cli
-from jaxdl.runs.checks import above_zero, at_least, evaluated_at_log_points
-from jaxdl.runs.run import Run, RunFlags, open_run
+from jaxdl.runs.config import (
+    AtLeastTwo,
+    Count,
+    Positive,
+    Range,
+    RunFlags,
+    Seeds,
+    Start,
+    each_once,
+    flat,
+    seeds_below,
+)
+from jaxdl.runs.experiment import run_experiment
+from jaxdl.runs.run import Run
 from jaxdl.runs.weights import started
-from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys, task_stream
-from jaxdl.types import Array, Key, Model, Params, TrainState
+from jaxdl.types import Model, Params, TrainState
 
-FINE_TUNING_RATES = (0.03, 0.1, 0.3, 1.0)
+RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 40
-TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
+TEST_KEY, VALIDATION_KEY = 1_000_001, 1_000_002
 """Keys apart from all training seeds, the same for every method and seed."""
 
 
@@ -56,69 +65,54 @@ class Config:
         "random",
         "oracle",
     )
-    """What stands side by side: MAML, one policy for all tasks, none, and one that sees goals."""
-    steps: int = 100
-    """Meta-iterations; the paper's text has up to 500, its code 100."""
-    tasks: int = 20
-    """Goals a meta-iteration."""
-    trajectories: int = 20
-    """Played of each goal before an inner step, and after the last."""
-    inner_steps: int = 1
+    """Methods to compare: MAML, one policy trained on all tasks, an untrained policy, and a policy
+    that sees the goal."""
+    steps: Count = 100
+    """Meta-iterations. The paper's text has up to 500, its code 100."""
+    tasks: Count = 20
+    """Goals per meta-iteration."""
+    trajectories: AtLeastTwo = 20
+    """Trajectories per goal before each inner step, and after the last one."""
+    inner_steps: Count = 1
     """Gradient steps inside a training task."""
-    inner_lr: float = 0.1
-    """Size of the first inner step; later ones have half of it."""
-    max_kl: float = 0.01
-    """How far a meta-iteration may move the adapted policies, mean KL divergence."""
-    thin: int = 5
-    """TRPO's Hessian is taken over every so many steps of the trajectories."""
-    discount: float = 0.99
-    """Of rewards, for the learner; reported returns are not discounted."""
-    hidden: int = 100
+    inner_lr: Positive = 0.1
+    """Learning rate of the first inner step. Later steps have half of it."""
+    max_kl: Positive = 0.01
+    """Largest mean KL divergence by which a meta-iteration moves the adapted policies."""
+    thin: Count = 5
+    """TRPO's Hessian uses one of so many steps of the trajectories."""
+    discount: Annotated[float, Range(0, 1, above=True)] = 0.99
+    """Discount of rewards in training. Reported returns are not discounted."""
+    hidden: Count = 100
     """Units of each of the two hidden layers."""
-    eval_every: int = 10
+    eval_every: Count = 10
     """Meta-iterations between validations of MAML, a multiple of `log_every`."""
-    test_tasks: int = 200
+    test_tasks: AtLeastTwo = 200
     """Goals of the final evaluation."""
-    test_trajectories: int = 40
-    """Played of each test goal before every inner step, and after the last."""
-    init_from: Path | None = None
-    """Start all policies but the oracle's, whose view is another, from these weights: a .npz of
-    weights, or a part of a run, say DIRECTORY/maml, of whose seeds each starts one here."""
-    init_except: tuple[str, ...] = ()
-    """Layers that start anew all the same."""
-    seed: int = 0
-    """First seed."""
-    seeds: int = 3
-    """How many seeds, from `seed` upward, train in one program."""
+    test_trajectories: AtLeastTwo = 40
+    """Trajectories per test goal before each inner step, and after the last one."""
+    start: Start = Start()
+    """Weights that all policies start from, except the oracle's, which has other inputs. Of a run,
+    give the directory of one method: DIRECTORY/maml, say."""
+    random: Seeds = Seeds(seeds=3)
     run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=5))
 
 
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
-    check(config)
-    parallel.start(config.run.coordinator, config.run.processes, config.run.process)
-    with open_run("navigation", config) as run:
-        result = run.result() or experiment(config, run)
-    print(report(result))
-    return result
+    return run_experiment("navigation", config, experiment, report, check=check)
 
 
 def check(config: Config) -> None:
-    """Refuses what cannot be meant, before anything is compiled."""
-    at_least(config, 1, "steps", "tasks", "inner_steps", "hidden", "thin", "seeds", "eval_every")
-    at_least(config, 2, "trajectories", "test_tasks", "test_trajectories")
-    at_least(config, 0, "seed", most=TEST_KEY - 1 - config.seeds)
-    above_zero(config, "inner_lr", "max_kl", "discount")
-    at_least(config, 0, "discount", most=1)
-    if not config.method or len(set(config.method)) < len(config.method):
-        raise InputError("--method: name each method at most once, and one at least")
-    at_least(config.run, 1, "log_every")
-    evaluated_at_log_points(config)
+    """Validates the configuration."""
+    each_once("method", config.method, METHODS)
+    seeds_below(config.random, TEST_KEY)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """The trainings, their evaluation and the pictures."""
-    params, rates, measured, chosen = {}, {}, {}, {}
+    params: dict[str, Params] = {}
+    rates, measured, chosen = {}, {}, {}
     for name in config.method:
         environment = environment_of(name)
         params[name] = (
@@ -129,21 +123,22 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     if "maml" in params:
         # The third step may spoil what a later, more certain policy has learnt in the second.
         params["maml"], chosen["maml"] = run.part("maml").best(params["maml"])
-    for name, learnt in params.items():
-        environment = environment_of(name)
-        steps = 0 if name == "oracle" else max(DEPTHS)
+    for each, learnt in params.items():
+        steps = 0 if each == "oracle" else max(DEPTHS)
         if steps:
-            rates[name] = config.inner_lr if name == "maml" else best_rate(config, learnt)
-        measured[name] = test(config, environment, learnt, rates.get(name, 0.0), steps)
+            rates[each] = config.inner_lr if each == "maml" else best_rate(config, learnt)
+        test = evaluation(config, environment_of(each), steps, config.test_tasks)
+        measured[each] = test(jax.random.key(TEST_KEY), learnt, rates.get(each, 0.0))
     result = {
         "methods": {name: summary(found) for name, found in measured.items()},
         "inner_rates": rates,
         "chosen_steps": chosen,
         "split": "test and validation goals drawn anew, by keys that no training has",
         "batch_norm": "none",
-        "config": dataclasses.asdict(config),
+        "config": flat(config),
     }
-    draw_pictures(config, run, params, result)
+    play = partial(play_goals, policy_of(config), draw_of(config, point.environment))
+    draw_pictures(run, params, result, partial(play, halved(config.inner_lr)(max(DEPTHS))))
     return run.finish(result)
 
 
@@ -158,27 +153,20 @@ def policy_of(config: Config) -> Model:
     return gaussian_policy(net, actions=2)
 
 
-def draw_of(config: Config, environment: Any, trajectories: int) -> Draw:
+def draw_of(config: Config, environment: Any, trajectories: int = 0) -> Draw:
     """Trajectories of the policy, with the learner's advantages."""
-    return samples_of(
-        policy_of(config),
-        environment,
-        trajectories=trajectories,
-        horizon=point.LIMIT,
-        discount=config.discount,
-    )
+    options: dict[str, Any] = {"horizon": point.LIMIT, "discount": config.discount}
+    trajectories = trajectories or config.trajectories
+    return samples_of(policy_of(config), environment, trajectories=trajectories, **options)
 
 
 def start(config: Config, environment: Any) -> Any:
     """The state of all seeds before the first step; its optimiser has none."""
     _, seen = environment(jnp.zeros(2))[0](jax.random.key(0))
-    state = init_states(
-        lambda key: policy_of(config).init(key, seen[None]),
-        run_keys(config.seed, config.seeds),
-        optax.identity(),
-    )
-    given = None if environment is point.informed else config.init_from
-    return started(state, given, config.init_except)
+    keys = run_keys(config.random.seed, config.random.seeds)
+    init = lambda key: policy_of(config).init(key, seen[None])  # noqa: E731
+    given = None if environment is point.informed else config.start.init_from
+    return started(init_states(init, keys, optax.identity()), given, config.start.init_except)
 
 
 def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Params:
@@ -186,101 +174,45 @@ def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Param
     devices = parallel.count_devices(config.run.devices)
     step = trpo_step(
         policy_of(config),
-        draw_of(config, environment, config.trajectories),
+        draw_of(config, environment),
         rates=halved(config.inner_lr),
         steps=inner_steps,
         thin=config.thin,
         max_kl=config.max_kl,
         axis_name=parallel.axis_name(devices),
     )
-    stream = task_stream(point.draw_goal, config.tasks)
-    keys = run_keys(config.seed, config.seeds)
-    state = run.restore(start(config, environment))
-    last = run.train(
+    return run.train(
         step,
-        stream,
-        keys,
-        state,
+        task_stream(point.draw_goal, config.tasks),
+        run_keys(config.random.seed, config.random.seeds),
+        run.restore(start(config, environment)),
         validate=partial(validation, config) if inner_steps else None,
         eval_every=config.eval_every,
         best="return",
         tasks=config.tasks,
         devices=devices,
-    )
-    return last.params
+    ).params
+
+
+@cache
+def evaluation(config: Config, environment: Any, steps: int, tasks: int) -> Evaluation:
+    """`(key, params [seeds], rate) -> mean returns [seeds, tasks, steps + 1]`."""
+    draw = draw_of(config, environment, config.test_trajectories)
+    return evaluate_goals(policy_of(config), draw, point.draw_goal, steps=steps, tasks=tasks)
 
 
 def validation(config: Config, state: TrainState) -> dict[str, np.ndarray]:
     """The mean return of MAML after three steps on validation goals, by seed."""
     run = evaluation(config, point.environment, max(DEPTHS), VALIDATION_TASKS)
-    key = jax.random.key(VALIDATION_KEY)
-    found = [run(key, each, config.inner_lr)[:, -1] for each in per_seed(state.params)]
+    found = run(jax.random.key(VALIDATION_KEY), state.params, config.inner_lr)[..., -1]
     return {"return": np.mean(found, axis=1)}
 
 
-@cache
-def evaluation(
-    config: Config, environment: Any, steps: int, tasks: int
-) -> Callable[[Key, Params, Any], Array]:
-    """A compiled `(key, params of a seed, rate) -> mean returns [tasks, steps + 1]`."""
-    policy, draw = policy_of(config), draw_of(config, environment, config.test_trajectories)
-
-    @jax.jit
-    def run(key: Key, params: Params, rate: Any) -> Array:
-        def one(key: Key) -> Array:
-            goal_key, play_key = jax.random.split(key)
-            goal = point.draw_goal(goal_key)
-            return returns(play(policy, draw, halved(rate)(steps), play_key, params, goal)[1])
-
-        return jax.lax.map(one, jax.random.split(key, tasks), batch_size=min(20, tasks))
-
-    return run
-
-
-def test(config: Config, environment: Any, params: Params, rate: float, steps: int) -> np.ndarray:
-    """Mean returns `[seeds, tasks, steps + 1]` on the test goals."""
-    run, key = evaluation(config, environment, steps, config.test_tasks), jax.random.key(TEST_KEY)
-    return np.stack([np.asarray(run(key, each, rate)) for each in per_seed(params)])
-
-
 def best_rate(config: Config, params: Params) -> float:
-    """The inner rate with the highest return after three steps, on validation goals."""
+    """The inner learning rate with the highest return after three steps, on validation goals."""
     run = evaluation(config, point.environment, max(DEPTHS), VALIDATION_TASKS)
-    key = jax.random.key(VALIDATION_KEY)
-    found = [
-        np.mean([run(key, each, rate)[:, -1] for each in per_seed(params)])
-        for rate in FINE_TUNING_RATES
-    ]
-    return FINE_TUNING_RATES[int(np.argmax(np.nan_to_num(found, nan=-np.inf)))]
-
-
-def summary(found: np.ndarray) -> list[dict[str, Any]]:
-    """By depth: mean and interval over seeds, and the half width over tasks of their means."""
-    return [
-        seeds_summary(of_depth.mean(axis=1))
-        | {"ci95_tasks": float(mean_ci95(of_depth.mean(axis=0))[1])}
-        for of_depth in np.moveaxis(found, 2, 0)
-    ]
-
-
-def draw_pictures(config: Config, run: Run, params: Params, result: dict[str, Any]) -> None:
-    """Paths of two tasks before and after steps, returns by steps, and the learning curves."""
-    goals = jnp.array([[0.35, 0.3], [-0.4, 0.1]])
-    keys = jax.random.split(jax.random.key(FIGURE_KEY), len(goals))
-    policy, draw = policy_of(config), draw_of(config, point.environment, config.trajectories)
-    rates = halved(config.inner_lr)(max(DEPTHS))
-
-    @jax.jit
-    @partial(jax.vmap, in_axes=(None, 0, 0))
-    def paths(params: Params, key: Key, goal: Array) -> Recorded:
-        return play(policy, draw, rates, key, params, goal)[1]
-
-    if "maml" in params:
-        played = paths(per_seed(params["maml"])[0], keys, goals)
-        run.picture("paths", partial(draw_paths, goals, played), size=(11, 6))
-    run.picture("returns", partial(draw_returns, result), size=(6, 4.5))
-    curves = {name: run.part(name).metrics("train") for name in params if name != "random"}
-    run.picture("learning_curve", partial(draw_curve, curves), size=(7, 4.5))
+    returns = partial(run, jax.random.key(VALIDATION_KEY), params)
+    return highest(RATES, [float(np.mean(returns(rate)[..., -1])) for rate in RATES])
 
 
 if __name__ == "__main__":

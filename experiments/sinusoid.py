@@ -35,11 +35,11 @@ from jaxdl.runs.config import (
     Count,
     Natural,
     Positive,
-    Range,
     RunFlags,
     Seeds,
     Start,
     flat,
+    seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.run import Run
@@ -86,8 +86,8 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuses seeds whose keys are those of tests."""
-    Range(0, TEST_KEY - 1 - config.random.seeds).refuse("seed", config.random.seed)
+    """Validates the configuration."""
+    seeds_below(config.random, TEST_KEY)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 
 from experiments import few_shot, sinusoid
-from jaxdl.recipes.few_shot import IMAGE_SHAPES
+from jaxdl.recipes.few_shot import IMAGE_SHAPES, learner_of_images
 from jaxdl.runs.best import Best
 from jaxdl.runs.checkpoint import Checkpoints
-from jaxdl.runs.config import RunFlags, Seeds
+from jaxdl.runs.config import RunFlags, Seeds, flat
 from jaxdl.runs.identity import record_config
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
@@ -25,7 +25,7 @@ def of_few_shot(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
         filters=2, random=Seeds(seeds=2), **fields, run=RunFlags(runs_dir=folder)
     )
     record_config(folder, config)
-    learner = few_shot.learner_of(config)
+    learner = learner_of_images(flat(config))
     images = jnp.zeros((1, *IMAGE_SHAPES[config.data]))
     start = lambda key: learner.init(key, images)  # noqa: E731
     params = init_states(start, run_keys(0, 2), optax.sgd(0.1)).params

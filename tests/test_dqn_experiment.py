@@ -1,7 +1,6 @@
 """The experiment on replay, tiny, and what it says of numbers that are known."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import sys
@@ -14,8 +13,11 @@ import pytest
 from experiments import dqn as experiment
 from experiments.reports import dqn as words
 from jaxdl.errors import InputError
+from jaxdl.recipes.agents import random_play
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs.run import Run, RunFlags
+from jaxdl.rl.cartpole import cart_pole
+from jaxdl.runs.config import RunFlags, unflat
+from jaxdl.runs.run import Run
 from tests.programs import traced_once
 
 pytestmark = pytest.mark.usefixtures("compiled_once", "one_program")
@@ -26,23 +28,23 @@ OPTIONS = {"prioritized": True, "returns": 2, "double": True, "dueling": True, "
 
 def config_of(folder, name="tiny", **changes):
     """A configuration whose nets and runs are small, with some changes."""
-    small = experiment.Config(
-        capacity=200,
-        short=30,
-        steps=6,
-        envs=2,
-        plays=3,
-        batch=6,
-        prefill=40,
-        hidden=(4,),
-        explore_steps=3,
-        decay_steps=6,
-        eval_every=2,
-        episodes=3,
-        seeds=2,
-    )
-    run = RunFlags(name=name, runs_dir=folder, log_every=1)
-    return dataclasses.replace(small, **{"run": run, **changes})
+    small = {
+        "capacity": 200,
+        "short": 30,
+        "steps": 6,
+        "envs": 2,
+        "plays": 3,
+        "batch": 6,
+        "prefill": 40,
+        "hidden": (4,),
+        "explore_steps": 3,
+        "decay_steps": 6,
+        "eval_every": 2,
+        "episodes": 3,
+        "seeds": 2,
+        "run": RunFlags(name=name, runs_dir=folder, log_every=1),
+    }
+    return unflat(experiment.Config, small | changes)
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_memories_end_in_a_table_and_two_pictures(whole, capsys):
     assert experiment.main(config) == json.loads((directory / "result.json").read_text()) == result
     said = capsys.readouterr().out
     assert "| short (30)" in said
-    assert result["finding"] in said
+    assert "| none " in said
     assert "± over seeds by Student's t" in said
 
 
@@ -96,7 +98,7 @@ def test_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path, monkeypatch):
 
 def test_memories_have_the_sizes_of_their_names(tiny):
     config = tiny()
-    env = experiment.check(config)
+    env = experiment.environment(config.env)
     for name, size in zip(experiment.MEMORIES, (200, 30, 6), strict=True):
         state = jax.eval_shape(experiment.agent_of(config, env, name).init, jax.random.key(0))
         assert state.memory.items.reward.shape == (size,)
@@ -106,7 +108,7 @@ def test_memories_have_the_sizes_of_their_names(tiny):
 def test_schedules_reach_their_ends(tiny, monkeypatch, decay_steps, end):
     monkeypatch.setattr(experiment, "dqn", lambda *_, **given: given)
     config = tiny(steps=9, decay_steps=decay_steps, prioritized=True)
-    given = experiment.agent_of(config, experiment.check(config), "replay")
+    given = experiment.agent_of(config, experiment.environment(config.env), "replay")
     exponent = [float(given["is_exponent"](step)) for step in range(12)]
     np.testing.assert_allclose(
         exponent, np.interp(range(12), [0, end], [config.beta, 1]), rtol=1e-6
@@ -119,7 +121,7 @@ def test_schedules_reach_their_ends(tiny, monkeypatch, decay_steps, end):
 def test_without_a_memory_a_step_learns_from_all_that_was_just_played(tiny, monkeypatch):
     monkeypatch.setattr(experiment, "dqn", lambda *given, **_: given[3])
     config = tiny(prioritized=True)
-    memory = experiment.agent_of(config, experiment.check(config), "none")
+    memory = experiment.agent_of(config, experiment.environment(config.env), "none")
     state = memory.add(None, memory.init(jnp.int32(0)), jnp.arange(9))  # the newest 6 stay
     sample = memory.sample(jax.random.key(0), state, 6, is_exponent=0.4)
     assert sorted(sample.items.tolist()) == [3, 4, 5, 6, 7, 8]
@@ -129,15 +131,13 @@ def test_without_a_memory_a_step_learns_from_all_that_was_just_played(tiny, monk
 
 @pytest.mark.parametrize("chosen", [True, False])
 def test_a_run_whose_beta_rises_over_its_steps_is_not_made_longer(tmp_path, monkeypatch, chosen):
-    """And one without priorities is, for there the steps decide no schedule."""
-    monkeypatch.setattr(experiment, "experiment", lambda config, env, run: run.finish({}))
-    monkeypatch.setattr(words, "report", str)
-    options = {"decay_steps": 0, "prioritized": chosen}
+    """And one without priorities is, because there the steps decide no schedule."""
+    monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
+    options = {"decay_steps": 0, "prioritized": chosen, "memories": ("short",)}
     first = experiment.main(config_of(tmp_path, steps=2, **options))
     assert experiment.main(config_of(tmp_path, steps=2, **options)) == first
-    says = r"--steps 4: with --decay-steps 0 --beta rises over all steps, .* began with 2; "
-    refused = pytest.raises(InputError, match=says + "choose another --name, or give --decay-steps")
-    with refused if chosen else contextlib.nullcontext():
+    says = "made with `steps=2`, which its schedule follows: with 4 .* and `decay_steps=` there"
+    with pytest.raises(InputError, match=says) if chosen else contextlib.nullcontext():
         longer = experiment.main(config_of(tmp_path, steps=4, **options))
         assert longer["run"]["steps"] == 4
 
@@ -165,23 +165,32 @@ def made_up(env="cartpole", **returns):
     return {"memories": memories, "steps": 9000, "config": config}
 
 
-def test_the_finding_is_read_off_the_numbers():
-    said = words.finding(made_up(replay=[475.0, 500, 474], short=[100, 200, 300], none=[9, 9, 9]))
-    assert (
-        "at step 9,000: replay (5,000) 483, 2 of 3 seeds at 475 or above; short (50) 200, 0" in said
-    )
-    assert "play: replay (5,000) 1 and 10; short (50) 1 and 20; none 1 and 30." in said
-    assert "none -80. Variance" in words.finding(made_up("gymnax:Acrobot-v1", none=[-80.0] * 3))
+def test_a_row_per_memory_counts_the_seeds_that_solve_the_task():
+    result = made_up(replay=[475.0, 500, 474], short=[100, 200, 300], none=[9, 9, 9])
+    names = ("double", "dueling", "prioritized", "batch", "envs", "plays", "seed", "episodes")
+    result["config"] |= dict.fromkeys((*names, "decay_steps", "explore_steps"), 0)
+    result["run"] = {"wall_seconds": 1, "compile_seconds": 1, "device": "1 x cpu"}
+    result["run"] |= {"machine": "a box", "directory": "runs/a"}
+    header, _, *rows = words.report(result).splitlines()[:5]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["replay (5,000)", "short (50)", "none"]
+    assert [row[3] for row in cells] == ["2 of 3", "0 of 3", "0 of 3"]
+    assert cells[0][2] == "475 500 474"
+    assert [row[5][:5] for row in cells] == ["10.00", "20.00", "30.00"]  # held out
+    result["config"]["env"] = "gymnax:Acrobot-v1"  # nobody says from where on it is solved
+    assert "solved" in header
+    assert "solved" not in words.report(result)
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"env": "atari"}, "--env atari: choose cartpole, or gymnax:NAME"),
-        ({"memories": ("long",)}, "--memories long: choose of replay short none"),
-        ({"memories": ("none", "none")}, "--memories none none: choose of"),
-        ({"batch": 7}, "--batch 7: .* = 6 transitions just made"),
-        ({"hidden": ()}, "--hidden: give at least one width"),
+        ({"env": "atari"}, "`env=atari`: choose cartpole, or gymnax:NAME"),
+        ({"memories": ("long",)}, "`memories=long`: choose among replay short none"),
+        ({"memories": ("none", "none")}, "`memories=none none`: .* each name once"),
+        ({"batch": 7}, "`batch=7`: .* from the 6 transitions .* Give `batch=6`"),
+        ({"hidden": ()}, "`hidden=`: give the width"),
+        ({"hidden": (4, 0)}, "`hidden=0`: choose at least 1"),
         ({"capacity": 0}, "`capacity=0`: choose at least 1"),
         ({"gamma": 1.5}, "`gamma=1.5`: choose at most 1"),
         ({"target_rate": 0.0}, "`target_rate=0.0`: choose a number above 0"),
@@ -190,7 +199,7 @@ def test_the_finding_is_read_off_the_numbers():
             {"eval_every": 3, "run": RunFlags(log_every=2)},
             "`eval_every=3` must be a multiple of `log_every=2`",
         ),
-        ({"run": RunFlags(devices=2, log_every=1)}, "--devices 2: this experiment runs on one"),
+        ({"run": RunFlags(devices=2, log_every=1)}, "`devices=2`: choose at most 1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tiny, wrong, says):
@@ -199,7 +208,7 @@ def test_what_cannot_be_meant_is_refused(tiny, wrong, says):
 
 
 def test_without_none_a_batch_of_any_size_will_do(tiny):
-    assert experiment.check(tiny(batch=5, memories=("replay", "short"))).actions == 2
+    experiment.check(tiny(batch=5, memories=("replay", "short")))
 
 
 def test_gymnax_is_asked_for_by_name_where_it_is_missing(tiny, monkeypatch):
@@ -209,7 +218,7 @@ def test_gymnax_is_asked_for_by_name_where_it_is_missing(tiny, monkeypatch):
 
 
 def test_held_out_transitions_are_of_random_play():
-    made = experiment.random_play(experiment.Config(), experiment.environment("cartpole"))
+    made = random_play(cart_pole(), key=jax.random.key(20_241_125), count=2000, gamma=0.995)
     assert made.obs.shape == (2000, 4)
     assert 0.4 < made.action.mean() < 0.6
     ended = np.asarray(made.discount == 0)

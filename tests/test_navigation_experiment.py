@@ -1,6 +1,5 @@
 """The navigation experiment on tiny sizes: it trains, resumes, reprints, draws, and refuses."""
 
-import dataclasses
 import json
 
 import jax
@@ -8,9 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import navigation
-from experiments.reports.navigation import METHODS
+from experiments.reports.navigation import METHODS, summary
 from jaxdl.errors import InputError
 from jaxdl.rl import point
+from jaxdl.runs.config import unflat
 from jaxdl.runs.run import RunFlags, open_run
 from tests.programs import traced_once
 
@@ -27,7 +27,7 @@ def config_of(folder, **changes):
     flags = {"runs_dir": folder, "name": "run", "log_every": 2, "devices": 1}
     small = {"steps": 4, "tasks": 2, "trajectories": 3, "hidden": 4, "seeds": 2, "eval_every": 2}
     small |= {"thin": 2, "test_tasks": 2, "test_trajectories": 2, "method": ("maml", "random")}
-    return dataclasses.replace(navigation.Config(**small | changes), run=RunFlags(**flags))
+    return unflat(navigation.Config, small | changes | {"run": RunFlags(**flags)})
 
 
 def lines(folder):
@@ -85,7 +85,7 @@ def test_all_methods_stand_side_by_side_and_a_seed_learns_what_it_learns_alone(t
 
 def test_the_interval_over_tasks_is_that_of_their_means_over_seeds():
     found = np.array([[[1.0, 0], [3, 0]], [[5, 0], [3, 0]]])  # seeds, tasks, depths
-    first, second = navigation.summary(found)
+    first, second = summary(found)
     assert first["values"] == [2, 4]
     assert first["mean"] == 3
     assert first["ci95_tasks"] == 0  # both tasks have 3, on average over seeds
@@ -96,7 +96,7 @@ def test_a_rate_is_chosen_by_the_last_return_and_nan_loses(monkeypatch):
     scores = {0.03: -9.0, 0.1: -3.0, 0.3: -5.0, 1.0: np.nan}
 
     def evaluation(config, environment, steps, tasks):
-        return lambda key, params, rate: np.array([[100 * rate, 0, 0, scores[rate]]] * tasks)
+        return lambda key, params, rate: np.array([[[100 * rate, 0, 0, scores[rate]]] * tasks] * 2)
 
     monkeypatch.setattr(navigation, "evaluation", evaluation)
     params = {"w": jax.numpy.zeros((2, 3))}
@@ -111,8 +111,8 @@ def test_a_rate_is_chosen_by_the_last_return_and_nan_loses(monkeypatch):
         ({"trajectories": 1}, "`trajectories=1`: choose at least 2"),
         ({"thin": 0}, "`thin=0`"),
         ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
-        ({"method": ()}, "--method: name each method at most once"),
-        ({"method": ("maml", "maml")}, "--method: name each method at most once"),
+        ({"method": ()}, "`method=`: give at least one name"),
+        ({"method": ("maml", "maml")}, "`method=maml maml`: .* each name once"),
         ({"max_kl": 0.0}, "`max_kl=0.0`: choose a number above 0"),
         ({"inner_lr": float("nan")}, "`inner_lr=nan`"),
         ({"discount": 1.5}, "`discount=1.5`: choose at most 1"),

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from jaxdl.report import tables
+from jaxdl.report.intervals import seeds_summary
 from jaxdl.report.pictures import band
+from jaxdl.runs.run import Run
 
 SPLITS = ("train", "validation")
 SOLVED = {"cartpole": 475.0, "gymnax:CartPole-v1": 475.0}
@@ -30,30 +32,26 @@ def solved(result: Mapping[str, Any], name: str) -> int | None:
     return sum(value >= threshold for value in result["memories"][name]["return"]["values"])
 
 
-def finding(result: Mapping[str, Any]) -> str:
-    """What a reader can quote, read off the numbers."""
-    config, memories = result["config"], result["memories"]
-    seeds, threshold, told = config["seeds"], SOLVED.get(config["env"]), []
-    for name, found in memories.items():
-        count = solved(result, name)
-        of_seeds = (
-            "" if count is None else f", {count} of {seeds} seeds at {threshold:.0f} or above"
-        )
-        told.append(f"{told_memory(name, config)} {found['return']['mean']:.0f}{of_seeds}")
-    steady = [
-        f"{told_memory(name, config)}"
-        f" {found['batch_variance']['mean']:.3g} and {found['held_out_variance']['mean']:.3g}"
-        for name, found in memories.items()
-    ]
-    return (
-        f"Mean greedy return at step {result['steps']:,}: {'; '.join(told)}. Variance of the error"
-        " over the second half of training, on the batches and on held-out random play:"
-        f" {'; '.join(steady)}."
-    )
+def scores(part: Run, last: np.ndarray, steps: int) -> dict[str, Any]:
+    """Returns of the last step by seed, and how steady the second half of training was."""
+    batches, seen = (second_half(part.metrics(split), steps) for split in SPLITS)
+    return {
+        "return": seeds_summary(last),
+        "batch_variance": seeds_summary(batches["td_variance"].mean(axis=0)),
+        "held_out_variance": seeds_summary(seen["td_variance"].mean(axis=0)),
+        "held_out_mean": seeds_summary(seen["td_mean"].mean(axis=0)),
+        "swing": seeds_summary(seen["return"].std(axis=0)),
+    }
+
+
+def second_half(lines: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
+    """The lines of a journal from the middle of training on."""
+    late = lines["step"] >= steps / 2
+    return {name: values[late] for name, values in lines.items()}
 
 
 def report(result: Mapping[str, Any]) -> str:
-    """A row a memory, the finding, and what the numbers depend on."""
+    """A row per memory, and what the numbers depend on."""
     config, run = result["config"], result["run"]
     rows = [
         [
@@ -74,7 +72,6 @@ def report(result: Mapping[str, Any]) -> str:
     header += ["var. of error, batches", "var., held out", "mean, held out", "swing of return"]
     options = [name for name in ("double", "dueling", "prioritized") if config[name]]
     notes = [
-        result["finding"],
         f"{', '.join(['DQN', *options])}; {result['steps']:,} steps of {config['batch']}, and"
         f" {config['envs'] * config['plays']} transitions each;"
         f" {tables.seeds(config['seed'], config['seeds'])}",

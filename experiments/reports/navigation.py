@@ -1,13 +1,24 @@
 """What the experiment on point navigation says and draws, read off its result."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.report import tables
+from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.report.pictures import band
 from jaxdl.rl.maml_trpo import Recorded
 from jaxdl.rl.point import SPEED
+from jaxdl.runs.run import Run
+from jaxdl.train.loop import per_seed
+from jaxdl.types import Params
+
+FIGURE_KEY = 1_000_003
+"""A key apart from all training seeds."""
 
 DEPTHS = (0, 1, 2, 3)
 """Gradient steps after which returns are reported."""
@@ -75,6 +86,32 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
     if config["inner_lr"] != 0.1:
         found.append(f"inner rate {config['inner_lr']:g}, in the paper 0.1")
     return [f"deviation: {each}" for each in found]
+
+
+def summary(found: np.ndarray) -> list[dict[str, Any]]:
+    """By depth: mean and interval over seeds, and the half width over tasks of their means."""
+    return [
+        seeds_summary(of_depth.mean(axis=1))
+        | {"ci95_tasks": float(mean_ci95(of_depth.mean(axis=0))[1])}
+        for of_depth in np.moveaxis(found, 2, 0)
+    ]
+
+
+def draw_pictures(
+    run: Run, params: dict[str, Params], result: dict[str, Any], play: Callable[..., Recorded]
+) -> None:
+    """Paths of two tasks before and after steps, returns by steps, and the learning curves.
+
+    `play(keys [tasks], params, goals [tasks, 2])` plays MAML's policy.
+    """
+    if "maml" in params:
+        goals = jnp.array([[0.35, 0.3], [-0.4, 0.1]])
+        keys = jax.random.split(jax.random.key(FIGURE_KEY), len(goals))
+        played = play(keys, per_seed(params["maml"])[0], goals)
+        run.picture("paths", partial(draw_paths, goals, played), size=(11, 6))
+    run.picture("returns", partial(draw_returns, result), size=(6, 4.5))
+    curves = {name: run.part(name).metrics("train") for name in params if name != "random"}
+    run.picture("learning_curve", partial(draw_curve, curves), size=(7, 4.5))
 
 
 def draw_paths(goals: Any, played: Recorded, figure: Any) -> None:

@@ -149,6 +149,15 @@ def finetune_of_images(
     return by_support_statistics(learner) if norm == "support" else learner
 
 
+def fine_tuning_of_images(
+    config: Mapping[str, Any], classes: int, lr: float | Array
+) -> TransferLearner:
+    """The baseline beside `learner_of_images`; arguments as `finetune_of_images`."""
+    options = {name: config[name] for name in ("ways", "filters", "norm")}
+    shape = IMAGE_SHAPES[config["data"]]
+    return finetune_of_images(shape, classes=classes, lr=lr, **options)
+
+
 def pretrain(
     run: Run, learner: TransferLearner, data: ImageData, *, lr: float, keys: Key, batch: int = 64
 ) -> Params:

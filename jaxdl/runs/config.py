@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -48,6 +48,8 @@ Natural = Annotated[int, Range(0)]
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, math.inf, above=True)]
 """Above 0, and finite."""
+Share = Annotated[float, Range(0, 1)]
+"""From 0 to 1."""
 Rate = Annotated[float, Range(0, 0.999)]
 """From 0 to below 1: of dropout, say."""
 
@@ -163,9 +165,12 @@ def check(config: Any) -> None:
     """
     every = None
     for field, hint, value in leaves(config):
-        for annotation in getattr(hint, "__metadata__", ()):
-            if isinstance(annotation, Range):
-                annotation.refuse(field.name, value)
+        for range_ in ranges(hint):
+            range_.refuse(field.name, value)
+        if typing.get_origin(hint) is tuple:
+            for range_ in ranges(typing.get_args(hint)[0]):
+                for item in value:
+                    range_.refuse(field.name, item)
         if field.name == "run":
             check(value)
         if field.name == "eval_every":
@@ -174,6 +179,35 @@ def check(config: Any) -> None:
         raise InputError(
             f"`eval_every={every}` must be a multiple of `log_every={config.run.log_every}`"
         )
+
+
+def each_once(field: str, values: Sequence[str], choices: Iterable[str]) -> None:
+    """Refuses an empty choice, an unknown name, and a name that is given twice.
+
+    Raises:
+        InputError: naming the field.
+    """
+    known = list(choices)
+    if unknown := [value for value in values if value not in known]:
+        raise InputError(f"`{field}={unknown[0]}`: choose among {' '.join(known)}")
+    if not values or len(set(values)) < len(values):
+        raise InputError(
+            f"`{field}={' '.join(values)}`: give at least one name, and each name once"
+        )
+
+
+def seeds_below(random: Seeds, key: int) -> None:
+    """Refuses training seeds that reach `key`, with which validation and test are drawn.
+
+    Raises:
+        InputError: naming the field and its limit.
+    """
+    Range(0, key - 1 - random.seeds).refuse("seed", random.seed)
+
+
+def ranges(hint: Any) -> list[Range]:
+    """The ranges in a type: `Annotated[int, Range(2)]` has one."""
+    return [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
 
 
 def leaves(config: Any) -> Iterator[tuple[dataclasses.Field[Any], Any, Any]]:

@@ -122,16 +122,17 @@ def check_config(
     return True
 
 
-def refuse_other_steps(directory: Path, steps: int, cure: str) -> None:
+def refuse_other_steps(directory: Path, steps: int, cure: str, part: str = "") -> None:
     """Refuses to go on with a run whose schedule follows its steps, if it began with others.
 
-    `cure` is the field that fixes the length of the schedule.
+    `cure` is the field that fixes the length of the schedule; `part` the part of the run that may
+    have begun.
 
     Raises:
         InputError: naming the flags of both.
         RunError: if the recorded configuration is damaged.
     """
-    begun = any(path.name.isdecimal() for path in (directory / "checkpoints").glob("*"))
+    begun = any(path.name.isdecimal() for path in (directory / part / "checkpoints").glob("*"))
     if begun and (found := _recorded(directory).get("steps")) != steps:
         raise InputError(
             f"{directory} was made with `steps={found}`, which its schedule follows: with"
