@@ -14,20 +14,17 @@ Result: retained accuracy in %, 5 seeds, rotations and permutations: online 52.3
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
-from experiments.reports import continual as words
-from jaxdl.continual import scores
+from experiments.reports.continual import draw_matrices, draw_retention, draw_tasks, report
 from jaxdl.continual.agem import agem
 from jaxdl.continual.base import Continual, check_stream
 from jaxdl.continual.er import er
@@ -36,52 +33,43 @@ from jaxdl.continual.gem import gem
 from jaxdl.continual.independent import independent
 from jaxdl.continual.mer import mer, mer_one_batch
 from jaxdl.continual.online import online
-from jaxdl.data.sets.digits import all_drawings
-from jaxdl.data.sets.images import image_arrays
-from jaxdl.data.sets.rotated_permuted import permutations, rearranged, rotations, task_after_task
+from jaxdl.data.sets.rotated_permuted import rearranged
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import INITIALISERS, mlp
-from jaxdl.report.intervals import seeds_summary
+from jaxdl.recipes.continual import learn, load, start
 from jaxdl.runs import cli
-from jaxdl.runs.checks import at_least
-from jaxdl.runs.run import Run, RunFlags, open_run, say
-from jaxdl.runs.weights import from_weights
+from jaxdl.runs.config import Count, Natural, Range, RunFlags, Seeds, Start, each_once, flat
+from jaxdl.runs.experiment import run_experiment
+from jaxdl.runs.run import Run
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, Key, Model, Params, Stream
+from jaxdl.types import Array, Key, Model, Params
 
 CLASSES, HIDDEN = 10, 100
-DATA_SEED = 0
-"""Angles and orders are the same for all seeds, as in the paper."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     data: Literal["rotations", "permutations"] = "rotations"
-    """What the tasks do to the images."""
+    """Tasks: rotated images, or images with permuted pixels."""
     images: Literal["mnist", "digits"] = "mnist"
-    """MNIST, or scikit-learn's 1,797 digits of 8x8 pixels, which need no download."""
+    """Images: MNIST, or scikit-learn's 1,797 digits of 8x8 pixels, which need no download."""
     methods: tuple[str, ...] = ("online", "independent", "ewc", "agem", "er", "mer6")
-    """Methods; there are also gem and mer1, which take long."""
-    tasks: int = 20
+    """Methods to compare. There are also gem and mer1, which take long."""
+    tasks: Count = 20
     """Tasks of the stream."""
-    examples: int = 1000
+    examples: Count = 1000
     """Examples of each task, a multiple of `log_every`."""
-    steps: int = 0
-    """Examples to learn from, if not the whole stream."""
-    memories: int = 5120
-    """Examples that a memory holds; GEM and A-GEM share them out among the tasks."""
+    steps: Natural = 0
+    """Examples to learn from. 0 takes the whole stream."""
+    memories: Natural = 5120
+    """Examples in a memory. GEM and A-GEM give each task an equal part of it."""
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
-    init_from: Path | None = None
-    """Start the net, under every method, from these weights: a .npz of weights, or a part
-    of a run, say DIRECTORY/er, of whose seeds each starts one here."""
-    init_except: tuple[str, ...] = ()
-    """Layers that start anew all the same."""
-    seed: int = 0
-    """First seed."""
-    seeds: int = 5
-    """How many seeds, from `seed` upward, learn in one program."""
+    start: Start = Start()
+    """Weights that the net of every method starts from. Of a run, give the directory of one method:
+    DIRECTORY/er, say."""
+    random: Seeds = Seeds(seeds=5)
     run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
 
@@ -158,172 +146,46 @@ METHODS: dict[str, Callable[[Config], Continual]] = {
 """The methods by name, with the published settings for a memory of 5,120."""
 
 
-class Problem(NamedTuple):
-    """A stream of examples; test images `[n, ...]`, labels `[n]`, and each task's places."""
-
-    stream: Stream
-    images: Array
-    labels: Array
-    places: Array
-
-
 def main(config: Config) -> dict[str, Any]:
     """Learns, or resumes, or reprints; returns what result.json holds."""
     config = dataclasses.replace(config, steps=config.steps or config.tasks * config.examples)
-    check(config)
-    with open_run("continual", config, label=config.data) as run:
-        result = run.result() or experiment(config, run)
-    print(words.report(result))
-    return result
+    return run_experiment("continual", config, experiment, report, label=config.data, check=check)
 
 
 def check(config: Config) -> None:
-    """Refuses what cannot be meant, before anything is loaded or compiled."""
-    at_least(config, 1, "tasks", "examples", "seeds", "steps")
-    at_least(config, 0, "seed")
-    at_least(config, config.tasks, "memories")
-    at_least(config.run, 1, "log_every")
-    at_least(config, 1, "steps", most=config.tasks * config.examples)
-    at_least(config.run, 0, "devices", most=1)
+    """Validates the configuration."""
+    each_once("methods", config.methods, METHODS)
+    Range(config.tasks).refuse("memories", config.memories)
+    Range(1, config.tasks * config.examples).refuse("steps", config.steps)
+    Range(0, 1).refuse("devices", config.run.devices)
     if config.examples % config.run.log_every:
         raise InputError(
-            f"--examples {config.examples} must be a multiple of --log-every"
-            f" {config.run.log_every}, for a task ends at a log point"
+            f"`examples={config.examples}` must be a multiple of"
+            f" `log_every={config.run.log_every}`, because a task ends at a log point"
         )
-    if unknown := [name for name in config.methods if name not in METHODS]:
-        raise InputError(f"--methods {unknown[0]}: choose among {' '.join(METHODS)}")
-    if config.init_from and "independent" in config.methods:
-        raise InputError("--init-from starts one net: leave independent, of many, out of --methods")
-    if not config.methods or len(set(config.methods)) < len(config.methods):
-        raise InputError(f"--methods {' '.join(config.methods)}: give one at least, and each once")
+    if config.start.init_from and "independent" in config.methods:
+        raise InputError("`init_from=` starts one net: leave independent out of `methods=`")
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Every method on the same streams, and the pictures."""
-    problem, angles = load(config)
-    check_stream(problem.stream, run_keys(config.seed, config.seeds), config.steps, config.tasks)
-    found = {
-        name: learn(config, run.part(name), problem, METHODS[name](config))
-        for name in config.methods
-    }
-    result: dict[str, Any] = {
-        "methods": found,
-        "angles": angles,
-        "test_images": len(problem.labels),
-        "config": dataclasses.asdict(config),
-    }
-    result["finding"] = words.finding(result)
-    run.picture("retention", partial(words.draw_retention, result), size=(10, 4.6))
-    run.picture("matrices", partial(words.draw_matrices, result), size=(11, 4.2))
+    sizes = config.tasks, config.examples
+    problem, angles = load(config.data, config.images, *sizes, config.data_dir)
+    keys = run_keys(config.random.seed, config.random.seeds)
+    check_stream(problem.stream, keys, config.steps, config.tasks)
+    found = {}
+    for name in config.methods:
+        part, method = run.part(name), METHODS[name](config)
+        state = start(problem.stream, method, keys, config.start)
+        found[name] = learn(part, problem, method, keys, state, examples=config.examples)
+    images = len(problem.labels)
+    about: dict[str, Any] = {"test_images": images, "config": flat(config)}
+    result: dict[str, Any] = {"methods": found, "angles": angles, **about}
+    run.picture("retention", partial(draw_retention, result), size=(10, 4.6))
+    run.picture("matrices", partial(draw_matrices, result), size=(11, 4.2))
     shown = jax.vmap(jax.vmap(rearranged, (None, 0)), (0, None))(problem.images[:4], problem.places)
-    run.picture("tasks", partial(words.draw_tasks, np.asarray(shown), angles), size=(11, 2.8))
+    run.picture("tasks", partial(draw_tasks, np.asarray(shown), angles), size=(11, 2.8))
     return run.finish(result)
-
-
-# ---- data
-
-
-def load(config: Config) -> tuple[Problem, list[float] | None]:
-    """The stream and the test set, on the device; and the angles of rotations."""
-    if config.images == "mnist":
-        train, test = (
-            image_arrays("mnist", split, data_dir=config.data_dir) for split in ("train", "test")
-        )
-        images, labels, seen, truth = train.images, train.labels, test.images, test.labels
-    else:
-        drawings, digits = all_drawings()
-        images, labels, seen, truth = (
-            drawings[:1500],
-            digits[:1500],
-            drawings[1500:],
-            digits[1500:],
-        )
-    side, angles = images.shape[1], None
-    if config.data == "rotations":
-        places, drawn = rotations(DATA_SEED, config.tasks, side)
-        angles = drawn.tolist()
-    else:
-        places = permutations(DATA_SEED, config.tasks, side * side)
-    if config.examples > len(images):
-        raise InputError(f"--examples {config.examples}: there are {len(images):,} images")
-    stream = task_after_task(images, labels, places, examples=config.examples)
-    test_set = jnp.asarray(seen), jnp.asarray(truth, jnp.int32)
-    return Problem(stream, *test_set, jnp.asarray(places)), angles
-
-
-# ---- learning and judging
-
-
-def start(config: Config, stream: Stream, method: Continual, keys: Key) -> Any:
-    """The state of all seeds before the first example."""
-    like = jax.eval_shape(lambda: stream(keys[0], jnp.int32(0)))
-    like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
-    state = jax.jit(lambda keys: lax.map(lambda key: method.init(key, like), keys))(keys)
-    params, _ = from_weights(config.init_from, config.init_except, state.params)
-    return state._replace(step=jnp.int32(0), params=params)
-
-
-def learn(config: Config, part: Run, problem: Problem, method: Continual) -> dict[str, Any]:
-    """Learns the stream with all seeds; figures of their accuracies after every task."""
-    keys = run_keys(config.seed, config.seeds)
-    state = part.restore(start(config, problem.stream, method, keys))
-    measure = judge(method, problem)
-    points = part.evaluation_points(
-        method.step, problem.stream, keys, state, split="test", every=config.examples, tasks=1
-    )
-    clock, since = time.perf_counter(), -1  # the first task after a start also compiles
-    for i, now in points:
-        if since >= 0:
-            spent = 1000 * (time.perf_counter() - clock) / (i - since)
-            part.log(i, "time", {"ms_per_example": spent / config.seeds})
-        accuracy = measure(now)
-        part.log(i, "test", {f"task_{task:02}": of for task, of in enumerate(accuracy.T)})
-        known = accuracy[:, : -(-i // config.examples)].mean()
-        say(f"{part.directory.name}: after {i:,} examples {100 * known:.1f} % of the tasks so far")
-        clock, since = time.perf_counter(), i
-    return figures(part)
-
-
-def judge(method: Continual, problem: Problem) -> Callable[[Any], np.ndarray]:
-    """`state -> accuracy [seeds, tasks]` on the test images of every task."""
-
-    @jax.jit
-    def judged(state: Any, images: Array, labels: Array, places: Array) -> Array:
-        by_pixel = images.reshape(len(images), -1).T  # so that a task moves whole rows
-
-        def of_task(own: Any, task: Array) -> Array:
-            here = places[task]
-            x = jnp.where(here[:, None] < 0, 0, by_pixel[here]).T
-            return jnp.mean(jnp.argmax(method.predict(own, task, x), axis=1) == labels)
-
-        def of_seed(own: Any) -> Array:
-            return lax.map(lambda task: of_task(own, task), jnp.arange(len(places)))
-
-        return lax.map(of_seed, state)
-
-    return lambda state: np.asarray(judged(state._replace(step=None), *problem[1:]))
-
-
-def figures(part: Run) -> dict[str, Any]:
-    """The scores over seeds, and the matrix they come from, of a method that has learnt.
-
-    Of a stream that was stopped early the tasks that it reached count.
-    """
-    lines, clock = part.metrics("test"), part.metrics("time")
-    columns = [values for name, values in lines.items() if name != "step"]
-    matrix = np.moveaxis(np.stack(columns, axis=1), 2, 0)  # [seeds, rows, tasks]
-    known = matrix[:, :, : matrix.shape[1]]
-    return {
-        "retained": seeds_summary(scores.retained(known)),
-        "learning": seeds_summary(scores.learning(known)),
-        "transfer": seeds_summary(scores.transfer(known)),
-        "matrix": matrix.mean(axis=0),
-        "first_task": [seeds_summary(row) for row in matrix[:, :, 0].T],
-        "tasks_so_far": [
-            seeds_summary(matrix[:, row, : row + 1].mean(axis=1)) for row in range(known.shape[1])
-        ],
-        "ms_per_example": float(np.median(clock["ms_per_example"])) if clock else None,
-    }
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ from jaxdl.types import Model, Params, TrainState
 
 RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 40
+ENVIRONMENTS = {"oracle": point.informed}
+"""What a method plays in, if it is not `point.environment`."""
 TEST_KEY, VALIDATION_KEY = 1_000_001, 1_000_002
 """Keys apart from all training seeds, the same for every method and seed."""
 
@@ -114,7 +116,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     params: dict[str, Params] = {}
     rates, measured, chosen = {}, {}, {}
     for name in config.method:
-        environment = environment_of(name)
+        environment = ENVIRONMENTS.get(name, point.environment)
         params[name] = (
             start(config, environment).params
             if name == "random"
@@ -127,7 +129,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         steps = 0 if each == "oracle" else max(DEPTHS)
         if steps:
             rates[each] = config.inner_lr if each == "maml" else best_rate(config, learnt)
-        test = evaluation(config, environment_of(each), steps, config.test_tasks)
+        environment = ENVIRONMENTS.get(each, point.environment)
+        test = evaluation(config, environment, steps, config.test_tasks)
         measured[each] = test(jax.random.key(TEST_KEY), learnt, rates.get(each, 0.0))
     result = {
         "methods": {name: summary(found) for name, found in measured.items()},
@@ -137,14 +140,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "batch_norm": "none",
         "config": flat(config),
     }
-    play = partial(play_goals, policy_of(config), draw_of(config, point.environment))
+    play = partial(
+        play_goals, policy_of(config), draw_of(config, point.environment, config.trajectories)
+    )
     draw_pictures(run, params, result, partial(play, halved(config.inner_lr)(max(DEPTHS))))
     return run.finish(result)
-
-
-def environment_of(method: str) -> Any:
-    """The environments that a method plays in."""
-    return point.informed if method == "oracle" else point.environment
 
 
 def policy_of(config: Config) -> Model:
@@ -153,10 +153,9 @@ def policy_of(config: Config) -> Model:
     return gaussian_policy(net, actions=2)
 
 
-def draw_of(config: Config, environment: Any, trajectories: int = 0) -> Draw:
+def draw_of(config: Config, environment: Any, trajectories: int) -> Draw:
     """Trajectories of the policy, with the learner's advantages."""
     options: dict[str, Any] = {"horizon": point.LIMIT, "discount": config.discount}
-    trajectories = trajectories or config.trajectories
     return samples_of(policy_of(config), environment, trajectories=trajectories, **options)
 
 
@@ -174,7 +173,7 @@ def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Param
     devices = parallel.count_devices(config.run.devices)
     step = trpo_step(
         policy_of(config),
-        draw_of(config, environment),
+        draw_of(config, environment, config.trajectories),
         rates=halved(config.inner_lr),
         steps=inner_steps,
         thin=config.thin,

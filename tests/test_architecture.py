@@ -39,6 +39,7 @@ HOMES = {
     "torch": (),
 }
 EXPERIMENTS = [name for name in FILES if name.startswith("experiments/") and name.count("/") == 1]
+EXPERIMENTS.remove("experiments/__init__.py")
 PMAP = ("jaxdl/parallel.py",)
 
 FOR_OTHERS = {"importlib_resources"}

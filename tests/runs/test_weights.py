@@ -28,10 +28,14 @@ from jaxdl.data.sets.rotated_permuted import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import leaves
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes.agents import start as start_of_agent
+from jaxdl.recipes.continual import start as start_of_stream
 from jaxdl.recipes.few_labels import Training, fresh, problem_of
+from jaxdl.recipes.few_shot import learner_of_images
 from jaxdl.rl import point
 from jaxdl.rl.cartpole import cart_pole
 from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.config import flat, unflat
 from jaxdl.runs.identity import load_config
 from jaxdl.runs.run import RunFlags, open_run
 from jaxdl.runs.weights import export_weights, load_weights, save_weights, started, weights_digest
@@ -437,13 +441,15 @@ def test_who_starts_anew_has_the_name_that_it_had(tmp_path):
     ],
 )
 def test_an_experiment_has_both_flags(name):
-    fields = importlib.import_module(f"experiments.{name}").Config.__dataclass_fields__
-    assert fields["init_from"].default is None
-    assert fields["init_except"].default == ()
+    fields = flat(importlib.import_module(f"experiments.{name}").Config())
+    assert fields["init_from"] is None
+    assert fields["init_except"] == ()
 
 
 class Untrained:
     """A run that returns the state that it is given, in place of a training."""
+
+    flags = RunFlags(devices=1)
 
     def part(self, name, steps=None):
         return self
@@ -459,14 +465,14 @@ class Untrained:
 
 
 def sinusoid_start(**start):
-    config = sinusoid.Config(seeds=2, **start)
+    config = unflat(sinusoid.Config, {"seeds": 2, **start})
     return sinusoid.train(config, Untrained(), sinusoid.learner_of(config, 0.1))
 
 
 def few_shot_start(**start):
-    config = few_shot.Config(seeds=2, filters=2, **start)
+    config = unflat(few_shot.Config, {"seeds": 2, "filters": 2, **start})
     sample = lambda key: SimpleNamespace(support=SimpleNamespace(x=jnp.zeros((1, 8, 16, 1))))  # noqa: E731
-    learner = few_shot.learner_of(config)
+    learner = learner_of_images(flat(config))
     return few_shot.meta_train(config, Untrained(), learner, sample, sample)[0]
 
 
@@ -482,22 +488,24 @@ def sequences_start(**start):
 
 
 def continual_start(**start):
-    config = continual.Config(seeds=2, methods=("er",), tasks=2, memories=4, **start)
+    config = unflat(continual.Config, {"memories": 4, "tasks": 2, **start})
     images, places = np.zeros((3, 2, 2), np.uint8), np.zeros((2, 4), np.int32)
     stream = task_after_task(images, np.zeros(3, np.int32), places, examples=3)
     method = continual.METHODS["er"](config)
-    return continual.start(config, stream, method, run_keys(0, 2)).params
+    return start_of_stream(stream, method, run_keys(0, 2), config.start).params
 
 
 def dqn_start(**start):
-    config = dqn.Config(seeds=2, hidden=(3,), envs=2, prefill=4, capacity=4, **start)
-    state = dqn.start(config, dqn.agent_of(config, cart_pole(), "replay"), run_keys(0, 2))
+    small = {"hidden": (3,), "envs": 2, "prefill": 4, "capacity": 4}
+    config = unflat(dqn.Config, {**small, **start})
+    agent = dqn.agent_of(config, cart_pole(), "replay")
+    state = start_of_agent(agent, run_keys(0, 2), config.start)
     equal(state.params, state.target)
     return state.params
 
 
 def navigation_start(**start):
-    config = navigation.Config(seeds=2, hidden=3, **start)
+    config = unflat(navigation.Config, {"seeds": 2, "hidden": 3, **start})
     return navigation.start(config, point.environment).params
 
 
