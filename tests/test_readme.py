@@ -1,4 +1,6 @@
-"""What README.md shows works as it stands there."""
+"""What README.md and the guide show works as it stands there."""
+
+import re
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch
 from tests import stored_run
-from tests.readme import README, blocks, example
+from tests.readme import GUIDE, README, ROOT, blocks, example
 
 
 def run_block(name):
@@ -64,15 +66,44 @@ def test_the_new_algorithm_fits_on_a_screen():
 
 
 def test_the_map_has_every_room_and_no_other():
-    root = README.parent
     cells = [
-        line.split("|")[1] for line in README.read_text().splitlines() if line.startswith("| `")
+        line.split("|")[1]
+        for line in GUIDE.read_text("utf-8").splitlines()
+        if line.startswith("| `")
     ]
     named = {part.strip(" `/") for cell in cells for part in cell.split(",")}
     inside = {
-        path.stem if path.is_file() else path.name for path in (root / "jaxdl").glob("[!_.]*")
+        path.stem if path.is_file() else path.name for path in (ROOT / "jaxdl").glob("[!_.]*")
     }
     missing = inside - {name.removesuffix(".py") for name in named} - {"errors", "py"}
     assert not missing
     for name in named:
-        assert (root / "jaxdl" / name).exists() or (root / name).exists(), name
+        assert (ROOT / "jaxdl" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_readme_is_one_page():
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+def test_the_table_names_files_and_experiments_that_are_there():
+    """And each experiment stands in it."""
+    rows = [line.split("|")[1:-1] for line in README.read_text("utf-8").splitlines() if "`" in line]
+    rows = [row for row in rows if len(row) == 5 and "scripts/run" not in row[3]]
+    assert len(rows) > 15
+    there = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
+    named = set()
+    for _, _, files, commands, _ in rows:
+        first, *others = re.findall("`(.*?)`", files)
+        assert (ROOT / "jaxdl" / first).exists(), first
+        for other in others:
+            folder = (ROOT / "jaxdl" / first).parent
+            assert (folder / other).exists() or (ROOT / "jaxdl" / other).exists(), other
+        named |= {command.split()[0] for command in re.findall("`(.*?)`", commands)}
+    assert named == there
+
+
+def test_links_lead_to_files():
+    for page in (README, GUIDE, *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
