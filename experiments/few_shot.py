@@ -1,12 +1,12 @@
 """MAML on few-shot image classification, beside two baselines (section 5.2, arXiv:1703.03400).
 
-The net learns an initialisation from which a few gradient steps on K examples a class tell N new
-classes apart. The recipes are the paper's, a preset each; the default needs no download. Selection
-is on validation classes, the report on test classes that nothing was tuned on.
+MAML learns initial parameters. From these, a few gradient steps on K examples per class tell N new
+classes apart. Each of the paper's recipes is a preset. The default needs no download. Parameters
+are chosen on validation classes, and reported on test classes.
 
 Command: scripts/run few_shot [--preset omniglot-5way-1shot]
-Runtime: a minute for the default on 2 CPU cores; the paper's recipes belong on a GPU
-Result: accuracy with 95 % interval beside the paper's, see README.md
+Runtime: 1 minute for the default on 2 CPU cores; the paper's recipes need a GPU
+Result: accuracy with its 95 % interval beside the paper's, see docs/results.md
 """
 
 import dataclasses
@@ -62,14 +62,13 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     data: Literal["numbers", "digits", "omniglot", "cifar_fs", "fc100"] = "numbers"
-    """Images: two digits of scikit-learn side by side, or one mirrored and turned, need no
-    download; the others `scripts/prepare`."""
+    """Images. `numbers` (two digits side by side) and `digits` need no download."""
     data_dir: Path | None = None
-    """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     split: Literal["maml", "vinyals"] = "maml"
-    """Division of the Omniglot characters: MAML's 1100/100/423 or Vinyals' 1028/172/423."""
+    """Split of the Omniglot characters: MAML's 1100/100/423, or Vinyals' 1028/172/423."""
     rotations: Literal["none", "augment", "classes"] = "none"
-    """Turns by 90 degrees: one a sampled class, as MAML does, or as new classes."""
+    """Rotations by 90 degrees: none, one per sampled class (as MAML), or as new classes."""
     ways: AtLeastTwo = 5
     """Classes per task."""
     shots: Count = 1
@@ -77,43 +76,40 @@ class Config:
     queries: Count = 5
     """Query examples per class in training tasks."""
     test_queries: Count = 5
-    """Query examples per class in validation and test tasks. With `--norm batch` the queries of a
-    task share their statistics: the accuracy depends on their number."""
+    """Query examples per class in validation and test tasks. With `--norm batch` the accuracy
+    depends on this number."""
     filters: Count = 32
     """Channels of each of the four convolutions."""
     head: Literal["xavier", "normal"] = "xavier"
-    """How the head starts where images are not in colour: "normal" is the MAML code's, of standard
-    deviation 1, with which learning is several times as slow in the beginning."""
+    """Initialiser of the head for grey images. `normal` is that of the MAML code, and slower."""
     norm: Literal["batch", "support", "example"] = "batch"
-    """Batch norm by the statistics of the batch at hand (transductive, as MAML), of the support set
-    for its queries too, or of each example."""
+    """Statistics of batch norm: of the batch (as MAML), of the support set, or of each example."""
     steps: Count = 4000
     """Meta-training steps."""
     tasks: Count = 16
-    """Tasks a step."""
+    """Tasks per step."""
     inner_steps: Natural = 1
-    """Gradient steps inside a training task."""
+    """Inner gradient steps in a training task."""
     test_inner_steps: Natural = 3
-    """Gradient steps inside a validation or test task."""
+    """Inner gradient steps in a validation or test task."""
     inner_lr: Positive = 0.4
-    """Size of the inner steps."""
+    """Learning rate of the inner steps."""
     inner_loss: Literal["mean", "sum-over-classes"] = "mean"
-    """The inner loss as the paper prints it, or as its code computes it: there cross-entropy is
-    divided by the shots and not by the ways, so its steps are `ways` times as large."""
+    """Inner loss: the mean, as the paper prints it, or the sum over classes, as its code has it."""
     estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact"
-    """How the meta-gradient passes through the inner gradient."""
+    """Estimator of the meta-gradient."""
     lr: Positive = 0.003
-    """Adam's step size outside."""
+    """Learning rate of the outer Adam."""
     clip: NotNegative = 0.0
-    """Largest absolute value of an element of the meta-gradient; 0 does not clip."""
+    """Largest absolute value of an element of the meta-gradient. 0 does not clip."""
     pretraining_steps: Count = 1000
-    """Steps of the fine-tuning baseline, each of 64 training images."""
+    """Training steps of the fine-tuning baseline, with 64 images per step."""
     chunk: Natural = 0
-    """Tasks that are differentiated together; 0 takes 1 on a CPU and all on an accelerator."""
+    """Tasks that are differentiated together. 0 takes 1 on a CPU, and all on an accelerator."""
     eval_every: Count = 500
     """Steps between validations, a multiple of `log_every`."""
     eval_episodes: AtLeastTwo = 600
-    """Episodes of a validation."""
+    """Episodes per validation."""
     test_episodes: AtLeastTwo = 6000
     """Episodes of the final test."""
     start: Start = Start()

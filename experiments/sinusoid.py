@@ -1,14 +1,14 @@
 """MAML on sine waves: the regression experiment of the MAML paper (section 5.1, arXiv:1703.03400).
 
-A task is a sine wave of random amplitude and phase; K points of it are given, the rest is asked.
-The recipe is that of the authors' code: 70,000 meta-steps of 25 tasks, K = 10, one inner step of
-size 0.001, Adam 0.001; but the kernels start by LeCun's rule (`--init code` for theirs). Beside it
-stands the paper's baseline: the same net trained on all tasks jointly, then fine-tuned on the K
-points with the step size that is best on validation tasks.
+A task is a sine wave of random amplitude and phase. The net sees K points of it and predicts the
+rest. The recipe is that of the authors' code: 70,000 meta-steps of 25 tasks, K = 10, one inner step
+with learning rate 0.001, Adam with 0.001. One thing differs: the kernels start by LeCun's rule
+(`--init code` has theirs). The baseline is the paper's: the same net is trained on all tasks
+jointly, then fine-tuned on the K points. Its learning rate is chosen on validation tasks.
 
 Command: scripts/run sinusoid
-Runtime: about a minute on a CPU core; 3 seeds take 96 s
-Result: mean squared error on 5-shot tasks after 1 / 5 / 10 steps, see README.md
+Runtime: 1 minute on a CPU core; 3 seeds take 96 s
+Result: mean squared error on 5-shot tasks after 1 / 5 / 10 steps, see docs/results.md
 """
 
 import dataclasses
@@ -57,20 +57,20 @@ class Config:
     steps: Count = 70_000
     """Meta-training steps."""
     tasks: Count = 25
-    """Tasks a step."""
+    """Tasks per step."""
     shots: Count = 10
-    """Points given, and points asked, in a training task."""
+    """Support points, and as many query points, in a training task."""
     init: Literal["lecun", "code"] = "lecun"
-    """How the kernels start: LeCun's normal, or as in the authors' code, a normal of standard
-    deviation 0.01, from which one seed in five hardly learns."""
+    """Initialiser of the kernels. `code` is that of the authors' code: a normal distribution of
+    standard deviation 0.01, with which 1 seed in 5 hardly learns."""
     inner_steps: Natural = 1
-    """Gradient steps inside a training task."""
+    """Inner gradient steps in a training task."""
     inner_lr: Positive = 0.001
-    """Their size. The paper prints 0.01; its code uses 0.001, with which ten steps stay stable."""
+    """Learning rate of the inner steps. The paper prints 0.01, and its code has 0.001."""
     lr: Positive = 0.001
-    """Adam's step size outside."""
+    """Learning rate of the outer Adam."""
     estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact"
-    """How the meta-gradient passes through the inner gradient."""
+    """Estimator of the meta-gradient."""
     test_tasks: AtLeastTwo = 6000
     """Tasks of the final evaluation."""
     start: Start = Start()

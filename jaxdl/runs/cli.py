@@ -55,16 +55,17 @@ def command_line(
     import jax
 
     arguments, default = sys.argv[1:], None
-    about = sys.modules[main.__module__].__doc__ or ""
+    about = _spaced(sys.modules[main.__module__].__doc__ or "")
     try:
         with extra("cli"):
             import tyro
         _refuse_moved(arguments, moved or {})
         if presets is not None:
             default, arguments = _preset(arguments, presets)
-            about = f"{about}\n--preset NAME, one of: {', '.join(presets)}"
+            about = f"{about}\n\n--preset NAME: the defaults of {', '.join(presets)}."
         made = tyro.cli(
             config,
+            prog=Path(sys.argv[0]).name,
             args=arguments,
             default=default,
             description=about,
@@ -87,6 +88,14 @@ def command_line(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         _fail("error: the device is out of memory: fewer --tasks, --seeds or --chunk take less", 1)
+
+
+def _spaced(text: str) -> str:
+    """A docstring whose lines `Command:`, `Runtime:` and `Result:` stay lines of their own in help.
+
+    tyro joins lines that no empty line separates.
+    """
+    return re.sub(r"\n+(?=(Command|Runtime|Result): )", "\n\n", text).strip()
 
 
 def in_flags(sentence: str, flags: Mapping[str, str]) -> str:

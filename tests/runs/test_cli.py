@@ -80,6 +80,17 @@ def test_help_names_the_presets_and_tells_what_fields_mean(run, capsys):
     assert "The command line: what reaches" in text, "the first line of the module of main"
 
 
+def test_help_gives_command_runtime_and_result_lines_of_their_own(run, capsys, monkeypatch):
+    about = "A question.\n\nMore of it.\n\nCommand: c\nRuntime: r\nResult: s\n    and t\n"
+    monkeypatch.setattr(sys.modules[__name__], "__doc__", about)
+    with pytest.raises(SystemExit):
+        run("--help", presets=PRESETS)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for line in ("Command: c", "Runtime: r", "Result: s"):
+        assert line in lines
+    assert any(line.startswith("--preset NAME: ") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
