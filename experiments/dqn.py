@@ -31,6 +31,7 @@ from experiments.reports.dqn import SPLITS, draw_errors, draw_return, report, sc
 from jaxdl.errors import InputError
 from jaxdl.models.dueling import dueling
 from jaxdl.models.mlp import mlp
+from jaxdl.optim.schedules import cosine
 from jaxdl.recipes.agents import Evaluation, evaluation_of, everything, random_play, start
 from jaxdl.replay.prioritized import prioritized
 from jaxdl.replay.uniform import ring
@@ -183,13 +184,10 @@ def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
         replay = replay._replace(sample=everything)
     elif config.prioritized:
         replay = prioritized(capacity=capacity, alpha=config.alpha)
-    lr: Any = config.lr
-    if config.decay_steps:
-        lr = optax.cosine_decay_schedule(config.lr, config.decay_steps)
     return dqn(
         env,
         net_of(config, env),
-        optax.adam(lr),
+        optax.adam(cosine(config.lr, config.decay_steps)),
         replay,
         epsilon=optax.linear_schedule(1.0, config.explore, config.explore_steps),
         envs=config.envs,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from functools import partial
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import multitask
+from experiments import many_questions, multitask
+from experiments.reports import many_questions as of_questions
 from experiments.reports import multitask as words
 from jaxdl.errors import InputError
 from jaxdl.grads import supervised
@@ -18,8 +20,11 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import mlp
 from jaxdl.multitask.gradients import TaskGrads, multitask_step
 from jaxdl.multitask.sharing import hard_sharing
+from jaxdl.recipes import many_tasks
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs.run import Run, RunFlags
+from jaxdl.runs.config import RunFlags, unflat
+from jaxdl.runs.identity import digest
+from jaxdl.runs.run import Run
 from jaxdl.runs.weights import save_weights
 from jaxdl.train.steps import init_state
 from jaxdl.train.streams import run_keys
@@ -28,26 +33,29 @@ from jaxdl.types import Batch
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
-def config_of(data, runs, *, name="tiny", **changes):
-    small = multitask.Config(
-        methods=("equal", "pcgrad"),
-        steps=6,
-        batch=8,
-        decay_steps=6,
-        validation=10,
-        eval_every=2,
-        probes=2,
-        data_dir=data,
-        seeds=2,
-    )
-    run = RunFlags(name=name, runs_dir=runs, devices=1, log_every=1)
-    return dataclasses.replace(small, **{"run": run, **changes})
+SMALL = {
+    "steps": 6,
+    "batch": 8,
+    "decay_steps": 6,
+    "validation": 10,
+    "eval_every": 2,
+    "probes": 2,
+    "seeds": 2,
+}
+
+
+def config_of(data, runs, *, name="tiny", experiment=multitask, **changes):
+    """A configuration of two methods and a few steps, with some changes."""
+    flags = RunFlags(name=name, runs_dir=runs, devices=1, log_every=1)
+    fields = {"data_dir": data, "run": flags, "methods": ("equal", "pcgrad"), **SMALL, **changes}
+    return unflat(experiment.Config, fields)
 
 
 @pytest.fixture
 def tiny(tiny_mnist, tmp_path, monkeypatch):
     """A configuration whose net is small, with some changes."""
-    monkeypatch.setattr(multitask, "trunk", lambda: mlp((4,)))
+    for experiment in (multitask, many_questions):
+        monkeypatch.setattr(experiment, "trunk", lambda: mlp((4,)))
     return partial(config_of, tiny_mnist, tmp_path)
 
 
@@ -98,20 +106,30 @@ def test_overlaid_digits_end_in_a_table_and_two_pictures(whole, capsys):
     said = capsys.readouterr().out
     assert "| two single nets" in said
     assert "| pcgrad" in said
-    assert result["finding"] in said
+    assert "minus single" in said
     assert "± over seeds by Student's t" in said
 
 
-def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys):
-    result = multitask.main(tiny(case="binary", methods=()))
-    assert (tmp_path / "multitask" / "tiny" / "f1.png").exists()
+def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys, monkeypatch):
+    config = tiny(experiment=many_questions, methods=())
+    result = many_questions.main(config)
+    directory = tmp_path / "many_questions" / "tiny"
+    assert (directory / "f1.png").exists()
     assert list(result["methods"]) == ["single", "equal"]
     assert len(result["methods"]["equal"]["f1"]) == len(result["base_rates"]) == 10
     said = capsys.readouterr().out
     assert "| ten single nets" in said
     assert "| is it this digit? in %" in said
-    assert result["finding"] in said
+    assert "| one net, equal, minus ten single nets" in said
     assert "± over seeds by Student's t" in said
+
+    # Runs of the time when this was `multitask --case binary` are found where they lie.
+    monkeypatch.setattr(Run, "restore", None)  # nothing is trained
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=""))
+    name = f"binary-{digest(config)}"
+    (tmp_path / "multitask").mkdir()
+    directory.rename(tmp_path / "multitask" / name)
+    assert many_questions.main(config) == result
 
 
 def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
@@ -120,7 +138,6 @@ def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     multitask.main(tiny(steps=4))
     resumed = multitask.main(tiny())
     assert without_time(resumed["methods"]) == without_time(expected["methods"])
-    assert resumed["finding"] == expected["finding"]
     for part in ("single", "equal", "pcgrad"):
         one, two = (directory_of(each) / part for each in (config, tiny()))
         assert lines(one) == lines(two)
@@ -129,7 +146,7 @@ def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
 def test_only_the_shared_net_starts_from_given_weights(tiny, tmp_path, monkeypatch):
     starts = {}
 
-    def learn(config, part, problem, net, *_):
+    def learn(part, problem, net, *_):
         starts[part.directory.name] = net.start
         if len(starts) == 3:
             raise InterruptedError
@@ -141,7 +158,7 @@ def test_only_the_shared_net_starts_from_given_weights(tiny, tmp_path, monkeypat
             multitask.main(tiny(**changes))
         return dict(starts)
 
-    monkeypatch.setattr(multitask, "learn", learn)
+    monkeypatch.setattr(many_tasks, "learn", learn)
     plain = run()
     net = jax.tree.map(lambda leaf: leaf[0] + 1, plain["equal"])
     save_weights(tmp_path / "net.npz", net)
@@ -167,7 +184,7 @@ def test_every_method_takes_steps():
     @jax.jit
     def run(params, batch):
         found = {}
-        for name, make in multitask.METHODS.items():
+        for name, make in many_tasks.METHODS.items():
             method = make(tasks)
             step = multitask_step(net, cross_entropy, method, tx)
             state = init_state(params, optax.chain(method, tx))
@@ -186,9 +203,9 @@ def test_nets_side_by_side_share_nothing():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(6, 4)), jnp.float32)
     y = jnp.asarray(rng.integers(0, 3, (6, tasks)))
-    both = multitask.side_by_side(alone, tasks)
+    both = many_tasks.side_by_side(alone, tasks)
     params = both.init(jax.random.key(0), x)
-    grads, metrics = multitask.each_alone(alone)(jax.random.key(0), 0, params, Batch(x, y))
+    grads, metrics = many_tasks.each_alone(alone)(jax.random.key(0), 0, params, Batch(x, y))
     logits, losses = both.apply(params, x), []
     for task in range(tasks):
         own, found = (jax.tree.map(lambda leaf: leaf[task], tree) for tree in (params, grads))  # noqa: B023
@@ -210,30 +227,30 @@ def test_conflicts_are_negative_inner_products_of_the_coming_batches():
         return TaskGrads(jnp.zeros(3), {"w": trunk[:, :1], "b": trunk[:, 1]}, ()), {}
 
     stream = jax.tree_util.Partial(lambda key, step: step)
-    found = multitask.conflicts(grads, 3)(
+    found = many_tasks.conflicts(grads, 3)(
         stream, run_keys(0, 2), jnp.array([1.0, 0.0]), jnp.int32(5)
     )
     np.testing.assert_allclose(found, [(2 + 1 + 2) / 9, 0], rtol=1e-6)
 
 
-def test_figures_are_those_of_their_definitions():
+def test_scores_are_those_of_their_definitions():
     labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
     margins = np.array([[2.0, 1.0], [-1.0, 3.0], [-1.0, -2.0], [4.0, -1.0]])
     shift = np.array([[9.0, -9.0], [0.0, 5.0], [7.0, 0.0], [-5.0, 0.0]])  # says nothing
     logits = np.stack([shift, shift + margins], axis=-1)[None]
-    found = multitask.judged(logits, labels)
+    found = many_tasks.scores(logits, labels)
     # Yes to 0 and 3 where 0 and 2 are right; yes to 0 and 1 where 1 and 3 are.
     assert [task["mean"] for task in found["accuracy"]] == [0.5, 0.5]
     assert [task["mean"] for task in found["f1"]] == [0.5, 0.5]
     assert found["ten_way"]["mean"] == 0.75  # 0, 1 and 2, but not 3
-    never = multitask.judged(np.stack([shift, shift - 1], -1)[None], np.zeros_like(labels))
+    never = many_tasks.scores(np.stack([shift, shift - 1], -1)[None], np.zeros_like(labels))
     assert never["f1_mean"]["mean"] == 0
-    more = multitask.judged(
+    more = many_tasks.scores(
         np.eye(3)[None, :, None].repeat(2, 2), np.array([[0, 0], [1, 2], [2, 1]])
     )
     assert [task["mean"] for task in more["accuracy"]] == [1, pytest.approx(1 / 3)]
     assert more["mean"]["mean"] == pytest.approx(2 / 3)
-    assert multitask.base_rates(np.array([[0, 1], [0, 2], [0, 2], [1, 0]])) == [0.75, 0.5]
+    assert many_tasks.base_rates(np.array([[0, 1], [0, 2], [0, 2], [1, 0]])) == [0.75, 0.5]
 
 
 def made_up(case="overlaid", seeds=3, **means):
@@ -241,34 +258,63 @@ def made_up(case="overlaid", seeds=3, **means):
         around = np.linspace(-0.01, 0.01, seeds) if seeds > 1 else np.zeros(1)
         summary = seeds_summary(mean + around)
         rest = {"accuracy": [summary] * 2, "f1_mean": summary, "ten_way": summary}
-        return {"mean": summary, "conflicts": summary, "ms_per_step": 2.0, "parameters": 50, **rest}
+        rest |= {"conflicts": summary, "ms_per_step": 2.0, "parameters": 50, "f1": [summary] * 2}
+        return {"mean": summary, **rest}
 
     methods = {name: figures(mean) for name, mean in means.items()}
     methods["single"] |= {"parameters": 100, "ms_per_step": 4.0, "conflicts": None}
-    return {"methods": methods, "config": {"case": case, "seeds": seeds}}
+    config = {"case": case, "seeds": seeds, "seed": 0, "batch": 8, "validation": 10, "probes": 2}
+    run = {"steps": 6, "wall_seconds": 1, "compile_seconds": 1, "device": "1 x cpu"}
+    return {
+        "methods": methods,
+        "config": config | {"decay_steps": 6},
+        "run": run | {"machine": "a box", "directory": "runs/a"},
+        "tasks": ("left", "right"),
+        "base_rates": [0.5, 0.5],
+        "images": {"test": 12},
+    }
 
 
-def test_the_finding_is_read_off_the_numbers():
-    said = words.finding(made_up(single=0.95, equal=0.9, mgda=0.92, rlw=0.89, upgrad=0.9))
-    assert "one net names 90.00 % of the digits, -5.00 ± 0.00 points from the two" in said
-    assert "50 % of their parameters" in said
-    assert "conflict in 90 % of the batches" in said
-    assert "Of 3 other methods, mgda is better than equal weights, and rlw worse" in said
-    assert "chance alone would put 0.2 of" in said
-    assert "none is better" in words.finding(made_up(single=0.95, equal=0.9, upgrad=0.9))
-    assert "One seed" in words.finding(made_up(single=0.95, equal=0.9, upgrad=0.9, seeds=1))
-    assert words.finding(made_up(single=0.95, equal=0.9)).endswith("batches.")
-    said = words.finding(made_up("binary", single=0.95, equal=0.96))
-    assert "50 % of the parameters of ten nets, and a step takes 0.50 times as long" in said
-    assert "96.00 % of the digits, they 95.00 %: a difference of 1.00 ± 0.00 points" in said
+def rows_of(said):
+    """The first table as a list per row, by its first cell."""
+    lines = said.split("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells}
+
+
+def test_differences_are_paired_by_seed():
+    """Seeds that differ alike for all methods leave no interval of a difference."""
+    result = made_up(single=0.95, equal=0.9, mgda=0.92, rlw=0.89)
+    rows = rows_of(words.report(result))
+    assert rows["equal"]["minus single"] == "-5.00 ± 0.00"
+    assert rows["equal"]["minus equal"] == rows["two single nets"]["minus single"] == ""
+    assert rows["mgda"]["minus equal"] == "2.00 ± 0.00"
+    assert rows["rlw"]["minus equal"] == "-1.00 ± 0.00"
+    assert rows["equal"]["conflicts %"].startswith("90 ")
+    assert "100 in two single nets, 50 in the shared net" in words.report(result)
+    # What an earlier revision stored beside the numbers is not read.
+    assert words.report({**result, "finding": "x"}) == words.report(result)
+
+    rows = rows_of(of_questions.report(made_up("binary", single=0.95, equal=0.96)))
+    assert rows["one net, equal, minus ten single nets"]["F1 in %"] == "1.00 ± 0.00"
+    assert rows["one net, equal"]["parameters"] == "50"
+
+
+def test_the_old_command_names_the_new_experiment(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["multitask.py", "--case", "binary", "--seeds", "1"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(multitask.__file__, run_name="__main__")
+    assert stop.value.code == 2
+    said = "error: --case binary is an experiment of its own: scripts/run many_questions\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"methods": ("equal", "best")}, "--methods best: choose among equal uncertainty"),
-        ({"methods": ("mgda",)}, "--methods mgda: give each once, and equal"),
-        ({"methods": ("equal", "equal")}, "--methods equal equal: give each once"),
+        ({"methods": ("equal", "best")}, "`methods=best`: choose among equal uncertainty"),
+        ({"methods": ("mgda",)}, "`methods=mgda`: add equal"),
+        ({"methods": ("equal", "equal")}, "`methods=equal equal`: .* each name once"),
         (
             {"eval_every": 3, "run": RunFlags(log_every=2)},
             "`eval_every=3` must be a multiple of `log_every=2`",

@@ -1,0 +1,17 @@
+"""Learning rates by step."""
+
+import optax
+
+
+def cosine(lr: float, decay_steps: int) -> optax.ScalarOrSchedule:
+    """A rate that falls from `lr` to 0 along half a cosine (Loshchilov, Hutter 2017, 1608.03983).
+
+    After `decay_steps` it stays 0. With `decay_steps=0` it is `lr` at every step.
+
+    >>> rate = cosine(0.2, 4)
+    >>> [round(float(rate(step)), 4) for step in (0, 2, 4, 9)]
+    [0.2, 0.1, 0.0, 0.0]
+    >>> cosine(0.2, 0)
+    0.2
+    """
+    return optax.cosine_decay_schedule(lr, decay_steps) if decay_steps else lr
