@@ -15,8 +15,12 @@ from jaxdl.data.subsets import cells
 from jaxdl.errors import InputError
 from jaxdl.models.mlp import mlp
 from jaxdl.optim.transfer import NEVER
+from jaxdl.recipes import problems
 from jaxdl.recipes.few_labels import classes_of, fresh, problem_of
-from jaxdl.runs.run import Run, RunFlags
+from jaxdl.recipes.problems import other_classes
+from jaxdl.report import by_count
+from jaxdl.runs.config import RunFlags, unflat
+from jaxdl.runs.run import Run
 from jaxdl.runs.stored import load_best
 from jaxdl.runs.weights import load_weights
 from jaxdl.train.streams import run_keys
@@ -34,21 +38,21 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
 
     def config(name="whole", **changes):
-        small = Config(
-            data="digits",
-            counts=(1, 0),
-            steps=8,
-            batch=10,
-            rates=(0.003, 0.03),
-            stage=4,
-            source_steps=6,
-            meta_steps=4,
-            tasks=2,
-            eval_every=4,
-            seeds=2,
-        )
-        run = RunFlags(name=name, runs_dir=folder, devices=1, log_every=2)
-        return dataclasses.replace(small, **{"run": run, **changes})
+        small = {
+            "data": "digits",
+            "counts": (1, 0),
+            "steps": 8,
+            "batch": 10,
+            "rates": (0.003, 0.03),
+            "stage": 4,
+            "source_steps": 6,
+            "meta_steps": 4,
+            "tasks": 2,
+            "eval_every": 4,
+            "seeds": 2,
+            "run": RunFlags(name=name, runs_dir=folder, devices=1, log_every=2),
+        }
+        return unflat(Config, small | changes)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transfer, "net", lambda classes: mlp((6, classes)))
@@ -64,21 +68,21 @@ def whole(tiny, compiled_once):
 
 
 @pytest.mark.slow
-def test_the_run_ends_in_tables_a_finding_and_a_picture(whole):
+def test_the_run_ends_in_tables_and_a_picture(whole):
     result, folder = whole
     for found in result["methods"].values():
         assert np.shape(found["test"]) == np.shape(found["steps"]) == (2, 2)
     said = words.report(result)
     assert all(title in said for title in words.METHODS.values())
     assert "| 100 (all)" in said
-    assert result["finding"] in said
+    assert "labels per class; minus from scratch" in said
     assert "± over seeds by Student's t" in said
     assert (folder / "accuracy.png").exists()
 
 
 @pytest.mark.slow
 def test_the_trunk_stays_in_the_probe_and_only_there(whole, tiny):
-    problem, _ = transfer.load(tiny())
+    problem, _ = other_classes("digits", None)
     runs = cells(run_keys(0, 2), (1, 0), tiny().rates)
     start = fresh(problem, transfer.net(5), run_keys(0, 2))
     like = jax.tree.map(lambda leaf: leaf[runs.seeds], start)
@@ -98,7 +102,6 @@ def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     transfer.main(tiny("stopped", steps=4))
     resumed = transfer.main(tiny("stopped"))
     assert resumed["methods"] == whole[0]["methods"]
-    assert resumed["finding"] == whole[0]["finding"]
     for name in words.METHODS:
         one, two = (
             (whole[1].parent / run / name / "metrics.jsonl").read_text()
@@ -132,9 +135,9 @@ def test_what_is_trained_chosen_and_judged_on_does_not_meet(
     def made(name, part, **_):
         return published(each[0], each[1 + (part == "test")], part == "test")
 
-    monkeypatch.setattr(transfer, "image_arrays", made)
-    monkeypatch.setattr(transfer, "few_shot_arrays", made)
-    problem, source_test = transfer.load(Config(data=data, counts=(1, 5)))
+    monkeypatch.setattr(problems, "image_arrays", made)
+    monkeypatch.setattr(problems, "few_shot_arrays", made)
+    problem, source_test = other_classes(data, None)
     judged = problem.validation, problem.test
     assert (classes_of(problem), classes[0]) == (classes[1], len(set(problem.source[1].tolist())))
     assert problem.train.sizes.tolist() == [sizes[0]] * classes[1]
@@ -154,7 +157,7 @@ def test_what_is_trained_chosen_and_judged_on_does_not_meet(
 
 
 def test_every_drawing_of_scikit_learn_has_one_place():
-    problem, source_test = transfer.load(Config(data="digits"))
+    problem, source_test = other_classes("digits", None)
     images = [problem.train.x, problem.validation[0], problem.test[0], problem.source[0]]
     found = [{image.tobytes() for image in np.asarray(part)} for part in (*images, source_test[0])]
     assert sum(map(len, found)) == len(set().union(*found)) == 1797
@@ -189,7 +192,7 @@ def test_each_method_has_its_start_and_moves_what_it_may(tiny, monkeypatch):
         told[run.name] = start, optimiser(0.1)
         return {"test": [[0.5, 0.5]] * 2, "validation": [[0.5, 0.5]] * 2}
 
-    monkeypatch.setattr(transfer, "load", lambda config: (problem, (images, labels)))
+    monkeypatch.setattr(transfer, "other_classes", lambda *_: (problem, (images, labels)))
     monkeypatch.setattr(transfer.few_labels, "pretrained", lambda *_, **__: of_source)
     monkeypatch.setattr(transfer.few_labels, "meta_trained", lambda *_, **__: of_maml)
     monkeypatch.setattr(transfer.few_labels, "learn", learn)
@@ -230,53 +233,34 @@ def test_the_layers_are_those_of_the_net():
     assert like[LAYERS[0]]["bias"].shape == (5,)
 
 
-def made_up(counts=(1, 20, 0), **means):
-    around = np.array([-0.01, 0.0, 0.01])
-    methods = {
-        name: {"test": [(mean + around).tolist() for mean in means.get(name, (0.5, 0.5, 0.5))]}
-        for name in words.METHODS
-    }
-    for found in methods.values():
-        found["validation"] = found["test"]
-    return {"methods": methods, "counts": counts, "config": {"data": "mnist"}}
+def test_a_difference_is_paired_by_seed():
+    """Seeds that differ alike for all methods leave no interval; a single seed has none."""
 
+    def made_up(seeds, **means):
+        around = np.linspace(-0.01, 0.01, seeds) if seeds > 1 else np.zeros(1)
+        methods = {
+            name: {"test": [(mean + around).tolist() for mean in of_counts]}
+            for name, of_counts in means.items()
+        }
+        return {"methods": methods, "counts": (1, 0), "examples": [1.0, 90.0]}
 
-def test_the_finding_is_read_off_the_numbers():
-    said = words.finding(
-        made_up(
-            scratch=(0.4, 0.7, 0.9),
-            probe=(0.6, 0.8, 0.85),
-            full=(0.55, 0.82, 0.9),
-            gradual=(0.5,) * 3,
-        )
-    )
-    assert "With 1 example a class of mnist, the method that is best on validation" in said
-    assert "(linear probe) is 20.0 ± 0.0 points above training from scratch" in said
-    assert "which needs 20 examples before it passes its 60.0 %" in said
-    assert "with all examples full fine-tuning is 0.0 ± 0.0 points (within its interval)" in said
-    assert (
-        "behind full fine-tuning with 20 examples a class and more, by 5.0 ± 0.0 points with"
-        in said
-    )
-    assert (
-        "Gradual unfreezing is -5.0 ± 0.0 points from full fine-tuning with 1 example and" in said
-    )
-    said = words.finding(made_up(maml=(0.9, 0.9, 0.9)))
-    assert "(MAML initialisation) is 40.0" in said
-    assert "needs more than all examples to pass its 90.0 %" in said
-    assert "behind full fine-tuning nowhere for sure: 0.0 ± 0.0 points (within" in said
-
-
-def test_a_single_seed_is_sure_of_nothing():
-    said = words.behind(np.array([[3.0], [5.0]]), (20, 0))
-    assert said == "nowhere for sure: 5.0 points with all examples"
+    titles = {"scratch": "from scratch", "full": "full fine-tuning"}
+    result = made_up(3, scratch=(0.4, 0.9), full=(0.55, 0.9))
+    lines = by_count.differences(result, titles, "scratch").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["labels per class; minus from scratch", "full fine-tuning"]
+    assert cells[2:] == [["1", "15.0 ± 0.0"], ["90 (all)", "0.0 ± 0.0"]]
+    alone = by_count.differences(made_up(1, scratch=(0.4, 0.9), full=(0.5, 0.9)), titles, "full")
+    assert "-10.0" in alone
+    assert "±" not in alone
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         ({"counts": (5, 1)}, "`counts=5 1`"),
-        ({"rates": (0.1, -1.0)}, "`rates="),
+        ({"rates": (0.1, -1.0)}, "`rates=-1.0`: choose a number above 0"),
+        ({"rates": ()}, "`rates=`: give learning rates"),
         ({"stage": 0}, "`stage=0`: choose at least 1"),
         ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
         ({"inner_lr": 0.0}, "`inner_lr=0.0`"),

@@ -26,10 +26,11 @@ from jaxdl.grads import over_devices, over_tasks, supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.meta.maml import maml
 from jaxdl.models.linen import without_stats
+from jaxdl.runs.config import Seeds
 from jaxdl.runs.run import Run
 from jaxdl.train.evaluation import measure, measure_subsets
 from jaxdl.train.steps import init_state, init_states, make_step
-from jaxdl.train.streams import task_stream
+from jaxdl.train.streams import run_keys, task_stream
 from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
 
 Optimiser = Callable[[Any], optax.GradientTransformation]
@@ -59,6 +60,12 @@ class Training(NamedTuple):
     batch: int
     eval_every: int
     devices: int
+
+
+def training_of(random: Seeds, *, batch: int, eval_every: int = 1, devices: int) -> Training:
+    """The training of some seeds on the devices that a run asked for."""
+    keys = run_keys(random.seed, random.seeds)
+    return Training(keys, batch, eval_every, parallel.count_devices(devices))
 
 
 # ---- data
@@ -99,13 +106,13 @@ def check_counts(counts: Sequence[int]) -> None:
 
 
 def check_rates(rates: Sequence[float]) -> None:
-    """Refuses step sizes to choose from that are not positive and finite, and none.
+    """Refuses learning rates to choose from that are not positive and finite, and none.
 
     Raises:
-        InputError: naming the flag.
+        InputError: naming the field.
     """
     if not rates or min(rates) <= 0 or not np.isfinite(rates).all():
-        raise InputError(f"`rates={rates}`: give step sizes above 0")
+        raise InputError(f"`rates={' '.join(map(str, rates))}`: give learning rates above 0")
 
 
 def check_sizes(problem: Problem, counts: Sequence[int], data: str) -> None:

@@ -1,4 +1,4 @@
-"""Accuracies by labelled examples a class, in words: what experiments with few labels share.
+"""Accuracies by labels per class: the tables that experiments with few labels share.
 
 A `result` holds `methods` by name, each with `validation`, `test` `[counts, seeds]` and `rates` of
 `few_labels.learn`; `counts`, 0 for all; how many `examples` a class they are; `images`, the number
@@ -35,9 +35,22 @@ def interval(values: ArrayLike) -> str:
 
 def table(result: Mapping[str, Any], methods: Mapping[str, str]) -> str:
     """Test accuracies in %: a row for each count, a column for each method."""
-    header = [f"{result['config']['data']}: labelled a class", *methods.values()]
+    header = [f"{result['config']['data']}: labels per class", *methods.values()]
     rows = [
         [name, *(interval(100 * np.array(result["methods"][each]["test"][i])) for each in methods)]
+        for i, name in enumerate(count_names(result["counts"], result["examples"]))
+    ]
+    return tables.markdown(header, rows)
+
+
+def differences(result: Mapping[str, Any], methods: Mapping[str, str], base: str) -> str:
+    """Test accuracy of each method minus that of `base`, in points, paired by seed: as `table`."""
+    others = [name for name in methods if name != base]
+    title = f"labels per class; minus {methods[base]}"
+    header = [title, *(methods[name] for name in others)]
+    test = {name: 100 * np.array(result["methods"][name]["test"]) for name in methods}
+    rows = [
+        [name, *(interval(test[other][i] - test[base][i]) for other in others)]
         for i, name in enumerate(count_names(result["counts"], result["examples"]))
     ]
     return tables.markdown(header, rows)
@@ -50,25 +63,6 @@ def chosen(result: Mapping[str, Any], methods: Mapping[str, str]) -> str:
         for name, found in result["methods"].items()
     )
     return (
-        f"chosen on {result['images']['validation']:,} validation images: number of steps, and step"
-        f" size by count: {rates}"
+        f"chosen on {result['images']['validation']:,} validation images: number of steps, and"
+        f" learning rate by count: {rates}"
     )
-
-
-def best_start(result: Mapping[str, Any], methods: Mapping[str, str]) -> str:
-    """The method, training from scratch aside, that validation prefers with the fewest examples."""
-    return max(
-        (name for name in methods if name != "scratch"),
-        key=lambda name: float(np.mean(result["methods"][name]["validation"][0])),
-    )
-
-
-def examples_needed(result: Mapping[str, Any], name: str) -> str:
-    """With how many examples training from scratch is as good as a method with the fewest."""
-    scratch, method = (
-        (100 * np.array(result["methods"][each]["test"])).mean(axis=1) for each in ("scratch", name)
-    )
-    caught = np.flatnonzero(scratch >= method[0])
-    if len(caught):
-        return f"{labelled(result['counts'][caught[0]])} before it passes"
-    return f"more than {labelled(result['counts'][-1])} to pass"

@@ -543,16 +543,12 @@ def test_transfer_takes_a_trunk_and_a_new_head(experiment, tmp_path, monkeypatch
     start = fresh(problem, experiment.net(2), keys)
     given = experiment.net(7).init(jax.random.key(5), jnp.zeros((1, 2, 2, 1)))
     save_weights(tmp_path / "net.npz", given)
-    config = experiment.Config(
-        seeds=2,
-        init_from=tmp_path / "net.npz",
-        init_except=("Dense_1",),
-        run=RunFlags(devices=1),
-    )
+    fields = {"init_from": tmp_path / "net.npz", "init_except": ("Dense_1",)}
+    config = unflat(experiment.Config, {"seeds": 2, "run": RunFlags(devices=1), **fields})
+    training = Training(keys, 1, 1, 1)
     if experiment is limited_data:
-        found = limited_data.starts_of(config, Untrained(), problem)["transfer"]
+        found = limited_data.starts_of(config, Untrained(), problem, training)["transfer"]
     else:
-        training = Training(keys, 1, 1, 1)
         source = images, labels
         found, judged = transfer.transferred(config, Untrained(), problem, start, training, source)
         assert judged is None
