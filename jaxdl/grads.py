@@ -36,7 +36,18 @@ from jaxdl.parallel import (
     times,
     total_weight,
 )
-from jaxdl.types import Array, GradFn, Grads, Key, LossFn, Metrics, Model, Params, PyTree
+from jaxdl.types import (
+    Count,
+    GradFn,
+    Grads,
+    Key,
+    LossFn,
+    Metrics,
+    Model,
+    Params,
+    PyTree,
+    Scalar,
+)
 
 
 class Objective(Protocol):
@@ -47,8 +58,8 @@ class Objective(Protocol):
     """
 
     def __call__(
-        self, params: Params, key: Any, batch: PyTree, step: Array | None = None, /
-    ) -> tuple[Array, Metrics]: ...
+        self, params: Params, key: Any, batch: PyTree, step: Count | None = None, /
+    ) -> tuple[Scalar, Metrics]: ...
 
 
 def objective(model: Model, loss: LossFn) -> Objective:
@@ -72,8 +83,8 @@ def objective(model: Model, loss: LossFn) -> Objective:
     check_model(model)
 
     def value(
-        params: Params, key: Key | None, batch: PyTree, step: Array | None = None
-    ) -> tuple[Array, Metrics]:
+        params: Params, key: Key | None, batch: PyTree, step: Count | None = None
+    ) -> tuple[Scalar, Metrics]:
         del step  # a plain loss does not change with training time
         x, y, weight = without_void(batch.x, batch.weight), batch.y, batch.weight
         return loss(model.apply(params, x, key=key, weight=weight), y, weight)
@@ -154,7 +165,7 @@ def of_loss(loss: Objective) -> GradFn:
     ([-1.0, -3.0], 5.0)
     """
 
-    def grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
+    def grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         if isinstance(params, _Later):
             return params, params.take(loss(params.params, key, batch, step))
         return jax.grad(loss, has_aux=True)(params, key, batch, step)
@@ -193,7 +204,7 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
         InputError: when tracing, if `chunk` does not divide the number of tasks on a device.
     """
 
-    def mean_grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
+    def mean_grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         tasks = leading_axis(batch)
         size = tasks if chunk is None else min(chunk, tasks)
         if tasks % size:
@@ -224,9 +235,9 @@ class _Later:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.losses: list[Array] = []
+        self.losses: list[Scalar] = []
 
-    def take(self, found: tuple[Array, Metrics]) -> Metrics:
+    def take(self, found: tuple[Scalar, Metrics]) -> Metrics:
         self.losses.append(found[0])
         return found[1]
 
@@ -236,7 +247,7 @@ class _GradientsNeeded(Exception):
 
 
 def _gradient_of_mean(
-    grad: GradFn, step: Array, params: Params, part: PyTree
+    grad: GradFn, step: Count, params: Params, part: PyTree
 ) -> tuple[Grads, Metrics]:
     """The gradient of the mean loss of tasks, given as keys and batches side by side.
 
@@ -244,8 +255,8 @@ def _gradient_of_mean(
         _GradientsNeeded: if `grad` looks at the gradients of single tasks.
     """
 
-    def mean_loss(params: Params) -> tuple[Array, Metrics]:
-        def of_task(key: Key, task: PyTree) -> tuple[Array, Metrics]:
+    def mean_loss(params: Params) -> tuple[Scalar, Metrics]:
+        def of_task(key: Key, task: PyTree) -> tuple[Scalar, Metrics]:
             later = _Later(params)
             try:
                 found, metrics = grad(key, step, later, task)
@@ -282,12 +293,12 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
             averaged over devices one by one.
     """
 
-    def mean_grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
+    def mean_grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         examples = leading_axis(batch)
         if examples % count:
             raise InputError(f"a batch of {examples} does not split into {count} microbatches")
 
-        def of_slice(part: PyTree) -> tuple[Any, Array | None]:
+        def of_slice(part: PyTree) -> tuple[Any, Scalar | None]:
             slice_key, examples = part
             total = total_weight(examples)
             if total is not None and isinstance(grad, _Averaged):
@@ -336,7 +347,7 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
     if axis_name is None:
         return grad
 
-    def mean_grad(key: Key, step: Array, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
+    def mean_grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         found = grad(device_key(key, axis_name), step, params, batch)
         return mean_over_devices(times(found, device_share(batch, axis_name)), axis_name)
 
@@ -350,7 +361,7 @@ class _Averaged:
     grad: GradFn
 
     def __call__(
-        self, key: Key, step: Array, params: Params, batch: PyTree
+        self, key: Key, step: Count, params: Params, batch: PyTree
     ) -> tuple[Grads, Metrics]:
         return self.grad(key, step, params, batch)
 

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Bool, Shaped
 
 from jaxdl.errors import InputError
-from jaxdl.types import Array, Metrics, PyTree
+from jaxdl.types import Array, Metrics, PyTree, Scalar
 
 
-def weighted_mean(values: Array, weight: Array | None = None) -> Array:
+def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
     """Mean of `values` `[n, ...]` over all elements, each row counted `weight` `[n]` times.
 
     A value of weight 0 counts for nothing, NaN and infinity included. A weight of zero everywhere
@@ -88,7 +89,7 @@ def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
 
 def cross_entropy(
     prediction: Array, target: Array, weight: Array | None = None, *, smoothing: float = 0.0
-) -> tuple[Array, Metrics]:
+) -> tuple[Scalar, Metrics]:
     """Softmax cross-entropy of logits `[n, ..., classes]` with int labels `[n, ...]`, in nats.
 
     A label outside `[0, classes)` makes the loss NaN, unless its weight is 0.
@@ -132,7 +133,7 @@ def cross_entropy(
 
 def mean_squared_error(
     prediction: Array, target: Array, weight: Array | None = None
-) -> tuple[Array, Metrics]:
+) -> tuple[Scalar, Metrics]:
     """Mean of `(prediction - target) ** 2` over examples and features (no factor 1/2).
 
     Prediction and target are `[n, ...]`. Metrics: `loss`.
@@ -156,7 +157,7 @@ def mean_squared_error(
     return loss, {"loss": loss}
 
 
-def _void(array: Array, weight: Array) -> Array:
+def _void(array: Shaped[Array, " n *rest"], weight: Shaped[Array, " n"]) -> Bool[Array, "n ..."]:
     return jnp.reshape(weight == 0, (-1,) + (1,) * (array.ndim - 1))
 
 

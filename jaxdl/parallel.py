@@ -17,9 +17,10 @@ import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Shaped
 
 from jaxdl.errors import InputError, RunError
-from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Scalar, Shard
 
 AXIS = "devices"
 """The name of the pmap axis."""
@@ -137,7 +138,7 @@ def device_key(key: Key, axis_name: str | None) -> Key:
     return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
 
 
-def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Key:
+def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Shaped[Key, " {tasks}"]:
     """Keys `[tasks]` of the tasks on this device, each derived from its global task index."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * tasks
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
@@ -148,7 +149,7 @@ def mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
     return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
-def device_share(batch: PyTree, axis_name: str | None) -> Array | None:
+def device_share(batch: PyTree, axis_name: str | None) -> Scalar | None:
     """How much this device's `Batch` counts by its weights: 1 on the average of all devices.
 
     None where all count alike. The mean over devices of a loss, and of its gradient, is that of the
@@ -158,19 +159,19 @@ def device_share(batch: PyTree, axis_name: str | None) -> Array | None:
     return None if axis_name is None or total is None else share_of(total, axis_name)
 
 
-def share_of(total: Array, axis_name: str) -> Array:
+def share_of(total: Float[Array, "*shape"], axis_name: str) -> Float[Array, "*shape"]:
     """What a device has, of any shape, divided by what the devices of an axis have on average."""
     return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
 
 
-def times(tree: PyTree, share: Array | None) -> PyTree:
+def times(tree: PyTree, share: Scalar | None) -> PyTree:
     """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
     if share is None:
         return tree
     return jax.tree.map(lambda leaf: (leaf * share).astype(jnp.result_type(leaf, 0.0)), tree)
 
 
-def total_weight(batch: PyTree) -> Array | None:
+def total_weight(batch: PyTree) -> Scalar | None:
     """The sum of the weights of a `Batch`; None where all examples count alike."""
     weight = batch.weight if isinstance(batch, Batch) else None
     return None if weight is None else jnp.sum(weight).astype(float)

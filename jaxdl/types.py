@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int, Shaped
 
 from jaxdl.errors import InputError
 
@@ -20,6 +21,11 @@ Key = jax.Array
 PyTree = Any
 Params = PyTree
 Grads = PyTree
+Scalar = Float[Array, ""]
+Count = Int[Array, ""]
+"""How many steps are done, or how many items there are."""
+Weight = Shaped[Array, " n"]
+"""How much each example counts: 0 or 1, or any number that is not negative."""
 Metrics = dict[str, Array]
 """What people look at, by name: scalars, or arrays with the leading axes of the caller's vmap."""
 
@@ -41,7 +47,7 @@ class Batch(NamedTuple):
 
     x: PyTree
     y: PyTree
-    weight: Array | None = None
+    weight: Shaped[Array, "n ..."] | None = None
 
 
 class Episode(NamedTuple):
@@ -82,7 +88,7 @@ class Example(NamedTuple):
 
     x: PyTree
     y: PyTree
-    task: Array
+    task: Int[Array, ""]
 
 
 class InitFn(Protocol):
@@ -99,7 +105,7 @@ class ApplyFn(Protocol):
     """
 
     def __call__(
-        self, params: Params, x: PyTree, /, *, key: Key | None = None, weight: Array | None = None
+        self, params: Params, x: PyTree, /, *, key: Key | None = None, weight: Weight | None = None
     ) -> PyTree: ...
 
 
@@ -149,7 +155,7 @@ class StatefulApplyFn(Protocol):
         x: PyTree,
         *,
         key: Key | None = None,
-        weight: Array | None = None,
+        weight: Weight | None = None,
         mode: NormMode,
     ) -> tuple[PyTree, PyTree]: ...
 
@@ -199,8 +205,8 @@ class LossFn(Protocol):
     """
 
     def __call__(
-        self, prediction: PyTree, target: PyTree, weight: Array | None = None
-    ) -> tuple[Array, Metrics]: ...
+        self, prediction: PyTree, target: PyTree, weight: Weight | None = None
+    ) -> tuple[Scalar, Metrics]: ...
 
 
 class GradFn(Protocol):
@@ -226,7 +232,7 @@ class GradFn(Protocol):
     """
 
     def __call__(
-        self, key: Key, step: Array, params: Params, batch: PyTree, /
+        self, key: Key, step: Count, params: Params, batch: PyTree, /
     ) -> tuple[Grads, Metrics]: ...
 
 
@@ -327,7 +333,7 @@ class PredictFn(Protocol):
     """
 
     def __call__(
-        self, adapted: Any, x: PyTree, /, *, key: Key | None = None, weight: Array | None = None
+        self, adapted: Any, x: PyTree, /, *, key: Key | None = None, weight: Weight | None = None
     ) -> PyTree: ...
 
 
@@ -424,7 +430,7 @@ class TrainState(NamedTuple):
     (1, [1.0, 1.0, 1.0], ())
     """
 
-    step: Array
+    step: Count
     params: Params
     opt_state: PyTree
     stats: PyTree = ()
@@ -464,8 +470,8 @@ class Sample(NamedTuple):
     """
 
     items: PyTree
-    weights: Array
-    indices: Array
+    weights: Float[Array, " count"]
+    indices: Int[Array, " count"]
 
 
 class SampleFn(Protocol):
@@ -511,5 +517,5 @@ class Replay(NamedTuple):
     init: Callable[[PyTree], PyTree]
     add: Callable[[Key, PyTree, PyTree], PyTree]
     sample: SampleFn
-    update: Callable[[PyTree, Array, Array], PyTree]
-    size: Callable[[PyTree], Array]
+    update: Callable[[PyTree, Int[Array, " count"], Float[Array, " count"]], PyTree]
+    size: Callable[[PyTree], Count]

@@ -10,8 +10,9 @@ from typing import TypeVar, cast
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Shaped
 
-from jaxdl.types import Array, Grads
+from jaxdl.types import Array, Count, Grads
 
 Reading = TypeVar("Reading")
 
@@ -50,7 +51,7 @@ def fenced(f: Callable[[Array], Array], x: Array) -> Array:
     return cast(Array, lax.cond(always, f, lambda x: jnp.full(shape.shape, x[(0,) * x.ndim]), x))
 
 
-def turned(a: Array) -> Array:
+def turned(a: Shaped[Array, "g m n"]) -> Shaped[Array, "g n m"]:
     """The transpose of an operand `[g, ., .]` of a product, computed before the product.
 
     Without the barrier XLA folds the transpose into the product, whose form is then a slow one.
@@ -58,12 +59,12 @@ def turned(a: Array) -> Array:
     return lax.optimization_barrier(jnp.swapaxes(a, 1, 2))
 
 
-def turned_back(a: Array) -> Array:
+def turned_back(a: Shaped[Array, "g m n"]) -> Shaped[Array, "g n m"]:
     """The transpose of a product `[g, ., .]`, computed after the product: see `turned`."""
     return jnp.swapaxes(lax.optimization_barrier(a), 1, 2)
 
 
-def all_at_once(size: Array, reading: Callable[[], Reading]) -> Reading:
+def all_at_once(size: Count, reading: Callable[[], Reading]) -> Reading:
     """What `reading` returns, read once and before anything that depends on any part of it.
 
     XLA copies an array that is read and overwritten unless every read comes before the write by
@@ -73,6 +74,8 @@ def all_at_once(size: Array, reading: Callable[[], Reading]) -> Reading:
     return lax.cond(size >= 0, reading, lambda: zeros)  # always, but XLA does not know
 
 
-def after(earlier: Array, size: Array, value: Array) -> Array:
+def after(
+    earlier: Shaped[Array, "..."], size: Count, value: Shaped[Array, "*shape"]
+) -> Shaped[Array, "*shape"]:
     """`value`, in a way that XLA takes for dependent on `earlier`."""
     return jnp.where(size < 0, earlier.sum().astype(value.dtype), value)

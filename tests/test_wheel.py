@@ -100,7 +100,7 @@ def test_it_says_what_it_needs_and_which_command_it_brings(wheel):
         entries = file.read(f"{about}/entry_points.txt").decode()
     needs = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
     assert sorted(needs) == [
-        *("flax", "jax", "numpy", "optax", "orbax-checkpoint", "pyyaml", "scipy")
+        *("flax", "jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint", "pyyaml", "scipy")
     ]
     assert entries.split() == ["[console_scripts]", "jaxdl", "=", "jaxdl.recipes.command:program"]
 

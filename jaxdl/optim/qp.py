@@ -12,14 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Bool, Float
 
-from jaxdl.types import Array, Grads, PyTree
+from jaxdl.types import Array, Count, Grads
+
+Active = tuple[Float[Array, " n"], Bool[Array, " n"], Bool[Array, ""], Count]
+"""Of an active-set method: the point, which members are active, whether it is done, changes."""
 
 
-def gram(stacked: Grads) -> Array:
+def gram(stacked: Grads) -> Float[Array, "tasks tasks"]:
     """Inner products `[tasks, tasks]` of gradients stacked `[tasks, ...]`, in float32 at least."""
 
-    def of_leaf(leaf: Array) -> Array:
+    def of_leaf(leaf: Float[Array, "tasks ..."]) -> Float[Array, "tasks tasks"]:
         rows = leaf.reshape(leaf.shape[0], -1)
         dtype = jnp.promote_types(leaf.dtype, jnp.float32)
         # At full precision: conflicts are found in small differences.
@@ -30,10 +34,10 @@ def gram(stacked: Grads) -> Array:
     return functools.reduce(jnp.add, map(of_leaf, jax.tree.leaves(stacked)))
 
 
-def weighted_sum(weights: Array, stacked: Grads) -> Grads:
+def weighted_sum(weights: Float[Array, " tasks"], stacked: Grads) -> Grads:
     """The sum over tasks of `weights[t] * stacked[t]`, in the dtypes of the gradients."""
 
-    def of_leaf(leaf: Array) -> Array:
+    def of_leaf(leaf: Float[Array, " tasks *shape"]) -> Float[Array, "*shape"]:
         dtype = jnp.promote_types(leaf.dtype, weights.dtype)
         summed = jnp.tensordot(
             weights.astype(dtype), leaf.astype(dtype), axes=1, precision=lax.Precision.HIGHEST
@@ -43,7 +47,7 @@ def weighted_sum(weights: Array, stacked: Grads) -> Grads:
     return jax.tree.map(of_leaf, stacked)
 
 
-def nonnegative(q: Array, b: Array) -> Array:
+def nonnegative(q: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, " n"]:
     """The `x >= 0` `[n]` that minimises `x q x / 2 - b x`, for q `[n, n]` positive semidefinite.
 
     The active-set method of Lawson and Hanson (1974, chapter 23), which on inner products is that
@@ -57,12 +61,12 @@ def nonnegative(q: Array, b: Array) -> Array:
     q, b = q * jnp.outer(scale, scale), b * scale
     eps = float(np.finfo(q.dtype).eps)
 
-    def unfinished(carry: PyTree) -> Array:
+    def unfinished(carry: Active) -> Bool[Array, ""]:
         _, _, done, count = carry
         # Lawson and Hanson's cap; rounding may let a member come and go for ever.
         return ~done & (count < 3 * n + 10)
 
-    def change(carry: PyTree) -> PyTree:
+    def change(carry: Active) -> Active:
         x, active, _, count = carry
         masked = jnp.where(jnp.outer(active, active), q, 0)
         ridge = jnp.where(active, n * eps, 1)
@@ -95,7 +99,7 @@ def nonnegative(q: Array, b: Array) -> Array:
     return lax.while_loop(unfinished, change, start)[0] * scale
 
 
-def min_norm(gram: Array) -> Array:
+def min_norm(gram: Float[Array, "n n"]) -> Float[Array, " n"]:
     """Convex weights `[n]` of the shortest vector in the convex hull of n vectors.
 
     `gram` `[n, n]` holds their inner products. Without the sum fixed, the weights that minimise
@@ -110,7 +114,9 @@ def min_norm(gram: Array) -> Array:
     return weights / jnp.sum(weights)
 
 
-def correlations(gram: Array) -> tuple[Array, Array]:
+def correlations(
+    gram: Float[Array, "n n"],
+) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
     """Inner products of unit vectors `[n, n]`, and the lengths `[n]` of the given ones.
 
     A zero vector counts as one that is orthogonal to all others, and of length 1.

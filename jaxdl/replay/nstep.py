@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
 
 from jaxdl.errors import InputError
-from jaxdl.types import Array, PyTree
+from jaxdl.types import Array, Count, PyTree, Scalar
 
 
 class Step(NamedTuple):
@@ -28,10 +29,10 @@ class Step(NamedTuple):
 
     obs: PyTree
     action: PyTree
-    reward: Array
+    reward: Float[Array, "*n"]
     next_obs: PyTree
-    terminated: Array
-    truncated: Array
+    terminated: Bool[Array, "*n"]
+    truncated: Bool[Array, "*n"]
 
 
 class Transition(NamedTuple):
@@ -39,8 +40,8 @@ class Transition(NamedTuple):
 
     obs: PyTree
     action: PyTree
-    reward: Array
-    discount: Array
+    reward: Float[Array, "..."]
+    discount: Float[Array, "..."]
     next_obs: PyTree
 
 
@@ -48,7 +49,7 @@ class Window(NamedTuple):
     """The last steps `[steps, ...]`, and how many were pushed, int32, at most `steps`."""
 
     steps: Step
-    filled: Array
+    filled: Count
 
 
 class NStep(NamedTuple):
@@ -59,7 +60,7 @@ class NStep(NamedTuple):
     """
 
     init: Callable[[Step], Window]
-    push: Callable[[Window, Step], tuple[Window, Transition, Array]]
+    push: Callable[[Window, Step], tuple[Window, Transition, Bool[Array, ""]]]
 
 
 def n_step(*, steps: int, gamma: float) -> NStep:
@@ -95,7 +96,7 @@ def n_step(*, steps: int, gamma: float) -> NStep:
 
         return Window(jax.tree.map(zeros, step), jnp.int32(0))
 
-    def push(window: Window, step: Step) -> tuple[Window, Transition, Array]:
+    def push(window: Window, step: Step) -> tuple[Window, Transition, Bool[Array, ""]]:
         recent = jax.tree.map(
             lambda row, new: jnp.concatenate([row[1:], jnp.asarray(new, row.dtype)[None]]),
             window.steps,
@@ -114,8 +115,12 @@ def n_step(*, steps: int, gamma: float) -> NStep:
 
 
 def n_step_return(
-    rewards: Array, terminated: Array, truncated: Array, *, gamma: float
-) -> tuple[Array, Array, Array]:
+    rewards: Float[Array, " n"],
+    terminated: Bool[Array, " n"],
+    truncated: Bool[Array, " n"],
+    *,
+    gamma: float,
+) -> tuple[Scalar, Scalar, Int[Array, ""]]:
     """The discounted return of consecutive steps `[n]` up to the first at which the episode ended.
 
     Returns:

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int
 
 from jaxdl.errors import InputError
 from jaxdl.replay import rows, sumtree, uniform
-from jaxdl.types import Array, Key, PyTree, Replay, Sample
+from jaxdl.types import Array, Count, Key, PyTree, Replay, Sample, Scalar
 from jaxdl.xla import after, all_at_once
 
 Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
@@ -29,7 +30,7 @@ class PrioritizedMemory(NamedTuple):
 
     memory: uniform.Memory
     tree: sumtree.SumTree
-    largest: Array
+    largest: Scalar
 
 
 def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
@@ -99,7 +100,9 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
 
         return all_at_once(state.memory.size, drawn)
 
-    def update(state: PrioritizedMemory, indices: Array, priorities: Array) -> PrioritizedMemory:
+    def update(
+        state: PrioritizedMemory, indices: Int[Array, " n"], priorities: Float[Array, " n"]
+    ) -> PrioritizedMemory:
         here = rows.known(priorities)
         if here is not None and not valid_priority(here).all():
             raise InputError(
@@ -114,7 +117,7 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
         memory = state.memory._replace(turn=after(indices, state.memory.size, state.memory.turn))
         return PrioritizedMemory(memory, sumtree.put(state.tree, indices, values), largest)
 
-    def size(state: PrioritizedMemory) -> Array:
+    def size(state: PrioritizedMemory) -> Count:
         return state.memory.size
 
     return Replay(init, add, sample, update, size)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Int, Shaped
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, PyTree
@@ -59,19 +60,21 @@ def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
     return items, jax.tree.leaves(items)[0].shape[0]
 
 
-def write(rows: PyTree, indices: Array, items: PyTree) -> PyTree:
+def write(rows: PyTree, indices: Int[Array, " count"], items: PyTree) -> PyTree:
     """The rows with items `[count, ...]` at int32 indices `[count]`, which differ from one another.
 
     Indices past the end take nothing.
     """
 
-    def put(row: Array, item: Array) -> Array:
+    def put(
+        row: Shaped[Array, " capacity *item"], item: Shaped[Array, " count *item"]
+    ) -> Shaped[Array, " capacity *item"]:
         return row.at[indices].set(item, mode="drop", unique_indices=True)
 
     return jax.tree.map(put, rows, items)
 
 
-def read(rows: PyTree, indices: Array) -> PyTree:
+def read(rows: PyTree, indices: Int[Array, "..."]) -> PyTree:
     """The items at indices in `[0, capacity)`; their shape leads that of each leaf."""
     return jax.tree.map(lambda row: row.at[indices].get(mode="clip"), rows)
 
@@ -81,7 +84,7 @@ def length(rows: PyTree) -> int:
     return int(jax.tree.leaves(rows)[0].shape[0])
 
 
-def last_of_each(indices: Array, capacity: int) -> Array:
+def last_of_each(indices: Int[Array, " count"], capacity: int) -> Int[Array, " count"]:
     """Indices `[count]` with those that come again later moved past the end, each to its own.
 
     So that the last of several writes to one index counts, as it would one after another; an
@@ -97,7 +100,7 @@ def last_of_each(indices: Array, capacity: int) -> Array:
     return indices.at[order].set(apart, unique_indices=True)
 
 
-def refuse_empty(size: Array) -> None:
+def refuse_empty(size: Int[Array, "..."]) -> None:
     """Refuses to sample from nothing where that can be seen: see `known`.
 
     Raises:

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Int
 
 from jaxdl.types import Array, Key
 
 FAN = 16
 """Children of a node."""
 
-SumTree = tuple[Array, ...]
+SumTree = tuple[Float[Array, "_ 16"], ...]
 """Levels `[groups, FAN]` from the numbers up to the root's children: each group of a level has its
 sum in the level above, at the same place in the order. What lies past the last number is 0."""
 
@@ -33,7 +34,7 @@ def zeros(capacity: int) -> SumTree:
     return tuple(levels)
 
 
-def put(tree: SumTree, indices: Array, values: Array) -> SumTree:
+def put(tree: SumTree, indices: Int[Array, " count"], values: Float[Array, " count"]) -> SumTree:
     """The tree with values `[count]`, not negative, at indices `[count]` that differ.
 
     An index past the end of the tree takes nothing. A number below the least normal one, some
@@ -54,12 +55,12 @@ def put(tree: SumTree, indices: Array, values: Array) -> SumTree:
     return tuple(levels)
 
 
-def get(tree: SumTree, indices: Array) -> Array:
+def get(tree: SumTree, indices: Int[Array, "*n"]) -> Float[Array, "*n"]:
     """The numbers at these indices."""
     return tree[0].at[indices // FAN, indices % FAN].get(mode="clip")
 
 
-def draw(key: Key, tree: SumTree, count: int) -> Array:
+def draw(key: Key, tree: SumTree, count: int) -> Int[Array, " {count}"]:
     """`count` int32 indices, each with a probability in proportion to its number; never one of 0.
 
     The range of the sum is cut into `count` equal parts, each of which gives one index, as in the

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int, Integer, UInt
 
 from jaxdl.replay import rows
-from jaxdl.types import Array, Key, PyTree, Replay, Sample
+from jaxdl.types import Array, Count, Key, PyTree, Replay, Sample
 
 
 class Memory(NamedTuple):
@@ -25,8 +26,8 @@ class Memory(NamedTuple):
     """
 
     items: PyTree
-    size: Array
-    turn: Array
+    size: Count
+    turn: Integer[Array, ""]
 
 
 def ring(*, capacity: int) -> Replay:
@@ -85,7 +86,7 @@ def reservoir(*, capacity: int) -> Replay:
     return Replay(init, add, draw, update, size)
 
 
-def push(state: Memory, items: PyTree) -> tuple[Memory, Array]:
+def push(state: Memory, items: PyTree) -> tuple[Memory, Int[Array, " count"]]:
     """Items added to a ring, and the indices `[count]` where they went."""
     batch, count = rows.as_batch(state.items, items)
     capacity = rows.length(state.items)
@@ -112,23 +113,25 @@ def draw(key: Key, state: Memory, count: int, *, is_exponent: ArrayLike = 1.0) -
     return Sample(rows.read(state.items, indices), jnp.ones(count), indices)
 
 
-def update(state: Memory, indices: Array, priorities: Array) -> Memory:
+def update(state: Memory, indices: Int[Array, " n"], priorities: Float[Array, " n"]) -> Memory:
     """The state as it is: these memories have no priorities."""
     del indices, priorities
     return state
 
 
-def size(state: Memory) -> Array:
+def size(state: Memory) -> Count:
     """How many items there are, int32."""
     return state.size
 
 
-def uniform_indices(key: Key, size: Array, count: int) -> Array:
+def uniform_indices(key: Key, size: Count, count: int) -> Int[Array, " {count}"]:
     """`count` int32 indices below `size`, all with the same probability; 0 where `size` is 0."""
     return jax.random.randint(key, (count,), 0, jnp.maximum(size, 1))
 
 
-def reservoir_indices(key: Key, seen: Array, count: int, capacity: int) -> Array:
+def reservoir_indices(
+    key: Key, seen: UInt[Array, ""], count: int, capacity: int
+) -> Int[Array, " {count}"]:
     """Where `count` items go after `seen` others: int32 `[count]`, `capacity` for not at all."""
     before = _counted(seen, jnp.arange(count, dtype=jnp.uint32))
     chosen = jax.random.randint(key, (count,), 0, _counted(before, 1), jnp.uint32)
@@ -136,7 +139,7 @@ def reservoir_indices(key: Key, seen: Array, count: int, capacity: int) -> Array
     return indices.astype(jnp.int32)
 
 
-def _counted(seen: Array, more: Array | int) -> Array:
+def _counted(seen: UInt[Array, "..."], more: UInt[Array, "..."] | int) -> UInt[Array, "..."]:
     """`seen + more` in uint32, which stands still at the end instead of starting again at 0."""
     total = seen + jnp.uint32(more)
     return jnp.where(total < seen, jnp.uint32(2**32 - 1), total)
