@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxdl.continual.base import Continual, alone, gradient
 from jaxdl.continual.er import Rule, beside, replaying
-from jaxdl.types import Batch, Example, Grads, LossFn, Model, Params
+from jaxdl.types import Batch, Example, Grads, LossFn, Model, Params, PyTree
 
 Way = Callable[[Params, Batch, Example], Params]
 """`(params, past, example) -> params`: where learning goes, of which Reptile keeps a part."""
@@ -82,7 +82,7 @@ def walker(model: Model, loss: LossFn, lr: float) -> Callable[[Params, Batch], P
     grad_of = gradient(model, loss)
 
     def walk(params: Params, batch: Batch) -> Params:
-        def one(params: Params, row: Batch) -> tuple[Params, None]:
+        def one(params: Params, row: PyTree) -> tuple[Params, None]:
             grads, _ = grad_of(params, jax.tree.map(lambda leaf: leaf[None], row))
             return jax.tree.map(lambda leaf, grad: leaf - lr * grad, params, grads), None
 

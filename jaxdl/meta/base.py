@@ -11,8 +11,8 @@ from jaxdl.grads import of_loss
 from jaxdl.losses import without_void
 from jaxdl.types import (
     AdaptFn,
-    Array,
     Batch,
+    Count,
     Episode,
     GradFn,
     Key,
@@ -22,6 +22,7 @@ from jaxdl.types import (
     PredictFn,
     PyTree,
     Sampler,
+    Scalar,
     TaskLearner,
 )
 
@@ -46,8 +47,8 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     """
 
     def query_loss(
-        params: Params, key: Key, episode: Episode, step: Array | None = None
-    ) -> tuple[Array, Metrics]:
+        params: Params, key: Key, episode: Episode, step: Count | None = None
+    ) -> tuple[Scalar, Metrics]:
         del step  # the same loss all through training
         adapt_key, predict_key = jax.random.split(key)
         adapted = adapt(adapt_key, params, episode.support)
@@ -114,7 +115,7 @@ def evaluate(
 
 def _query_loss(
     predict: Callable[..., PyTree], loss: LossFn, query: Batch
-) -> tuple[Array, Metrics]:
+) -> tuple[Scalar, Metrics]:
     x, weight = without_void(query.x, query.weight), query.weight
     return loss(predict(x, weight=weight), query.y, weight)
 

@@ -10,18 +10,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
 from jaxdl.grads import check_model, objective, of_loss
 from jaxdl.meta.inner import descend
-from jaxdl.types import Array, Batch, Key, LossFn, Model, Params, PyTree, TransferLearner
+from jaxdl.types import Array, Batch, Key, LossFn, Model, Params, PyTree, TransferLearner, Weight
 
 
 class Classifier(NamedTuple):
     """Parameters of the features and of a linear head, kernel `[width, classes]`."""
 
     features: Params
-    kernel: Array
-    bias: Array
+    kernel: Float[Array, "width classes"]
+    bias: Float[Array, " classes"]
 
 
 def finetune(
@@ -57,8 +58,8 @@ def finetune(
     check_model(features)
 
     def logits(
-        params: Classifier, x: PyTree, *, key: Key | None = None, weight: Array | None = None
-    ) -> Array:
+        params: Classifier, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> Float[Array, "n classes"]:
         hidden = features.apply(params.features, x, key=key, weight=weight)
         return hidden.reshape(hidden.shape[0], -1) @ params.kernel + params.bias[None]
 
@@ -78,8 +79,8 @@ def finetune(
         return descend(value, start, tx, support, steps=depth, key=masks)[0]
 
     def predict(
-        adapted: Classifier, x: PyTree, *, key: Key | None = None, weight: Array | None = None
-    ) -> Array:
+        adapted: Classifier, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> Float[Array, "n classes"]:
         return logits(adapted, x, key=key, weight=weight)
 
     value = objective(Model(init, logits), loss)

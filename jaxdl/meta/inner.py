@@ -15,9 +15,9 @@ from jax import lax
 from jaxdl.errors import InputError
 from jaxdl.meta.rates import check_rates
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
-from jaxdl.types import Array, Grads, Key, Params, PyTree
+from jaxdl.types import Array, Grads, Key, Params, PyTree, Scalar
 
-InnerLoss = Callable[..., tuple[Array, PyTree]]
+InnerLoss = Callable[..., tuple[Scalar, PyTree]]
 """`(params, key, *args) -> (scalar, metrics)`. Whatever shall carry a gradient is in `args`.
 
 Metrics may be any tree of arrays that belongs to a step, such as the trajectories it was made of.
@@ -99,7 +99,7 @@ def mixed_mode(loss: InnerLoss) -> InnerGrad:
         smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
         def all_grads(at: Params) -> tuple[Grads, list[Array]]:
-            def value(at: Params, some: list[Array]) -> Array:
+            def value(at: Params, some: list[Array]) -> Scalar:
                 given = iter(some)
                 merged = [
                     next(given) if s else leaf for s, leaf in zip(smooth, leaves, strict=True)

@@ -11,7 +11,7 @@ import optax
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact, first_order
-from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params, PyTree
+from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
 
 
 def maml(
@@ -60,7 +60,7 @@ def maml(
         return adapted
 
     def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> PyTree:
         return model.apply(adapted, x, key=key, weight=weight)
 

@@ -8,18 +8,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdl.grads import check_model
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params, PyTree
+from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
 
 
 class Prototypes(NamedTuple):
     """What a task leaves behind: the embedding's parameters, and class means `[ways, features]`."""
 
     params: Params
-    means: Array
+    means: Float[Array, "ways features"]
 
 
 def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = False) -> MetaLearner:
@@ -43,7 +44,9 @@ def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = Fal
 
     check_model(model)
 
-    def embed(params: Params, x: PyTree, key: Key | None, weight: Array | None) -> Array:
+    def embed(
+        params: Params, x: PyTree, key: Key | None, weight: Weight | None
+    ) -> Float[Array, "n features"]:
         features = model.apply(params, x, key=key, weight=weight)
         return features.reshape(features.shape[0], -1)
 
@@ -59,8 +62,8 @@ def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = Fal
         return Prototypes(params, sums / jnp.maximum(members.sum(axis=0), 1e-6)[:, None])
 
     def predict(
-        adapted: Prototypes, x: PyTree, *, key: Key | None = None, weight: Array | None = None
-    ) -> Array:
+        adapted: Prototypes, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> Float[Array, "n ways"]:
         features = embed(adapted.params, x, key, weight)
         differences = features[:, None, :] - adapted.means[None, :, :]
         return -jnp.sum(jnp.square(differences), axis=-1)

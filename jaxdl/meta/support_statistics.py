@@ -13,7 +13,16 @@ from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Params, PyTree, TransferLearner
+from jaxdl.types import (
+    Batch,
+    Key,
+    LossFn,
+    MetaLearner,
+    Params,
+    PyTree,
+    TransferLearner,
+    Weight,
+)
 
 Learner = TypeVar("Learner", MetaLearner, TransferLearner)
 
@@ -60,7 +69,7 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
         return WithSupport(learner.adapt(key, params, support, steps), support._replace(x=x))
 
     def predict(
-        adapted: WithSupport, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+        adapted: WithSupport, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> PyTree:
         del weight  # no query counts
         given, asked = leading_axis(adapted.support), leading_axis(x)

@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.multitask.combine import TaskMethod, weigh_gram
-from jaxdl.types import Array
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, weigh_gram
 
 
 def aligned() -> TaskMethod:
@@ -20,7 +19,7 @@ def aligned() -> TaskMethod:
     return weigh_gram(_balanced)
 
 
-def _balanced(gram: Array) -> Array:
+def _balanced(gram: Gram) -> PerTask:
     tasks = gram.shape[0]
     values, vectors = jnp.linalg.eigh(gram)
     present = values > tasks * float(np.finfo(gram.dtype).eps) * jnp.max(values)

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.multitask.combine import TaskMethod, weigh_gram
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, weigh_gram
 from jaxdl.optim.qp import min_norm
-from jaxdl.types import Array
+from jaxdl.types import Array, Scalar
 
 HALVINGS = 26
 """Of the interval that holds the multiplier: more than float32 tells apart."""
@@ -32,7 +32,7 @@ def cagrad(*, c: float = 0.5) -> TaskMethod:
     if not 0 <= c < 1:
         raise InputError(f"cagrad needs c in [0, 1), not {c}")
 
-    def weigh(gram: Array) -> Array:
+    def weigh(gram: Gram) -> PerTask:
         tasks, squares = gram.shape[0], jnp.diagonal(gram)
         mean_products = jnp.mean(gram, axis=0)
         mean_square = jnp.mean(mean_products)
@@ -44,10 +44,10 @@ def cagrad(*, c: float = 0.5) -> TaskMethod:
         gram, mean_products = gram[shown][:, shown], mean_products[shown]
         shifts = mean_products[:, None] + mean_products[None, :]
 
-        def lengths(weights: Array) -> Array:
+        def lengths(weights: PerTask) -> Scalar:
             return jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0))
 
-        def convex(multiplier: Array) -> Array:
+        def convex(multiplier: Scalar) -> PerTask:
             return min_norm(gram + multiplier * shifts + multiplier**2 * mean_square)
 
         # Of the convex combinations the shortest and the longest bound the multiplier.
@@ -56,7 +56,7 @@ def cagrad(*, c: float = 0.5) -> TaskMethod:
         high = jnp.where(high > 0, high, 1)
         low = jnp.maximum(lengths(min_norm(gram)) / safe, SHORT * high)
 
-        def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: Array, bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             low, high = bounds
             middle = jnp.sqrt(low * high)
             outside = lengths(convex(middle)) > middle * radius

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import jax
 import optax
+from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.optim.qp import gram, weighted_sum
@@ -26,11 +27,15 @@ from jaxdl.types import Array, Grads, Key, PyTree
 
 State = TypeVar("State")
 
-WeighLosses = Callable[[State, Array, Key | None], tuple[Array, State]]
-"""`(state, losses, key) -> (weights [tasks], state)`."""
+Gram = Float[Array, "tasks tasks"]
+"""Inner products of the gradients of tasks."""
+PerTask = Float[Array, " tasks"]
 
-WeighGradients = Callable[[State, Array, Array | None, Key | None], tuple[Array, State]]
-"""`(state, gram [tasks, tasks], losses, key) -> (weights [tasks], state)`."""
+WeighLosses = Callable[[State, PerTask, Key | None], tuple[PerTask, State]]
+"""`(state, losses, key) -> (weights, state)`."""
+
+WeighGradients = Callable[[State, Gram, PerTask | None, Key | None], tuple[PerTask, State]]
+"""`(state, gram, losses, key) -> (weights, state)`."""
 
 
 class TaskMethod(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
@@ -65,8 +70,8 @@ def weigh_losses(
     """
 
     def weights(
-        state: State, _: Grads, losses: Array | None, key: Key | None
-    ) -> tuple[Array, State]:
+        state: State, _: Grads, losses: PerTask | None, key: Key | None
+    ) -> tuple[PerTask, State]:
         return weigh(state, needs_losses(losses, "this method"), key)
 
     return LossWeighting(lambda params: init(), _update_by(weights, tasks))
@@ -81,14 +86,14 @@ def weigh_gradients(
     """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
 
     def weights(
-        state: State, stacked: Grads, losses: Array | None, key: Key | None
-    ) -> tuple[Array, State]:
+        state: State, stacked: Grads, losses: PerTask | None, key: Key | None
+    ) -> tuple[PerTask, State]:
         return weigh(state, gram(stacked), losses, key)
 
     return TaskMethod(lambda params: init(), _update_by(weights, tasks))
 
 
-def weigh_gram(weigh: Callable[[Array], Array]) -> TaskMethod:
+def weigh_gram(weigh: Callable[[Gram], PerTask]) -> TaskMethod:
     """The method whose weights are a function of inner products alone."""
     return weigh_gradients(lambda state, gram, losses, key: (weigh(gram), state))
 
@@ -104,7 +109,7 @@ def needs_key(key: Key | None, method: str) -> Key:
     return key
 
 
-def needs_losses(losses: Array | None, method: str) -> Array:
+def needs_losses(losses: PerTask | None, method: str) -> PerTask:
     """The losses `[tasks]` that a method looks at.
 
     Raises:
@@ -116,7 +121,7 @@ def needs_losses(losses: Array | None, method: str) -> Array:
 
 
 def _update_by(
-    weigh: Callable[[State, Grads, Array | None, Key | None], tuple[Array, State]],
+    weigh: Callable[[State, Grads, PerTask | None, Key | None], tuple[PerTask, State]],
     tasks: int | None,
 ) -> optax.TransformUpdateExtraArgsFn:
     """The update of the method whose weights are `weigh(state, stacked, losses, key)`."""

@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.multitask.combine import LossWeighting, weigh_losses
-from jaxdl.types import Array, Key
+from jaxdl.multitask.combine import LossWeighting, PerTask, weigh_losses
+from jaxdl.types import Count, Key
 
 
 class DwaState(NamedTuple):
-    """Steps taken, the losses `[tasks]` summed in this period, and means of the two before it."""
+    """Steps taken, the losses summed in this period, and means of the two before it."""
 
-    taken: Array
-    total: Array
-    last: Array
-    before: Array
+    taken: Count
+    total: PerTask
+    last: PerTask
+    before: PerTask
 
 
 def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
@@ -38,7 +38,7 @@ def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
     def init() -> DwaState:
         return DwaState(jnp.int32(0), jnp.zeros(tasks), jnp.ones(tasks), jnp.ones(tasks))
 
-    def weigh(state: DwaState, losses: Array, key: Key | None) -> tuple[Array, DwaState]:
+    def weigh(state: DwaState, losses: PerTask, key: Key | None) -> tuple[PerTask, DwaState]:
         del key  # nothing is random
         # After a loss of exactly zero no ratio is finite, and of infinities there is no softmax.
         finite = np.finfo(state.before.dtype)

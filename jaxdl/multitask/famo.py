@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.multitask.combine import LossWeighting, weigh_losses
-from jaxdl.types import Array, Key
+from jaxdl.multitask.combine import LossWeighting, PerTask, weigh_losses
+from jaxdl.types import Count, Key
 
 
 class FamoState(NamedTuple):
-    """Logits `[tasks]`, their optimiser's state, the log losses of the last step, steps taken."""
+    """Logits, their optimiser's state, the log losses of the last step, steps taken."""
 
-    logits: Array
+    logits: PerTask
     tx_state: optax.OptState
-    log_losses: Array
-    taken: Array
+    log_losses: PerTask
+    taken: Count
 
 
 def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) -> LossWeighting:
@@ -35,7 +35,7 @@ def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) 
         start = jnp.zeros(tasks)
         return FamoState(start, tx.init(start), jnp.zeros(tasks), jnp.int32(0))
 
-    def weigh(state: FamoState, losses: Array, key: Key | None) -> tuple[Array, FamoState]:
+    def weigh(state: FamoState, losses: PerTask, key: Key | None) -> tuple[PerTask, FamoState]:
         del key  # nothing is random
         losses = jnp.maximum(losses, 1e-8)
         log_losses = jnp.log(losses)

@@ -17,12 +17,12 @@ from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.losses import without_void
-from jaxdl.multitask.combine import TaskMethod
+from jaxdl.multitask.combine import PerTask, TaskMethod
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
 from jaxdl.parallel import device_key, mean_over_devices, share_of
 from jaxdl.types import (
-    Array,
     Batch,
+    Count,
     GradFn,
     Grads,
     Key,
@@ -30,6 +30,7 @@ from jaxdl.types import (
     Metrics,
     Params,
     PyTree,
+    Scalar,
     StepFn,
     TrainState,
 )
@@ -37,8 +38,8 @@ from jaxdl.types import (
 Examples = Batch | tuple[Batch, ...]
 """What all tasks learn from, or each its own: see above."""
 
-TaskLosses = Callable[[TaskParams, Key | None, Examples], tuple[Array, Metrics]]
-"""`(params, key, batch) -> (losses [tasks], metrics)`."""
+TaskLosses = Callable[[TaskParams, Key | None, Examples], tuple[PerTask, Metrics]]
+"""`(params, key, batch) -> (losses, metrics)`."""
 
 TaskFn = Callable[..., PyTree]
 """Something of one task, as a function of its head's parameters, its examples and its key."""
@@ -47,7 +48,7 @@ TaskFn = Callable[..., PyTree]
 class TaskGrads(NamedTuple):
     """Losses `[tasks]`; their gradients in the trunk, stacked `[tasks, ...]`; each head's own."""
 
-    losses: Array
+    losses: PerTask
     trunk: Grads
     heads: tuple[Grads, ...]
 
@@ -63,7 +64,7 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
     """
     of_head, kinds = _heads(net, loss)
 
-    def values(params: TaskParams, key: Key | None, batch: Examples) -> tuple[Array, Metrics]:
+    def values(params: TaskParams, key: Key | None, batch: Examples) -> tuple[PerTask, Metrics]:
         shared, parts = _parts(batch, len(kinds))
         trunk_key, keys = net_keys(key, len(kinds))
 
@@ -74,7 +75,7 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
         z_of_all = None if shared is None else features(shared)
 
         def of_task(task: int) -> TaskFn:
-            def value(own: Params, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
+            def value(own: Params, part: Batch, key: Key | None) -> tuple[Scalar, Metrics]:
                 z = features(part) if shared is None else z_of_all
                 return of_head(task)(own, z, part, key)
 
@@ -111,7 +112,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
     tasks = len(kinds)
 
     def grads(
-        key: Key, step: Array, params: TaskParams, batch: Examples
+        key: Key, step: Count, params: TaskParams, batch: Examples
     ) -> tuple[TaskGrads, Metrics]:
         del step  # losses do not change with training time
         shared, parts = _parts(batch, tasks)
@@ -137,7 +138,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
 
         z, pull = jax.vjp(lambda trunk: features(trunk, shared), params.trunk)
 
-        def of_heads(heads: PyTree, zs: PyTree) -> tuple[Array, Metrics]:
+        def of_heads(heads: PyTree, zs: PyTree) -> tuple[PerTask, Metrics]:
             return _gathered(map_tasks(of_head, kinds, heads, zs, parts, keys))
 
         # Features of its own for each task: one backward pass keeps their cotangents apart.
@@ -227,7 +228,7 @@ def multitask_step(
     return step
 
 
-def _shares(batch: Examples, tasks: int, axis_name: str | None) -> Array | None:
+def _shares(batch: Examples, tasks: int, axis_name: str | None) -> PerTask | None:
     """How much this device's examples count for each task `[tasks]`, 1 on the mean of devices;
     None where there are no weights, or no other devices."""
     _, parts = _parts(batch, tasks)
@@ -237,14 +238,14 @@ def _shares(batch: Examples, tasks: int, axis_name: str | None) -> Array | None:
     return share_of(jnp.stack(sums).astype(float), axis_name)
 
 
-def _times(tree: PyTree, shares: Array | None) -> PyTree:
+def _times(tree: PyTree, shares: PerTask | None) -> PyTree:
     """What is stacked `[tasks, ...]`, each task's times its share."""
     if shares is None:
         return tree
     return jax.vmap(lambda own, share: jax.tree.map(lambda leaf: leaf * share, own))(tree, shares)
 
 
-def _shared_out(found: TaskGrads, shares: Array | None) -> TaskGrads:
+def _shared_out(found: TaskGrads, shares: PerTask | None) -> TaskGrads:
     if shares is None:
         return found
     heads = tuple(
@@ -254,7 +255,7 @@ def _shared_out(found: TaskGrads, shares: Array | None) -> TaskGrads:
     return TaskGrads(_times(found.losses, shares), _times(found.trunk, shares), heads)
 
 
-def _averaged(metrics: Metrics, shares: Array | None, axis_name: str | None) -> Metrics:
+def _averaged(metrics: Metrics, shares: PerTask | None, axis_name: str | None) -> Metrics:
     """The metrics of `_gathered` over all devices, those of a task by its shares."""
     if shares is None:
         return mean_over_devices(metrics, axis_name)
@@ -289,7 +290,7 @@ def _heads(
         )
 
     def of_head(task: int) -> TaskFn:
-        def value(own: Params, z: PyTree, part: Batch, key: Key | None) -> tuple[Array, Metrics]:
+        def value(own: Params, z: PyTree, part: Batch, key: Key | None) -> tuple[Scalar, Metrics]:
             prediction = net.heads[task].apply(own, z, key=key, weight=part.weight)
             return losses[task](prediction, part.y, part.weight)
 
@@ -328,8 +329,8 @@ def _of_tasks(values: PyTree, tasks: int, name: str) -> list[PyTree]:
     return [values[:, task] for task in range(tasks)]
 
 
-def _gathered(found: list[tuple[Array, Metrics]]) -> tuple[Array, Metrics]:
-    """Losses `[tasks]`, and the metrics of all tasks by name."""
+def _gathered(found: list[tuple[Scalar, Metrics]]) -> tuple[PerTask, Metrics]:
+    """The losses, and the metrics of all tasks by name."""
     losses, metrics = zip(*found, strict=True)
     return jnp.stack(losses), _named(metrics)
 

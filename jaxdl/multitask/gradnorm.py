@@ -6,17 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl.multitask.combine import TaskMethod, needs_losses, weigh_gradients
-from jaxdl.types import Array, Key
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, needs_losses, weigh_gradients
+from jaxdl.types import Count, Key
 
 
 class GradNormState(NamedTuple):
-    """Weights `[tasks]`, their optimiser's state, the losses of the first step, steps taken."""
+    """Weights, their optimiser's state, the losses of the first step, steps taken."""
 
-    weights: Array
+    weights: PerTask
     tx_state: optax.OptState
-    first_losses: Array
-    taken: Array
+    first_losses: PerTask
+    taken: Count
 
 
 def gradnorm(*, tasks: int, tx: optax.GradientTransformation, alpha: float) -> TaskMethod:
@@ -39,8 +39,8 @@ def gradnorm(*, tasks: int, tx: optax.GradientTransformation, alpha: float) -> T
         return GradNormState(start, tx.init(start), jnp.ones(tasks), jnp.int32(0))
 
     def weigh(
-        state: GradNormState, gram: Array, losses: Array | None, key: Key | None
-    ) -> tuple[Array, GradNormState]:
+        state: GradNormState, gram: Gram, losses: PerTask | None, key: Key | None
+    ) -> tuple[PerTask, GradNormState]:
         del key  # nothing is random
         losses = needs_losses(losses, "gradnorm")
         tiny = float(np.finfo(state.weights.dtype).tiny)

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Int
 
-from jaxdl.multitask.combine import TaskMethod, needs_key, weigh_gradients
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, needs_key, weigh_gradients
 from jaxdl.types import Array, Key
 
 
@@ -20,8 +21,8 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
     """
 
     def weigh(
-        state: Array, gram: Array, losses: Array | None, key: Key | None
-    ) -> tuple[Array, Array]:
+        state: Gram, gram: Gram, losses: PerTask | None, key: Key | None
+    ) -> tuple[PerTask, Gram]:
         del losses
         orders = jax.vmap(jax.random.permutation, (0, None))(
             jax.random.split(needs_key(key, "gradvac"), tasks), tasks
@@ -35,10 +36,14 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
     return weigh_gradients(weigh, lambda: jnp.zeros((tasks, tasks)), tasks=tasks)
 
 
-def _vaccinated(gram: Array, task: Array, order: Array, targets: Array) -> tuple[Array, Array]:
-    """Coefficients `[tasks]` of one task's gradient, and the cosine with each other as met."""
+def _vaccinated(
+    gram: Gram, task: Int[Array, ""], order: Int[Array, " tasks"], targets: PerTask
+) -> tuple[PerTask, PerTask]:
+    """Coefficients of one task's gradient, and the cosine with each other as met."""
 
-    def visit(carry: tuple[Array, Array], other: Array) -> tuple[tuple[Array, Array], None]:
+    def visit(
+        carry: tuple[PerTask, PerTask], other: Int[Array, ""]
+    ) -> tuple[tuple[PerTask, PerTask], None]:
         coefficients, cosines = carry
         product = coefficients @ gram[other]
         square = coefficients @ gram @ coefficients

@@ -7,7 +7,9 @@ import numpy as np
 import optax
 
 from jaxdl.multitask.combine import (
+    Gram,
     LossWeighting,
+    PerTask,
     TaskMethod,
     needs_losses,
     weigh_gradients,
@@ -15,7 +17,7 @@ from jaxdl.multitask.combine import (
     weigh_losses,
 )
 from jaxdl.optim.qp import correlations
-from jaxdl.types import Array, Key
+from jaxdl.types import Key
 
 
 def imtl_g() -> TaskMethod:
@@ -29,9 +31,9 @@ def imtl_g() -> TaskMethod:
 
 
 class ImtlState(NamedTuple):
-    """Logarithms `[tasks]` of the scales of losses, and the state of their optimiser."""
+    """Logarithms of the scales of losses, and the state of their optimiser."""
 
-    log_scales: Array
+    log_scales: PerTask
     tx_state: optax.OptState
 
 
@@ -41,7 +43,7 @@ def imtl_l(*, tasks: int, tx: optax.GradientTransformation) -> LossWeighting:
     At the minimum all weighted losses are 1.
     """
 
-    def weigh(state: ImtlState, losses: Array, key: Key | None) -> tuple[Array, ImtlState]:
+    def weigh(state: ImtlState, losses: PerTask, key: Key | None) -> tuple[PerTask, ImtlState]:
         del key  # nothing is random
         return _scaled(state, losses, tx)
 
@@ -52,8 +54,8 @@ def imtl(*, tasks: int, tx: optax.GradientTransformation) -> TaskMethod:
     """The hybrid: `imtl_g` on the gradients of the losses that `imtl_l` has scaled."""
 
     def weigh(
-        state: ImtlState, gram: Array, losses: Array | None, key: Key | None
-    ) -> tuple[Array, ImtlState]:
+        state: ImtlState, gram: Gram, losses: PerTask | None, key: Key | None
+    ) -> tuple[PerTask, ImtlState]:
         del key  # nothing is random
         scales, state = _scaled(state, needs_losses(losses, "imtl"), tx)
         return _impartial(gram * jnp.outer(scales, scales)) * scales, state
@@ -67,14 +69,14 @@ def _start(tasks: int, tx: optax.GradientTransformation) -> ImtlState:
 
 
 def _scaled(
-    state: ImtlState, losses: Array, tx: optax.GradientTransformation
-) -> tuple[Array, ImtlState]:
+    state: ImtlState, losses: PerTask, tx: optax.GradientTransformation
+) -> tuple[PerTask, ImtlState]:
     scales = jnp.exp(state.log_scales)
     updates, tx_state = tx.update(scales * losses - 1, state.tx_state, state.log_scales)
     return scales, ImtlState(optax.apply_updates(state.log_scales, updates), tx_state)
 
 
-def _impartial(gram: Array) -> Array:
+def _impartial(gram: Gram) -> PerTask:
     cosines, lengths = correlations(gram)
     present = jnp.diagonal(gram) > 0
     values, vectors = jnp.linalg.eigh(jnp.where(jnp.outer(present, present), cosines, 0))

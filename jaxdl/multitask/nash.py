@@ -3,10 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Bool
 
-from jaxdl.multitask.combine import TaskMethod, weigh_gram
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, weigh_gram
 from jaxdl.optim.qp import correlations
-from jaxdl.types import Array
+from jaxdl.types import Array, Count, Scalar
+
+Newton = tuple[PerTask, Scalar, Count]
+"""Weights in units of the gradients' lengths, the Newton decrement, and steps taken."""
 
 
 def nash() -> TaskMethod:
@@ -25,18 +29,18 @@ def nash() -> TaskMethod:
     return weigh_gram(_bargain)
 
 
-def _bargain(gram: Array) -> Array:
+def _bargain(gram: Gram) -> PerTask:
     cosines, lengths = correlations(gram)
     tasks = len(lengths)
     eps = float(np.finfo(gram.dtype).eps)
     # So that there is a minimum even if a positive sum of gradients is zero.
     cosines = cosines + tasks * eps * jnp.eye(tasks, dtype=gram.dtype)
 
-    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
+    def unfinished(carry: Newton) -> Bool[Array, ""]:
         _, decrement, count = carry
         return (decrement > 10 * eps**0.5) & (count < 100)
 
-    def newton(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def newton(carry: Newton) -> Newton:
         a, _, count = carry
         slope = cosines @ a - 1 / a
         # In units of a, where the Hessian is well conditioned.

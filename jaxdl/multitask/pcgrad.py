@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Int
 
-from jaxdl.multitask.combine import TaskMethod, needs_key, weigh_gradients
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, needs_key, weigh_gradients
 from jaxdl.types import Array, Key, PyTree
 
 
@@ -28,8 +29,8 @@ def pcgrad() -> TaskMethod:
     """
 
     def weigh(
-        state: PyTree, gram: Array, losses: Array | None, key: Key | None
-    ) -> tuple[Array, PyTree]:
+        state: PyTree, gram: Gram, losses: PerTask | None, key: Key | None
+    ) -> tuple[PerTask, PyTree]:
         del losses
         tasks = gram.shape[0]
         orders = jax.vmap(jax.random.permutation, (0, None))(
@@ -41,10 +42,10 @@ def pcgrad() -> TaskMethod:
     return weigh_gradients(weigh)
 
 
-def _without_conflict(gram: Array, task: Array, order: Array) -> Array:
-    """Coefficients `[tasks]` of one task's gradient after its projections."""
+def _without_conflict(gram: Gram, task: Int[Array, ""], order: Int[Array, " tasks"]) -> PerTask:
+    """Coefficients of one task's gradient after its projections."""
 
-    def visit(coefficients: Array, other: Array) -> tuple[Array, None]:
+    def visit(coefficients: PerTask, other: Int[Array, ""]) -> tuple[PerTask, None]:
         product = coefficients @ gram[other]
         conflict = (product < 0) & (other != task)
         square = jnp.where(conflict, gram[other, other], 1)

@@ -2,8 +2,8 @@
 
 import jax
 
-from jaxdl.multitask.combine import LossWeighting, needs_key, weigh_losses
-from jaxdl.types import Array, Key, PyTree
+from jaxdl.multitask.combine import LossWeighting, PerTask, needs_key, weigh_losses
+from jaxdl.types import Key, PyTree
 
 
 def rlw() -> LossWeighting:
@@ -12,7 +12,7 @@ def rlw() -> LossWeighting:
     In expectation it is `equal`: a baseline for methods whose weights move.
     """
 
-    def weigh(state: PyTree, losses: Array, key: Key | None) -> tuple[Array, PyTree]:
+    def weigh(state: PyTree, losses: PerTask, key: Key | None) -> tuple[PerTask, PyTree]:
         drawn = jax.random.normal(needs_key(key, "rlw"), losses.shape, losses.dtype)
         return jax.nn.softmax(drawn), state
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
-from jaxdl.multitask.combine import LossWeighting, weigh_losses
-from jaxdl.types import Array, Key
+from jaxdl.multitask.combine import LossWeighting, PerTask, weigh_losses
+from jaxdl.types import Key
 
 
 class UncertaintyState(NamedTuple):
-    """Logarithms `[tasks]` of the tasks' variances, and the state of their optimiser."""
+    """Logarithms of the tasks' variances, and the state of their optimiser."""
 
-    log_variances: Array
+    log_variances: PerTask
     tx_state: optax.OptState
 
 
@@ -33,8 +33,8 @@ def uncertainty(
         return UncertaintyState(start, tx.init(start))
 
     def weigh(
-        state: UncertaintyState, losses: Array, key: Key | None
-    ) -> tuple[Array, UncertaintyState]:
+        state: UncertaintyState, losses: PerTask, key: Key | None
+    ) -> tuple[PerTask, UncertaintyState]:
         del key  # nothing is random
         weights = factor * jnp.exp(-state.log_variances)
         grads = 0.5 - weights * losses

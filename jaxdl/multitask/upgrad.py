@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdl.multitask.combine import TaskMethod, weigh_gram
+from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, weigh_gram
 from jaxdl.optim.qp import nonnegative
-from jaxdl.types import Array
 
 
 def upgrad() -> TaskMethod:
@@ -17,7 +16,7 @@ def upgrad() -> TaskMethod:
     a gradient counts in the mean alone.
     """
 
-    def weigh(gram: Array) -> Array:
+    def weigh(gram: Gram) -> PerTask:
         added = jax.vmap(nonnegative, (None, 0))(gram, -gram)
         return jnp.mean(jnp.eye(gram.shape[0], dtype=gram.dtype) + added, axis=0)
 

@@ -66,7 +66,7 @@ def test_old_examples_are_recalled_from_any_memory(rule):
 def test_a_memory_that_a_program_closes_over_gives_what_it_gives_as_an_argument():
     replay, key = reservoir(capacity=5), jax.random.key(3)
     many = jax.vmap(numbered)(jnp.arange(1, 4))
-    memory = replay.add(key, replay.init(stored(numbered(0))), stored(many))
+    memory = replay.add(key, replay.init(stored(numbered(0))), jax.vmap(stored)(many))
     rings = episodic.empty(numbered(0), 2, 3)
     for n in range(1, 4):
         rings = jax.jit(episodic.remember)(rings, numbered(n)._replace(task=jnp.int32(n % 2)))

@@ -136,7 +136,7 @@ def test_gradnorm_goes_down_its_balance_loss_and_keeps_the_sum():
 
 def test_gradnorm_of_a_first_loss_of_zero_goes_on_as_from_any_other():
     found = [
-        weights(gradnorm(tasks=2, tx=optax.sgd(0.1), alpha=1.5), losses=np.array(losses))
+        weights(gradnorm(tasks=2, tx=optax.sgd(0.1), alpha=1.5), losses=np.array(losses, float))
         for losses in ([[0, 1], [10, 1], [5, 1]], [[7, 1], [7, 1], [7, 1]])  # a ratio of 1
     ]
     close(*found)

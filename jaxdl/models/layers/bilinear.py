@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import Float, Shaped
 
 from jaxdl.types import Array
 
@@ -133,12 +134,14 @@ def _batch(
     return out.reshape(shape), out_axis
 
 
-def _fold(a: Array, mapped: int, axis: int) -> Array:
+def _fold(a: Shaped[Array, "..."], mapped: int, axis: int) -> Shaped[Array, "..."]:
     """Move the mapped axis in front of `axis` (counted without it) and merge the two."""
     a = jnp.moveaxis(a, mapped, axis)
     return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
 
 
-def batched_product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
+def batched_product(
+    a: Float[Array, "g _ _"], b: Float[Array, "g _ _"], contract: tuple[int, int]
+) -> Float[Array, "g _ _"]:
     """Product of `[g, ., .]` and `[g, ., .]`, contracting the given axis of each."""
     return jax.lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from jaxdl.types import Array, Params, PyTree
 
-Blocks = Sequence[Array]
-State = tuple[Array, ...]
+Blocks = Sequence[Float[Array, "n hidden"]]
+State = tuple[Float[Array, "n hidden"], ...]
 
 
 class Cell(NamedTuple):
@@ -34,7 +35,7 @@ class Cell(NamedTuple):
     gates: int
     blocks: int
     states: int
-    matrix: Callable[[Params], Array]
+    matrix: Callable[[Params], Float[Array, "rows columns"]]
     step: Callable[[Blocks, State], tuple[State, Any]]
     tangent: Callable[[Any, Blocks, State], State]
 
@@ -42,11 +43,11 @@ class Cell(NamedTuple):
 # ---- the three cells
 
 
-def _stacked(params: Params) -> Array:
+def _stacked(params: Params) -> Float[Array, "rows columns"]:
     return jnp.concatenate([params["input"], params["bias"][None], params["recurrent"]])
 
 
-def _sigmoid(z: Array) -> Array:
+def _sigmoid(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return 0.5 * jnp.tanh(0.5 * z) + 0.5  # one vectorised function for all gates
 
 
@@ -77,7 +78,7 @@ def _lstm_tangent(slopes: Any, dblocks: Blocks, dstate: State) -> State:
     return by_c * dc + by_o * do, dc
 
 
-def _gru_matrix(params: Params) -> Array:
+def _gru_matrix(params: Params) -> Float[Array, "rows columns"]:
     """The candidate is two blocks, since the reset gate stands between input and state."""
     inputs, recurrent = params["input"], params["recurrent"]
     hidden = recurrent.shape[0]
@@ -117,7 +118,12 @@ GRU = Cell(3, 4, 1, _gru_matrix, _gru_step, _gru_tangent)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def recurrence(cell: Cell, weights: Array, x: Array, state: State) -> tuple[State, Array]:
+def recurrence(
+    cell: Cell,
+    weights: Float[Array, "rows columns"],
+    x: Float[Array, "time n inputs"],
+    state: State,
+) -> tuple[State, Float[Array, "time n hidden"]]:
     """The last state, and h after every step `[time, n, hidden]`.
 
     `weights` as `Cell.matrix` makes them; `x` `[time, n, features + 1]`, its last feature is 1;
@@ -136,7 +142,7 @@ def _recurrence_jvp(cell: Cell, primals: PyTree, tangents: PyTree) -> PyTree:
     direct = dx.reshape(time * n, -1) @ weights[:features]
     direct += seen.reshape(time * n, -1) @ dweights
 
-    def step(dstate: State, inputs: PyTree) -> tuple[State, Array]:
+    def step(dstate: State, inputs: PyTree) -> tuple[State, Float[Array, "n hidden"]]:
         direct, slopes = inputs
         dblocks = jnp.split(direct + dstate[0] @ weights[features:], cell.blocks, axis=1)
         dstate = cell.tangent(slopes, dblocks, dstate)
@@ -146,10 +152,15 @@ def _recurrence_jvp(cell: Cell, primals: PyTree, tangents: PyTree) -> PyTree:
     return (last, states), (dlast, dstates)
 
 
-def _steps(cell: Cell, weights: Array, x: Array, state: State) -> tuple[State, Any]:
+def _steps(
+    cell: Cell,
+    weights: Float[Array, "rows columns"],
+    x: Float[Array, "time n inputs"],
+    state: State,
+) -> tuple[State, Any]:
     """The last state; of every step h, what the weights multiplied, and the slopes."""
 
-    def step(state: State, x: Array) -> tuple[State, Any]:
+    def step(state: State, x: Float[Array, "n inputs"]) -> tuple[State, Any]:
         seen = jnp.concatenate([x, state[0]], 1)
         state, slopes = cell.step(jnp.split(seen @ weights, cell.blocks, axis=1), state)
         return state, (state[0], seen, slopes)

@@ -15,12 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from jaxdl.models.layers.bilinear import batched_product
 from jaxdl.types import Array
 from jaxdl.xla import fenced, turned_back
 
 Pair = tuple[int, int]
+X = Float[Array, "g n height width in_channels"]
+W = Float[Array, "g kernel_height kernel_width in_channels out_channels"]
+Y = Float[Array, "g n out_height out_width out_channels"]
+Rows = Float[Array, "g rows inputs"]
+"""A matrix for each convolution, one row per output or strip of outputs."""
 
 
 class Geometry(NamedTuple):
@@ -43,14 +49,14 @@ class Geometry(NamedTuple):
         return height, width
 
 
-def _columns(x: Array, geometry: Geometry) -> Array:
+def _columns(x: X, geometry: Geometry) -> Rows:
     """im2col: `[g, n * oh * ow, kh * kw * c]`, from shifted slices."""
     (kh, kw), (oh, ow) = geometry.kernel, geometry.out
     columns = jnp.concatenate(_taps(x, geometry), axis=-1)
     return columns.reshape(x.shape[0], x.shape[1] * oh * ow, kh * kw * x.shape[-1])
 
 
-def _columns_cpu(x: Array, geometry: Geometry) -> Array:
+def _columns_cpu(x: X, geometry: Geometry) -> Rows:
     """The same, in the form that XLA's CPU code runs fastest."""
     (kh, kw), (oh, ow) = geometry.kernel, geometry.out
     g, n, _, _, c = x.shape
@@ -65,7 +71,7 @@ def _columns_cpu(x: Array, geometry: Geometry) -> Array:
 _WIDE = 16
 
 
-def _pixels(x: Array, geometry: Geometry) -> Array:
+def _pixels(x: X, geometry: Geometry) -> Float[Array, "pixels in_channels"]:
     """The pixels under the kernel, one after the other: `[g * n * oh * ow * kh * kw, c]`."""
     (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
     x = _pad(x, geometry)
@@ -78,12 +84,12 @@ def _pixels(x: Array, geometry: Geometry) -> Array:
     return x.reshape(-1, c).at[index].get(mode="promise_in_bounds")
 
 
-def _pad(x: Array, geometry: Geometry) -> Array:
+def _pad(x: X, geometry: Geometry) -> Float[Array, "g n padded_height padded_width in_channels"]:
     config = ((0, 0, 0), (0, 0, 0), *((*p, 0) for p in geometry.padding), (0, 0, 0))
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def _taps(x: Array, geometry: Geometry) -> list[Array]:
+def _taps(x: X, geometry: Geometry) -> list[Float[Array, "g n out_height out_width in_channels"]]:
     """The kh * kw shifted views of x, each `[g, n, oh, ow, c]`, that the kernel multiplies."""
     (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
     x = _pad(x, geometry)
@@ -100,7 +106,7 @@ def _taps(x: Array, geometry: Geometry) -> list[Array]:
     ]
 
 
-def conv_product(x: Array, w: Array, geometry: Geometry, *, cpu: bool = True) -> Array:
+def conv_product(x: X, w: W, geometry: Geometry, *, cpu: bool = True) -> Y:
     """y by one matrix product; `cpu`: im2col and product in the forms that CPUs run fast."""
     g, n, o = x.shape[0], x.shape[1], w.shape[-1]
     columns, side = (_columns_cpu, _side(x.shape[-1], o, geometry)) if cpu else (_columns, 1)
@@ -111,7 +117,7 @@ def conv_product(x: Array, w: Array, geometry: Geometry, *, cpu: bool = True) ->
     return y.reshape(g, n, *geometry.out, o)
 
 
-def grad_w_product(x: Array, y: Array, geometry: Geometry, *, cpu: bool = True) -> Array:
+def grad_w_product(x: X, y: Y, geometry: Geometry, *, cpu: bool = True) -> W:
     """The gradient of w by one matrix product."""
     g, c, o = x.shape[0], x.shape[-1], y.shape[-1]
     columns, side = (_columns_cpu, _side(c, o, geometry)) if cpu else (_columns, 1)
@@ -151,7 +157,7 @@ def _side(c: int, o: int, geometry: Geometry) -> int:
     return max(b for b in range(1, most + 1) if width % b == 0)
 
 
-def _strips(x: Array, geometry: Geometry, side: int) -> Array:
+def _strips(x: X, geometry: Geometry, side: int) -> Rows:
     """What `side` outputs see, a row each: `[g, n * oh * ow / side, kh * (strip's width) * c]`."""
     (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
     x = _pad(x, geometry)
@@ -163,7 +169,7 @@ def _strips(x: Array, geometry: Geometry, side: int) -> Array:
     return jnp.concatenate(rows, axis=-1).reshape(g, n * oh * len(strips), kh * width * c)
 
 
-def _banded(w: Array, geometry: Geometry, side: int) -> Array:
+def _banded(w: W, geometry: Geometry, side: int) -> Float[Array, "g inputs {side}*out_channels"]:
     """The kernel as a matrix for strips: `[g, kh * (strip's width) * c, side * o]`."""
     g, o, sw = w.shape[0], w.shape[-1], geometry.strides[1]
     last = (side - 1) * sw
@@ -172,7 +178,9 @@ def _banded(w: Array, geometry: Geometry, side: int) -> Array:
     return jnp.stack(copies, axis=4).reshape(g, -1, side * o)
 
 
-def _off_band(matrix: Array, geometry: Geometry, side: int, c: int) -> Array:
+def _off_band(
+    matrix: Float[Array, "g inputs outputs"], geometry: Geometry, side: int, c: int
+) -> Float[Array, "g kernel_height kernel_width {c} outputs//{side}"]:
     """The transpose of `_banded`: the kernel `[g, kh, kw, c, o]`, summed over its copies."""
     (kh, kw), (_, sw) = geometry.kernel, geometry.strides
     m = matrix.reshape(matrix.shape[0], kh, (side - 1) * sw + kw, c, side, -1)
@@ -180,7 +188,7 @@ def _off_band(matrix: Array, geometry: Geometry, side: int, c: int) -> Array:
     return sum(copies[1:], start=copies[0])
 
 
-def grad_x_product(y: Array, w: Array, geometry: Geometry, *, cpu: bool = True) -> Array:
+def grad_x_product(y: Y, w: W, geometry: Geometry, *, cpu: bool = True) -> X:
     """The gradient of x: that of its columns by one product, then col2im.
 
     Rows of x whose index has the same remainder modulo the stride (a phase) are touched by the
@@ -195,7 +203,9 @@ def grad_x_product(y: Array, w: Array, geometry: Geometry, *, cpu: bool = True) 
     return fenced(back, columns) if cpu and columns.size else back(columns)
 
 
-def _image(columns: Array, geometry: Geometry) -> Array:
+def _image(
+    columns: Float[Array, "g n out_height out_width taps in_channels"], geometry: Geometry
+) -> X:
     """col2im: `[g, n, oh, ow, kh * kw, c]` summed up to `[g, n, h, w, c]`."""
     (h, wd), (kh, kw), (sh, sw) = geometry.size, geometry.kernel, geometry.strides
     (top, _), (left, _) = geometry.padding
@@ -203,7 +213,7 @@ def _image(columns: Array, geometry: Geometry) -> Array:
     zero = jnp.zeros((), columns.dtype)
     rows, cols = oh + (kh - 1) // sh, ow + (kw - 1) // sw
 
-    def phase(a: int, b: int) -> Array:
+    def phase(a: int, b: int) -> Float[Array, "g n rows columns in_channels"]:
         taps = [
             lax.pad(
                 columns[..., i * kw + j, :],
@@ -241,7 +251,7 @@ def _image(columns: Array, geometry: Geometry) -> Array:
     )
 
 
-def _library_conv(x: Array, w: Array, geometry: Geometry) -> Array:
+def _library_conv(x: X, w: W, geometry: Geometry) -> Y:
     """The same map by `lax.conv_general_dilated`, for one shared kernel (g = 1)."""
     y = lax.conv_general_dilated(
         x[0],
@@ -253,14 +263,14 @@ def _library_conv(x: Array, w: Array, geometry: Geometry) -> Array:
     return y[None]
 
 
-def conv_library(x: Array, w: Array, geometry: Geometry) -> Array:
+def conv_library(x: X, w: W, geometry: Geometry) -> Y:
     """y by the library where all examples share one kernel, else by a batched product."""
     if x.shape[0] > 1:
         return conv_product(x, w, geometry, cpu=False)
     return _library_conv(x, w, geometry)
 
 
-def grad_x_library(y: Array, w: Array, geometry: Geometry) -> Array:
+def grad_x_library(y: Y, w: W, geometry: Geometry) -> X:
     """The gradient of x, likewise."""
     if y.shape[0] > 1:
         return grad_x_product(y, w, geometry, cpu=False)
@@ -269,7 +279,7 @@ def grad_x_library(y: Array, w: Array, geometry: Geometry) -> Array:
     return cast(Array, out)
 
 
-def grad_w_library(x: Array, y: Array, geometry: Geometry) -> Array:
+def grad_w_library(x: X, y: Y, geometry: Geometry) -> W:
     """The gradient of w, likewise."""
     if x.shape[0] > 1:
         return grad_w_product(x, y, geometry, cpu=False)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.bilinear import Forms, trilinear
@@ -90,7 +91,7 @@ def explicit_padding(
 
 def conv(
     x: Array, w: Array, *, strides: int | Sequence[int] = (1, 1), padding: Padding = "SAME"
-) -> Array:
+) -> Float[Array, "n out_height out_width out_channels"]:
     """Two-dimensional convolution (cross-correlation, as in all deep-learning libraries).
 
     The same numbers as `lax.conv_general_dilated` with ("NHWC", "HWIO", "NHWC"), fast under
@@ -143,7 +144,7 @@ class Conv(nn.Module):
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> Float[Array, "*n out_height out_width {self.features}"]:
         """Images `[..., height, width, in_channels]` to `[..., out_h, out_w, features]`."""
         if x.ndim < 3:
             raise InputError(f"Conv needs [..., height, width, channels], not shape {x.shape}")

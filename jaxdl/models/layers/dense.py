@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Float
 
 from jaxdl.models.layers.bilinear import Forms, batched_product, trilinear
 from jaxdl.types import Array
 from jaxdl.xla import turned, turned_back
+
+X = Float[Array, "g n inputs"]
+W = Float[Array, "g inputs outputs"]
+Y = Float[Array, "g n outputs"]
 
 NARROW = 32
 """Outputs up to which a layer is narrow: heads of classifiers."""
@@ -20,19 +25,19 @@ FEW = 64
 """Rows up to which a product with weights of many tasks is short: the examples of a task."""
 
 
-def _outputs(x: Array, w: Array, _: None) -> Array:
+def _outputs(x: X, w: W, _: None) -> Y:
     if w.shape[0] == 1 and w.shape[2] <= NARROW:
         return batched_product(x, turned(w), (2, 2))
     return batched_product(x, w, (2, 1))
 
 
-def _inputs(y: Array, w: Array, _: None) -> Array:
+def _inputs(y: Y, w: W, _: None) -> X:
     if w.shape[0] == 1 and w.shape[2] <= NARROW:
         return batched_product(y, turned(w), (2, 1))
     return batched_product(y, w, (2, 2))
 
 
-def _weights(x: Array, y: Array, _: None) -> Array:
+def _weights(x: X, y: Y, _: None) -> W:
     """The gradient of weights, which contracts the *first* axes: XLA's fast kernels do the last.
 
     A narrow one goes to Eigen, which takes ten times as long for ten columns as for its transpose
@@ -61,7 +66,6 @@ def _shape(result: str, of: Mapping[str, tuple[int, ...]], _: None) -> tuple[int
     return (of["x"][0], of["x"][2], of["y"][2])
 
 
-# x is `[g, n, inputs]`, w `[g, inputs, outputs]`, y `[g, n, outputs]`.
 _product = trilinear(
     "dense",
     Forms(_outputs, _inputs, _weights),

@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, NormMode
@@ -22,7 +23,9 @@ Mode = Literal["batch", "example"]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
+def standardise(
+    x: Float[Array, "*shape"], axes: tuple[int, ...], epsilon: float
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "..."]]:
     """`(z, c, r)`: `c = x - mean`, `r = 1 / sqrt(variance + epsilon)`, `z = c * r` over `axes`.
 
     All that derivatives need is c and r, so they are outputs and the tangent rule is written in
@@ -48,7 +51,12 @@ def _standardise_jvp(
 
 def weighted_standardise(
     x: Array, weight: Array, epsilon: float, axis_name: str | None = None
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[
+    Float[Array, " n *space channels"],
+    Float[Array, " channels"],
+    Float[Array, " channels"],
+    Float[Array, "1"],
+]:
     """`(z, mean, variance, count)` over all axes but the last, rows of x counted `weight` `[n]`
     times: a row of weight 2 counts as two rows, and one of weight 0 does not, whatever is in it.
 
@@ -110,7 +118,9 @@ class BatchNorm(nn.Module):
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: Array, weight: Array | None = None) -> Array:
+    def __call__(
+        self, x: Shaped[Array, " n *space channels"], weight: Array | None = None
+    ) -> Shaped[Array, " n *space channels"]:
         """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype."""
         axes, exact = self._axes(x.shape), x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.mode == "batch" and len(x) == 1 and not self.is_initializing():
@@ -181,7 +191,9 @@ class RunningBatchNorm(nn.Module):
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: Array, mode: NormMode, weight: Array | None = None) -> Array:
+    def __call__(
+        self, x: Shaped[Array, " n *space channels"], mode: NormMode, weight: Array | None = None
+    ) -> Shaped[Array, " n *space channels"]:
         """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype."""
         if mode not in get_args(NormMode):
             raise InputError(f"the mode of RunningBatchNorm is 'train' or 'eval', not {mode!r}")
@@ -204,7 +216,9 @@ class RunningBatchNorm(nn.Module):
             z = z + _along(bias, x)
         return z.astype(x.dtype)
 
-    def _by_the_batch(self, x: Array, mean: Any, var: Any, weight: Array | None) -> Array:
+    def _by_the_batch(
+        self, x: Float[Array, "*shape"], mean: Any, var: Any, weight: Array | None
+    ) -> Float[Array, "*shape"]:
         axes = tuple(range(x.ndim - 1))
         count: Any = x.size // x.shape[-1]
         keep: Any = self.momentum
@@ -227,7 +241,9 @@ class RunningBatchNorm(nn.Module):
         return z
 
 
-def _along(vector: Array, x: Array) -> Array:
+def _along(
+    vector: Float[Array, " channels"], x: Shaped[Array, "... channels"]
+) -> Float[Array, "... channels"]:
     """`[channels]` with the rank of x, whose last axis it is."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 

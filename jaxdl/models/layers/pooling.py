@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Int
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.conv import Padding, as_pair, explicit_padding
@@ -26,7 +27,7 @@ def max_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
-) -> Array:
+) -> Float[Array, "n out_height out_width channels"]:
     """The largest value of each window; by default of each 2x2 block, an odd rest dropped.
 
     Of equal values the first in reading order gets the whole gradient, as in `lax.reduce_window`;
@@ -48,7 +49,9 @@ def max_pool(
         InputError: integers, an image smaller than the window, padding as wide as the window.
     """
 
-    def first_largest(a: Array, b: Array) -> Array:
+    def first_largest(
+        a: Float[Array, "*shape"], b: Float[Array, "*shape"]
+    ) -> Float[Array, "*shape"]:
         return jnp.where((b > a) | jnp.isnan(b), b, a)
 
     rows = _views(x, window, strides, padding, fill=-jnp.inf)
@@ -61,7 +64,9 @@ def max_pool(
 
 
 @jax.custom_jvp
-def _largest(x: Array) -> tuple[Array, Array]:
+def _largest(
+    x: Float[Array, "n h kh w kw c"],
+) -> tuple[Float[Array, "n h w c"], Int[Array, "n h w c"]]:
     """The largest value of blocks `[n, h, kh, w, kw, c]`, and which one of a block it is.
 
     Its tangent is a selection from the blocks, and the transpose of that one selection of each
@@ -96,7 +101,7 @@ def avg_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
-) -> Array:
+) -> Float[Array, "n out_height out_width channels"]:
     """The mean of each window, padding counted as zeros, as PyTorch and Flax do by default.
 
     Arguments, result and errors as `max_pool`.
@@ -106,7 +111,7 @@ def avg_pool(
     return total / (len(rows) * len(rows[0]))
 
 
-def global_avg_pool(x: Array) -> Array:
+def global_avg_pool(x: Float[Array, "n height width channels"]) -> Float[Array, "n channels"]:
     """The mean of each channel over all positions, `[n, h, w, channels]` to `[n, channels]`."""
     return jnp.mean(x, axis=(1, 2))
 
@@ -118,7 +123,7 @@ def _views(
     padding: Padding,
     *,
     fill: float,
-) -> list[list[Array]]:
+) -> list[list[Float[Array, "n out_height out_width channels"]]]:
     """`[i][j]`: element (i, j) of every window, `[n, out_height, out_width, channels]`."""
     if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
