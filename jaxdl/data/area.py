@@ -1,9 +1,12 @@
 """Drawings made smaller by area averaging, exactly."""
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 
-def ink_by_area(images: np.ndarray, side: int) -> np.ndarray:
+def ink_by_area(
+    images: UInt8[np.ndarray, "n height width 1"], side: int
+) -> UInt8[np.ndarray, "n {side} {side} 1"]:
     """Share of ink in each of `side` x `side` equal boxes, in 1/255, rounded half up.
 
     `images` uint8 `[n, height, width, 1]`: ink 0, paper 255 (what is between counts in
@@ -19,8 +22,8 @@ def ink_by_area(images: np.ndarray, side: int) -> np.ndarray:
     return ((2 * total + area) // (2 * area)).astype(np.uint8).reshape(n, side, side, 1)
 
 
-def box_weights(length: int, boxes: int) -> np.ndarray:
-    """`[boxes, length]`: overlap of each of `boxes` equal parts of a line with each of its cells.
+def box_weights(length: int, boxes: int) -> Float[np.ndarray, "{boxes} {length}"]:
+    """Overlap of each of `boxes` equal parts of a line with each of its cells.
 
     In units of 1/boxes of a cell, so that all are whole numbers; each row sums to `length`.
     """

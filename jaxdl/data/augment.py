@@ -15,22 +15,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from jaxdl.data.epochs import Visit
-from jaxdl.data.pixels import white
+from jaxdl.data.pixels import Image, white
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Key
 
 Border = Literal["reflect", "zeros"]
 
 
-def flip(key: Key, image: Array, *, probability: float = 0.5) -> Array:
+def flip(key: Key, image: Image, *, probability: float = 0.5) -> Image:
     """Left and right changed with this probability."""
     return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
 
-def alternating_flip(visit: Visit, image: Array) -> Array:
+def alternating_flip(visit: Visit, image: Image) -> Image:
     """The image flipped in every other epoch; whether in the even or the odd ones is random.
 
     In two consecutive epochs the net sees both sides of each image once, where independent coins
@@ -40,7 +41,13 @@ def alternating_flip(visit: Visit, image: Array) -> Array:
     return jnp.where(first ^ (visit.epoch % 2 == 1), image[:, ::-1], image)
 
 
-def translate(key: Key, image: Array, *, pixels: int, border: Border = "zeros") -> Array:
+def translate(
+    key: Key,
+    image: Image,
+    *,
+    pixels: int,
+    border: Border = "zeros",
+) -> Image:
     """The image moved by `-pixels` to `pixels` along both axes, each offset as likely as another.
 
     It is a random crop of the image padded by `pixels` zeros, or by its reflection, in which the
@@ -65,7 +72,7 @@ def translate(key: Key, image: Array, *, pixels: int, border: Border = "zeros") 
     return lax.dynamic_slice(padded, (row, column, 0), image.shape)
 
 
-def cutout(key: Key, image: Array, *, size: int, fill: ArrayLike = 0) -> Array:
+def cutout(key: Key, image: Image, *, size: int, fill: ArrayLike = 0) -> Image:
     """A square of `size` pixels, its centre anywhere in the image, painted with `fill`.
 
     What lies outside is cut off, as in the paper (DeVries, Taylor 2017, arXiv:1708.04552), where
@@ -87,13 +94,13 @@ def cutout(key: Key, image: Array, *, size: int, fill: ArrayLike = 0) -> Array:
 
 
 def normalise(
-    image: Array,
+    image: Shaped[Array, "*shape"],
     mean: ArrayLike,
     std: ArrayLike,
     *,
     dtype: DTypeLike = jnp.float32,
     full: float | None = None,
-) -> Array:
+) -> Float[Array, "*shape"]:
     """An image `[..., channels]` as `(image / full - mean) / std`, by channel.
 
     Args:

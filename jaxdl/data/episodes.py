@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, Integer, Shaped, UInt
 
 from jaxdl.data.labels import check_labels
 from jaxdl.data.pixels import check_images, white
@@ -20,9 +21,9 @@ Rotations = Literal["none", "augment", "classes"]
 class _Table(NamedTuple):
     """The examples sorted by class: class c owns rows `starts[c]` to `starts[c] + counts[c]`."""
 
-    images: Array
-    starts: Array
-    counts: Array
+    images: Shaped[Array, "examples ..."]
+    starts: Int[Array, " classes"]
+    counts: Int[Array, " classes"]
 
 
 def few_shot(
@@ -108,8 +109,8 @@ def few_shot(
     return jax.tree_util.Partial(draw, table)
 
 
-def without_replacement(bits: Array, n: Array | int) -> Array:
-    """The k first entries of a random permutation of `range(n)`, int32 `[k]`, in O(k^2) for any n.
+def without_replacement(bits: UInt[Array, " k"], n: Integer[Array, ""] | int) -> Int[Array, " k"]:
+    """The k first entries of a random permutation of `range(n)`, int32, in O(k^2) for any n.
 
     `bits` are k random uint32, `n >= k` may be traced. Each ordered choice has the same
     probability up to a relative n / 2**32.
@@ -120,7 +121,7 @@ def without_replacement(bits: Array, n: Array | int) -> Array:
     steps = jnp.arange(bits.shape[0], dtype=jnp.int32)
     j = steps + (bits % jnp.asarray(n - steps, jnp.uint32)).astype(jnp.int32)
 
-    def last_swap_into(places: Array) -> Array:
+    def last_swap_into(places: Int[Array, " k"]) -> Int[Array, " k"]:
         """Before step i, the last step that swapped something into places[i]; -1 for none."""
         swapped = (j[None, :] == places[:, None]) & (steps[None, :] < steps[:, None])
         return jnp.max(jnp.where(swapped, steps[None, :], -1), axis=1)
@@ -133,16 +134,18 @@ def without_replacement(bits: Array, n: Array | int) -> Array:
     return jnp.where(swap < 0, j, origin[swap])
 
 
-def _rotate(images: Array, turns: Array) -> Array:
-    """`[n, H, H, ...]` turned anticlockwise by `turns` (a scalar in 0..3) right angles."""
+def _rotate(
+    images: Shaped[Array, "n h h *rest"], turns: Int[Array, ""]
+) -> Shaped[Array, "n h h *rest"]:
+    """Images turned anticlockwise by `turns` (0 to 3) right angles."""
     rotated: Array = jax.lax.switch(
         turns, [partial(jnp.rot90, k=k, axes=(1, 2)) for k in range(4)], images
     )
     return rotated
 
 
-def _by_class(x: Array) -> Batch:
-    """`[ways, n, ...]` as a flat batch with the class index as label."""
+def _by_class(x: Shaped[Array, "ways n ..."]) -> Batch:
+    """A flat batch with the class index as label."""
     ways, n = x.shape[:2]
     return Batch(
         x.reshape(ways * n, *x.shape[2:]), jnp.repeat(jnp.arange(ways, dtype=jnp.int32), n)

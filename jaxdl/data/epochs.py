@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.tree_util import Partial
+from jaxtyping import Int, Integer, Shaped, UInt
 
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
+from jaxdl.types import WHOLE, Array, Batch, Count, Key, PyTree, Shard
 
 ROUNDS = 8
 """Rounds of the cipher. Four are known to look random; more cost little."""
@@ -31,8 +32,8 @@ class Visit(NamedTuple):
     For augmentation that remembers what an example looked like before: see `alternating_flip`.
     """
 
-    epoch: Array
-    key: Key
+    epoch: Count
+    key: Shaped[Key, ""]
 
 
 VisitTransform = Callable[[Key, Array, Visit], Any]
@@ -95,7 +96,12 @@ def epochs(
     y = _checked_targets(y, classes)
 
     def draw(
-        x: Array, y: Array, count: Array, key: Key, step: Array, shard: Shard = WHOLE
+        x: Shaped[Array, "n ..."],
+        y: Shaped[Array, "n ..."],
+        count: Count,
+        key: Key,
+        step: Count,
+        shard: Shard = WHOLE,
     ) -> Batch:
         order_key, augment_key = jax.random.split(key)
         places = shard.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
@@ -129,7 +135,12 @@ def _checked_targets(y: np.ndarray, classes: int | None) -> np.ndarray:
     return y
 
 
-def shuffled(key: Key, epoch: Array | int, place: Array | int, count: Array | int) -> Array:
+def shuffled(
+    key: Key,
+    epoch: Integer[Array, ""] | int,
+    place: Integer[Array, ""] | int,
+    count: Integer[Array, ""] | int,
+) -> Int[Array, ""]:
     """Where in `range(count)` the `place`-th example of an epoch lies: int32, all may be traced.
 
     For a fixed key and epoch it is a permutation of `range(count)`, found without a list: a Feistel
@@ -150,7 +161,9 @@ def shuffled(key: Key, epoch: Array | int, place: Array | int, count: Array | in
     return found.astype(jnp.int32)
 
 
-def _cipher(keys: Array, number: Array, bits: Array) -> Array:
+def _cipher(
+    keys: UInt[Array, " rounds"], number: UInt[Array, ""], bits: UInt[Array, ""]
+) -> UInt[Array, ""]:
     """A permutation of the numbers of `bits` bits, by an unbalanced Feistel network.
 
     The number is two parts; each round replaces (left, right) by (right, left xor hash(right)).
@@ -165,11 +178,11 @@ def _cipher(keys: Array, number: Array, bits: Array) -> Array:
     return (left << right_bits) | right
 
 
-def _ones(bits: Array) -> Array:
+def _ones(bits: UInt[Array, ""]) -> UInt[Array, ""]:
     return (jnp.uint32(1) << bits) - 1
 
 
-def _hash(number: Array, key: Array) -> Array:
+def _hash(number: UInt[Array, ""], key: UInt[Array, "*n"]) -> UInt[Array, "*n"]:
     """A number that depends on all bits of both (the finaliser of MurmurHash3)."""
     number = (number ^ key) * jnp.uint32(0x85EBCA6B)
     number = (number ^ (number >> 13)) * jnp.uint32(0xC2B2AE35)

@@ -4,8 +4,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxdl.errors import InputError
+from jaxdl.types import Array
+
+Image = Shaped[Array, "height width channels"]
 
 
 def white(images: Any) -> int:

@@ -12,19 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Float, Int, Shaped
 
 from jaxdl.data.epochs import shuffled
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
-from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
+from jaxdl.types import WHOLE, Array, Batch, Count, Key, PyTree, Shard
 
 
 class Table(NamedTuple):
     """Examples sorted by class: class c owns rows `starts[c]` to `starts[c] + sizes[c]` of x."""
 
-    x: Array
-    starts: Array
-    sizes: Array
+    x: Shaped[Array, "examples ..."]
+    starts: Int[Array, " classes"]
+    sizes: Int[Array, " classes"]
 
 
 ALL = 2**30
@@ -39,8 +40,8 @@ class Subset(NamedTuple):
     Both may be traced, or have a leading axis of runs.
     """
 
-    key: Key
-    shots: Array
+    key: Shaped[Key, "*runs"]
+    shots: Int[Array, "*runs"]
 
 
 class Cells(NamedTuple):
@@ -49,13 +50,13 @@ class Cells(NamedTuple):
     Each has a leading axis of rates x counts x seeds, in this order, flattened.
     """
 
-    keys: Key
+    keys: Shaped[Key, " runs"]
     subsets: Subset
-    rates: Array
-    seeds: np.ndarray
+    rates: Float[Array, " runs"]
+    seeds: Int[np.ndarray, " runs"]
 
 
-def cells(keys: Key, counts: Sequence[int], rates: Sequence[float]) -> Cells:
+def cells(keys: Shaped[Key, " seeds"], counts: Sequence[int], rates: Sequence[float]) -> Cells:
     """Every step size with every count of examples a class (0: all) with every seed `[seeds]`.
 
     What a seed gets with a smaller count lies inside what it gets with a larger one.
@@ -113,12 +114,14 @@ def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ..
     return tuple(order[part] for part in parts)
 
 
-def size(table: Table, shots: Any) -> Array:
+def size(table: Table, shots: Any) -> Count:
     """How many examples a subset of `shots` a class has: int32, `shots` may be traced."""
     return jnp.sum(jnp.minimum(table.sizes, shots))
 
 
-def members(table: Table, subset: Subset, places: Array) -> tuple[Array, Array]:
+def members(
+    table: Table, subset: Subset, places: Int[Array, " n"]
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
     """Rows of the table, and classes, of the examples at these places of a subset.
 
     Places `[n]` are below `size(table, subset.shots)`, and each is another example: those of class
@@ -133,7 +136,9 @@ def members(table: Table, subset: Subset, places: Array) -> tuple[Array, Array]:
     return table.starts[labels] + found, labels
 
 
-def in_turn(table: Table, subset: Subset, key: Key, turns: Array) -> tuple[Array, Array]:
+def in_turn(
+    table: Table, subset: Subset, key: Key, turns: Int[Array, " n"]
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
     """Rows and classes at `turns` `[n]` of an endless sequence: each member once an epoch.
 
     The order of each epoch is another one; `key` says which.

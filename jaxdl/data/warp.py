@@ -3,14 +3,21 @@
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Float
 
+from jaxdl.data.pixels import Image
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Key
 
 
 def affine(
-    key: Key, image: Array, *, degrees: float = 0.0, zoom: float = 0.0, pixels: float = 0.0
-) -> Array:
+    key: Key,
+    image: Image,
+    *,
+    degrees: float = 0.0,
+    zoom: float = 0.0,
+    pixels: float = 0.0,
+) -> Float[Array, "height width channels"]:
     """The image turned, zoomed and moved at random, by bilinear interpolation.
 
     It turns about its centre by an angle in `[-degrees, degrees]`, grows by a factor in
@@ -45,7 +52,7 @@ def affine(
         cos * columns - sin * rows + (image.shape[1] - 1) / 2,
     )
 
-    def look_up(channel: Array) -> Array:
+    def look_up(channel: Float[Array, "height width"]) -> Float[Array, "height width"]:
         return map_coordinates(channel, places, order=1)
 
     return jax.vmap(look_up, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))

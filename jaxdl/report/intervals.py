@@ -6,6 +6,7 @@ Everything here runs on the host, in float64, on NumPy or JAX arrays alike.
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from jaxdl.errors import InputError
@@ -107,7 +108,7 @@ def seeds_summary(values: ArrayLike) -> dict[str, float | int | list[float] | No
     }
 
 
-def _on_host(values: ArrayLike) -> np.ndarray:
+def _on_host(values: ArrayLike) -> Float64[np.ndarray, "..."]:
     return np.asarray(values).astype(np.float64)
 
 

@@ -9,23 +9,26 @@ import math
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
+from jaxtyping import Float
 
 from jaxdl.errors import InputError
-from jaxdl.rl.rollout import Trajectories
+from jaxdl.rl.rollout import PerStep, Trajectories
 from jaxdl.types import Array
 
 
-def discounted(values: Array, discount: float) -> Array:
+def discounted(values: Float[Array, " steps *n"], discount: float) -> Float[Array, " steps *n"]:
     """At each step, the sum of `values` from there on, each weighted by `discount ** delay`."""
 
-    def add(later: Array, now: Array) -> tuple[Array, Array]:
+    def add(
+        later: Float[Array, "*n"], now: Float[Array, "*n"]
+    ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
         total = now + discount * later
         return total, total
 
     return lax.scan(add, jnp.zeros_like(values[0]), values, reverse=True)[1]
 
 
-def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: float) -> Array:
+def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: float) -> PerStep:
     """The advantages of GAE (Schulman et al. 2016, arXiv:1506.02438).
 
     The value after the last step is 0: an episode that ran out of time is not bootstrapped, as in
@@ -44,8 +47,8 @@ def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: flo
     return discounted(reward + discount * after - value, discount * gae_lambda)
 
 
-def features(obs: Array) -> Array:
-    """Those of the linear baseline `[steps, n, 2 f + 4]`, of observations `[steps, n, f]`.
+def features(obs: Float[Array, "steps n f"]) -> Float[Array, "steps n 2*f+4"]:
+    """Those of the linear baseline, of observations.
 
     Observations and their squares, time (in hundreds of steps), its square and its cube, and 1
     (Duan et al. 2016, arXiv:1604.06778, section 4).
@@ -57,8 +60,14 @@ def features(obs: Array) -> Array:
     return jnp.concatenate([obs, obs**2, time, time**2, time**3, jnp.ones_like(time)], axis=-1)
 
 
-def linear_baseline(obs: Array, target: Array, mask: Array, *, ridge: float = 1e-5) -> Array:
-    """The values `[steps, n]` that a regression on `features` predicts for `target`, 0 after ends.
+def linear_baseline(
+    obs: Float[Array, "steps n f"],
+    target: PerStep,
+    mask: PerStep,
+    *,
+    ridge: float = 1e-5,
+) -> PerStep:
+    """The values that a regression on `features` predicts for `target`, 0 after ends.
 
     Least squares over what `mask` counts, with `ridge` times the squared coefficients added. By QR
     of the features and not by their normal equations, whose condition is the square of it: powers
@@ -72,7 +81,7 @@ def linear_baseline(obs: Array, target: Array, mask: Array, *, ridge: float = 1e
     return rows @ solve_triangular(r, right @ q)
 
 
-def advantages(played: Trajectories, *, discount: float, gae_lambda: float) -> Array:
+def advantages(played: Trajectories, *, discount: float, gae_lambda: float) -> PerStep:
     """GAE over a linear baseline that is fitted to these same trajectories.
 
     With mean 0 and deviation 1 over the steps that count, and 0 after the ends.

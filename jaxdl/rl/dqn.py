@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int, Shaped
 
 from jaxdl.errors import InputError
 from jaxdl.grads import check_model
@@ -28,7 +29,19 @@ from jaxdl.replay import nstep
 from jaxdl.replay.nstep import NStep, Step, Transition, Window
 from jaxdl.rl.environment import Environment, auto_reset
 from jaxdl.rl.q_values import ErrorsFn, epsilon_greedy, td_errors
-from jaxdl.types import Array, Key, Metrics, Model, Params, PyTree, Replay, Sample, StepFn
+from jaxdl.types import (
+    Array,
+    Count,
+    Key,
+    Metrics,
+    Model,
+    Params,
+    PyTree,
+    Replay,
+    Sample,
+    Scalar,
+    StepFn,
+)
 
 LEAST_PRIORITY = 1e-6
 """Added to an error, so that what was learned well may be drawn again (epsilon of the paper)."""
@@ -42,16 +55,16 @@ class Play(NamedTuple):
     `running` of the episodes that go on and `finished` of those before them, 0 at first."""
 
     states: PyTree
-    obs: Array
+    obs: Shaped[Array, "envs ..."]
     windows: Window
-    running: Array
-    finished: Array
+    running: Float[Array, " envs"]
+    finished: Float[Array, " envs"]
 
 
 class DqnState(NamedTuple):
     """All that the next step needs: the nets, the memory and the environments."""
 
-    step: Array
+    step: Count
     params: Params
     target: Params
     opt_state: PyTree
@@ -70,8 +83,8 @@ class PlayFn(Protocol):
     ) -> tuple[Play, Transition]: ...
 
 
-LearnFn = Callable[[DqnState, Sample], tuple[DqnState, Array, Array]]
-"""`(state, sample) -> (state, errors, loss)`: an update, the errors `[n]` before it, their loss."""
+LearnFn = Callable[[DqnState, Sample], tuple[DqnState, Float[Array, " n"], Scalar]]
+"""`(state, sample) -> (state, errors, loss)`: an update, the errors before it, their loss."""
 
 
 class Dqn(NamedTuple):
@@ -84,7 +97,7 @@ class Dqn(NamedTuple):
 
     init: Callable[[Key], DqnState]
     step: StepFn
-    greedy: Callable[[Params, Array], Array]
+    greedy: Callable[[Params, Shaped[Array, "n ..."]], Int[Array, " n"]]
     errors: ErrorsFn
 
 
@@ -174,7 +187,7 @@ def dqn(
         memory = replay.add(add_key, empty, made)
         return DqnState(jnp.int32(0), params, params, tx.init(params), memory, played)
 
-    def greedy(params: Params, obs: Array) -> Array:
+    def greedy(params: Params, obs: Shaped[Array, "n ..."]) -> Int[Array, " n"]:
         return jnp.argmax(net.apply(params, obs), axis=1).astype(jnp.int32)
 
     return Dqn(init, step, greedy, errors)
@@ -227,8 +240,8 @@ def learning(
 ) -> LearnFn:
     """An update of the net by `tx` down the weighted Huber loss, and the move of the target net."""
 
-    def learn(state: DqnState, sample: Sample) -> tuple[DqnState, Array, Array]:
-        def loss(params: Params) -> tuple[Array, Array]:
+    def learn(state: DqnState, sample: Sample) -> tuple[DqnState, Float[Array, " n"], Scalar]:
+        def loss(params: Params) -> tuple[Scalar, Float[Array, " n"]]:
             each = errors(params, state.target, sample.items)
             return jnp.mean(sample.weights * optax.huber_loss(each, delta=huber_delta)), each
 
@@ -291,7 +304,7 @@ def _check(counts: dict[str, int], target_rate: float, huber_delta: float) -> No
         raise InputError(f"huber_delta={huber_delta}: choose a number above 0")
 
 
-def _check_net(net: Model, params: Params, obs: Array, actions: int) -> None:
+def _check_net(net: Model, params: Params, obs: Shaped[Array, "n ..."], actions: int) -> None:
     values, envs = jax.eval_shape(net.apply, params, obs), obs.shape[0]
     if values.shape != (envs, actions):
         raise InputError(

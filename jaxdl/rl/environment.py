@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool
 
-from jaxdl.types import Array, Key, PyTree
+from jaxdl.types import Array, Key, PyTree, Scalar
 
 
 class Outcome(NamedTuple):
@@ -18,9 +19,9 @@ class Outcome(NamedTuple):
 
     state: PyTree
     obs: PyTree
-    reward: Array
-    terminated: Array
-    truncated: Array
+    reward: Scalar
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
 
 
 Reset = Callable[[Key], tuple[PyTree, PyTree]]

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdl.grads import check_model
-from jaxdl.types import Array, Key, Model, Params
+from jaxdl.types import Array, Key, Model, Params, Weight
 
 LEAST_STD = 1e-6
 """A policy is never more certain than that."""
@@ -16,22 +17,22 @@ LEAST_STD = 1e-6
 class Gaussian(NamedTuple):
     """Normal distributions of independent coordinates, `mean` and `log_std` `[..., actions]`."""
 
-    mean: Array
-    log_std: Array
+    mean: Float[Array, "*n actions"]
+    log_std: Float[Array, "*n actions"]
 
-    def sample(self, key: Key) -> Array:
-        """One draw of each, `[..., actions]`."""
+    def sample(self, key: Key) -> Float[Array, "*n actions"]:
+        """One draw of each."""
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(self.log_std) * noise
 
-    def log_prob(self, action: Array) -> Array:
-        """The log density `[...]` at `action` `[..., actions]`."""
+    def log_prob(self, action: Float[Array, "*n actions"]) -> Float[Array, "*n"]:
+        """The log density at `action`."""
         scaled = (action - self.mean) * jnp.exp(-self.log_std)
         return -jnp.sum(jnp.square(scaled) / 2 + self.log_std + math.log(2 * math.pi) / 2, axis=-1)
 
 
-def kl_divergence(p: Gaussian, q: Gaussian) -> Array:
-    """KL(p || q) `[...]`, in nats."""
+def kl_divergence(p: Gaussian, q: Gaussian) -> Float[Array, "*n"]:
+    """KL(p || q) in nats."""
     ratio = jnp.exp(2 * (p.log_std - q.log_std))
     apart = jnp.square((p.mean - q.mean) * jnp.exp(-q.log_std))
     return jnp.sum((ratio + apart - 1) / 2 + q.log_std - p.log_std, axis=-1)
@@ -47,14 +48,18 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
 
     check_model(net)
 
-    def init(key: Key, x: Array) -> Params:
+    def init(key: Key, x: Float[Array, "... features"]) -> Params:
         return {
             "net": net.init(key, x.reshape(-1, x.shape[-1])),
             "log_std": jnp.full(actions, math.log(std), float),
         }
 
     def apply(
-        params: Params, x: Array, *, key: Key | None = None, weight: Array | None = None
+        params: Params,
+        x: Float[Array, " n ... features"],
+        *,
+        key: Key | None = None,
+        weight: Weight | None = None,
     ) -> Gaussian:
         if weight is not None:  # of an episode, say, for each of its steps
             weight = jnp.broadcast_to(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
@@ -31,6 +32,7 @@ from jaxdl.rl.rollout import rollout
 from jaxdl.rl.trpo import Compare, trust_region
 from jaxdl.types import (
     Array,
+    Count,
     Episode,
     Grads,
     Key,
@@ -39,8 +41,10 @@ from jaxdl.types import (
     Model,
     Params,
     PyTree,
+    Scalar,
     StepFn,
     TrainState,
+    Weight,
 )
 
 
@@ -52,9 +56,9 @@ class Samples(NamedTuple):
 
     obs: Array
     action: Array
-    reward: Array
-    mask: Array
-    advantage: Array
+    reward: Float[Array, "*steps horizon trajectories"]
+    mask: Float[Array, "*steps horizon trajectories"]
+    advantage: Float[Array, "*steps horizon trajectories"]
 
 
 class Recorded(NamedTuple):
@@ -71,7 +75,7 @@ class Recorded(NamedTuple):
 Draw = Callable[[Key, Params, PyTree], Samples]
 """`(key, params, task) -> samples`: what the policy meets in the task."""
 
-Rates = Callable[[int], Array]
+Rates = Callable[[int], Float[Array, " steps"]]
 """`steps -> [steps]`: the sizes of so many inner steps."""
 
 
@@ -104,7 +108,7 @@ def samples_of(
     return draw
 
 
-def policy_loss(policy: Model, params: Params, samples: Samples) -> Array:
+def policy_loss(policy: Model, params: Params, samples: Samples) -> Scalar:
     """Minus the mean of log-probability times advantage: its gradient is REINFORCE's."""
     log_prob = policy.apply(params, samples.obs).log_prob(samples.action)
     return -_mean(log_prob * samples.advantage, samples.mask)
@@ -115,8 +119,8 @@ def halved(rate: float) -> Rates:
     return lambda steps: jnp.where(jnp.arange(steps) == 0, rate, rate / 2)
 
 
-def rates_of(rates: Rates, steps: int) -> Array:
-    """The sizes `[steps]` of so many inner steps.
+def rates_of(rates: Rates, steps: int) -> Float[Array, " {steps}"]:
+    """The sizes of so many inner steps.
 
     Raises:
         InputError: if there are more or fewer.
@@ -130,7 +134,7 @@ def rates_of(rates: Rates, steps: int) -> Array:
 
 
 def play(
-    policy: Model, draw: Draw, rates: Array, key: Key, params: Params, task: PyTree
+    policy: Model, draw: Draw, rates: Float[Array, " steps"], key: Key, params: Params, task: PyTree
 ) -> tuple[Params, Recorded]:
     """`len(rates)` inner steps in a task, each on trajectories drawn anew.
 
@@ -138,7 +142,7 @@ def play(
         The adapted parameters, and all that was played.
     """
 
-    def loss(params: Params, key: Key, task: PyTree) -> tuple[Array, Samples]:
+    def loss(params: Params, key: Key, task: PyTree) -> tuple[Scalar, Samples]:
         samples = draw(key, params, task)
         return policy_loss(policy, params, samples), samples
 
@@ -163,7 +167,7 @@ def retrace(
     if len(rates) != (recorded := leading_axis(support)):
         raise InputError(f"{len(rates)} rates for {recorded} recorded steps: give one per step")
 
-    def loss(params: Params, key: None, samples: Samples) -> tuple[Array, Metrics]:
+    def loss(params: Params, key: None, samples: Samples) -> tuple[Scalar, Metrics]:
         del key  # everything is recorded
         return policy_loss(policy, params, samples), {}
 
@@ -197,16 +201,16 @@ def maml(
         return play(policy, draw, depth, key, params, support)[0]
 
     def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Array | None = None
+        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Gaussian:
         return policy.apply(adapted, x, key=key, weight=weight)
 
-    def grad(key: Key, step: Array, params: Params, episode: Episode) -> tuple[Grads, Metrics]:
+    def grad(key: Key, step: Count, params: Params, episode: Episode) -> tuple[Grads, Metrics]:
         del step  # the objective does not change with training time
         depth = rates_of(rates, trained_steps)
         _, played = play(policy, draw, depth, key, params, episode.support)
 
-        def query_loss(params: Params) -> Array:
+        def query_loss(params: Params) -> Scalar:
             adapted = retrace(policy, depth, params, played.support, estimator=estimator)
             return policy_loss(policy, adapted, played.query)
 
@@ -256,12 +260,12 @@ def trpo_step(
             jax.tree.map(lambda leaf: leaf[:, ::thin], query),
         )
 
-        def surrogate(old: Gaussian, new: Gaussian) -> Array:
+        def surrogate(old: Gaussian, new: Gaussian) -> Scalar:
             ratio = jnp.exp(new.log_prob(query.action) - old.log_prob(query.action))
             return -_mean_over_tasks(ratio * query.advantage, query.mask)
 
         def on(some: Recorded) -> tuple[Callable[[Params], Gaussian], Compare]:
-            def divergence(old: Gaussian, new: Gaussian) -> Array:
+            def divergence(old: Gaussian, new: Gaussian) -> Scalar:
                 return _mean_over_tasks(kl_divergence(old, new), some.query.mask)
 
             return lambda params: jax.vmap(adapted, (None, 0))(params, some), divergence
@@ -284,7 +288,7 @@ def trpo_step(
     return step
 
 
-def returns(played: Recorded) -> Array:
+def returns(played: Recorded) -> Float[Array, " depths"]:
     """The mean return in a task before the first inner step and after each, `[steps + 1]`."""
     before = jnp.mean(jnp.sum(played.support.reward, axis=1), axis=1)
     return jnp.append(before, jnp.mean(jnp.sum(played.query.reward, axis=0)))
@@ -295,10 +299,12 @@ def _ends(played: Recorded) -> Metrics:
     return {"before": along[0], "after": along[-1]}
 
 
-def _mean(values: Array, mask: Array) -> Array:
+def _mean(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Scalar:
     """Over the steps that count."""
     return weighted_mean(values.ravel(), mask.ravel())
 
 
-def _mean_over_tasks(values: Array, mask: Array) -> Array:
+def _mean_over_tasks(
+    values: Float[Array, " tasks *shape"], mask: Float[Array, " tasks *shape"]
+) -> Scalar:
     return jnp.mean(jax.vmap(_mean)(values, mask))

@@ -11,16 +11,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int
 
 from jaxdl.errors import InputError
 from jaxdl.replay.nstep import Transition
 from jaxdl.types import Array, Key, Model, Params
 
-ErrorsFn = Callable[[Params, Params, Transition], Array]
+ErrorsFn = Callable[[Params, Params, Transition], Float[Array, " n"]]
 """`(params, target, transitions [n]) -> [n]`: temporal-difference errors, target minus estimate."""
 
 
-def td_targets(transitions: Transition, after: Array, chooser: Array | None = None) -> Array:
+def td_targets(
+    transitions: Transition, after: Array, chooser: Array | None = None
+) -> Float[Array, " n"]:
     """What the values of transitions `[n]` are trained towards: `reward + discount * value`.
 
     Args:
@@ -42,12 +45,14 @@ def td_targets(transitions: Transition, after: Array, chooser: Array | None = No
     return transitions.reward + transitions.discount * of_actions(after, best)
 
 
-def of_actions(values: Array, actions: Array) -> Array:
-    """The values `[n]` of actions `[n]` among values `[n, actions]`."""
+def of_actions(values: Float[Array, "n actions"], actions: Int[Array, " n"]) -> Float[Array, " n"]:
+    """The values of these actions among those of all."""
     return jnp.take_along_axis(values, actions[:, None], axis=1)[:, 0]
 
 
-def epsilon_greedy(key: Key, values: Array, epsilon: ArrayLike) -> Array:
+def epsilon_greedy(
+    key: Key, values: Float[Array, "n actions"], epsilon: ArrayLike
+) -> Int[Array, " n"]:
     """Actions `[n]`: any with probability `epsilon`, else the best of values `[n, actions]`."""
     count, actions = values.shape
     chance, choice = jax.random.uniform(key, (2, count))
@@ -58,7 +63,7 @@ def epsilon_greedy(key: Key, values: Array, epsilon: ArrayLike) -> Array:
 def td_errors(net: Model, *, double: bool) -> ErrorsFn:
     """The temporal-difference errors of a net beside its target net."""
 
-    def errors(params: Params, target: Params, made: Transition) -> Array:
+    def errors(params: Params, target: Params, made: Transition) -> Float[Array, " n"]:
         # No gradient goes through the targets: the largest of the chooser's values has none.
         chooser = net.apply(params, made.next_obs) if double else None
         wanted = td_targets(made, net.apply(target, made.next_obs), chooser)

@@ -6,9 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxdl.rl.environment import Environment, Reset, Step
-from jaxdl.types import Array, Key, PyTree
+from jaxdl.types import Array, Count, Key, PyTree
+
+PerStep = Float[Array, "steps n"]
+"""A number per step of each of `n` episodes, time first."""
 
 
 class Trajectories(NamedTuple):
@@ -18,23 +22,26 @@ class Trajectories(NamedTuple):
     fields hold what nobody should look at; `reward` is 0 there.
     """
 
-    obs: Array
-    action: Array
-    reward: Array
-    mask: Array
+    obs: Shaped[Array, "steps n ..."]
+    action: Shaped[Array, "steps n ..."]
+    reward: PerStep
+    mask: PerStep
 
-    def total(self) -> Array:
-        """The undiscounted return of each episode, `[n]`."""
+    def total(self) -> Float[Array, " n"]:
+        """The undiscounted return of each episode."""
         return jnp.sum(self.reward, axis=0)
 
 
-Going = tuple[PyTree, PyTree, Array]
-"""States and observations of episodes, and whether each goes on, `[n]`."""
+Going = tuple[PyTree, PyTree, Float[Array, " n"]]
+"""States and observations of episodes, and whether each goes on."""
+
+Whole = tuple[Count, PyTree, PyTree, Bool[Array, " episodes"], Float[Array, " episodes"]]
+"""Steps taken, states, observations, whether each episode goes on, and its sum of rewards."""
 
 
 def rollout(
     key: Key,
-    act: Callable[[Key, Array], Array],
+    act: Callable[[Key, Shaped[Array, "n ..."]], Shaped[Array, "n ..."]],
     reset: Reset,
     step: Step,
     *,
@@ -49,7 +56,7 @@ def rollout(
     start_key, scan_key = jax.random.split(key)
     state, obs = jax.vmap(reset)(jax.random.split(start_key, trajectories))
 
-    def one_step(carry: Going, key: Key) -> tuple[Going, Trajectories]:
+    def one_step(carry: Going, key: Key) -> tuple[Going, PyTree]:
         state, obs, mask = carry
         act_key, step_key = jax.random.split(key)
         action = act(act_key, obs)
@@ -63,9 +70,9 @@ def rollout(
 
 
 def episode_returns(
-    key: Key, env: Environment, act: Callable[[PyTree], Array], *, episodes: int
-) -> Array:
-    """The sums of rewards `[episodes]` of whole episodes, each from a start of its own.
+    key: Key, env: Environment, act: Callable[[PyTree], Int[Array, " episodes"]], *, episodes: int
+) -> Float[Array, " {episodes}"]:
+    """The sums of rewards of whole episodes, each from a start of its own.
 
     `act(obs [episodes, ...]) -> actions [episodes]` is deterministic. What comes after an end does
     not count, and no episode begins a second time: those that fail early weigh as much as others.
@@ -73,13 +80,11 @@ def episode_returns(
     reset_key, steps_key = jax.random.split(key)
     states, obs = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))
 
-    def going_on(carry: tuple[Array, PyTree, PyTree, Array, Array]) -> Array:
+    def going_on(carry: Whole) -> Bool[Array, ""]:
         i, _, _, alive, _ = carry
         return alive.any() & (i < env.limit)
 
-    def once(
-        carry: tuple[Array, PyTree, PyTree, Array, Array],
-    ) -> tuple[Array, PyTree, PyTree, Array, Array]:
+    def once(carry: Whole) -> Whole:
         i, states, obs, alive, total = carry
         keys = jax.random.split(jax.random.fold_in(steps_key, i), episodes)
         outcome = jax.vmap(env.step)(keys, states, act(obs))

@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.sparse.linalg import cg
+from jaxtyping import Bool
 
-from jaxdl.types import Array, Metrics, Params, PyTree
+from jaxdl.types import Array, Count, Metrics, Params, PyTree, Scalar
 
 Tree = TypeVar("Tree")
 
-Search = tuple[Array, Array, Array, Array]
+Search = tuple[Count, Scalar, Scalar, Scalar]
 """Of a line search: points tried, the share of the way, divergence and improvement there."""
 
-Compare = Callable[[PyTree, PyTree], Array]
+Compare = Callable[[PyTree, PyTree], Scalar]
 """`(old, new) -> scalar`, of two outputs of a policy."""
 
 
@@ -88,7 +89,7 @@ def trust_region(
     length = jnp.sqrt(2 * max_kl / jnp.maximum(bent, np.finfo(bent.dtype).tiny))
     before = mean(surrogate(old, old))
 
-    def at(share: Array) -> Params:
+    def at(share: Scalar) -> Params:
         return jax.tree.map(lambda p, d: p - share * length * d, params, direction)
 
     def search(carry: Search) -> Search:
@@ -102,7 +103,7 @@ def trust_region(
             lambda found: jnp.where(good, found, zero), (share, kl, before - value)
         )
 
-    def goes_on(carry: Search) -> Array:
+    def goes_on(carry: Search) -> Bool[Array, ""]:
         tried, share, _, _ = carry
         return (tried < backtracks) & (share == 0)
 
@@ -112,5 +113,5 @@ def trust_region(
     return moved, {"kl": kl, "improvement": improvement, "taken": share}
 
 
-def _dot(a: Params, b: Params) -> Array:
+def _dot(a: Params, b: Params) -> Scalar:
     return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.zeros(()))

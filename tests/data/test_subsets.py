@@ -135,7 +135,7 @@ def test_a_stream_that_cannot_tell_its_runs_apart_is_refused(batch, runs, subset
             batch=batch,
             transform=lambda key, x: x,
             runs=jax.vmap(jax.random.key)(jnp.array(runs)),
-            subsets=Subset(run_keys(0, subsets), jnp.ones(subsets)),
+            subsets=Subset(run_keys(0, subsets), jnp.ones(subsets, jnp.int32)),
         )
 
 

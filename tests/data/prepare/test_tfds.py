@@ -96,7 +96,7 @@ def test_omniglot_ink_is_255_after_all(folder):
                              "Tengwar/character01", "Tengwar/character02"]  # fmt: skip
     for name, pictures in found.items():
         expected = [
-            images.ink_by_area(np.where(strokes, 0, 255)[None, ..., None], 28)[0, ..., 0]
+            images.ink_by_area(np.where(strokes, 0, np.uint8(255))[None, ..., None], 28)[0, ..., 0]
             for member, strokes in ink.items()
             if member.startswith(name)
         ]
