@@ -211,7 +211,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     state = train(config, run, train_data, supervised.validation(judge, data["validation"]))
     say("testing ...")
     data["train"] = rows(train_data, slice(JUDGED))
-    result = supervised.judged(judge, state, data)
+    result = supervised.scores(judge, state, data)
     logits = supervised.predictor(judged(config), as_seen, state)(data["test"].images)
     supervised.draw(run, data["test"], logits, result["test"])
     about = {

@@ -52,7 +52,6 @@ ALARMS = {"jaxdl/meta/": 80, "jaxdl/": 190, "experiments/": 260, "experiments/re
 LONG = {
     "jaxdl/runs/run.py": (205, "what a run directory promises: parts, result, best, the loop"),
     "jaxdl/data/prepare/tfds.py": (230, "the one user of tensorflow_datasets: arrays and streams"),
-    "experiments/reports/multitask.py": (215, "two cases, each with tables and pictures"),
 }
 AFTER_CONFIG = 120
 """Lines of an experiment after its configuration and presets, which may be as long as they like."""

@@ -14,17 +14,15 @@ from jaxdl.data.sets.images import image_arrays, image_splits
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import supervised
-from jaxdl.runs.run import RunFlags
+from jaxdl.runs.config import RunFlags, unflat
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def config(folder, runs, **changes):
-    tiny = mnist.Config(
-        hidden=(8,), steps=6, batch=8, validation=10, eval_every=2, seeds=2, data_dir=folder
-    )
-    run = RunFlags(name="tiny", runs_dir=runs, devices=1, log_every=2)
-    return dataclasses.replace(tiny, **{"run": run, **changes})
+    tiny = {"hidden": (8,), "steps": 6, "batch": 8, "validation": 10, "eval_every": 2, "seeds": 2}
+    tiny |= {"run": RunFlags(name="tiny", runs_dir=runs, devices=1, log_every=2)}
+    return unflat(mnist.Config, {**tiny, "data_dir": folder, **changes})
 
 
 def test_a_run_draws_what_it_learnt_reprints_and_predicts(tiny_mnist, tmp_path, capsys):
@@ -132,9 +130,9 @@ def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compile
     ("changes", "sentence"),
     [
         ({"dropout": 1.0}, "`dropout=1.0`: choose at most"),
-        ({"hidden": (8, 0)}, "all at least 1"),
+        ({"hidden": (8, 0)}, "`hidden=0`: choose at least 1"),
         ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
-        ({"net": "cnn", "activation": "tanh"}, "--activation and --init are for --net mlp"),
+        ({"net": "cnn", "activation": "tanh"}, "`activation=` and `init=` are for `net=mlp`"),
         ({"validation": 40}, "`validation=40` of 40 images: choose 0 to 39"),
     ],
 )

@@ -1,15 +1,16 @@
 """The sequences experiment on tiny sizes: it learns, resumes, reprints, draws, and refuses."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from experiments import sequences
+from experiments import long_memory, sequences
 from jaxdl.data.sets import images
 from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
-from jaxdl.runs.run import RunFlags
+from jaxdl.recipes import cells
+from jaxdl.runs.cli import command_line
+from jaxdl.runs.config import RunFlags, flat, unflat
+from jaxdl.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -29,10 +30,13 @@ def _made_up(monkeypatch):
 
 
 def config_of(preset, folder, **changes):
+    experiment = sequences if preset == "mnist-rows" else long_memory
     flags = {"runs_dir": folder, "name": "run", "log_every": 5, "devices": 1}
-    small = {"steps": 10, "batch": 8, "hidden": 8, "eval_every": 5, "validation": 20, "test": 20}
-    config = dataclasses.replace(sequences.PRESETS[preset], **(small | {"length": 6} | changes))
-    return dataclasses.replace(config, run=RunFlags(**flags))
+    small = {"steps": 10, "batch": 8, "hidden": 8, "eval_every": 5, "validation": 20}
+    if experiment is long_memory:
+        small |= {"test": 20, "length": 6}
+    fields = {**flat(experiment.PRESETS[preset]), **small, **changes, "run": RunFlags(**flags)}
+    return unflat(experiment.Config, fields)
 
 
 def test_rows_are_learnt_judged_drawn_and_reprinted(tmp_path, capsys):
@@ -53,7 +57,7 @@ def test_rows_are_learnt_judged_drawn_and_reprinted(tmp_path, capsys):
 
 
 def test_all_cells_run_beside_one_another_on_what_needs_memory(tmp_path, capsys):
-    result = sequences.main(config_of("copy", tmp_path))
+    result = long_memory.main(config_of("copy", tmp_path))
     assert list(result["cells"]) == ["lstm", "gru", "rnn"]
     losses = [found["loss"]["mean"] for found in result["cells"].values()]
     assert len(set(losses)) == 3
@@ -62,14 +66,14 @@ def test_all_cells_run_beside_one_another_on_what_needs_memory(tmp_path, capsys)
 
 
 def test_a_run_that_is_made_longer_equals_one_that_never_stopped(tmp_path, monkeypatch, capsys):
-    whole = sequences.main(config_of("adding", tmp_path / "whole", cell=("rnn",)))
+    whole = long_memory.main(config_of("adding", tmp_path / "whole", cell=("rnn",)))
     assert "adding 6, test" in capsys.readouterr().out
-    monkeypatch.setattr(sequences.Run, "picture", lambda *_, **__: None)
-    sequences.main(config_of("adding", tmp_path / "parts", cell=("rnn",), steps=5))
-    longer = sequences.main(config_of("adding", tmp_path / "parts", cell=("rnn",)))
+    monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
+    long_memory.main(config_of("adding", tmp_path / "parts", cell=("rnn",), steps=5))
+    longer = long_memory.main(config_of("adding", tmp_path / "parts", cell=("rnn",)))
     assert longer["cells"] == whole["cells"]
     lines = [
-        (tmp_path / name / "sequences/run/rnn/metrics.jsonl").read_text()
+        (tmp_path / name / "long_memory/run/rnn/metrics.jsonl").read_text()
         for name in ("whole", "parts")
     ]
     assert lines[0] == lines[1]
@@ -82,8 +86,8 @@ def test_solved_at_is_the_first_validation_below_a_tenth_of_the_baseline():
             loss = np.array([[1.0, 1.0], [0.05, 0.3], [0.2, 0.2], [0.01, 0.11]])
             return {"step": np.array([5, 10, 15, 20]), "loss": loss}
 
-    task = sequences.Task(*[None] * 7, baseline=1.0)
-    assert sequences.solved_at(Lines(), task) == [10, None]
+    task = cells.Task(*[None] * 7, baseline=1.0)
+    assert cells.solved_at(Lines(), task) == [10, None]
 
 
 def test_recall_counts_only_the_symbols_to_be_said_again():
@@ -92,23 +96,32 @@ def test_recall_counts_only_the_symbols_to_be_said_again():
     prediction = np.zeros((2, 15, 9), np.float32)
     prediction[:, :, 8] = 1
     prediction[0, -10:, 3] = 2
-    assert sequences.recall(prediction, target)[1]["accuracy"] == 0.5
+    assert long_memory.recall(prediction, target)[1]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("preset", "changes", "words"),
     [
-        ({"cell": ()}, "--cell"),
-        ({"cell": ("gru", "gru")}, "--cell"),
-        ({"hidden": 0}, "`hidden=0`"),
-        ({"length": 1}, "`length=1`"),
-        ({"eval_every": 7}, "`eval_every=7` must be a multiple of `log_every=5`"),
-        (
-            {"task": "mnist-rows", "validation": 200},
-            "`validation=200` of 200 images: choose 0 to 199",
-        ),
+        ("adding", {"cell": ()}, "`cell=`: give at least one name"),
+        ("adding", {"cell": ("gru", "gru")}, "`cell=gru gru`: .* each name once"),
+        ("adding", {"hidden": 0}, "`hidden=0`"),
+        ("adding", {"length": 1}, "`length=1`"),
+        ("adding", {"validation": 0}, "`validation=0`: choose at least 1"),
+        ("copy", {"eval_every": 7}, "`eval_every=7` must be a multiple of `log_every=5`"),
+        ("mnist-rows", {"seed": 1_000_001}, "`seed=1000001`: choose at most"),
+        ("mnist-rows", {"validation": 200}, "`validation=200` of 200 images: choose 0 to 199"),
     ],
 )
-def test_mistakes_are_refused(changes, words, tmp_path):
+def test_mistakes_are_refused(preset, changes, words, tmp_path):
+    config = config_of(preset, tmp_path, **changes)
     with pytest.raises(InputError, match=words):
-        sequences.main(config_of("adding", tmp_path, **changes))
+        (sequences if preset == "mnist-rows" else long_memory).main(config)
+
+
+@pytest.mark.parametrize("flags", ["--task adding", "--preset=adding", "--preset copy"])
+def test_the_old_command_names_the_new_experiment(flags, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["sequences.py", *flags.split()])
+    with pytest.raises(SystemExit) as stop:
+        command_line(sequences.main, sequences.Config, moved=sequences.MOVED)
+    assert stop.value.code == 2
+    assert f"scripts/run long_memory --preset {flags[-6:].strip(' =')}" in capsys.readouterr().err

@@ -33,13 +33,16 @@ FAST = ("continual",)
 
 
 WIDTHS = " --widths 1 --width-steps 2"
-NOW = {"limited_data": ("limited_data", FLAGS["limited_data"].replace(WIDTHS, ""))}
+NOW = {
+    "limited_data": ("limited_data", FLAGS["limited_data"].replace(WIDTHS, "")),
+    "sequences": ("long_memory", FLAGS["sequences"]),
+}
 """The experiment and the flags that serve a stored run today, if they have changed since."""
-LATER = {"capacity", "many_questions"}
+LATER = {"capacity", "many_questions", "sequences"}
 """Experiments that had no run of their own when the runs were stored."""
 NAMED = ("limited_data",)
-"""Runs that a command finds only by their name. The widths were part of the automatic name. They have
-gone to `capacity`, and the stored run has others than the default."""
+"""Runs that a command finds only by their name. The widths were part of the automatic name. They
+have gone to `capacity`, and the stored run has others than the default."""
 
 
 class Stored(NamedTuple):

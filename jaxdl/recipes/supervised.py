@@ -23,13 +23,13 @@ from jaxdl.train.evaluation import predict_all
 from jaxdl.train.loop import per_seed
 from jaxdl.types import Array, Metrics, Params, PyTree, StatefulModel, TrainState
 
-Judge = Callable[[Params, PyTree, Any, Array], Metrics]
+Evaluate = Callable[[Params, PyTree, Any, Array], Metrics]
 """`(params, stats, images, labels) -> metrics [seeds]`: what `evaluation.measure` returns."""
 Predictor = Callable[[Any], Array]
 """Stored images `[n, ...]` to logits `[n, classes]`."""
 
 
-def validation(judge: Judge, held_out: ImageData) -> Callable[[TrainState], Metrics] | None:
+def validation(evaluate: Evaluate, held_out: ImageData) -> Callable[[TrainState], Metrics] | None:
     """What `Run.train` asks at each validation; None where nothing is held out.
 
     Raises:
@@ -38,7 +38,7 @@ def validation(judge: Judge, held_out: ImageData) -> Callable[[TrainState], Metr
     if len(held_out.labels) == 0:
         return None
     images, labels = jnp.asarray(held_out.images), labels_of(held_out)
-    return lambda state: judge(state.params, state.stats, images, labels)
+    return lambda state: evaluate(state.params, state.stats, images, labels)
 
 
 def labels_of(data: ImageData) -> Array:
@@ -51,7 +51,9 @@ def labels_of(data: ImageData) -> Array:
     return jnp.asarray(check_labels(data.labels, len(data.images), classes=classes))
 
 
-def judged(judge: Judge, state: TrainState, data: Mapping[Split, ImageData]) -> dict[str, Any]:
+def scores(
+    evaluate: Evaluate, state: TrainState, data: Mapping[Split, ImageData]
+) -> dict[str, Any]:
     """Summaries over seeds of every metric, by part of the data; parts without images are left out.
 
     Returns:
@@ -63,7 +65,7 @@ def judged(judge: Judge, state: TrainState, data: Mapping[Split, ImageData]) -> 
     return {
         name: {
             metric: seeds_summary(values)
-            for metric, values in judge(
+            for metric, values in evaluate(
                 state.params, state.stats, part.images, labels_of(part)
             ).items()
         }
@@ -84,7 +86,7 @@ def predictor(
 def draw(run: Run, test: ImageData, logits: Any, figures: Mapping[str, Any]) -> None:
     """Predictions, confusion matrix, and learning curve with the `figures` of test at its end.
 
-    `logits` `[n, classes]` are those of the test images; `figures` is what `judged` says of them.
+    `logits` `[n, classes]` are those of the test images; `figures` is what `scores` says of them.
     """
     names, labels = test.class_names, test.labels
     predictions = partial(pictures.predictions, test.images, labels, logits, names)
@@ -128,7 +130,7 @@ def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
     """The accuracy of all parts as a table, and what the numbers depend on.
 
     Args:
-        result: what result.json holds: the summaries of `judged`, `train_images`, and the `config`,
+        result: what result.json holds: the summaries of `scores`, `train_images`, and the `config`,
             of which `batch`, `seed`, `seeds` and, if there, `decay_steps` are read.
         notes: lines that stand between the length of the training and what made the result.
     """

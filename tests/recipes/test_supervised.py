@@ -63,7 +63,7 @@ def judge():
 
 def test_every_part_with_images_is_judged_for_every_seed(judge):
     data = {"train": images(9), "validation": images(0), "test": images(11, seed=1)}
-    found = supervised.judged(judge, STATE, data)
+    found = supervised.scores(judge, STATE, data)
     assert list(found) == ["train", "test"]
     for name, part in found.items():
         for metric, values in figures_of(data[name]).items():
@@ -188,4 +188,4 @@ def test_labels_without_a_name_are_refused_before_anything_is_compiled(label):
     with pytest.raises(InputError, match=words):
         supervised.validation(judge, data)
     with pytest.raises(InputError, match=words):
-        supervised.judged(judge, STATE, {"test": data})
+        supervised.scores(judge, STATE, {"test": data})

@@ -18,6 +18,7 @@ from experiments import (
     dqn,
     few_shot,
     limited_data,
+    long_memory,
     mnist,
     navigation,
     sequences,
@@ -28,6 +29,7 @@ from jaxdl.data.sets.rotated_permuted import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import leaves
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes import cells
 from jaxdl.recipes.agents import start as start_of_agent
 from jaxdl.recipes.continual import start as start_of_stream
 from jaxdl.recipes.few_labels import Training, fresh, problem_of
@@ -477,14 +479,24 @@ def few_shot_start(**start):
 
 
 def mnist_start(**start):
-    return mnist.initial(mnist.Config(seeds=2, hidden=(3,), **start)).params
+    return mnist.initial(unflat(mnist.Config, {"seeds": 2, "hidden": (3,), **start})).params
 
 
 def sequences_start(**start):
-    config = sequences.Config(
-        task="adding", cell=("gru",), hidden=2, length=3, validation=2, test=2, seeds=2, **start
+    small = {"length": 3, "validation": 2, "test": 2}
+    config = unflat(long_memory.Config, {**small, **start})
+    training = cells.Training(
+        hidden=2,
+        layers=1,
+        lr=0.1,
+        decay_steps=0,
+        clip=1.0,
+        keys=run_keys(0, 2),
+        batch=2,
+        eval_every=1,
+        devices=1,
     )
-    return sequences.train(config, Untrained(), "gru", sequences.drawn(config))
+    return cells.train(Untrained(), "gru", long_memory.drawn(config), training, config.start)
 
 
 def continual_start(**start):
@@ -530,8 +542,8 @@ def test_a_training_starts_from_given_weights_but_for_one_layer(start, tmp_path)
 
 
 def test_a_file_holds_one_net_and_not_those_of_three_cells(file):
-    with pytest.raises(InputError, match="holds one net: choose one --cell"):
-        sequences.check(sequences.Config(init_from=file))
+    with pytest.raises(InputError, match="holds one net: choose one `cell=`"):
+        sequences.check(unflat(sequences.Config, {"init_from": file}))
 
 
 @pytest.mark.parametrize("experiment", [limited_data, transfer])
