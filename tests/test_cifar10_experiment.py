@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,23 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import cifar10
+from experiments import airbench, cifar10
 from jaxdl.data.sets import images
 from jaxdl.data.sets.images import ImageData
 from jaxdl.errors import InputError
 from jaxdl.models.airnet import airnet
 from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes import cifar10 as recipe
 from jaxdl.recipes import supervised
-from jaxdl.runs.run import RunFlags, open_run
+from jaxdl.runs.cli import command_line
+from jaxdl.runs.config import RunFlags, check, flat, unflat
+from jaxdl.runs.run import open_run
 from jaxdl.runs.weights import save_weights
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FULL_AIRNET = cifar10.airnet
+FULL_AIRNET = airbench.airnet
+FAST = {"fast": airbench.Config()}
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
@@ -34,14 +39,14 @@ def made_up(data, split, *, data_dir=None):
     patterns = np.random.default_rng(7).integers(40, 216, (10, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
     noisy = patterns[labels] + rng.normal(0, 20, (len(labels), 32, 32, 3))
     return ImageData(
-        np.clip(noisy, 0, 255).astype(np.uint8), labels, CLASSES, cifar10.MEAN, cifar10.STD
+        np.clip(noisy, 0, 255).astype(np.uint8), labels, CLASSES, recipe.MEAN, recipe.STD
     )
 
 
 def replace_data(patch):
-    for module in (images, cifar10):
+    for module in (images, cifar10, airbench):
         patch.setattr(module, "image_arrays", made_up)
-    patch.setattr(cifar10, "airnet", partial(airnet, widths=(6,)))
+    patch.setattr(airbench, "airnet", partial(airnet, widths=(6,)))
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +58,18 @@ def config_of(preset, folder, **changes):
     flags = {"runs_dir": folder, "name": "run", "log_every": 2, "devices": 1, "save_minutes": 0.0}
     flags |= changes.pop("flags", {})
     small = {"steps": 6, "batch": 16, "eval_every": 4, "validation": 40, "dtype": "float32"}
-    return dataclasses.replace(cifar10.PRESETS[preset], **(small | changes), run=RunFlags(**flags))
+    preset = {**cifar10.PRESETS, **FAST}[preset]
+    return unflat(type(preset), flat(preset) | small | changes | {"run": RunFlags(**flags)})
+
+
+def changed(config, **changes):
+    return unflat(type(config), {**flat(config), "run": config.run, **changes})
 
 
 def logits(config):
-    return np.asarray(cifar10.load(config.run.runs_dir / "cifar10" / "run")(made_up("", "test")[0]))
+    module = airbench if isinstance(config, airbench.Config) else cifar10
+    directory = config.run.runs_dir / module.__name__.split(".")[1] / "run"
+    return np.asarray(module.load(directory)(made_up("", "test")[0]))
 
 
 def test_a_run_is_trained_judged_drawn_reprinted_and_loaded(tmp_path, capsys):
@@ -76,7 +88,7 @@ def test_a_run_is_trained_judged_drawn_reprinted_and_loaded(tmp_path, capsys):
     right = found.argmax(1) == made_up("", "test").labels
     assert right.mean() == pytest.approx(result["test"]["accuracy"]["values"][0])
 
-    shown = cifar10.main(dataclasses.replace(config, predict=directory))
+    shown = cifar10.main(changed(config, predict=directory))
     assert shown["predicted"] == [CLASSES[i] for i in found[:10].argmax(1)]
     assert shown["true"] == list(CLASSES)
     assert "| predicted" in capsys.readouterr().out
@@ -101,7 +113,7 @@ def never_stopped(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         replace_data(patch)
         patch.setattr(supervised, "draw", lambda *_: None)
-        return config, cifar10.main(config)
+        return config, airbench.main(config)
 
 
 @pytest.mark.usefixtures("_no_pictures")
@@ -109,15 +121,15 @@ def test_a_resumed_run_equals_one_that_never_stopped(never_stopped, tmp_path, mo
     whole, expected = never_stopped
     parted = fast_config(tmp_path)
     with monkeypatch.context() as context:
-        context.setattr(cifar10, "measure", lambda *_: lambda *_: 1 / 0)
+        context.setattr(recipe, "measure", lambda *_: lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):  # at the validation after step 4
-            cifar10.main(parted)
-    assert list((tmp_path / "cifar10/run/checkpoints").iterdir())
-    found = cifar10.main(parted)
+            airbench.main(parted)
+    assert list((tmp_path / "airbench/run/checkpoints").iterdir())
+    found = airbench.main(parted)
     # To the last bit: the mean loss of all test images, and the metrics of every step.
     assert found["test"] == expected["test"]
     lines = [
-        (config.run.runs_dir / "cifar10/run/metrics.jsonl").read_text()
+        (config.run.runs_dir / "airbench/run/metrics.jsonl").read_text()
         for config in (whole, parted)
     ]
     assert lines[0] == lines[1]
@@ -139,42 +151,42 @@ def test_coins_that_flip_and_move_images_fall_as_if_the_run_had_never_stopped(
     jax.tree.map(np.testing.assert_array_equal, trained("parted"), trained("whole"))
 
 
-SCHEDULES = ["cosine", pytest.param("triangle", marks=pytest.mark.slow), "staircase"]
-
-
 @pytest.mark.usefixtures("_no_pictures")
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("module", [cifar10, airbench])
 def test_a_schedule_that_follows_the_steps_refuses_others_and_goes_on_if_it_is_fixed(
-    tmp_path, monkeypatch, schedule
+    tmp_path, monkeypatch, module
 ):
-    monkeypatch.setattr(cifar10, "net", lambda *_: without_stats(mlp((10,))))
-    changes = {"schedule": schedule, "lookahead": schedule == "staircase", "steps": 4}
-    follows = config_of("resnet18", tmp_path / "follows", **changes)
-    assert cifar10.main(follows)["run"]["steps"] == 4
+    monkeypatch.setattr(module, "net", lambda *_: without_stats(mlp((10,))))
+    name = module.__name__.split(".")[1]
+    preset, changes = "resnet18" if module is cifar10 else "fast", {"steps": 4}
+    if module is airbench:  # the groups of another net, and views
+        changes |= {"views": False, "flip": "random"}
+    follows = config_of(preset, tmp_path / "follows", **changes)
+    assert module.main(follows)["run"]["steps"] == 4
     refused = pytest.raises(InputError, match=r"`steps=4`, which .*`decay_steps=`")
     with refused:
-        cifar10.main(dataclasses.replace(follows, steps=6))
-    directory = tmp_path / "follows/cifar10/run"  # as if it had been stopped before
+        module.main(changed(follows, steps=6))
+    directory = tmp_path / "follows" / name / "run"  # as if it had been stopped before
     (directory / "result.json").unlink()
     shutil.rmtree(directory / "checkpoints/4")
     with refused:
-        cifar10.main(dataclasses.replace(follows, steps=3))
+        module.main(changed(follows, steps=3))
 
     def trained(folder, *stops):
         for steps in stops:
-            config = config_of("resnet18", tmp_path / folder, **changes | {"steps": steps})
-            result = cifar10.main(dataclasses.replace(config, decay_steps=4))
-        return result["test"], (tmp_path / folder / "cifar10/run/metrics.jsonl").read_text()
+            config = config_of(preset, tmp_path / folder, **changes | {"steps": steps})
+            result = module.main(changed(config, decay_steps=4))
+        return result["test"], (tmp_path / folder / name / "run/metrics.jsonl").read_text()
 
     assert trained("parted", 3, 4, 6) == trained("whole", 6)
 
 
 def test_lookahead_ends_with_the_schedule(monkeypatch):
     found = {}
-    monkeypatch.setattr(cifar10, "lookahead", lambda step, **options: found.update(options))
-    config = dataclasses.replace(cifar10.PRESETS["fast"], decay_steps=100)
+    monkeypatch.setattr(airbench, "lookahead", lambda step, **options: found.update(options))
+    config = airbench.Config(decay_steps=100)
     for settings in (config, dataclasses.replace(config, decay_steps=0, steps=100)):
-        cifar10.training_step(settings, optax.identity())
+        airbench.training_step(settings, optax.identity())
         shares = [float(found["keep"](jnp.int32(i))) for i in (0, 50, 100, 200)]
         np.testing.assert_allclose(shares, 0.95**5 * np.array([0, 1 / 8, 1, 1]), rtol=1e-6)
         assert found["steps"] == 100
@@ -183,7 +195,7 @@ def test_lookahead_ends_with_the_schedule(monkeypatch):
 @pytest.mark.usefixtures("_no_pictures")
 def test_two_devices_equal_one_with_batch_norm(never_stopped, tmp_path):
     two = fast_config(tmp_path, devices=2)
-    cifar10.main(two)
+    airbench.main(two)
     found = [logits(config) for config in (never_stopped[0], two)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
     assert np.abs(found[0]).max() > 0.01
@@ -191,14 +203,14 @@ def test_two_devices_equal_one_with_batch_norm(never_stopped, tmp_path):
 
 def rates(config, count, images=50_000):
     """The learning rates of the first steps, seen through parameters that only sum them up."""
-    plain = dataclasses.replace(config, net="lenet", momentum=0.0, weight_decay=0.0)
-    tx = cifar10.optimiser(plain, images)
+    module = airbench if isinstance(config, airbench.Config) else cifar10
+    tx = module.optimiser(dataclasses.replace(config, momentum=0.0, weight_decay=0.0), images)
 
     def one(state, _):
-        update, state = tx.update(jnp.float32(-1), state, jnp.float32(0))
-        return state, update
+        update, state = tx.update({"w": jnp.float32(-1)}, state, {"w": jnp.float32(0)})
+        return state, update["w"]
 
-    return np.asarray(jax.lax.scan(one, tx.init(jnp.float32(0)), None, count)[1])
+    return np.asarray(jax.lax.scan(one, tx.init({"w": jnp.float32(0)}), None, count)[1])
 
 
 def test_the_learning_rates_are_those_of_the_recipes():
@@ -210,7 +222,7 @@ def test_the_learning_rates_are_those_of_the_recipes():
     expected = 0.05 * (1 + np.cos(np.pi * np.arange(50) / 50))
     np.testing.assert_allclose(rates(resnet, 50), expected, rtol=1e-4, atol=1e-7)
 
-    fast = cifar10.PRESETS["fast"]
+    fast = airbench.Config()
     expected = 1.5 * np.interp(np.arange(475), [0, 0.23 * 475, 475], [0.2, 1, 0.07])
     np.testing.assert_allclose(rates(fast, 475), expected, rtol=1e-4)
 
@@ -223,14 +235,12 @@ def test_the_learning_rates_are_those_of_the_recipes():
 
 def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
     """Nesterov momentum with weight decay in the gradient, written as PyTorch documents it."""
-    config = dataclasses.replace(
-        cifar10.PRESETS["fast"], steps=10, batch=50, whitening_epochs=1.0, schedule="triangle"
-    )
+    config = airbench.Config(steps=10, batch=50, whitening_epochs=1.0)
     rng = np.random.default_rng(0)
     shapes = {"block1_1_conv": "kernel", "block1_1_norm": "bias", "head": "kernel"}
     params = {name: {leaf: rng.normal(size=3)} for name, leaf in shapes.items()}
     params["whitening_bias"] = rng.normal(size=3)
-    tx = cifar10.optimiser(config, 150)  # an epoch is 3 steps
+    tx = airbench.optimiser(config, 150)  # an epoch is 3 steps
     state, now, buffers = tx.init(params), params, jax.tree.map(np.zeros_like, params)
     ours = params
     for step in range(5):
@@ -262,11 +272,11 @@ def test_each_group_of_the_fast_net_moves_as_torch_would_move_it():
         ({"translate": 32}, "`translate=32`"),
         ({"smoothing": 1.0}, "`smoothing="),
         ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
-        ({"net": "resnet18", "dropout": 0.1}, "--dropout is for --net lenet"),
+        ({"net": "resnet18", "dropout": 0.1}, "resnet18 has no dropout"),
         ({"init_from": Path("net.npz")}, "`init_from=net.npz`: there is no such file or run"),
         ({"lr": 0.0}, "`lr=0.0`: choose a number above 0"),
         ({"decay_steps": -1}, "`decay_steps=-1`: choose at least 0"),
-        ({"decay_steps": 6}, "--decay-steps is for --schedule cosine or triangle, and for --look"),
+        ({"decay_steps": 6}, "`decay_steps=` is for `schedule=cosine`"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(changes, sentence, tmp_path):
@@ -290,7 +300,7 @@ def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, m
     monkeypatch.setattr(cifar10, "load_torch_weights", load)
     np.savez(tmp_path / "weights.npz", **{"conv1.weight": np.zeros(1)})
     config = config_of("resnet18", tmp_path, init_from=tmp_path / "weights.npz", lr=1e-9)
-    plain, _ = cifar10.initial(dataclasses.replace(config, init_from=None), made_up("", "train")[0])
+    plain, _ = cifar10.initial(changed(config, init_from=None), made_up("", "train")[0])
     given, _ = cifar10.initial(config, made_up("", "train")[0])
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(given.params), strict=True):
         np.testing.assert_array_equal(a + 1, b)
@@ -302,9 +312,9 @@ def test_training_starts_from_given_weights_and_needs_them_only_then(tmp_path, m
 
 def test_any_net_starts_from_weights_of_jaxdl(tmp_path):
     config = config_of("lenet", tmp_path, seed=1)
-    other, _ = cifar10.initial(dataclasses.replace(config, seed=3), made_up("", "train")[0])
+    other, _ = cifar10.initial(changed(config, seed=3), made_up("", "train")[0])
     save_weights(tmp_path / "net.npz", jax.tree.map(lambda leaf: leaf[0], other.params))
-    config = dataclasses.replace(config, init_from=tmp_path / "net.npz")
+    config = changed(config, init_from=tmp_path / "net.npz")
     given, _ = cifar10.initial(config, made_up("", "train")[0])
     for a, b in zip(jax.tree.leaves(other.params), jax.tree.leaves(given.params), strict=True):
         np.testing.assert_array_equal(a[0], b[-1])
@@ -312,7 +322,10 @@ def test_any_net_starts_from_weights_of_jaxdl(tmp_path):
 
 def test_every_preset_is_in_range():
     for preset in cifar10.PRESETS.values():
+        check(preset)
         cifar10.check(preset)
+    check(airbench.Config())
+    airbench.check(airbench.Config())
 
 
 def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compiles(
@@ -320,9 +333,11 @@ def test_a_label_that_the_net_has_no_output_for_is_named_before_anything_compile
 ):
     data = made_up("", "train")
     data.labels[3] = 10
-    monkeypatch.setattr(cifar10, "initial", None)
+    monkeypatch.setattr(cifar10, "initial", lambda *_: (None, None))
+    config = config_of("lenet", tmp_path)
+    run = SimpleNamespace(flags=config.run, train=None)
     with pytest.raises(InputError, match="example 3 has the label 10, but the 10 classes have the"):
-        cifar10.train(config_of("lenet", tmp_path), None, data, None)
+        cifar10.train(config, run, data, None)
 
 
 @pytest.mark.slow
@@ -340,11 +355,22 @@ def test_the_full_nets_learn_512_images_by_heart(preset, dtype, changes, tmp_pat
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (512, 8, 8, 3)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
     labels = rng.integers(0, 10, 512, dtype=np.int32)
-    data = ImageData(smooth, labels, CLASSES, cifar10.MEAN, cifar10.STD)
+    data = ImageData(smooth, labels, CLASSES, recipe.MEAN, recipe.STD)
     monkeypatch.setattr(images, "image_arrays", lambda *_, **__: data)
-    monkeypatch.setattr(cifar10, "airnet", FULL_AIRNET)
-    still = {"flip": "none", "translate": 0, "views": False, "validation": 0, "steps": 200}
+    monkeypatch.setattr(airbench, "airnet", FULL_AIRNET)
+    module = airbench if preset == "fast" else cifar10
+    still = {"flip": "none", "translate": 0, "validation": 0, "steps": 200}
+    still |= {"views": False} if preset == "fast" else {}
     flags = {"log_every": 100, "save_minutes": 2.0}
     whole = {"eval_every": 200, "dtype": dtype, "smoothing": 0.0, "flags": flags}
-    result = cifar10.main(config_of(preset, tmp_path, **still, **changes, **whole))
+    result = module.main(config_of(preset, tmp_path, **still, **changes, **whole))
     assert result["train"]["accuracy"]["mean"] > 0.95
+
+
+@pytest.mark.parametrize("flags", ["--net airnet", "--preset=fast", "--views", "--bias-scale 2"])
+def test_the_old_command_names_the_new_experiment(flags, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cifar10.py", *flags.split()])
+    with pytest.raises(SystemExit) as stop:
+        command_line(cifar10.main, cifar10.Config, presets=cifar10.PRESETS, moved=cifar10.MOVED)
+    assert stop.value.code == 2
+    assert "is an experiment of its own: scripts/run airbench" in capsys.readouterr().err

@@ -33,12 +33,19 @@ FAST = ("continual",)
 
 
 WIDTHS = " --widths 1 --width-steps 2"
+AIRBENCH = (
+    "--lr 0.001 --momentum 0.9 --weight-decay 0 --border zeros --smoothing 0 --bias-scale 1"
+    " --dtype float32 --decay-steps 9 --translate 2 --cutout 3 --batch 8 --validation 10"
+    " --eval-every 2"
+)
+"""The defaults of cifar10, in which the stored run of the net of airbench was made."""
 NOW = {
+    "cifar10": ("airbench", AIRBENCH),
     "limited_data": ("limited_data", FLAGS["limited_data"].replace(WIDTHS, "")),
     "sequences": ("long_memory", FLAGS["sequences"]),
 }
 """The experiment and the flags that serve a stored run today, if they have changed since."""
-LATER = {"capacity", "many_questions", "sequences"}
+LATER = {"capacity", "cifar10", "many_questions", "sequences"}
 """Experiments that had no run of their own when the runs were stored."""
 NAMED = ("limited_data",)
 """Runs that a command finds only by their name. The widths were part of the automatic name. They

@@ -14,7 +14,6 @@ import pytest
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs import cli
-from jaxdl.runs.checks import above_zero, at_least
 from jaxdl.runs.config import RunFlags
 from jaxdl.runs.signals import Interrupted
 
@@ -236,19 +235,3 @@ def test_where_compiled_programs_are_kept(monkeypatch, home, variable, expected)
         monkeypatch.setenv("JAXDL_XLA_CACHE", variable)
     cli._use_compilation_cache()
     assert settings.get("jax_compilation_cache_dir") == expected
-
-
-@pytest.mark.parametrize(("steps", "right"), [(0, False), (1, True), (9, True), (10, False)])
-def test_at_least_takes_its_ends(steps, right):
-    if right:
-        at_least(Config(steps=steps), 1, "steps", most=9)
-    else:
-        with pytest.raises(InputError, match=f"`steps={steps}`: choose at (most 9|least 1)"):
-            at_least(Config(steps=steps), 1, "steps", most=9)
-
-
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
-def test_above_zero_refuses(rate):
-    above_zero(Config(rate=1e-30), "rate")
-    with pytest.raises(InputError, match=f"`rate={rate}`: choose a number above 0"):
-        above_zero(Config(rate=rate), "rate")

@@ -15,7 +15,8 @@ from jaxdl.runs.identity import refuse_other_steps as refuse
 @pytest.mark.parametrize(
     ("experiment", "digests"),
     [
-        ("cifar10", ["2856536f", "2856536f", "ce0717c4", "0ef6db54"]),
+        ("airbench", ["0ef6db54"]),
+        ("cifar10", ["2856536f", "2856536f", "ce0717c4"]),
         ("continual", ["cb34a303"]),
         ("dqn", ["5db79a1b"]),
         ("few_shot", ["49fdc58d", "49fdc58d", "bd02d5bc", "b697dfeb", "5244016b", "895f3cae",

@@ -1,0 +1,18 @@
+"""What the experiment says, read off its result."""
+
+from typing import Any
+
+from jaxdl.recipes import supervised
+from jaxdl.recipes.cifar10 import EVALUATED
+
+
+def report(result: dict[str, Any]) -> str:
+    """The accuracies, and what the numbers depend on."""
+    config = result["config"]
+    note = (
+        f"{config['dtype']}; the last parameters, nothing chosen on test; train: its first"
+        f" {EVALUATED:,} images, not augmented; batch norm: {result['batch_norm']}"
+    )
+    if config["views"]:
+        note += "; average over six views of each image"
+    return supervised.report("CIFAR-10, airnet", result, note)
