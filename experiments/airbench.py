@@ -29,7 +29,7 @@ from jaxdl.models.airnet import airnet, with_views
 from jaxdl.optim.lookahead import lookahead, with_slow
 from jaxdl.recipes import cifar10 as recipe
 from jaxdl.recipes import supervised
-from jaxdl.recipes.cifar10 import CLASSES, IMAGES, as_seen
+from jaxdl.recipes.cifar10 import CLASSES, as_seen
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -130,9 +130,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Validates the configuration."""
-    held_out = config.validation.validation
-    Range(0, IMAGES - 1).refuse("validation", held_out)
-    Range(0, IMAGES - held_out).refuse("images", config.images)
+    recipe.check_images(config.validation.validation, config.images)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -165,7 +163,7 @@ def optimiser(config: Config, images: int) -> optax.GradientTransformation:
 
     The offsets of batch norm and the bias of the first layer have rates of their own.
     """
-    epoch, end = images / config.batch, config.decay_steps or config.steps
+    end = config.decay_steps or config.steps
     corners = jnp.array([0.0, 0.23, 1.0]), jnp.array([0.2, 1.0, 0.07])
 
     def rate(step: Array) -> Array:
@@ -182,7 +180,7 @@ def optimiser(config: Config, images: int) -> optax.GradientTransformation:
         name = jax.tree_util.keystr(path)
         return "whitening" if "whitening" in name else "offset" if "norm" in name else "weight"
 
-    early = config.whitening_epochs * epoch
+    early = config.whitening_epochs * images / config.batch
     groups = {
         "weight": sgd(1.0, rate),
         "offset": sgd(config.bias_scale, rate),

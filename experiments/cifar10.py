@@ -30,7 +30,7 @@ from jaxdl.models.resnet import Stem, resnet18
 from jaxdl.models.torch_weights import load_torch_weights, read_tensors
 from jaxdl.recipes import cifar10 as recipe
 from jaxdl.recipes import supervised
-from jaxdl.recipes.cifar10 import CLASSES, IMAGES, as_seen
+from jaxdl.recipes.cifar10 import CLASSES, as_seen
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -150,9 +150,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Validates the configuration."""
-    held_out = config.validation.validation
-    Range(0, IMAGES - 1).refuse("validation", held_out)
-    Range(0, IMAGES - held_out).refuse("images", config.images)
+    recipe.check_images(config.validation.validation, config.images)
     if config.decay_steps and config.schedule == "staircase":
         raise InputError("`decay_steps=` is for `schedule=cosine`: leave it out")
     if config.dropout and config.net != "lenet":

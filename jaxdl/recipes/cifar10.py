@@ -14,6 +14,7 @@ from jaxdl.data.epochs import Visit, epochs
 from jaxdl.data.sets.images import STATISTICS, ImageData, image_splits, rows
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import supervised
+from jaxdl.runs.config import Range
 from jaxdl.runs.run import Run, say
 from jaxdl.train.evaluation import measure
 from jaxdl.train.streams import run_keys
@@ -28,6 +29,16 @@ Flip = Literal["none", "random", "alternating"]
 Validate = Callable[[TrainState], Metrics]
 Train = Callable[[ImageData, Validate | None], TrainState]
 """`(training images, validation) -> last state [seeds]`."""
+
+
+def check_images(validation: int, images: int) -> None:
+    """Refuses more training images than there are.
+
+    Raises:
+        InputError: naming the field and its limit.
+    """
+    Range(0, IMAGES - 1).refuse("validation", validation)
+    Range(0, IMAGES - validation).refuse("images", images)
 
 
 def as_seen(image: Array) -> Array:
