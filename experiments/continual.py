@@ -1,11 +1,11 @@
 """Twenty tasks one after another in one net, an example at a time: who forgets, and who does not.
 
-MNIST Rotations or Permutations: 1,000 examples of each task, each seen once, of fixed rotations by
-0 to 180 degrees or fixed orders of the pixels. A net of two hidden layers of 100 is judged after
-every task on the 10,000 test images of all tasks. Step sizes and the rest of each recipe are those
-that MER's authors published with their code (Riemer et al. 2019, https://arxiv.org/abs/1810.11910);
-nothing was chosen here but A-GEM's, which are GEM's, with 256 old examples a step. By default all
-methods but the two slow ones: `--methods gem --seeds 1`, `--methods mer1 --seeds 1`.
+A task of MNIST Rotations turns all images by a fixed angle from 0 to 180 degrees. A task of MNIST
+Permutations has a fixed order of the pixels. The net sees 1,000 examples per task, each of them
+once. After every task, it is evaluated on the 10,000 test images of all tasks. It has two hidden
+layers of 100 units. The settings of each method are those of MER's authors (Riemer et al. 2019,
+https://arxiv.org/abs/1810.11910). A-GEM has those of GEM, with 256 old examples per step. Two slow
+methods are not in the default: `--methods gem --seeds 1` and `--methods mer1 --seeds 1`.
 
 Command: scripts/run continual [--data permutations]
 Runtime: 30 minutes for rotations and 26 for permutations, on 2 CPU cores that other work shared

@@ -1,12 +1,12 @@
 """MAML on 2-D point navigation: the first reinforcement learning of the paper (section 5.3.1).
 
-A task is a goal in a square that the point does not see; it earns minus its distance at each of 100
-steps. A policy plays 20 trajectories, takes a policy-gradient step on them and plays anew, up to
-three times; what is learnt is the policy to start from, by TRPO over 20 tasks a meta-iteration
-(arXiv:1703.03400, arXiv:1502.05477). Beside it stand the paper's baselines: one policy trained on
-all tasks, and an untrained one, both with an inner rate chosen on validation tasks, and an oracle
-that sees the goal. MAML's parameters are the best of training by the return after three steps on
-validation tasks, the others' are the last; nothing was chosen on the test tasks.
+A task is a goal in a square. The point does not see the goal, and each of 100 steps earns minus its
+distance from it. A policy plays 20 trajectories and takes a policy-gradient step on them, up to
+three times. MAML learns the policy to start from, by TRPO over 20 tasks per meta-iteration
+(arXiv:1703.03400, arXiv:1502.05477). The baselines are the paper's: one policy trained on all
+tasks, an untrained policy, and an oracle that sees the goal. The inner learning rate of the first
+two is chosen on validation tasks. MAML's parameters are the best on validation tasks, and the last
+ones for the others.
 
 Command: scripts/run navigation
 Runtime: 428 s on 2 CPU cores

@@ -60,7 +60,7 @@ def report(result: dict[str, Any]) -> str:
     reached = len(next(iter(result["methods"].values()))["tasks_so_far"])
     notes = [
         f"{run['steps']:,} examples in {reached} tasks of {config['examples']:,}, each seen once;"
-        f" memories of {config['memories']:,}; {result['test_images']:,} test images a task;"
+        f" memories of {config['memories']:,}; {result['test_images']:,} test images per task;"
         f" {tables.seeds(config['seed'], config['seeds'])}; no batch norm",
         "RA: retained, of all tasks after the last; LA: of each right after it; BTI: RA - LA",
         "settings: those published for a memory of 5,120; A-GEM's are GEM's; independent nets share"

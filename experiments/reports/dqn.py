@@ -114,7 +114,7 @@ def draw_return(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
     figure.legend(*handles, loc="outside lower center", ncols=3, title="memory (transitions)")
     last.set_xticks(range(len(lines)), list(lines))
     last.set_xlim(-0.5, len(lines) - 0.5)
-    last.set_title("at the end, a mark a seed", fontsize="medium")
+    last.set_title("at the end, a mark per seed", fontsize="medium")
 
 
 def draw_errors(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:

@@ -50,8 +50,8 @@ def report(result: dict[str, Any]) -> str:
     table = tables.markdown(header, [row[: len(header)] for row in rows])
     notes = [
         f"{run['steps']:,} steps; {config['test_episodes']:,} test episodes with"
-        f" {config['test_queries']} queries a class after {config['test_inner_steps']} inner steps;"
-        f" {tables.seeds(config['seed'], config['seeds'])}",
+        f" {config['test_queries']} queries per class after {config['test_inner_steps']} inner"
+        f" steps; {tables.seeds(config['seed'], config['seeds'])}",
         f"batch norm: {result['batch_norm']}; {result['split']}",
         f"chosen on validation: step {result['best_steps']}, fine-tuning rate"
         f" {result['fine_tuning_rate']}",

@@ -115,7 +115,7 @@ def draw_pictures(
 
 
 def draw_paths(goals: Any, played: Recorded, figure: Any) -> None:
-    """A row a task: ten paths before the first step and after each, from the start to the goal.
+    """A row per task: ten paths before the first step and after each, from the start to the goal.
 
     `goals` `[tasks, 2]`; `played` as `maml_trpo.play` returns it, with a leading `[tasks]`.
     """

@@ -1,4 +1,4 @@
-"""Learning from few labels: one net, trained from different starts on so many examples a class.
+"""Learning from few labels: one net, trained from different starts on a few examples per class.
 
 A method is a start, the parameters `[seeds]` of `fresh`, `pretrained` or `meta_trained`, and a way
 to train on; `learn` runs every count of examples with every seed and step size, in one compiled
@@ -34,7 +34,8 @@ from jaxdl.train.streams import run_keys, task_stream
 from jaxdl.types import Array, Key, Metrics, Model, Params, TrainState
 
 Optimiser = Callable[[Any], optax.GradientTransformation]
-"""Of a step size that is part of its state, so that it differs between the runs of one program."""
+"""Makes an optimiser of a learning rate. The rate is part of its state, so that the runs of one
+program have different rates."""
 Images = tuple[np.ndarray, np.ndarray]
 """uint8 or float `[n, h, w, channels]`, and labels `[n]` from 0."""
 
@@ -53,8 +54,8 @@ class Problem(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What all trainings of an experiment share: run keys `[seeds]`, examples a step, steps between
-    validations, and how many devices share a step."""
+    """What all trainings of an experiment share: run keys `[seeds]`, examples per step, steps
+    between validations, and how many devices share a step."""
 
     keys: Key
     batch: int
@@ -92,7 +93,7 @@ def classes_of(problem: Problem) -> int:
 
 
 def check_counts(counts: Sequence[int]) -> None:
-    """Refuses counts of examples a class that do not rise, where 0 at the end stands for all.
+    """Refuses counts of labels per class that do not rise. 0 at the end stands for all.
 
     Raises:
         InputError: naming the flag.
@@ -254,7 +255,7 @@ def learn(
 
     Returns:
         `train`, on what each run has learnt from, `validation` and `test`, `[counts, seeds]`;
-        `rates`, one a count; `steps`, `[counts, seeds]`.
+        `rates`, one per count; `steps`, `[counts, seeds]`.
     """
     seeds = len(training.keys)
     runs = cells(training.keys, counts, rates)

@@ -72,7 +72,7 @@ def fit(
         chunk: tasks that are differentiated together, a divisor of the tasks on a device. By
             default all; on a CPU 1 if the gradient of one task moves more bytes than a cache holds.
         devices: how many devices share the tasks.
-        report: told a line per log point, `print` say.
+        report: called with a line per log point, `print` say.
 
     Raises:
         InputError: if a number is out of range or does not divide the tasks, or the learner does

@@ -294,9 +294,9 @@ def right(logits: np.ndarray, labels: Any) -> np.ndarray:
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Figures of logits `[seeds, n, tasks, classes]` and labels `[n, tasks]`, over seeds.
 
-    `accuracy`, one a task, and its `mean`; where there are two classes also the F1 score of class 1
-    (0 where it neither occurs nor is predicted), one a task and the mean, and `ten_way`: how often
-    the task with the largest difference of logits is one whose label is 1.
+    `accuracy`, one per task, and its `mean`. With two classes also the F1 score of class 1, one per
+    task, and its mean: it is 0 if class 1 neither occurs nor is predicted. And `ten_way`: how often
+    the label is 1 of the task with the largest difference of logits.
     """
     accuracy = right(logits, labels).mean(axis=1)
     found = {"accuracy": each(accuracy), "mean": seeds_summary(accuracy.mean(axis=1))}
@@ -316,7 +316,7 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def each(values: np.ndarray) -> list[dict[str, Any]]:
-    """Summaries of values `[seeds, tasks]`, one a task."""
+    """Summaries of values `[seeds, tasks]`, one per task."""
     return [seeds_summary(of_task) for of_task in values.T]
 
 
