@@ -1,9 +1,9 @@
 """Learning from few labels: one net, trained from different starts on a few examples per class.
 
-A method is a start, the parameters `[seeds]` of `fresh`, `pretrained` or `meta_trained`, and a way
-to train on; `learn` runs every count of examples with every seed and step size, in one compiled
-program, and chooses step size and number of steps on validation examples. The experiment says what
-the data, the net and the methods are.
+A method has a start: the parameters `[seeds]` of `fresh`, `pretrained` or `meta_trained`. `learn`
+then trains with every count of labels, every seed and every learning rate, in one compiled program.
+It chooses learning rate and number of steps on validation examples. The experiment says what the
+data, the net and the methods are.
 """
 
 from collections.abc import Callable, Sequence
@@ -172,8 +172,8 @@ def meta_trained(
 ) -> Params:
     """Parameters `[seeds]` from which one gradient step learns source classes: MAML.
 
-    A task has as many classes as the target, with one example given and three asked of each; Adam
-    with step size `lr` outside.
+    A task has as many classes as the target, with 1 support and 3 query examples of each; Adam
+    with learning rate `lr` outside.
     """
     images, labels = problem.source
     tx, keys = optax.adam(lr), training.keys
@@ -192,7 +192,8 @@ def meta_trained(
 
 
 def adamw(*, weight_decay: float = 0.0) -> Optimiser:
-    """Adam with decoupled weight decay: each step takes the step size times this of the weights."""
+    """Adam with decoupled weight decay: each step takes `weight_decay` times the
+    learning rate of the weights."""
     with_rate = optax.inject_hyperparams(optax.adamw)
     return lambda rate: with_rate(learning_rate=rate, weight_decay=weight_decay)
 
@@ -250,8 +251,8 @@ def learn(
 ) -> dict[str, Any]:
     """Accuracies `[counts, seeds]` of one method, with what was chosen on validation examples.
 
-    The number of steps is chosen for each run, the step size for each count, by its mean over the
-    seeds. The method sees no test example before.
+    Validation chooses the number of steps of each run, and the learning rate of each count, by its
+    mean over the seeds. Test examples have no part in it.
 
     Returns:
         `train`, on what each run has learnt from, `validation` and `test`, `[counts, seeds]`;
