@@ -131,7 +131,7 @@ def test_the_same_command_reprints_a_finished_run(stored, capsys):
 @each_experiment
 @pytest.mark.usefixtures("_nothing_is_trained")
 def test_another_command_is_refused_under_its_name(stored):
-    with pytest.raises(InputError, match=r"was made with `seed=0`, not 1; only steps"):
+    with pytest.raises(InputError, match=r"was made with `seed=0`, not 1\. .* only steps and run"):
         stored.main(stored.config("--name", stored.name, "--seed", "1"))
     with pytest.raises(InputError, match=f"has already done {DONE} steps, more than `steps=2`"):
         stored.main(stored.config(steps=2))

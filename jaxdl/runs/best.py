@@ -1,11 +1,13 @@
-"""The parameters that were best on validation, for each seed, however often a run is stopped.
+"""The best parameters on validation, for each seed, however often a run stops and resumes.
 
-    best/8/     what was best of the validations up to step 8; it is there if step 8 changed it
+    best/8/     the best of the validations up to step 8; it exists if step 8 changed the best
 
-The newest is what readers want. A run that goes on from a checkpoint comes by later validations a
-second time, so these must not count yet. And the last step of a run may be none at which a longer
-one validates. What was best before must come back then, so the newest two stay, and the newest up
-to each checkpoint.
+Readers take the newest folder. Older folders stay because a choice may have to be taken back:
+
+- A run that resumes from a checkpoint repeats the validations after it. They must not count yet.
+- A longer run may not validate at the last step of a shorter one. That validation must not count.
+
+So the newest two folders stay, and the newest folder up to each checkpoint.
 """
 
 import shutil
@@ -20,7 +22,7 @@ from jaxdl.files.atomic import writing
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params
 
-_MANY = 1_000_000  # this file alone knows which of them may go
+_MANY = 1_000_000  # Orbax deletes none: this file alone knows which may go
 
 
 class Best:
@@ -35,8 +37,8 @@ class Best:
         """Keeps, for each seed, the parameters with the highest score so far; NaN is the lowest.
 
         Args:
-            step: the step of `scores` `[seeds]` and `params` `[seeds, ...]`. What was judged at
-                this step once is not judged again.
+            step: the step of `scores` `[seeds]` and `params` `[seeds, ...]`. A step that was
+                evaluated before is ignored.
             checkpoints: the steps from which the run may go on.
 
         Raises:
@@ -49,7 +51,7 @@ class Best:
             if found[-1] >= step:
                 return
             best = self._stored.restore(now)
-            # A choice later than the name is one that `forget` took back.
+            # `forget` renames a folder to an older step. A choice later than the name is void.
             better = (scores > np.asarray(best["score"])) | (np.asarray(best["step"]) > found[-1])
             if not better.any():
                 return
@@ -60,17 +62,17 @@ class Best:
             )
         self._stored.save(step, now)
         self._stored.wait()
-        # This may be a last step, which counts no longer if the run goes on: one more must stay.
+        # A last step may not count in a longer run, so the best before this step stays too.
         wanted = {max((n for n in found if n <= at), default=step) for at in [*checkpoints, step]}
         for n in found:
             if n not in wanted:
                 self._remove(n)
 
     def forget(self, counts: Callable[[int], bool]) -> None:
-        """Takes back the choices of the steps that do not count; what was best before comes back.
+        """Takes back the choices of steps that do not count, and restores the best before them.
 
-        Earlier versions of this file kept the newest alone. There the seeds whose choice counts
-        keep it, and the others wait for the next validation.
+        Earlier versions of this file kept the newest folder alone. With such a folder, a seed whose
+        choice counts keeps its choice. The other seeds wait for the next validation.
 
         Raises:
             RunError: if the files are damaged or cannot be changed.
@@ -88,17 +90,17 @@ class Best:
                 self._move(void.pop(), str(max(kept)))
         for n in reversed(void):
             self._remove(n)
-        self._stored.close()  # it holds a list of the files, and makes a new one when opened again
+        self._stored.close()  # its list of the files is stale; reopening makes a new list
 
     def close(self) -> None:
-        """Lets go of the directory."""
+        """Closes the directory."""
         self._stored.close()
 
     def _remove(self, step: int) -> None:
-        """A process that is killed here leaves it whole, or under a name that nobody reads."""
+        """Removes a folder; a kill leaves the folder whole, or under a name that nobody reads."""
         name = f"{step}.orbax-checkpoint-tmp-gone"
         gone = self._stored.directory / name
-        shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(gone, ignore_errors=True)  # left by a process that was killed
         self._move(step, name)
         shutil.rmtree(gone, ignore_errors=True)
 

@@ -1,12 +1,12 @@
 """Checkpoints of any pytree of arrays: the only file that knows Orbax.
 
-A checkpoint is written in the background under a temporary name and renamed when complete, so a
-process that is killed while it saves leaves the checkpoint before intact. Only the first process of
-a multi-process run writes; every process reads.
+A checkpoint is written in the background under a temporary name, and renamed when complete. So a
+process that is killed while it saves leaves the previous checkpoint intact. In a run of several
+processes the first process writes, and every process reads.
 
-Orbax is given a dict of numbered arrays, and a record of what they are (`jaxdl.files.leaves`).
-From the keys of a tree it would make names, the same one for `{'a.b': x}` and `{'a': {'b': y}}`.
-Format 1 left that to it; format 1 is read, and no longer written.
+Orbax gets a dict of numbered arrays, and a record that describes them (`jaxdl.files.leaves`).
+Orbax would make the same name for `{'a.b': x}` and `{'a': {'b': y}}`. Format 1 used such names.
+Format 1 is still read, but no longer written.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from jaxdl.files.leaves import Leaf
 from jaxdl.types import PyTree
 
 _FORMAT = 2
-# What reads the leaves of a record. Format 1 had no number yet.
+# The reader of a record's leaves, by format. Records of format 1 have no format number.
 _LEAVES = {1: leaves.from_format_1, 2: leaves.from_json}
 
 
 class Checkpoints:
     """The numbered checkpoints of one directory, the newest `keep` of them.
 
-    Closing waits for the save under way; use it as a context manager.
+    Closing waits for the save in progress. Use it as a context manager.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
@@ -51,19 +51,19 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def save(self, step: int, tree: PyTree, notes: Mapping[str, Any] | None = None) -> None:
-        """Copies `tree` off the device and writes it in the background, waiting for the last save.
+        """Copies `tree` to the host and writes it in the background, after the previous save.
 
-        The leaves are numbers, truth values or typed random keys. `notes` are values that JSON
-        holds, see `restore_with_notes`. A step that has a checkpoint already keeps it.
+        The leaves are numbers, booleans or typed random keys. `notes` are values that JSON can
+        hold; `restore_with_notes` returns them. An existing checkpoint of this step stays as it is.
 
         Raises:
             InputError: if a leaf is something else.
-            RunError: if this save, or the one before it, could not be written.
+            RunError: if this save, or the previous one, could not be written.
         """
         described = leaves.described(tree)
         if jax.process_index() != 0 or step in self.steps():
             return
-        # A copy: the training loop will overwrite the buffers while the files are being written.
+        # A copy, because the training loop overwrites the buffers during the write.
         arrays = leaves.on_host(tree)
         record = {
             "format": _FORMAT,
@@ -103,8 +103,8 @@ class Checkpoints:
     def restore(self, like: PyTree, step: int | None = None) -> PyTree:
         """The checkpoint of `step` (None: the newest), with the structure and shapes of `like`.
 
-        The leaves are arrays of JAX, whatever devices wrote them. Where JAX would cast one (float64
-        without x64), it is an array of NumPy.
+        The leaves are JAX arrays, whatever devices wrote them. A leaf that JAX would cast (float64
+        without x64) stays a NumPy array.
 
         Raises:
             InputError: if `like` has a leaf that cannot be saved.
@@ -116,7 +116,7 @@ class Checkpoints:
     def restore_with_notes(
         self, like: PyTree, step: int | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """`restore`, and the notes that were saved beside it.
+        """The checkpoint as `restore` gives it, and the notes saved with it.
 
         Raises:
             InputError, RunError: as `restore`.
@@ -131,9 +131,9 @@ class Checkpoints:
         return leaves.as_tree(like, self._read(step, record, paths)), record["notes"]
 
     def arrays(self, step: int | None = None) -> list[tuple[Leaf, np.ndarray]]:
-        """All arrays of a checkpoint (None: the newest), in their order, and what they are.
+        """All arrays of a checkpoint (None: the newest) with their descriptions, in order.
 
-        Of typed keys it gives the data.
+        A typed key comes as its raw data.
 
         Raises:
             RunError: if there is no such checkpoint, or it is damaged.
@@ -144,13 +144,13 @@ class Checkpoints:
         return list(zip(record["leaves"], self._read(step, record, paths), strict=True))
 
     def close(self) -> None:
-        """Waits for the last save and lets go of the directory."""
+        """Waits for the last save and closes the directory."""
         if self._opened is not None:
             try:
                 self.wait()
             finally:
                 manager, self._opened = self._opened, None
-                with contextlib.suppress(Exception):  # `wait` has told what went wrong
+                with contextlib.suppress(Exception):  # `wait` has raised the cause
                     manager.close()
 
     def __enter__(self) -> "Checkpoints":
@@ -161,7 +161,7 @@ class Checkpoints:
 
     @property
     def _manager(self) -> Any:
-        # Opened on first use: importing Orbax takes a second, and `--help` needs no checkpoint.
+        # Opened on first use, because importing Orbax takes a second and `--help` needs none.
         if self._opened is None:
             import orbax.checkpoint as ocp
 
@@ -188,7 +188,7 @@ class Checkpoints:
             found = self._item(step, "record")
             number = found.get("format", 1)
             if number not in _LEAVES:
-                raise ValueError(f"it is of format {number}, which a later jaxdl wrote")
+                raise ValueError(f"it has format {number}, which a later jaxdl wrote")
             notes, crc32 = dict(found["notes"]), int(found["crc32"])
             described = _LEAVES[number](found["leaves"])
             if number > 1 and leaves.crc32_of_record(described) != found["leaves_crc32"]:
@@ -200,7 +200,7 @@ class Checkpoints:
     def _read(
         self, step: int, record: dict[str, Any], paths: list[leaves.Path]
     ) -> list[np.ndarray]:
-        """The arrays of the leaves in a record. Format 1 finds them by the texts of their paths."""
+        """The arrays of a record's leaves; format 1 finds them by the texts of their paths."""
         try:
             with _without_stray_tracebacks():
                 stored = self._item(step, "tree")
@@ -209,7 +209,7 @@ class Checkpoints:
                 named = {leaves.texts(leaves.path_of(keys)): array for keys, array in pairs}
                 stored = {str(i): named[leaves.texts(path)] for i, path in enumerate(paths)}
             arrays = leaves.from_numbered(stored, record["leaves"])
-            # Orbax does not look: a flipped bit in a file would become a wrong parameter.
+            # Orbax does not check: a flipped bit in a file would become a wrong parameter.
             if leaves.crc32(arrays) != record["crc32"]:
                 raise ValueError("its checksum is wrong")
         except Exception as error:
@@ -219,7 +219,7 @@ class Checkpoints:
     def _item(self, step: int, name: str) -> Any:
         import orbax.checkpoint as ocp
 
-        # Without a target, to whose dtypes Orbax would cast in silence.
+        # No target, because Orbax silently casts to the dtypes of a target.
         kinds = {"record": ocp.args.JsonRestore(), "tree": ocp.args.StandardRestore()}
         return self._manager.restore(step, args=ocp.args.Composite(**{name: kinds[name]}))[name]
 
@@ -227,11 +227,13 @@ class Checkpoints:
         steps = self.steps()
         if not steps or (step is not None and step not in steps):
             which = "no checkpoint" if step is None else f"no checkpoint {step}"
-            raise RunError(f"there is {which} in {self.directory}")
+            raise RunError(
+                f"there is {which} in {self.directory}. Give the folder of a run that saved one"
+            )
         return steps[-1] if step is None else step
 
     def _sweep(self) -> None:
-        """Removes what processes that were killed while saving left behind."""
+        """Removes the temporary files of processes that were killed while they saved."""
         if not self._swept:
             for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
@@ -241,8 +243,8 @@ class Checkpoints:
         kept = self.steps()
         rest = f"checkpoint {kept[-1]} is safe" if kept else "nothing was saved before"
         return RunError(
-            f"{what} could not be written to {self.directory} ({_first_line(error)}); {rest};"
-            " make room or mend the permissions and run the same command again"
+            f"{what} could not be written to {self.directory} ({_first_line(error)}); {rest}."
+            " Free disk space or correct the permissions, then run the same command again"
         )
 
     def _of_another(self, step: int, found: list[Leaf], wanted: list[Leaf]) -> RunError:
@@ -258,30 +260,33 @@ class Checkpoints:
             if one.startswith("key<") and other.startswith("key<"):
                 what = "random number generator (jax_default_prng_impl)"
         return RunError(
-            f"checkpoint {self.directory / str(step)} is of another {what}: {why}; start anew under"
-            " another `name=`"
+            f"checkpoint {self.directory / str(step)} is of another {what}: {why}. Choose another"
+            " `name=` to start a new run"
         )
 
     def _unreadable(self, step: int, error: Exception) -> RunError:
         path = self.directory / str(step)
         others = [other for other in self.steps() if other < step]
         cure = (
-            f"move {path} away to go on from step {others[-1]}"
+            f"Move {path} away to go on from step {others[-1]}"
             if others
-            else "start anew under another `name=`"
+            else "Choose another `name=` to start a new run"
         )
-        return RunError(f"checkpoint {path} cannot be read ({_first_line(error)}); {cure}")
+        return RunError(f"checkpoint {path} cannot be read ({_first_line(error)}). {cure}")
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
-    """Keeps Orbax from printing the tracebacks of errors that it raises, too."""
+    """Whether a log record is not Orbax's, which prints a traceback of each error it raises."""
     return "orbax" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager
 def _without_stray_tracebacks() -> Iterator[None]:
-    """While Orbax reads arrays side by side and one of them is damaged, hides that the others
-    report to an event loop that is gone; the error itself is raised."""
+    """Hides tracebacks of Orbax that only follow from an error, and raises the error itself.
+
+    Orbax reads arrays concurrently. If one is damaged, the reads of the others fail too, because
+    their event loop is closed.
+    """
     hook = sys.unraisablehook
 
     def other_than_that(raised: Any) -> None:
@@ -292,7 +297,7 @@ def _without_stray_tracebacks() -> Iterator[None]:
     try:
         yield
     except Exception:
-        time.sleep(0.2)  # for the others to end
+        time.sleep(0.2)  # until the other reads end
         raise
     finally:
         sys.unraisablehook = hook

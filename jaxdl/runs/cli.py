@@ -1,6 +1,6 @@
-"""The command line of an experiment: flags from a dataclass, one sentence for a mistake.
+"""The command line of an experiment: flags from a dataclass, a short message for a mistake.
 
-JAX is imported inside functions, because `in_flags` serves commands that start without it.
+JAX is imported inside functions, because commands that start without JAX use `in_flags`.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ def command_line(
 ) -> None:
     """Runs `main` on a configuration read from the command line, and exits if that fails.
 
-    `config` is a dataclass: each field is a flag, the string below it its help, and the docstring
-    of `main`'s module the text above all flags. With `presets`, `--preset NAME` chooses the
-    defaults that the other flags change; the first is that without `--preset`. `moved` names the
-    experiment that serves a flag, or a flag and its value, today: `{"--case binary": "questions"}`.
+    `config` is a dataclass. Each field is a flag, and the string below the field is its help. The
+    docstring of `main`'s module stands above all flags. With `presets`, `--preset NAME` chooses the
+    defaults, and the other flags change them; the first preset is the default. `moved` maps a flag,
+    or a flag and its value, to the experiment that has it now: `{"--case binary": "questions"}`.
 
     >>> import dataclasses, jaxdl
     >>> from unittest import mock
@@ -49,8 +49,8 @@ def command_line(
     ...     jaxdl.command_line(main, Config)
     50 steps, a line per 10
 
-    A mistake of the user ends in one sentence on standard error: exit code 2 for a wrong request, 1
-    for a run that could not go on, 128 + n after signal n.
+    A mistake of the user ends in a message on standard error. The exit code is 2 for a wrong
+    request, 1 for a run that could not go on, and 128 + n after signal n.
     """
     import jax
 
@@ -81,13 +81,13 @@ def command_line(
     except KeyboardInterrupt:
         _fail("stopped by SIGINT: nothing was begun", 130)
     except BrokenPipeError:
-        # Whoever read the output has enough. Python would complain once more when it flushes.
+        # The reader of the output is gone. Python would fail again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _fail("error: the device is out of memory: fewer --tasks, --seeds or --chunk take less", 1)
+        _fail("error: the device is out of memory. Choose fewer --tasks, --seeds or --chunk", 1)
 
 
 def _spaced(text: str) -> str:
@@ -99,13 +99,13 @@ def _spaced(text: str) -> str:
 
 
 def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
-    """A message of the library, which names arguments, as a command line says it.
+    """A message of the library with its arguments written as flags.
 
-    An argument stands in backticks, with an equals sign and perhaps a value. A name that is no flag
+    An argument stands in backticks, with an equals sign and perhaps a value. A name without a flag
     stays as it is.
 
     Args:
-        flags: the flags by the names of their arguments, see `flags_of`.
+        flags: the flag of each argument, by the argument's name; see `flags_of`.
 
     >>> flags = {"data_dir": "--data-dir", "steps": "--steps", "tensorboard": "--tensorboard"}
     >>> in_flags("let `data_dir=` name a folder", flags)
@@ -126,7 +126,7 @@ def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
 
 
 def flags_of(config: type) -> dict[str, str]:
-    """The flags of a dataclass by the names of its fields, those of nested dataclasses included."""
+    """The flag of each field of a dataclass, by name, fields of nested dataclasses included."""
     found: dict[str, str] = {}
     types = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
@@ -150,7 +150,9 @@ def _refuse_moved(arguments: list[str], moved: Mapping[str, str]) -> None:
     given = f" {' '.join(arguments).replace('=', ' ').replace('_', '-')} "
     for request, experiment in moved.items():
         if f" {request} " in given:
-            raise InputError(f"{request} is an experiment of its own: scripts/run {experiment}")
+            raise InputError(
+                f"{request} is now an experiment of its own. Run scripts/run {experiment}"
+            )
 
 
 def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config, list[str]]:
@@ -165,16 +167,16 @@ def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config
         else:
             rest.append(word)
     if name not in presets:
-        raise InputError(f"there is no --preset {name!r}; choose one of {', '.join(presets)}")
+        raise InputError(f"there is no --preset {name!r}. Choose one of {', '.join(presets)}")
     return presets[name], rest
 
 
 def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs: the second start of an experiment is fast."""
+    """Keeps compiled programs on disk, so that the second start of an experiment is fast."""
     import jax
 
     folder = os.environ.get("JAXDL_XLA_CACHE")
-    with contextlib.suppress(RuntimeError):  # a user without a home does without
+    with contextlib.suppress(RuntimeError):  # a user without a home has no cache
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = folder or str(Path(cache) / "jaxdl" / "xla")
     if folder:

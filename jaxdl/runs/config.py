@@ -1,7 +1,7 @@
-"""What the configurations of experiments share: ranges, seeds, the start from weights, run flags.
+"""Shared parts of all configurations: ranges, seeds, the start from weights, run flags.
 
-A configuration is a frozen dataclass. Its fields may be dataclasses of this file: their fields are
-flags as all others, and stand beside the others in config.yaml and result.json (`flat`).
+A configuration is a frozen dataclass. Its fields may be dataclasses of this file. Their fields are
+ordinary flags, and config.yaml and result.json list them beside the others (`flat`).
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ Config = TypeVar("Config")
 
 
 class Range(typing.NamedTuple):
-    """The numbers that a field may have, as an annotation: `Annotated[int, Range(2)]`."""
+    """The allowed range of a field, as an annotation: `Annotated[int, Range(2)]`."""
 
     least: float
     most: float = 2**31 - 1
@@ -26,7 +26,7 @@ class Range(typing.NamedTuple):
     """Whether `least` itself is too small."""
 
     def refuse(self, field: str, value: Any) -> None:
-        """Refuses a value that is not in the range, NaN included.
+        """Refuses a value outside the range, NaN included.
 
         Raises:
             InputError: naming the field, its value and the limit.
@@ -42,7 +42,7 @@ class Range(typing.NamedTuple):
 Count = Annotated[int, Range(1)]
 """1, 2, 3 ..."""
 AtLeastTwo = Annotated[int, Range(2)]
-"""Of classes to tell apart, and of what an interval is over."""
+"""For classes to tell apart, and for samples of a confidence interval."""
 Natural = Annotated[int, Range(0)]
 """0, 1, 2 ..."""
 NotNegative = Annotated[float, Range(0)]
@@ -51,12 +51,12 @@ Positive = Annotated[float, Range(0, math.inf, above=True)]
 Share = Annotated[float, Range(0, 1)]
 """From 0 to 1."""
 Rate = Annotated[float, Range(0, 0.999)]
-"""From 0 to below 1: of dropout, say."""
+"""From 0 to below 1, for dropout, say."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
-    """Where a run lives, how it reports and on what it runs: all of it may change on resume.
+    """Where a run lives, how it reports, which devices it uses. All of this may change on resume.
 
     Example:
         >>> import dataclasses, jaxdl
@@ -69,7 +69,7 @@ class RunFlags:
     """
 
     name: str = ""
-    """Name of the run directory. By default it is made of the configuration: the same command
+    """Name of the run directory. The default follows from the configuration, so the same command
     finds the same run."""
     runs_dir: Path = Path(os.environ.get("JAXDL_RUNS", "runs"))
     """Folder of the run directories. The environment variable JAXDL_RUNS changes the default."""
@@ -82,9 +82,9 @@ class RunFlags:
     devices: int = 0
     """Devices that share the tasks of a step; 0 takes all."""
     coordinator: str = ""
-    """host:port of the first process of a run of several processes."""
+    """host:port of the first process, in a run of several processes."""
     processes: int = 0
-    """Number of processes of such a run."""
+    """Number of processes, in a run of several processes."""
     process: int = -1
     """Index of this process, from 0."""
 
@@ -101,28 +101,28 @@ class Seeds:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Weights to start from, in place of random ones."""
+    """Weights to start from, instead of random ones."""
 
     init_from: Path | None = None
-    """A .npz of weights, or the directory of a run: each seed starts from one of its seeds."""
+    """A .npz of weights, or a run directory: each seed starts from one seed of that run."""
     init_except: tuple[str, ...] = ()
-    """Layers that start from random weights all the same."""
+    """Layers that still start from random weights."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Training examples that are held out, and how often a training is evaluated on them."""
+    """How many training examples are held out, and how often a training is evaluated on them."""
 
     validation: Natural = 5000
-    """Training examples to hold out, the last ones."""
+    """Number of training examples to hold out (the last ones)."""
     eval_every: Count = 400
     """Steps between validations, a multiple of `log_every`."""
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """The fields of a configuration by name, those of nested dataclasses among them.
+    """The fields of a configuration by name, fields of nested dataclasses included.
 
-    `run` stays as it is: its fields are no part of what a run computes.
+    `run` stays nested, because its fields do not change what a run computes.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -139,10 +139,10 @@ def flat(config: Any) -> dict[str, Any]:
 
 
 def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The configuration whose `flat` fields are these; those that are missing have their default.
+    """The configuration whose `flat` fields are `values`; a missing field has its default.
 
     Raises:
-        TypeError: if there is a field too many.
+        TypeError: if `values` has an unknown field.
     """
     rest, nested = dict(values), {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass
@@ -157,8 +157,8 @@ def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def check(config: Any) -> None:
     """Refuses values outside the ranges of their annotations, in nested dataclasses too.
 
-    A field `eval_every` must be a multiple of `run.log_every`: a run hands its state on at log
-    points alone.
+    A field `eval_every` must be a multiple of `run.log_every`, because a run gives its state at
+    log points only.
 
     Raises:
         InputError: naming the field, its value and the range.
@@ -177,12 +177,13 @@ def check(config: Any) -> None:
             every = value
     if every is not None and every % config.run.log_every:
         raise InputError(
-            f"`eval_every={every}` must be a multiple of `log_every={config.run.log_every}`"
+            f"`eval_every={every}` must be a multiple of `log_every={config.run.log_every}`."
+            " Change one of them"
         )
 
 
 def each_once(field: str, values: Sequence[str], choices: Iterable[str]) -> None:
-    """Refuses an empty choice, an unknown name, and a name that is given twice.
+    """Refuses an empty list, an unknown name, and a repeated name.
 
     Raises:
         InputError: naming the field.
@@ -197,7 +198,7 @@ def each_once(field: str, values: Sequence[str], choices: Iterable[str]) -> None
 
 
 def seeds_below(random: Seeds, key: int) -> None:
-    """Refuses training seeds that reach `key`, with which validation and test are drawn.
+    """Refuses training seeds that reach `key`, the seed of the validation and test draws.
 
     Raises:
         InputError: naming the field and its limit.
@@ -206,12 +207,12 @@ def seeds_below(random: Seeds, key: int) -> None:
 
 
 def ranges(hint: Any) -> list[Range]:
-    """The ranges in a type: `Annotated[int, Range(2)]` has one."""
+    """The ranges in a type; `Annotated[int, Range(2)]` has one."""
     return [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
 
 
 def leaves(config: Any) -> Iterator[tuple[dataclasses.Field[Any], Any, Any]]:
-    """Field, type and value of each field that is not nested; `run` counts as one field."""
+    """The field, its type and its value, for each field that is not nested; `run` is one field."""
     hints = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

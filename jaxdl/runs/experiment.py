@@ -1,4 +1,4 @@
-"""What happens around every experiment: validate, join the processes, open the run, print."""
+"""The frame of every experiment: check the configuration, open the run, train, print the report."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,17 +22,17 @@ def run_experiment(
     prepare: Callable[[], None] = lambda: None,
     former: Former | None = None,
 ) -> dict[str, Any]:
-    """Trains, or resumes, or reprints. Prints the report, and returns what result.json holds.
+    """Trains, resumes or reprints a run; prints the report, and returns the content of result.json.
 
     Args:
-        name: of the folder inside `runs_dir`.
+        name: the name of the experiment's folder inside `runs_dir`.
         config: a dataclass with the fields `steps` and `run`; see `open_run`.
         train: `(config, run) -> result`, which ends with `run.finish`.
         report: `result -> text`. It must read results of earlier revisions too.
-        label: the beginning of the directory's name.
-        check: raises InputError for what the ranges of single fields cannot say.
+        label: the beginning of the run directory's name.
+        check: raises InputError for a mistake that the range of a single field cannot express.
         prepare: called before JAX starts its devices.
-        former: which experiment this one was part of.
+        former: the experiment that this one was part of.
 
     Raises:
         InputError: if a field is out of its range, or as `open_run`.

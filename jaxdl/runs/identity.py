@@ -1,4 +1,4 @@
-"""Which run a directory holds: config.yaml says it, and a lock keeps others out."""
+"""The identity of a run directory: config.yaml records it, and a lock keeps other processes out."""
 
 import contextlib
 import dataclasses
@@ -22,24 +22,27 @@ from jaxdl.runs.provenance import provenance
 Config = TypeVar("Config")
 
 MAY_CHANGE = ("steps", "run")
-"""The fields of a configuration that may change on resume; all others are the run's identity."""
+"""The fields that may change on resume; all other fields are the run's identity."""
 WEIGHTS = "init_weights"
-"""Under this name the digest of the weights in `init_from` stands beside the fields."""
+"""The key in config.yaml for the digest of the weights in `init_from`."""
 
 
 def added(default: Any) -> Any:
-    """A field that a configuration got later. With its default the identity is that without it, so
-    that runs from before are found by their name and go on."""
+    """A field that was added to a configuration later.
+
+    With its default value, the field does not change the identity. So older runs keep their name
+    and go on.
+    """
     return dataclasses.field(default=default, metadata={"added": True})
 
 
 class Former(NamedTuple):
-    """What an experiment was before it had a file of its own, so that runs from then go on.
+    """The earlier form of an experiment that was split off another one, so that its old runs go on.
 
-    `experiment`: the folder inside `runs_dir` where such runs lie.
-    `fields`: fields that the configuration had then and has no more, with the values that this
-        experiment stands for. They stay part of the identity.
-    `ignored`: names of `fields` that may have another value in a run from then.
+    `experiment`: the folder inside `runs_dir` that holds the old runs.
+    `fields`: fields that only the old configuration had, with the values that mean this
+        experiment. They stay part of the identity.
+    `ignored`: names of `fields` that may have another value in an old run.
     """
 
     experiment: str
@@ -48,8 +51,10 @@ class Former(NamedTuple):
 
 
 def digest(config: Any, weights: str = "", former: Former | None = None) -> str:
-    """Eight hexadecimal digits of the identity: the configuration, and the digest of the weights
-    that a run starts from, where it does."""
+    """Eight hexadecimal digits of the run's identity.
+
+    The identity is the configuration and, if the run starts from weights, their digest.
+    """
     identity, later = _identity(_record(config, weights, former)), _added(config)
     text = json.dumps({k: v for k, v in identity.items() if later.get(k, ...) != v}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -64,41 +69,41 @@ def directory(
 ) -> Path:
     """The run directory of a configuration, by the name in its run flags, else by its identity.
 
-    A run that lies where its experiment stored runs before is found there.
+    An old run in the folder of the `former` experiment is found there.
 
     Raises:
-        InputError: if the name is none of a folder, or it or a folder above it is a file.
+        InputError: if the name is not a folder name, or the folder or one above it is a file.
     """
     identity = digest(config, weights, former)
     name = config.run.name or "-".join(part for part in (label, identity) if part)
     if Path(name).name != name or name == "..":
-        raise InputError(f"`name={name!r}` must be a plain directory name")
+        raise InputError(f"`name={name!r}` must be a plain directory name. Leave out / and ..")
     if len(os.fsencode(name)) > 255:
-        raise InputError(f"`name={name[:20]}...` is too long: choose at most 255 letters")
+        raise InputError(f"`name={name[:20]}...` is too long. Choose at most 255 bytes")
     found: Path = config.run.runs_dir / experiment / name
     if former is not None and not found.exists():
         before: Path = config.run.runs_dir / former.experiment / name
         found = before if before.exists() else found
     for place in (found, *found.parents):
         if place.exists() and not place.is_dir():
-            raise InputError(f"{place} is a file, not a folder: choose another `runs_dir=`")
+            raise InputError(f"{place} is a file, not a folder. Choose another `runs_dir=`")
     return found
 
 
 def check_config(
     directory: Path, config: Any, weights: str = "", former: Former | None = None
 ) -> bool:
-    """Compares a configuration with that of the run in `directory`; says whether there is one.
+    """Compares a configuration with the recorded one in `directory`; False if none is recorded.
 
     Raises:
-        InputError: if they differ in more than may change.
-        RunError: if the recorded one is damaged, or lost while checkpoints are there.
+        InputError: if they differ in a field that must not change.
+        RunError: if the recorded one is damaged, or is missing although there are checkpoints.
     """
     if not (directory / "config.yaml").exists():
         if (directory / "checkpoints").exists():
             raise RunError(
-                f"{directory} has checkpoints and no config.yaml to say of what;"
-                " choose another `name=`"
+                f"{directory} has checkpoints and no config.yaml that describes them."
+                " Choose another `name=`"
             )
         return False
     recorded = _recorded(directory)
@@ -116,36 +121,35 @@ def check_config(
     for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise InputError(
-                f"{directory} was made with `{key}={found.get(key)}`, not {wanted.get(key)};"
-                " only steps and run flags may change on resume: choose another `name=`"
+                f"{directory} was made with `{key}={found.get(key)}`, not {wanted.get(key)}."
+                " Choose another `name=`, because only steps and run flags may change on resume"
             )
     return True
 
 
 def refuse_other_steps(directory: Path, steps: int, cure: str, part: str = "") -> None:
-    """Refuses to go on with a run whose schedule follows its steps, if it began with others.
+    """Refuses a change of `steps` after training has begun, if the schedule depends on them.
 
-    `cure` is the field that fixes the length of the schedule; `part` the part of the run that may
-    have begun.
+    `cure` is the field that fixes the length of the schedule. `part` is the part of the run that
+    may have begun.
 
     Raises:
-        InputError: naming the flags of both.
+        InputError: naming both flags.
         RunError: if the recorded configuration is damaged.
     """
     begun = any(path.name.isdecimal() for path in (directory / part / "checkpoints").glob("*"))
     if begun and (found := _recorded(directory).get("steps")) != steps:
         raise InputError(
-            f"{directory} was made with `steps={found}`, which its schedule follows: with"
-            f" {steps} it would be another training; choose another `name=`, and `{cure}=` there"
-            " for a run that may get more steps later"
+            f"{directory} was made with `steps={found}`, and its schedule depends on them, so"
+            f" {steps} steps would be another training. Choose another `name=`; there, set"
+            f" `{cure}=` if the run may get more steps later"
         )
 
 
 def record_config(
     directory: Path, config: Any, weights: str = "", former: Former | None = None
 ) -> None:
-    """Writes config.yaml: the configuration, the digest of the weights that the run starts from,
-    and what is about to run it.
+    """Writes config.yaml: the configuration, the digest of the start weights, and the provenance.
 
     Raises:
         RunError: if it cannot be written.
@@ -156,14 +160,14 @@ def record_config(
 
 @contextlib.contextmanager
 def forgotten_if_refused(directory: Path) -> Iterator[None]:
-    """Removes config.yaml at an InputError if nothing else is stored: the name is free again."""
+    """Frees the name after an InputError: removes config.yaml if nothing else is stored."""
     try:
         yield
     except InputError:
         files = (path for path in directory.rglob("*") if path.is_file() and path.stat().st_size)
         stored = {str(path.relative_to(directory)) for path in files}
         if stored <= {"config.yaml", "lock"} and not (directory / "checkpoints").exists():
-            with contextlib.suppress(OSError):  # it is the refusal that the user must see
+            with contextlib.suppress(OSError):  # the user must see the InputError
                 (directory / "config.yaml").unlink(missing_ok=True)
         raise
 
@@ -171,8 +175,8 @@ def forgotten_if_refused(directory: Path) -> Iterator[None]:
 def load_config(directory: Path, kind: type[Config], former: Former | None = None) -> Config:
     """The configuration of a run, as the dataclass `kind` of its experiment.
 
-    Run flags have their defaults, and `init_from` is None: what the run started from is of no
-    matter to who reads what it has learnt, and may be gone.
+    Run flags have their defaults. `init_from` is None, because readers of trained parameters do not
+    need the start weights, which may be gone.
 
     Raises:
         InputError: if there is no run.
@@ -184,17 +188,21 @@ def load_config(directory: Path, kind: type[Config], former: Former | None = Non
     try:
         config = unflat(kind, found)
     except TypeError as error:
-        raise RunError(f"{directory} is not a run of this experiment: {error}") from error
+        raise RunError(
+            f"{directory} is not a run of this experiment ({error}). Give the folder of one"
+        ) from error
     for field, _, value in leaves(config):
         default = field.default
-        # Fields without a plain default, and paths, have no type that YAML could keep.
+        # YAML keeps no type for paths and for fields without a plain default.
         if isinstance(default, int | float | str) and not isinstance(value, _kinds(default)):
-            raise RunError(f"{directory}/config.yaml is damaged: {field.name} is {value!r}")
+            raise RunError(
+                f"{directory}/config.yaml is damaged: {field.name} is {value!r}. Correct the file"
+            )
     return config
 
 
 def recorded_config(directory: Path) -> dict[str, Any]:
-    """The fields of the configuration of a run, whatever its experiment, as config.yaml has them.
+    """The fields of a run's configuration as config.yaml has them, for any experiment.
 
     Raises:
         InputError: if there is no run.
@@ -209,10 +217,10 @@ def recorded_config(directory: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the run directory; the lock ends with the process, however it ends.
+    """Locks the run directory; the lock ends with the process, even if the process is killed.
 
     Raises:
-        RunError: if another process holds it.
+        RunError: if another process holds the lock.
     """
     path = directory / "lock"
     with writing(path):
@@ -224,12 +232,12 @@ def locked(directory: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().decode(errors="replace").strip() or "another process"
             raise RunError(
-                f"{directory} is in use by {holder}; wait for it, or choose another `name=`"
+                f"{directory} is in use by {holder}. Wait for it, or choose another `name=`"
             ) from error
         except OSError as error:
-            # Some network file systems have no locks. To refuse all work there would be worse.
-            say(f"no lock on {directory} ({error.strerror}): start no second process in it")
-        with contextlib.suppress(OSError):  # a comfort for whoever finds the lock taken
+            # Some network file systems have no locks. They must still be usable.
+            say(f"no lock on {directory} ({error.strerror}). Start no second process in it")
+        with contextlib.suppress(OSError):  # only the message above needs it
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
@@ -241,15 +249,16 @@ def _record(config: Any, weights: str, former: Former | None) -> dict[str, Any]:
 
 
 def _added(config: Any) -> dict[str, Any]:
-    """The defaults of the fields that a configuration got later."""
+    """The defaults of the fields that were added to a configuration later."""
     fields = (field for field, _, _ in leaves(config))
     return {field.name: plain(field.default) for field in fields if field.metadata.get("added")}
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """The part of a recorded configuration that decides the numbers of a run.
+    """The part of a recorded configuration that decides the results of a run.
 
-    Of a start from weights that is what they are and not where they lie; without it, nothing.
+    It holds the digest of the start weights, not their path. A run without start weights has no
+    `init_except` either.
     """
     left_out = {*MAY_CHANGE, "init_from"} | (set() if WEIGHTS in record else {"init_except"})
     return {key: value for key, value in record.items() if key not in left_out}
@@ -261,7 +270,7 @@ def _recorded(directory: Path) -> dict[str, Any]:
         return dict(yaml.safe_load(path.read_text())["config"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path} is damaged ({type(error).__name__}); choose another `name=`"
+            f"{path} is damaged ({type(error).__name__}). Choose another `name=`"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a log point, means over steps; the same as TensorBoard events."""
+"""metrics.jsonl: one line per log point, means over steps; the same as TensorBoard events."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ class Journal:
     """The metrics of the run in `directory`, written by the first process alone.
 
     Raises:
-        InputError: if TensorBoard events are asked for and tensorboardX is not installed.
+        InputError: if `tensorboard` is true and tensorboardX is not installed.
     """
 
     def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
@@ -30,7 +30,7 @@ class Journal:
             self._writer = SummaryWriter
 
     def append(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
-        """Adds a line of metrics: numbers, or one number a seed."""
+        """Adds a line of metrics: numbers, or one number per seed."""
         if not parallel.is_first():
             return
         line = json.dumps({"step": step, "split": split, **plain(metrics)})
@@ -42,7 +42,7 @@ class Journal:
     def read(self, split: str) -> dict[str, np.ndarray]:
         """The lines of one split as float64 arrays: `step` `[lines]`, the others `[lines, seeds]`.
 
-        A line that lacks a name, or is damaged, is left out.
+        A line that is damaged, or lacks a metric of the first line, is left out.
         """
         lines = [line for line in map(_parsed, self._lines()) if line.pop("split", None) == split]
         names = lines[0].keys() if lines else ()
@@ -50,12 +50,12 @@ class Journal:
         return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
 
     def cut(self, step: int) -> None:
-        """Drops the lines after `step`, and halves of lines: a resumed run writes them again."""
+        """Drops incomplete lines and lines after `step`; a resumed run writes them again."""
         self._cut_at = step
         self.select(lambda at, split: at <= step)
 
     def select(self, wanted: Callable[[int, str], bool]) -> None:
-        """Keeps the lines whose step and split are wanted, as they are."""
+        """Keeps only the lines whose step and split are wanted."""
 
         def is_wanted(line: str) -> bool:
             found = _parsed(line)
@@ -79,7 +79,7 @@ class Journal:
     def _append_events(self, line: dict[str, Any]) -> None:
         if self._board is not None:
             return self._add_events(line)
-        # Events of earlier processes are void where lines were cut; what stayed is written again.
+        # Events from `first` on belong to lines that were cut. The lines that stayed come again.
         first = line["step"] if self._cut_at is None else min(self._cut_at, line["step"])
         self._board = self._writer(str(self._path.parent), purge_step=first)
         for kept in map(_parsed, self._lines()):
@@ -96,8 +96,8 @@ class Journal:
 class Window:
     """Sums of metrics since the last line of the journal.
 
-    They add up one step after another, so that neither the borders of chunks nor a resume in the
-    middle changes a bit of the means. The mean over steps of which one is NaN is NaN.
+    Steps are added one at a time, in order. So neither chunk borders nor a resume changes a bit of
+    the means. One NaN step makes the mean NaN.
     """
 
     def __init__(self) -> None:
@@ -106,18 +106,18 @@ class Window:
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, Any]) -> "Window":
-        """The window that gave these `notes`."""
+        """The window that `notes` were made from."""
         window = cls()
         window.count = notes["count"]
         window._sums = {name: np.asarray(sums, np.float64) for name, sums in notes["sums"].items()}
         return window
 
     def notes(self) -> dict[str, Any]:
-        """The window as JSON holds it, to the last bit."""
+        """The window as values for JSON, exact to the last bit."""
         return {"count": self.count, "sums": plain(self._sums)}
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Metrics `[seeds, steps]` of a chunk."""
+        """Adds the metrics `[seeds, steps]` of a chunk."""
         for name, values in metrics.items():
             start = self._sums.get(name, np.zeros_like(values[:, 0], np.float64))
             rows = np.concatenate([start[:, None], values.astype(np.float64)], axis=1)
@@ -125,12 +125,12 @@ class Window:
         self.count += next(iter(metrics.values())).shape[1] if metrics else 0
 
     def means(self) -> dict[str, np.ndarray]:
-        """The means over the steps `[seeds]`, float64."""
+        """The means over steps, `[seeds]`, float64."""
         return {name: sums / self.count for name, sums in self._sums.items()}
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """A line as a dictionary; empty for half a line, from a process killed while writing it."""
+    """A line as a dictionary; empty for an incomplete line, which a killed process may leave."""
     try:
         found = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a person who waits is told, on standard error; results go to standard output."""
+"""Progress for the user, on standard error; results go to standard output."""
 
 import sys
 import time
@@ -10,11 +10,11 @@ import numpy as np
 from jaxdl import parallel
 
 WINDOW = 20.0
-"""Seconds over which rates are taken: the first steps after a start are not typical."""
+"""Seconds over which rates are averaged, because the first steps after a start are not typical."""
 
 
 def say(line: str) -> None:
-    """Tells a person something; one process of many speaks."""
+    """Prints a line on standard error, from the first process only."""
     if parallel.is_first():
         print(line, file=sys.stderr, flush=True)
 
@@ -27,10 +27,10 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """The rate of a training, and its lines: a line a log point, or one that moves on a terminal.
+    """The rate of a training, shown per log point, or as one line that updates on a terminal.
 
-    The rate in tasks/s counts training alone. The time left counts all that happens between steps,
-    validations too, but no compilation: call `restart` after one.
+    The rate in tasks/s counts training alone. The time left counts everything between steps,
+    validations too, but no compilation. So call `restart` after a compilation.
     """
 
     def __init__(self, step: int, steps: int, tasks: int) -> None:
@@ -45,11 +45,11 @@ class Progress:
         self._marks = [(self._resumed, self._busy, step)]
 
     def resumed(self) -> None:
-        """Training goes on, after `stepped` and whatever else was done."""
+        """Starts the training clock again, after `stepped` and any other work."""
         self._resumed = time.perf_counter()
 
     def stepped(self, step: int) -> None:
-        """A chunk of steps has ended."""
+        """Notes the end of a chunk of steps."""
         now = time.perf_counter()
         self._busy += now - self._resumed
         self._marks.append((now, self._busy, step))
@@ -69,7 +69,7 @@ class Progress:
         )
 
     def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:
-        """Shows the line where there is somebody to see it."""
+        """Shows the line: always on a terminal, else at log points only."""
         if not sys.stderr.isatty():
             if log_point:
                 say(self.line(means))

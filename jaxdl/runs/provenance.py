@@ -1,4 +1,4 @@
-"""What made a result: code, packages, device. A number without these is a rumour."""
+"""The provenance of a result: code, packages, device. Nobody can reproduce a number without it."""
 
 import contextlib
 import importlib.metadata
@@ -15,10 +15,10 @@ from jaxdl import __version__
 
 
 def provenance() -> dict[str, Any]:
-    """What made a result: the code, versions of the packages, device, machine.
+    """The provenance of a result: code, package versions, device, machine.
 
-    `revision` is that of the repository of the program that runs, which may be a researcher's own;
-    `jaxdl` has the version and the revision of the library. See `revision_of`.
+    `revision` is the commit of the running program's repository, which may be the user's own.
+    `jaxdl` has the version and the commit of the library. See `revision_of`.
     """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     device = jax.devices()[0]
@@ -36,12 +36,12 @@ def provenance() -> dict[str, Any]:
 def revision_of(path: Path, *, new: bool = False) -> str:
     """The git commit of the repository that tracks a file, with a + if files differ from it.
 
-    "unknown" for a file that no repository tracks, or where there is no git. Of a folder it is the
-    repository that tracks some of its files.
+    The result is "unknown" if no repository tracks the file, or if git is missing. For a folder,
+    the repository must track some file in it.
 
     Args:
-        new: a file that is not tracked yet, and not ignored, has the commit with a +. Not for an
-            installed package, which may lie inside somebody else's repository.
+        new: whether a file that is neither tracked nor ignored counts: commit and +. Do not use it
+            for an installed package, which may lie inside another project's repository.
     """
     folder, name = (path, ".") if path.is_dir() else (path.parent, path.name)
 
@@ -60,7 +60,7 @@ def revision_of(path: Path, *, new: bool = False) -> str:
 
 
 def _program() -> Path:
-    """The file that Python was started with; the working folder in a notebook, which has none."""
+    """The file that Python was started with; a notebook has none, so its working folder."""
     started = getattr(sys.modules["__main__"], "__file__", None)
     return Path(started or ".").absolute()
 

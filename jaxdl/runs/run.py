@@ -2,13 +2,13 @@
 
     runs/<experiment>/<name>/
         config.yaml     the configuration, and the code, packages and device that ran it
-        metrics.jsonl   one line a log point
-        checkpoints/    what the next step needs; the newest two
-        best/           parameters that were best on validation, of each seed, and their steps
-        result.json     written last: the result after so many steps
+        metrics.jsonl   one line per log point
+        checkpoints/    the state of the training; the newest two
+        best/           the best parameters on validation, for each seed, and their steps
+        result.json     written last: the result after the last step
         *.png           pictures
 
-The same command again resumes a run that was stopped, and reprints the result of a finished one.
+The same command resumes a run that was stopped, and reprints the result of a finished run.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Run:
 
     >>> import dataclasses, jaxdl, pathlib, tempfile
     >>> Config = dataclasses.make_dataclass("Config", ["steps", "run"])
-    >>> def heads(run: jaxdl.Run) -> int:  # tossed once, however often the run is opened
+    >>> def heads(run: jaxdl.Run) -> int:  # computed once, however often the run is opened
     ...     return (run.result() or run.finish({"heads": 12}))["heads"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     config = Config(20, jaxdl.RunFlags(name="first", runs_dir=pathlib.Path(folder)))
@@ -75,21 +75,21 @@ class Run:
         self._parts: dict[str, Run] = {}
 
     def part(self, name: str, steps: int | None = None) -> "Run":
-        """A training inside this run, a baseline say, with a directory of its own inside."""
+        """A training inside this run, such as a baseline, with its own directory inside."""
         if name not in self._parts:
             directory = self.directory / name
             with writing(directory):
                 directory.mkdir(exist_ok=True)
             signals = self._training.signals
             inner = Run(directory, self.flags, steps or self.steps, signals, part=name)
-            if steps is None:  # the configuration's steps are those of this part
+            if steps is None:  # the part has the steps of the configuration
                 inner._on_resume = self._on_resume
             self._parts[name] = inner
         return self._parts[name]
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        with contextlib.ExitStack() as stack:  # each of them, also where one fails
+        """Waits for all writes."""
+        with contextlib.ExitStack() as stack:  # closes all, even if one fails
             for part in self._parts.values():
                 stack.callback(part.close)
             stack.callback(self._training.checkpoints.close)
@@ -99,10 +99,10 @@ class Run:
     # ---- results
 
     def result(self) -> dict[str, Any] | None:
-        """The result of the finished run, None if it has still steps to do.
+        """The result of the finished run; None if the run has steps left.
 
         Raises:
-            InputError: if the run has done more steps than it is asked for now.
+            InputError: if the run has done more steps than `steps`.
             RunError: if result.json is damaged.
         """
         found, done = None, 0
@@ -113,7 +113,7 @@ class Run:
                 done = int(found["run"]["steps"])
             except (KeyError, TypeError, ValueError) as error:
                 raise RunError(
-                    f"{path} says nothing of the steps of its run; move it away to go on"
+                    f"{path} says nothing of the steps of its run. Move it away to go on"
                 ) from error
             if done == self.steps:
                 return found
@@ -123,7 +123,7 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Writes result.json, which marks the run as finished, and returns its content."""
         all_of_it = [run._training for run in (self, *self._parts.values())]
-        # Time spent before a resume counts: what earlier processes noted in the checkpoints.
+        # Time before a resume counts too: earlier processes noted it in the checkpoints.
         before = sum(training.seconds for training in all_of_it)
         wall = before + time.perf_counter() - self._training.began
         about = {
@@ -143,13 +143,14 @@ class Run:
     # ---- state
 
     def restore(self, state: PyTree) -> Any:
-        """The newest checkpoint, or `state` itself in a run that has none.
+        """The newest checkpoint, or `state` itself if the run has none.
 
-        What was journaled and chosen after it is forgotten, for it is about to come again.
+        Log lines and best parameters after the checkpoint are dropped, because the run makes them
+        again.
 
         Raises:
-            InputError: if it is of a later step than the run's last.
-            RunError: if it is damaged.
+            InputError: if the checkpoint is later than the run's last step.
+            RunError: if the checkpoint is damaged.
         """
         begun = bool(self._training.checkpoints.steps())
         restored = self._training.restore(state)
@@ -169,13 +170,13 @@ class Run:
             RunError: if they could not be written.
         """
         if parallel.is_first():
-            self._training.checkpoints.wait()  # one under way is one to go on from
+            self._training.checkpoints.wait()  # so that `steps` counts a save in progress
             kept = self._training.checkpoints.steps()
             self._best.keep(step, np.asarray(scores), parallel.local(params), kept)
-        parallel.agree(step)  # no process reads before the first has written
+        parallel.agree(step)  # a barrier: no process reads before the first has written
 
     def best(self, params: Params) -> tuple[Params, np.ndarray]:
-        """The best parameters of each seed and the steps they come from; needs `keep_best`."""
+        """The best parameters of each seed and their steps, as `keep_best` stored them."""
         return load_best(self.directory, params)
 
     # ---- the loop
@@ -196,11 +197,11 @@ class Run:
         """The state after the last step, on one device; `state` if nothing is left to do.
 
         Args:
-            validate: `state -> metrics [seeds]`, asked every `eval_every` steps, which must be log
-                points, and after the last one. Its answers are the "validation" lines of
+            validate: `state -> metrics [seeds]`. It runs every `eval_every` steps, which must be
+                log points, and after the last step. Its results are the "validation" lines of
                 metrics.jsonl.
-            best: names the metric by which `keep_best` then keeps parameters.
-            tasks: how many tasks or examples a step takes of each seed.
+            best: the metric by which `keep_best` chooses parameters; "" keeps none.
+            tasks: how many tasks or examples a step takes per seed.
             devices: how many devices share them.
         """
         last, given = state, (step, stream, keys, state)
@@ -215,7 +216,7 @@ class Run:
                 continue
             here = parallel.local(last)
             found = {name: np.asarray(values) for name, values in validate(here).items()}
-            if best:  # before the line, which tells that nothing is missing
+            if best:  # before the log line: the line marks this validation as complete
                 self.keep_best(i, found[best], here.params)
             self.log(i, "validation", found)
             shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
@@ -232,9 +233,9 @@ class Run:
         tasks: int,
         devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
-        """`train.loop` up to the run's last step, watched: see `loop` and `watch`.
+        """`train.loop` up to the run's last step, inside `watch`; see both.
 
-        `tasks`: how many tasks or examples a step takes of each seed.
+        `tasks`: how many tasks or examples a step takes per seed.
         """
         chunks = loop(
             step,
@@ -260,11 +261,13 @@ class Run:
         tasks: int,
         devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
-        """Of the log points, each `every`th step, a multiple of `log_every`, and the last one.
+        """The log points at multiples of `every`, and the last one.
 
-        The caller writes a line of `split` at each of them. What was journaled and chosen at a last
-        step that is the last no more is forgotten, if it is no `every`th. If `state` is that of a
-        step that has become the last one and has no such line, it is passed on.
+        `every` is a multiple of `log_every`. The caller writes a line of `split` at each of these
+        points. `steps` may have changed since the last start:
+
+        - The old last step may be no multiple of `every`. Its log lines and best parameters go.
+        - The new last step may be done already, without a line of `split`. It is yielded again.
         """
 
         def due(i: int) -> bool:
@@ -282,15 +285,15 @@ class Run:
     def watch(
         self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
     ) -> Iterator[tuple[int, Any]]:
-        """`(i, state)` at every log point of a loop of one's own: see `Training.watch`."""
+        """`(i, state)` at every log point of your own loop; see `Training.watch`."""
         return self._training.watch(chunks, tasks=tasks)
 
     def compiled(self, seconds: float) -> None:
-        """Notes how long compilation took; for the `on_compile` of a loop of one's own."""
+        """Notes how long compilation took; pass it as `on_compile` to your own loop."""
         self._training.compiled(seconds)
 
     def log(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
-        """Appends a line of metrics (numbers, or one number a seed) to metrics.jsonl."""
+        """Appends a line of metrics (numbers, or one number per seed) to metrics.jsonl."""
         self._training.journal.append(step, split, metrics)
 
     def metrics(self, split: str) -> dict[str, np.ndarray]:
@@ -315,10 +318,10 @@ def open_run(
 ) -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
 
-    `config` is a dataclass with the fields `steps` and `run: RunFlags`; these may change on resume,
-    everything else is the run's identity: of a field `init_from`, what the weights there are. A
-    run whose body raises InputError before anything is stored leaves no configuration. `former`
-    finds and continues runs of an experiment that was part of another.
+    `config` is a dataclass with the fields `steps` and `run: RunFlags`. These two may change on
+    resume; all other fields are the run's identity. For a field `init_from` the weights count, not
+    their path. If the body raises InputError before anything is stored, no configuration stays.
+    With `former`, runs from before this experiment was split off another one go on.
 
     >>> import dataclasses, jaxdl, jax.numpy as jnp, optax, pathlib, tempfile
     >>> @dataclasses.dataclass(frozen=True)
@@ -344,9 +347,9 @@ def open_run(
     ([7.5], [7.75], True)
 
     Raises:
-        InputError: if the directory holds a run of another configuration, or one that has done more
-            steps, or a flag is wrong, or `init_from` holds no weights.
-        RunError: if it is in use, or cannot be written.
+        InputError: if the directory holds a run of another configuration, or one with more steps
+            done, or if a flag is wrong, or `init_from` holds no weights.
+        RunError: if the directory is in use, or cannot be written.
     """
     flags: RunFlags = config.run
     check(flags)
@@ -354,7 +357,7 @@ def open_run(
     weights = digest_of_start(config)
     directory = identity.directory(experiment, config, label, weights, former)
 
-    @functools.cache  # once, by whichever part goes on first
+    @functools.cache  # once, by the part that resumes first
     def record() -> None:
         if parallel.is_first():
             identity.record_config(directory, config, weights, former)
@@ -370,7 +373,7 @@ def open_run(
         signals = stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)
         stack.callback(run.close)
-        run.result()  # refuses fewer steps than are done
+        run.result()  # raises if `steps` is below the steps done
         if not known:
             record()
         yield run

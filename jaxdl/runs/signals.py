@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered where nothing is lost by it."""
+"""Ctrl-C and SIGTERM stop a run at a point where nothing is lost."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped the run; its text says what was saved and how to go on.
+    """A signal stopped the run; the text says what was saved and how to go on.
 
-    A KeyboardInterrupt, because it may be raised anywhere and no `except Exception` may swallow it.
+    It is a KeyboardInterrupt, so that no `except Exception` catches it.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -19,9 +19,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """The signals that came: noted inside `deferred`, raised as `Interrupted` elsewhere.
+    """Handles signals: notes them inside `deferred`, raises `Interrupted` elsewhere.
 
-    A second signal is always raised at once.
+    A second signal always raises at once.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class Signals:
 
     @property
     def came(self) -> bool:
-        """Whether a signal waits for an answer."""
+        """Whether a signal came and is not yet handled."""
         return self._number != 0
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """While this is open, whoever opened it asks `came` at convenient moments."""
+        """Only notes signals while open; the code inside must check `came`."""
         self._depth += 1
         try:
             yield
@@ -43,28 +43,28 @@ class Signals:
             self._depth -= 1
 
     def handle(self, number: int, frame: Any) -> None:
-        """The handler, see `signal.signal`."""
+        """The handler for `signal.signal`."""
         del frame
         impatient, self._number = self.came, number
         if impatient or not self._depth:
             raise self.interrupted("the same command goes on from the last checkpoint")
-        # Not print: the signal may have come in the middle of one, and a stream is not re-entrant.
-        os.write(2, b"stopping after this chunk; once more to stop at once\n")
+        # Not print: the signal may have interrupted a print, and a stream is not re-entrant.
+        os.write(2, b"stopping after this chunk; send the signal again to stop at once\n")
 
     def interrupted(self, what: str) -> Interrupted:
-        """The exception to raise for the signal that came, here or in another process."""
+        """The exception for a signal that came here or in another process."""
         number = self._number or signal.SIGTERM
         return Interrupted(f"stopped by {signal.Signals(number).name}: {what}", number)
 
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Catches SIGINT and SIGTERM; leaves alone those that are ignored (`nohup`, `&` in scripts)."""
+    """Catches SIGINT and SIGTERM, except a signal that is ignored (`nohup`, `&` in scripts)."""
     signals, before = Signals(), {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             continue
-        with contextlib.suppress(ValueError):  # not in the main thread: leave signals alone
+        with contextlib.suppress(ValueError):  # only the main thread may set handlers
             before[number] = signal.signal(number, signals.handle)
     try:
         yield signals

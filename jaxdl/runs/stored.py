@@ -1,4 +1,4 @@
-"""What a run has stored, for whoever predicts with it or goes on from it: no `Run` is opened."""
+"""Loads the state or the best parameters of a run without opening a `Run`."""
 
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ def load_last(directory: Path | str, like: PyTree) -> Any:
 
     Raises:
         InputError: if the run has no checkpoint yet.
-        RunError: if it is damaged or of another shape.
+        RunError: if the checkpoint is damaged or has another shape.
     """
     with Checkpoints(Path(directory) / "checkpoints") as checkpoints:
         if not checkpoints.steps():
-            raise InputError(f"{directory} has no checkpoint yet: train first")
+            raise InputError(f"{directory} has no checkpoint yet. Train first")
         return checkpoints.restore(like)
 
 
 def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
-    """The parameters of a run that were best on validation, and their steps `[seeds]`.
+    """The best parameters of a run on validation, and their steps `[seeds]`.
 
-    `like` has the structure and shapes, leading axis `[seeds]` included.
+    `like` gives the structure and shapes, leading axis `[seeds]` included.
 
     >>> import dataclasses, jaxdl, numpy as np, pathlib, tempfile
     >>> Config = dataclasses.make_dataclass("Config", ["steps", "run"])

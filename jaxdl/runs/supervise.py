@@ -1,4 +1,4 @@
-"""What a training needs while it runs for hours: checkpoints, log, progress, answers to signals."""
+"""Supervision of a long training: checkpoints, log, progress, divergence, signals."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ from jaxdl.types import PyTree
 class Training:
     """One training of a run, in a directory of its own; `steps` is its last step.
 
-    `step` is where it stands, and `seconds` are those of earlier processes: a process that goes on
-    from a checkpoint takes both over, beside the state.
+    `step` counts the steps done, and `seconds` the time of earlier processes. A process that
+    resumes from a checkpoint takes both from there, beside the state.
     """
 
     def __init__(self, directory: Path, flags: RunFlags, steps: int, signals: Signals) -> None:
@@ -43,8 +43,8 @@ class Training:
         """The newest checkpoint, or `state` itself if there is none.
 
         Raises:
-            InputError: if it is of a later step than the training's last.
-            RunError: if it is damaged.
+            InputError: if the checkpoint is later than the training's last step.
+            RunError: if the checkpoint is damaged.
         """
         if not self.checkpoints.steps():
             return state
@@ -59,8 +59,9 @@ class Training:
     def forget_lines_to_come(self) -> None:
         """Cuts the log where a restored training goes on.
 
-        Lines at a last step that is the last no more are not what a longer run would have, and
-        those at a step that has become the last one are missing.
+        `steps` may have changed since the last start. A longer run has no line at the old last step
+        if this step is between log points, so the line goes. A run that now ends at the restored
+        step needs a line there, so the line is added.
         """
         last, between = self.step == self.steps, self._window.count > 0
         self.journal.cut(self.step - (between and not last))
@@ -71,7 +72,7 @@ class Training:
         """Saves a checkpoint of the state at its step, in the background.
 
         Raises:
-            RunError: if it, or the one before, could not be written.
+            RunError: if it, or the previous one, could not be written.
         """
         state = parallel.local(state)
         notes = {
@@ -90,16 +91,16 @@ class Training:
     def watch(
         self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
     ) -> Iterator[tuple[int, Any]]:
-        """Passes on `(i, state)` at every log point, and does what a long run needs meanwhile.
+        """Yields `(i, state)` at every log point, and supervises the training in between.
 
-        Progress with rate and time left, metrics.jsonl, checkpoints by the clock and at the end,
-        an answer to Ctrl-C and SIGTERM between two chunks, and a stop at the first loss (see
-        `divergence.is_loss`) that is not finite. `tasks` is how many tasks a step takes, for the
-        rate.
+        It shows the rate and the time left, and writes metrics.jsonl. It saves checkpoints by the
+        clock and at the end. Between two chunks it handles Ctrl-C and SIGTERM. It stops at the
+        first loss (see `divergence.is_loss`) that is not finite. `tasks` is the number of tasks
+        per step, for the rate.
 
         Raises:
-            Interrupted: after saving, when a signal came.
-            RunError: when training diverged or a checkpoint could not be written.
+            Interrupted: after saving, if a signal came.
+            RunError: if training diverged or a checkpoint could not be written.
         """
         self._progress = Progress(self.step, self.steps, tasks)
         saved = time.monotonic()
@@ -126,25 +127,25 @@ class Training:
                 if stopped:
                     self.checkpoints.wait()
                     raise self.signals.interrupted(
-                        f"saved at step {i:,} of {self.steps:,}; the same command resumes"
+                        f"saved at step {i:,} of {self.steps:,}. The same command resumes"
                         f" {self.directory}"
                     )
                 self._progress.resumed()
 
     def refuse_fewer_than(self, done: int) -> None:
-        """Refuses a training that has done more steps than it is asked for.
+        """Refuses a training that has done more steps than `steps`.
 
         Raises:
-            InputError: if it has.
+            InputError: if `done` is above `steps`.
         """
         if done > self.steps:
             raise InputError(
-                f"{self.directory} has already done {done:,} steps, more than `steps={self.steps}`;"
-                " choose another `name=` for a shorter run"
+                f"{self.directory} has already done {done:,} steps, more than `steps={self.steps}`."
+                " Choose another `name=` for a shorter run"
             )
 
     def _save_finite(self, step: int, state: PyTree) -> None:
-        """Saves a state that may be gone on from; the loss told of the state before this one."""
+        """Saves a state that is finite; the losses did not show the effect of the last update."""
         state = parallel.local(state)
         if not can_go_on(state):
             raise self._diverged(step, "state")
@@ -160,7 +161,7 @@ class Training:
         kept = self.checkpoints.steps()
         good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
         return RunError(
-            f"training diverged: the {what} is not finite at step {step:,}; {good} in"
-            f" {self.checkpoints.directory}; try a lower learning rate or clipping, and check"
+            f"training diverged: the {what} is not finite at step {step:,} ({good} in"
+            f" {self.checkpoints.directory}). Try a lower learning rate or clipping, and check"
             " that labels and task numbers are in range"
         )

@@ -1,9 +1,9 @@
-"""Weights, the numbers of a trained net by name, and trainings that start from them.
+"""Weights: the arrays of a trained net by name, and the start of a training from them.
 
-They come from a run, or from a file of `save_weights`, where `params/Dense_0/kernel` is the name of
-a parameter and `stats/...` that of a running average. Two parameters with one name (of the keys
-`a/b` and `a`, `b`) are refused. `--init-from` is the flag of each experiment,
-`init_from` and `init_except` the fields of its configuration.
+They come from a run, or from a file of `save_weights`. `params/Dense_0/kernel` names a parameter,
+`stats/...` a running average. Two parameters with the same name (keys `a/b` and `a`, `b`) are
+refused. Each experiment has the flag `--init-from`; its configuration has the fields `init_from`
+and `init_except`.
 """
 
 import hashlib
@@ -28,28 +28,28 @@ from jaxdl.types import Params, PyTree, TrainState
 
 
 class Weights(NamedTuple):
-    """Arrays by name, those of a run with a leading axis `[seeds]`; `seeds` is None for one net."""
+    """Arrays by name; `seeds` is None for one net, else the length of their leading axis."""
 
     arrays: dict[str, np.ndarray]
     seeds: int | None
 
 
 def save_weights(path: Path | str, params: Params, stats: PyTree = ()) -> None:
-    """Writes the weights of one net (no axis of seeds) as a `.npz` that `init_from` reads.
+    """Writes the weights of one net (no seed axis) as a `.npz` that `init_from` reads.
 
-    Short floats, which the format does not know, are written as the float32 of the same value.
+    NumPy's format has no short floats such as bfloat16. They become float32 of the same value.
 
     Raises:
-        InputError: if the name does not end in .npz, or two weights have one name, or some are no
-            finite numbers.
-        RunError: if it cannot be written.
+        InputError: if the name does not end in .npz, or two weights have the same name, or a value
+            is not finite.
+        RunError: if the file cannot be written.
     """
     tree = _tree(params, stats)
     _write(path, _named(zip(leaves.described(tree), leaves.on_host(tree), strict=True)))
 
 
 def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) -> None:
-    """Writes the weights of one seed of a run, the first is 0, as `save_weights` does.
+    """Writes the weights of one seed of a run, as `save_weights` does; the first seed is 0.
 
     >>> import dataclasses, jaxdl, numpy as np, pathlib, tempfile
     >>> Config = dataclasses.make_dataclass("Config", ["steps", "run"])
@@ -83,7 +83,7 @@ def _write(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _widened(array: np.ndarray) -> np.ndarray:
-    """The same values in a dtype of NumPy's own, if they are in one of its extensions."""
+    """The same values; an extension dtype such as bfloat16 becomes a dtype of NumPy."""
     if array.dtype.isbuiltin != 2:
         return array
     signed = jnp.issubdtype(array.dtype, np.signedinteger)
@@ -92,7 +92,7 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 
 def load_weights(path: Path | str) -> Weights:
-    """The weights in a file, or of a run: its best ones where it kept some, else its last.
+    """The weights in a file, or the weights of a run: the best if the run kept any, else the last.
 
     >>> import jaxdl, numpy as np, pathlib, tempfile
     >>> from jaxdl.runs.weights import save_weights
@@ -104,8 +104,8 @@ def load_weights(path: Path | str) -> Weights:
     ({'params/Dense_0/bias': (2,), 'params/Dense_0/kernel': (4, 2)}, None)
 
     Raises:
-        InputError: if there is nothing, no checkpoint yet, or no weights in the file, or two
-            weights of the run have one name.
+        InputError: if the path does not exist, the run has no checkpoint yet, the file holds no
+            weights, or two weights of the run have the same name.
         RunError: if the checkpoint is damaged.
     """
     path = Path(path)
@@ -136,15 +136,17 @@ def load_weights(path: Path | str) -> Weights:
 
 
 def holds_weights(names: Iterable[str]) -> bool:
-    """Whether these are names of jaxdl's and not, say, of PyTorch's."""
+    """Whether some of these names are jaxdl's, and not PyTorch's, say."""
     return any(map(_is_weight, names))
 
 
 def weights_digest(path: Path | str) -> str:
-    """Eight hexadecimal digits of what a file or run holds, by which a run knows its start again.
+    """Eight hexadecimal digits of the weights in a file or run, PyTorch's included.
+
+    A run stores the digest, and recognises its start weights by it.
 
     Raises:
-        as `load_weights`; weights of PyTorch have a digest too.
+        InputError, RunError: as `load_weights`.
     """
     path = Path(path)
     arrays = read_tensors(path) if path.is_file() else load_weights(path).arrays
@@ -156,10 +158,10 @@ def weights_digest(path: Path | str) -> str:
 
 
 def digest_of_start(config: Any) -> str:
-    """The digest of the weights that a configuration starts from, "" where it starts anew.
+    """The digest of the weights that a configuration starts from; "" for a random start.
 
     Raises:
-        InputError: as `weights_digest`, or if there is `init_except` alone.
+        InputError: as `weights_digest`, or if `init_except` is given without `init_from`.
     """
     fields = flat(config)
     path = fields.get("init_from")
@@ -173,7 +175,7 @@ def started(
 ) -> TrainState:
     """A state before step 0 `[seeds]` with the weights of a file or run; see `from_weights`.
 
-    The state of the optimiser stays: one that copies the parameters is to be made of the new ones.
+    The optimiser's state stays. If it copies the parameters, make it again from the new ones.
     """
     params, stats = from_weights(init_from, init_except, state.params, state.stats)
     return state._replace(params=params, stats=stats)
@@ -182,16 +184,16 @@ def started(
 def from_weights(
     init_from: Path | None, init_except: Sequence[str], params: Params, stats: PyTree = ()
 ) -> tuple[Params, PyTree]:
-    """Parameters and statistics `[seeds, ...]`, replaced by those that a file or run holds.
+    """Parameters and statistics `[seeds, ...]`, replaced by those of a file or run.
 
-    All seeds start from one net; of a run of several seeds each takes its own. Names and shapes
-    must be the same, in both directions, but for those of the layers (first names below `params`)
-    in `init_except`, which stay as they are. None: nothing is replaced.
+    From one net, all seeds start equal. From a run of several seeds, each seed takes its own.
+    Names and shapes must match in both directions. Layers in `init_except` (first names below
+    `params`) are exempt, and keep their values. `init_from=None` replaces nothing.
 
     Raises:
         InputError: naming the first leaf that differs and both shapes; or another number of seeds;
-            or no such layer; or the first array whose numbers are not finite, or that the dtype
-            of the net cannot hold; or as `load_weights`.
+            or an unknown layer; or the first array that is not finite or that the net's dtype
+            cannot hold; or as `load_weights`.
         RunError: if the checkpoint is damaged.
     """
     if init_from is None:
@@ -237,7 +239,7 @@ def _tree(params: Params, stats: PyTree) -> dict[str, PyTree]:
 
 
 def _named(pairs: Iterable[tuple[Leaf, Any]]) -> dict[str, Any]:
-    """Arrays by name, of which each has one."""
+    """Arrays by name; two arrays with the same name are refused."""
     named = []
     for leaf, array in pairs:
         name = leaves.name(leaf.path)
@@ -248,12 +250,12 @@ def _named(pairs: Iterable[tuple[Leaf, Any]]) -> dict[str, Any]:
 
 
 def _layer(leaf: Leaf) -> str:
-    """The layer that a leaf of the net belongs to: `Dense_0` of `params/Dense_0/kernel`."""
+    """The layer of a leaf: `Dense_0` for `params/Dense_0/kernel`."""
     return leaf.path[:2][-1][1]
 
 
 def _layer_there(name: str, layers: Sequence[str]) -> str:
-    """The layer of a name that the net lacks: the longest of its layers that it may belong to."""
+    """The layer of a name that the net lacks: the longest layer name that begins the name."""
     parts = name.split("/")[1:] or [name]
     heads = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
     return next((head for head in heads if head in layers), parts[0])

@@ -119,7 +119,7 @@ def test_a_damaged_file_never_gives_wrong_values(folder, damage):
             if told:
                 refused += 1
                 assert "cannot be read" in told
-                assert f"move {folder / '4'} away to go on from step 3" in told
+                assert f"Move {folder / '4'} away to go on from step 3" in told
                 assert "\n" not in told
                 assert same_bits(checkpoints.restore(ZEROS, 3), ZEROS)
         path.write_bytes(data)

@@ -313,7 +313,7 @@ def test_a_signal_saves_and_says_how_to_resume(sinusoid, number):
     last = errors.splitlines()[-1]
     newest = Checkpoints(folder / name / "checkpoints").steps()[-1]
     assert last == (
-        f"stopped by {name}: saved at step {newest:,} of 1,000,000; the same command resumes"
+        f"stopped by {name}: saved at step {newest:,} of 1,000,000. The same command resumes"
         f" {folder / name}"
     )
     assert "Traceback" not in errors
@@ -472,7 +472,7 @@ def test_the_name_follows_the_configuration(tmp_path):
 def test_a_run_is_locked(tmp_path):
     with open_run("tiny", config(tmp_path)):
         with (
-            pytest.raises(RunError, match=f"in use by process {os.getpid()} on .*wait for it"),
+            pytest.raises(RunError, match=f"in use by process {os.getpid()} on .*Wait for it"),
             open_run("tiny", config(tmp_path)),
         ):
             pytest.fail("opened twice")
@@ -509,7 +509,7 @@ def test_divergence_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
     with pytest.raises(RunError) as error:
         train(settings)
     assert error.value.exit_code == 1
-    assert "loss of seed 1 of 2 is not finite at step 5; checkpoint 4 is the" in str(error.value)
+    assert "loss of seed 1 of 2 is not finite at step 5 (checkpoint 4 is the" in str(error.value)
     good = saved_state(settings)
     assert int(good.step) == 4
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good))
@@ -521,7 +521,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     broken = state._replace(params={"w": state.params["w"].at[1, 0].set(np.inf)})
     with open_run("tiny", settings) as run:
         finite = {"loss": np.ones((2, 1), np.float32)}
-        with pytest.raises(RunError, match="the state is not finite at step 6; there is no check"):
+        with pytest.raises(RunError, match=r"the state is not finite at step 6 \(there is no"):
             list(run.watch([(6, broken._replace(step=np.int32(6)), finite)], tasks=1))
     assert Checkpoints(run.directory / "checkpoints").steps() == []
 
@@ -563,7 +563,7 @@ def test_a_diverged_loss_is_named(tmp_path):
     bad["loss/1"] = np.array([[1.0], [np.inf]])
     with (
         open_run("tiny", settings) as run,
-        pytest.raises(RunError, match=r"the loss/1 of seed 2 of 2 is not finite at step 4; there"),
+        pytest.raises(RunError, match=r"the loss/1 of seed 2 of 2 is not finite at step 4 \(there"),
     ):
         list(run.watch([(4, state._replace(step=np.int32(4)), bad)], tasks=1))
 
@@ -581,7 +581,7 @@ def test_a_full_disk_stops_with_a_sentence_and_the_run_goes_on_later(tmp_path, m
             run._training.checkpoints.wait()
             monkeypatch.setattr(run._training.checkpoints._manager, "save", no_room)
 
-    with pytest.raises(RunError, match=r"checkpoint 4 could not .*checkpoint 3 is safe; make room"):
+    with pytest.raises(RunError, match=r"checkpoint 4 could not .*checkpoint 3 is safe\. Free d"):
         train(config(tmp_path, **settings), at_log_point=fill)
     monkeypatch.undo()
     assert bits(train(config(tmp_path, **settings))) == bits(never)

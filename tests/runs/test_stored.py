@@ -21,7 +21,7 @@ def test_the_newest_state_is_loaded(tmp_path):
 
 
 def test_a_run_without_a_checkpoint_has_nothing_to_load(tmp_path):
-    with pytest.raises(InputError, match="has no checkpoint yet: train first"):
+    with pytest.raises(InputError, match=r"has no checkpoint yet\. Train first"):
         load_last(tmp_path, LIKE)
 
 
