@@ -1,4 +1,4 @@
-"""When a training has diverged: a loss, or the state, is not finite."""
+"""Divergence of a training: a loss, or the state, is not finite."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,18 +14,19 @@ from jaxdl.types import PyTree
 def is_loss(name: str) -> bool:
     """Whether a metric is a loss: "loss" is one of the words of its name.
 
-    So are `loss`, `loss/0`, `value_loss` and `loss2`; `accuracy` and `lossless` are none.
+    `loss`, `loss/0`, `value_loss` and `loss2` are losses; `accuracy` and `lossless` are not.
     """
     return "loss" in re.findall("[a-z]+", name.lower())
 
 
 def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
-    """The place of the first loss that is not finite, in metrics `[seeds, steps]` of a chunk.
+    """The first loss that is not finite, in the metrics `[seeds, steps]` of a chunk.
 
-    Any other metric may be NaN: an accuracy over nothing, say, or a share of nothing.
+    Other metrics may be NaN: an accuracy over zero examples, say.
 
     Returns:
-        Its index along the steps, and what it is: "loss", or "loss of seed 1 of 3".
+        Its index along the steps, and its name: "loss", or "loss of seed 1 of 3". None if all
+        losses are finite.
     """
     found = []
     for name in filter(is_loss, metrics):
@@ -36,10 +37,9 @@ def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
 
 
 def can_go_on(state: PyTree) -> bool:
-    """Whether a state is fit to be saved: its parameters are finite, and nothing is NaN.
+    """Whether a state may be saved: its parameters are finite, and nothing is NaN.
 
-    Infinity is a fair value in an optimiser's state (the best loss so far). A random key is always
-    fit.
+    An optimiser's state may hold infinity (the best loss so far). Random keys are not checked.
     """
     params = jax.tree.leaves(getattr(state, "params", ()))
     return not any(_holds(np.isnan, leaf) for leaf in jax.tree.leaves(state)) and not any(

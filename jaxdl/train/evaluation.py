@@ -1,8 +1,8 @@
-"""What trained nets say about a whole set: every example once, in batches of one program.
+"""Predictions and metrics over a whole data set: every example once, in batches, in one program.
 
-Nets are judged in the mode "eval", in which a prediction depends on its own input alone, so that
-neither the size of the batches nor the order of the set matters. That is not so of a `Model` with
-batch norm by the batch at hand (`without_stats`): there each batch is normalised by itself.
+Nets run in the mode "eval". There a prediction depends on its own input alone, so batch size and
+order do not matter. One exception: a `Model` whose batch norm uses the current batch
+(`without_stats`). It normalises each batch by itself.
 """
 
 from collections.abc import Callable
@@ -36,14 +36,13 @@ def predict_all(
 
     Args:
         model: applied in the mode "eval".
-        transform: makes one example `[...]`, as it is stored, what the net sees; no key, so no
-            augmentation.
-        batch: the most examples at once, at least 1; the true number divides the set as evenly as
-            it can.
+        transform: turns one stored example `[...]` into the net's input. It gets no key, so it
+            cannot augment.
+        batch: the largest batch, at least 1. The batches have equal sizes, as far as possible.
 
     Returns:
-        `(params, stats, examples [n, ...]) -> [n, ...]`, compiled. Put examples that are judged
-        more than once on the device first (`jnp.asarray`).
+        `(params, stats, examples [n, ...]) -> [n, ...]`, compiled. If you evaluate the same
+        examples again and again, put them on the device first (`jnp.asarray`).
     """
 
     @jax.jit
@@ -58,7 +57,7 @@ def predict_all(
             weight = None if full else (rows < count).astype(float)
             return model.apply(params, stats, x, weight=weight, mode="eval")[0]
 
-        # The last batch is filled up with the last example, of weight 0, and cut again.
+        # Copies of the last example, with weight 0, fill the last batch. They are cut off below.
         full = batches * size == count
         rows = jnp.arange(batches * size).reshape(batches, size)
         found = lax.map(of_batch, rows)
@@ -73,8 +72,8 @@ def measure(
     """The metrics of `loss` over a whole set, for each seed; arguments as `predict_all`.
 
     Returns:
-        `(params, stats, examples [n, ...], labels [n, ...]) -> metrics`, each `[seeds]`, where the
-        leaves of `params` and `stats` have a leading axis `[seeds]`. Seeds go one after another.
+        `(params, stats, examples [n, ...], labels [n, ...]) -> metrics`, each `[seeds]`. The leaves
+        of `params` and `stats` have a leading axis `[seeds]`. Seeds run one after another.
     """
     predict = predict_all(model, transform, batch=batch)
 
@@ -91,13 +90,13 @@ def measure(
 def measure_subsets(
     model: StatefulModel, loss: LossFn, transform: Callable[[Any], Any], *, most: int = 2000
 ) -> Callable[[Params, PyTree, Table, Subset], Metrics]:
-    """The metrics of `loss` over the subset of a table that each run has learnt from.
+    """The metrics of `loss` over the subset of a table that each run was trained on.
 
-    Arguments as `predict_all`; of a subset of more than `most` examples, as many of them count.
+    Arguments as `predict_all`. From a subset of more than `most` examples, `most` of them count.
 
     Returns:
-        `(params, stats, table, subsets) -> metrics`, each `[runs]`, where the leaves of `params`,
-        `stats` and `subsets` have a leading axis `[runs]`.
+        `(params, stats, table, subsets) -> metrics`, each `[runs]`. The leaves of `params`, `stats`
+        and `subsets` have a leading axis `[runs]`.
     """
     predict = predict_all(model, transform)
 
@@ -107,7 +106,7 @@ def measure_subsets(
             params, stats, subset = each
             turns = jnp.arange(most)
             rows, labels = in_turn(table, subset, subset.key, turns)
-            # A smaller subset comes round again, with no weight.
+            # A smaller subset repeats; the repeats have weight 0.
             first = (turns < size(table, subset.shots)).astype(jnp.float32)
             return loss(predict(params, stats, table.x[rows]), labels, first)[1]
 

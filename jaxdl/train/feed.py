@@ -1,4 +1,4 @@
-"""Batches from the host for a compiled loop, fetched by a thread while the device works."""
+"""Batches from the host for a compiled loop; a thread fetches them while the device computes."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,14 +17,14 @@ from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
 class HostStream(NamedTuple):
     """Batches that come from the host, for data larger than the device's memory.
 
-    `fetch(step)` gives the batch of a step as NumPy arrays, a pure function of the step: a
-    `jaxdl.data.prepare.tfds.stream` does, by `stream(...).__getitem__`. `ahead` batches, at least
-    1, travel together, the next ones while the device works on these. All seeds see the same
-    batches.
+    `fetch(step)` returns the batch of a step as NumPy arrays. It is a pure function of the step, as
+    is `stream(...).__getitem__` of `jaxdl.data.prepare.tfds.stream`. The host sends blocks of
+    `ahead` batches, at least 1, and fetches the next block while the device works on the current
+    one. All seeds see the same batches.
 
-    `classes`, the net's outputs, says that integers in the `y` of a `Batch` are class labels. They
-    become int32, and one that is not in `[0, classes)` raises `InputError`, unless its example has
-    weight 0. None: integers are what they are, targets of a regression, say.
+    `classes` is the number of the net's outputs. With it, integers in the `y` of a `Batch` are
+    class labels and become int32. A label outside `[0, classes)` raises `InputError`, unless its
+    example has weight 0. With None, integers stay as they are: targets of a regression, say.
 
     >>> import jaxdl, jax.numpy as jnp, numpy as np, optax
     >>> table = np.arange(8, dtype=np.float32).reshape(4, 2)  # np.load(..., mmap_mode="r"), say
@@ -44,13 +44,13 @@ class HostStream(NamedTuple):
 
 
 class Feed:
-    """A `HostStream` as streams on the device, one for each block of `ahead` batches.
+    """A `HostStream` as streams on the device, one per block of `ahead` batches.
 
-    What `fetch` raises is raised by `stream`, as it is, and so is `InputError` for a label that is
-    none. `close` ends the thread.
+    `stream` raises the errors of `fetch` unchanged, and `InputError` for a label out of range.
+    `close` ends the thread.
 
     Raises:
-        InputError: if no batch is to travel.
+        InputError: if `ahead` is below 1.
     """
 
     def __init__(self, source: HostStream, first: int, steps: int) -> None:
@@ -66,7 +66,7 @@ class Feed:
         self._next: Future[Any] = self._pool.submit(self._fetch, first)
 
     def stream(self, step: int) -> Any:
-        """The `train.Stream` that holds the batch of this step; steps come in order."""
+        """The `train.Stream` that holds the batch of this step; ask for steps in order."""
         if step >= self._first + self.ahead:
             batches = self._next.result()
             self._first = step
@@ -76,11 +76,11 @@ class Feed:
         return self._stream
 
     def left(self, step: int) -> int:
-        """How many steps the block at hand still serves."""
+        """How many steps the current block still serves."""
         return self._first + self.ahead - step
 
     def close(self) -> None:
-        """Waits for the batch that is being fetched, if any, and ends the thread."""
+        """Waits for a fetch in progress, and ends the thread."""
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
@@ -90,7 +90,7 @@ class Feed:
             if self._closed:
                 return None
             batches.append(_with_checked_labels(self._source.fetch(step), self._source.classes))
-        # The last block keeps the shape of the others: there is one program for all.
+        # Padding: the last block has the shape of the others, so one program serves all.
         batches += batches[-1:] * (self.ahead - len(batches))
         return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
 
@@ -103,7 +103,7 @@ def _with_checked_labels(batch: PyTree, classes: int | None) -> PyTree:
         leaf = np.asarray(leaf)
         if not np.issubdtype(leaf.dtype, np.integer):
             return leaf
-        if batch.weight is not None:  # a missing label has weight 0, and may be any number
+        if batch.weight is not None:  # an example of weight 0 may have any number as label
             void = np.asarray(batch.weight) == 0
             leaf = np.where(void.reshape(void.shape + (1,) * (leaf.ndim - void.ndim)), 0, leaf)
         return check_labels(leaf, classes=classes, several=True)
@@ -114,5 +114,5 @@ def _with_checked_labels(batch: PyTree, classes: int | None) -> PyTree:
 def _from_block(
     batches: PyTree, first: Array, key: Key, step: Array, shard: Shard = WHOLE
 ) -> PyTree:
-    del key  # the host has drawn the batch
+    del key  # the host drew the batch
     return shard.of(jax.tree.map(lambda leaf: leaf[step - first], batches))

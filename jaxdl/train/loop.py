@@ -6,8 +6,8 @@ The loop is a generator, so logging, evaluation and checkpoints are ordinary cod
     for i, state, metrics in loop(make_step(grad, tx), stream, keys, state, steps=1000):
         ...
 
-What step i does is a pure function of (key, i, state): a run that was stopped and resumed equals
-one that never stopped, bit for bit, and no iterator has a state to save.
+Step i is a pure function of (key, i, state). So a run that was stopped and resumed equals a run
+that never stopped, bit for bit, and no iterator has a state to save.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ from jaxdl.types import (
 )
 
 MOST_STEPS = 10_000
-"""Steps that one dispatch runs at most: their metrics take memory in the compiled program."""
+"""The most steps per dispatch, because their metrics take memory in the compiled program."""
 
 MOST_AHEAD, AHEAD_BYTES = 64, 2**20
-"""Batches that are drawn at once: so many, and so much of them, at most."""
+"""The most batches that are drawn at once, and the most bytes."""
 
 
 def loop(
@@ -60,34 +60,34 @@ def loop(
     >>> tx, keys = optax.sgd(0.5), jaxdl.run_keys(seed=0, seeds=2)
     >>> grad = lambda key, step, params, batch: (params - batch.mean(), {"at": params})
     >>> step = jaxdl.make_step(grad, tx)
-    >>> stream = jaxdl.task_stream(lambda key: jnp.float32(8), tasks=3)  # each task asks for 8
+    >>> stream = jaxdl.task_stream(lambda key: jnp.float32(8), tasks=3)  # each target is 8
     >>> state, seen = jaxdl.init_states(lambda key: jnp.float32(0), keys, tx), []
     >>> for i, state, metrics in jaxdl.loop(step, stream, keys, state, steps=4):
-    ...     seen += metrics["at"][0].tolist()  # of the first seed; a chunk has any number of steps
+    ...     seen += metrics["at"][0].tolist()  # first seed; a chunk has any number of steps
     >>> seen, i, int(state.step), state.params.tolist()  # each step goes half the way to 8
     ([0.0, 4.0, 6.0, 7.0], 4, 4, [7.5, 7.5])
 
     Args:
         stream: a `jax.tree_util.Partial`, so that its data sets are arguments of the program; or a
             `HostStream`, for data that do not fit on the device.
-        keys: one run key per seed `[seeds]`. Seed s of many computes what it computes alone, up to
+        keys: one run key per seed `[seeds]`. A seed computes the same alone as among others, up to
             the rounding of batched kernels.
         state: a NamedTuple whose leaves have a leading axis `[seeds]`, except the scalar `step`.
-        every: a chunk never crosses a multiple of `every`, and holds at most that many steps.
-        seconds: how long a chunk should last; the number of steps adapts to it. Chunk borders do
-            not change the result.
+        every: a chunk never crosses a multiple of `every`, and holds at most `every` steps.
+        seconds: how long a chunk should last; its number of steps adapts. Chunk borders do not
+            change the result.
         devices: how many devices share the tasks of a step.
-        on_compile: told how many seconds compilation took, before the first step.
+        on_compile: called before the first step, with the seconds that compilation took.
 
     Yields:
         `(i, state, metrics)` after each chunk: steps done, the state, and the metrics of every step
-        of the chunk, `[seeds, steps of the chunk]`. The state's buffers are reused: it is valid
-        until the generator is resumed; `copy_state` copies it.
+        of the chunk, `[seeds, steps of the chunk]`. The next chunk overwrites the state's buffers,
+        so use the state before the next iteration, or copy it by `copy_state`.
 
     Raises:
-        whatever the `fetch` of a `HostStream` raises, as it is.
+        Any error of the `fetch` of a `HostStream`, unchanged.
     """
-    # A copy: the caller's own buffers must survive the donation.
+    # A copy, because each chunk donates its input buffers, and the caller keeps the first state.
     state = copy_state(state)
     done = int(state.step)
     if done >= steps:
@@ -97,7 +97,7 @@ def loop(
         most, most_ahead, feed = min(every, MOST_STEPS), MOST_AHEAD, None
         if isinstance(stream, HostStream):
             feed = Feed(stream, done, steps)
-            stack.callback(feed.close)  # also where the generator is closed early
+            stack.callback(feed.close)  # also if the caller leaves the loop early
             most, most_ahead, stream = min(every, feed.ahead), 1, feed.stream(done)
 
         def run(shard: Shard, state: PyTree, stream: Stream, keys: Key, count: Array) -> PyTree:
@@ -116,17 +116,18 @@ def loop(
             began = time.perf_counter()
             if feed is not None:
                 stream, count = feed.stream(done), min(count, feed.left(done))
+            # `filled`: [seeds, most], of which the first `count` columns are this chunk's metrics.
             state, filled = chunk(state, stream, keys, jnp.int32(count))
             metrics = {name: np.asarray(v)[:, :count] for name, v in parallel.local(filled).items()}
             per_step = (time.perf_counter() - began) / count
             done += count
             yield done, state, metrics
-            # At most fourfold growth: the first steps after a start are not yet typical.
+            # At most fourfold growth, because the first steps after a start are not yet typical.
             count = parallel.agree(max(1, min(4 * count, int(seconds / per_step))))
 
 
 def per_seed(tree: PyTree) -> list[Any]:
-    """The parts of a tree whose leaves have a leading axis `[seeds]`, one per seed.
+    """Splits a tree whose leaves have a leading axis `[seeds]` into one tree per seed.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> params = {"kernel": jnp.zeros((3, 4, 2)), "bias": jnp.zeros((3, 2))}  # of 3 seeds
@@ -138,7 +139,7 @@ def per_seed(tree: PyTree) -> list[Any]:
 
 
 def copy_state(state: PyTree) -> PyTree:
-    """A copy of the state on the device, which later steps will not overwrite.
+    """A copy of the state on the device, which later steps do not overwrite.
 
     >>> import jax.numpy as jnp, jaxdl
     >>> params = {"w": jnp.ones(2)}
@@ -161,15 +162,16 @@ def _steps_of_all_seeds(
 ) -> tuple[Any, Metrics]:
     """`count` (traced, at most `most`) steps of every seed, and their metrics `[seeds, most]`.
 
-    Small batches are drawn many steps at a time, for random numbers of a few hundred bytes cost as
-    much as those of a megabyte. The blocks begin at multiples of their size, wherever a chunk
-    begins, so that a resumed run draws the same.
+    Small batches are drawn in blocks of many steps, because drawing a few hundred random bytes
+    costs as much as drawing a megabyte. Blocks begin at multiples of their size, wherever a chunk
+    begins. So a resumed run draws the same batches.
 
-    The step counter stays a scalar: batched, it would turn each `lax.cond` on it into a select that
-    runs both branches.
+    The step counter stays a scalar. A counter `[seeds]` would turn each `lax.cond` on it into a
+    select that runs both branches.
     """
     first = state.step
 
+    # Below: `rest` is the state without `step`. Inside one_seed, nothing has the axis [seeds].
     def one_seed(seed: PyTree) -> PyTree:
         key, rest = seed
 
@@ -178,12 +180,14 @@ def _steps_of_all_seeds(
             state, metrics = step(step_key, rest._replace(step=i), batch)
             return state._replace(step=None), metrics
 
+        # Batches of the steps `block * size` to `block * size + size - 1`: [size, ...].
         def drawn(block: Array) -> Any:
             return jax.vmap(lambda i: stream(key, i, shard))(block * size + jnp.arange(size))
 
         def one_block(block: Array, carry: PyTree) -> PyTree:
             batches, start = drawn(block), block * size
 
+            # Step i of the block. `rows` are the metrics so far: [most, ...], row 0 is `first`.
             def body(i: Array, carry: PyTree) -> PyTree:
                 rest, rows = carry
                 batch = jax.tree.map(lambda leaf: leaf[i - start], batches)
@@ -191,6 +195,7 @@ def _steps_of_all_seeds(
                 write = lambda row, value: row.at[i - first].set(value)  # noqa: E731
                 return rest, jax.tree.map(write, rows, metrics)
 
+            # A chunk may begin or end inside a block: run only the steps that belong to both.
             until = jnp.minimum(first + count, start + size)
             return lax.fori_loop(jnp.maximum(first, start), until, body, carry)
 
@@ -199,7 +204,7 @@ def _steps_of_all_seeds(
         size = max(1, min(most_ahead, AHEAD_BYTES // max(1, bytes_of_one)))
         shapes = jax.eval_shape(one_step, first, rest, batch)[1]
         rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
-        # Loop bounds that are arguments: one program serves chunks of any length.
+        # The loop bounds are traced, so one program serves chunks of any length.
         blocks = first // size, (first + count - 1) // size + 1
         return lax.fori_loop(*blocks, one_block, (rest, rows))
 

@@ -1,4 +1,4 @@
-"""Training steps: a gradient and an Optax update, and the states that they begin with."""
+"""Training steps (a gradient, then an Optax update), and their initial states."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ from jaxdl.xla import together
 
 
 def init_state(params: Params, tx: optax.GradientTransformation, stats: PyTree = ()) -> TrainState:
-    """The state before step 0 of one training, without an axis of seeds.
+    """The state before step 0 of one training, without a seed axis.
 
     >>> import jaxdl, jax.numpy as jnp, optax
     >>> state = jaxdl.init_state({"w": jnp.ones(3)}, optax.sgd(0.1, momentum=0.9))
@@ -35,7 +35,7 @@ def init_state(params: Params, tx: optax.GradientTransformation, stats: PyTree =
 
     Args:
         params: the parameters of a net, any pytree.
-        tx: the optimiser; `make_step` gets the same.
+        tx: the optimiser; give `make_step` the same one.
         stats: the statistics of a `StatefulModel`; empty for other nets.
     """
     return TrainState(jnp.int32(0), params, tx.init(params), stats)
@@ -48,7 +48,7 @@ def init_states(
     *,
     with_stats: bool = False,
 ) -> TrainState:
-    """One state per seed, stacked along a leading axis `[seeds]`; they share the step counter.
+    """One state per seed, stacked along a leading axis `[seeds]`; the step counter is shared.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> model, x = jaxdl.mlp((2,)), jnp.zeros((1, 4))
@@ -61,7 +61,7 @@ def init_states(
         init: `key -> params`, or `key -> (params, stats)`.
         keys: the run keys `[seeds]`.
         tx: the optimiser.
-        with_stats: whether `init` also makes statistics, as that of a `StatefulModel` does.
+        with_stats: whether `init` also returns statistics, as a `StatefulModel` does.
     """
 
     def start(key: Key) -> TrainState:
@@ -75,8 +75,8 @@ def init_states(
 def make_step(grad: GradFn, tx: optax.GradientTransformation) -> StepFn:
     """A training step: the gradient of a batch, and Optax's update.
 
-    Its state is a `TrainState`, as `init_state` makes it with the same `tx`. Its metrics are those
-    of `grad`, before the update.
+    The state is a `TrainState`, made by `init_state` with the same `tx`. The metrics are those of
+    `grad`, before the update.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> tx = optax.sgd(0.25)
@@ -101,10 +101,10 @@ def supervised_step(
     *,
     axis_name: str | None = None,
 ) -> StepFn:
-    """A training step on one `Batch` of a net with statistics, averaged over a device axis.
+    """A training step for a net with statistics, on one `Batch`, averaged over a device axis.
 
-    `make_step` on `grads.supervised` is the same for a net without. Give `axis_name` to the model
-    too, so that its batch norm sees the whole batch. Keys and means are those of `over_devices`.
+    For a net without statistics, use `make_step` on `grads.supervised`. Give `axis_name` to the
+    model too, so that its batch norm sees the whole batch. Keys and means are as in `over_devices`.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> def apply(params, mean, x, *, key=None, weight=None, mode):  # params * (x - running mean)
@@ -126,7 +126,7 @@ def supervised_step(
 
         def objective(params: Params) -> tuple[Array, Any]:
             y, stats = model.apply(params, state.stats, x, key=key, weight=weight, mode="train")
-            # Before the gradient: batch norm carries it from one device to another.
+            # Weighted before the gradient, because batch norm couples the devices' gradients.
             value, metrics = times(loss(y, batch.y, weight), share)
             return value, (metrics, stats)
 

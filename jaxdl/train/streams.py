@@ -1,4 +1,4 @@
-"""Keys and batches of a training, each a pure function of the run's key and the step."""
+"""Keys and batches of a training: pure functions of the run's key and the step."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,12 @@ from jaxdl.types import WHOLE, Array, Key, PyTree, Sampler, Shard, Stream
 
 
 def task_stream(sample: Sampler, tasks: int) -> Stream:
-    """`tasks` draws of `sample` per step, stacked along a leading axis and shared among devices.
+    """A stream of `tasks` draws of `sample` per step, stacked, and divided among devices.
 
-    Each leaf of what `sample` draws gets the leading axis `[tasks / devices]`.
+    On each device, the leaves get a leading axis `[tasks / devices]`.
 
     >>> import jaxdl, jax
-    >>> stream = jaxdl.task_stream(jax.random.uniform, tasks=4)  # as of jaxdl.few_shot(...), say
+    >>> stream = jaxdl.task_stream(jax.random.uniform, tasks=4)  # or jaxdl.few_shot(...), say
     >>> of_second_device = lambda key: stream(key, 0, jaxdl.Shard(index=1, parts=2))
     >>> key = jax.random.key(0)
     >>> tasks, half = jax.jit(stream)(key, 0), jax.jit(of_second_device)(key)
@@ -21,7 +21,7 @@ def task_stream(sample: Sampler, tasks: int) -> Stream:
     ((4,), True)
 
     Raises:
-        InputError: when it draws, if `tasks` is no multiple of the number of devices.
+        InputError: at the first draw, if `tasks` is not a multiple of the number of devices.
     """
 
     def draw(sample: Sampler, key: Key, step: Array, shard: Shard = WHOLE) -> PyTree:
@@ -33,7 +33,7 @@ def task_stream(sample: Sampler, tasks: int) -> Stream:
 
 
 def step_keys(key: Key, step: Array) -> tuple[Key, Key]:
-    """The keys of one step of the run with this key: for its batch, and for what learns from it."""
+    """The two keys of a step of the run with key `key`: for drawing the batch, and for learning."""
     batch_key, step_key = jax.random.split(jax.random.fold_in(key, step))
     return batch_key, step_key
 
