@@ -1,4 +1,4 @@
-"""Drawings made smaller by area averaging, exactly."""
+"""Exact area averaging, which makes drawings smaller."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -7,15 +7,15 @@ from jaxtyping import Float, UInt8
 def ink_by_area(
     images: UInt8[np.ndarray, "n height width 1"], side: int
 ) -> UInt8[np.ndarray, "n {side} {side} 1"]:
-    """Share of ink in each of `side` x `side` equal boxes, in 1/255, rounded half up.
+    """The share of ink in each of `side` x `side` equal boxes, in 1/255, rounded half up.
 
-    `images` uint8 `[n, height, width, 1]`: ink 0, paper 255 (what is between counts in
-    proportion). Returns uint8 `[n, side, side, 1]`: ink 255, paper 0. Exact: a pixel that two boxes
-    cut counts in each by its area there.
+    `images` is uint8 `[n, height, width, 1]`: ink 0, paper 255 (grey counts in proportion). Returns
+    uint8 `[n, side, side, 1]`: ink 255, paper 0. It is exact: a pixel on the border of two boxes
+    counts in each by its area there.
     """
     n, height, width, _ = images.shape
     rows, columns = box_weights(height, side), box_weights(width, side)
-    # Whole numbers below 2^53 all the way, so that float64's matrix product makes no error.
+    # All values are integers below 2^53, so the float64 matrix products are exact.
     ink = (255 - images[..., 0]).astype(np.float64)
     total = rows @ ink @ columns.T
     area = height * width
@@ -23,9 +23,9 @@ def ink_by_area(
 
 
 def box_weights(length: int, boxes: int) -> Float[np.ndarray, "{boxes} {length}"]:
-    """Overlap of each of `boxes` equal parts of a line with each of its cells.
+    """The overlaps `[boxes, length]` of `boxes` equal parts of a line with its `length` cells.
 
-    In units of 1/boxes of a cell, so that all are whole numbers; each row sums to `length`.
+    The unit is 1/boxes of a cell, so all overlaps are integers. Each row sums to `length`.
     """
     starts, cells = np.arange(boxes) * length, np.arange(length) * boxes
     overlap = np.minimum.outer(starts + length, cells + boxes) - np.maximum.outer(starts, cells)

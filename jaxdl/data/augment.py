@@ -1,12 +1,12 @@
-"""Augmentation of one image at a time, on the device: plain functions to write a `transform` of.
+"""Augmentation of one image on the device: plain functions from which you write a `transform`.
 
     def transform(key, image):
         flip_key, crop_key = jax.random.split(key)
         image = translate(crop_key, flip(flip_key, image), pixels=4)
         return normalise(image, data.mean, data.std)
 
-Images are `[height, width, channels]` of any dtype; what moves pixels works on uint8 as they are
-stored, a quarter of the memory of floats. `jaxdl.data.epochs` maps over the batch.
+Images are `[height, width, channels]` of any dtype. Functions that move pixels work on the stored
+uint8, which take a quarter of the memory of floats. `jaxdl.data.epochs` maps over the batch.
 """
 
 from typing import Literal
@@ -27,15 +27,15 @@ Border = Literal["reflect", "zeros"]
 
 
 def flip(key: Key, image: Image, *, probability: float = 0.5) -> Image:
-    """Left and right changed with this probability."""
+    """Mirrors the image from left to right with this probability."""
     return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
 
 def alternating_flip(visit: Visit, image: Image) -> Image:
-    """The image flipped in every other epoch; whether in the even or the odd ones is random.
+    """Mirrors the image in every second epoch; a random bit per image chooses even or odd epochs.
 
-    In two consecutive epochs the net sees both sides of each image once, where independent coins
-    show one side twice in half of the cases (Jordan 2024, arXiv:2404.00498).
+    In two consecutive epochs the net sees both versions of each image once. Independent coins would
+    show one version twice in half of the cases (Jordan 2024, arXiv:2404.00498).
     """
     first = jax.random.bernoulli(visit.key)
     return jnp.where(first ^ (visit.epoch % 2 == 1), image[:, ::-1], image)
@@ -48,13 +48,13 @@ def translate(
     pixels: int,
     border: Border = "zeros",
 ) -> Image:
-    """The image moved by `-pixels` to `pixels` along both axes, each offset as likely as another.
+    """Moves the image by `-pixels` to `pixels` along both axes; all offsets are equally likely.
 
-    It is a random crop of the image padded by `pixels` zeros, or by its reflection, in which the
-    edge itself does not occur twice.
+    The result is a random crop of the image, padded by `pixels` zeros or by its reflection. The
+    reflection does not repeat the edge pixels.
 
     Raises:
-        InputError: negative pixels, an unknown border, or a reflection as wide as the image.
+        InputError: for negative pixels, an unknown border, or a reflection as wide as the image.
     """
     least = min(image.shape[:2])
     if (
@@ -63,8 +63,8 @@ def translate(
         or (border == "reflect" and pixels >= least)
     ):
         raise InputError(
-            f"translate by pixels={pixels} with border={border!r}: choose 'zeros' or 'reflect', and"
-            f" from 0 to less than the {least} pixels of the image"
+            f"translate cannot use pixels={pixels} with border={border!r}. Choose 'zeros' or"
+            f" 'reflect', and from 0 to less than the {least} pixels of the image"
         )
     mode = "reflect" if border == "reflect" else "constant"
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)), mode=mode)
@@ -73,17 +73,17 @@ def translate(
 
 
 def cutout(key: Key, image: Image, *, size: int, fill: ArrayLike = 0) -> Image:
-    """A square of `size` pixels, its centre anywhere in the image, painted with `fill`.
+    """Paints a square of `size` x `size` pixels with `fill`; its centre is anywhere in the image.
 
-    What lies outside is cut off, as in the paper (DeVries, Taylor 2017, arXiv:1708.04552), where
-    that matters: with the square always inside, no image would stay almost whole. On normalised
-    images a fill of 0 is the mean colour.
+    The square may reach over the border, as in the paper (DeVries, Taylor 2017, arXiv:1708.04552).
+    This matters: if the square were always inside, no image would stay almost whole. On normalised
+    images, a fill of 0 is the mean colour.
 
     Raises:
-        InputError: a negative size.
+        InputError: for a negative size.
     """
     if size < 0:
-        raise InputError(f"cutout of size={size}: choose 0 or more pixels")
+        raise InputError(f"cutout cannot use size={size}. Choose 0 or more pixels")
     height, width = image.shape[:2]
     centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
     top, left = centre - size // 2
@@ -107,14 +107,14 @@ def normalise(
         image: uint8, or float.
         mean, std: `[channels]`, of images scaled to `[0, 1]`.
         full: the value of white; by default 255 for uint8 and 1 for floats (`data.pixels.white`).
-            255 for floats that were bytes, as `data.warp.affine` makes them.
+            Give 255 for floats in the range of bytes, such as those of `data.warp.affine`.
 
     Raises:
-        InputError: images of another type, unless `full` is given.
+        InputError: for images of another type, unless `full` is given.
     """
     shape = (1,) * (image.ndim - 1) + (-1,)
     full = white(image) if full is None else full
-    # One multiplication and one addition, whose constants XLA folds.
+    # One multiplication and one addition per pixel; XLA folds the constants.
     scale = (1 / (full * jnp.asarray(std))).reshape(shape)
     shift = (-jnp.asarray(mean) / jnp.asarray(std)).reshape(shape)
     return (image * scale + shift).astype(dtype)

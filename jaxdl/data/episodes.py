@@ -1,5 +1,7 @@
-"""N-way K-shot episodes drawn on the device from any labelled images (Vinyals et al. 2016,
-https://arxiv.org/abs/1606.04080)."""
+"""N-way K-shot episodes, drawn on the device from any labelled images.
+
+Vinyals et al. 2016, https://arxiv.org/abs/1606.04080.
+"""
 
 from functools import partial
 from numbers import Integral
@@ -19,7 +21,7 @@ Rotations = Literal["none", "augment", "classes"]
 
 
 class _Table(NamedTuple):
-    """The examples sorted by class: class c owns rows `starts[c]` to `starts[c] + counts[c]`."""
+    """Examples sorted by class: class c has the rows `starts[c]` to `starts[c] + counts[c]`."""
 
     images: Shaped[Array, "examples ..."]
     starts: Int[Array, " classes"]
@@ -38,10 +40,10 @@ def few_shot(
 ) -> Sampler:
     """Sampler of `ways`-way episodes with `shots` support and `queries` query examples per class.
 
-    Classes are drawn without replacement and in random order, so that label i means another class
-    in each episode; examples are drawn without replacement, so that support and query are disjoint.
-    In both parts of the episode x is float32 `[ways * shots or queries, *trailing]` and y int32,
-    with the rows in order of their labels: 0, 0, ..., 1, 1, ..., ways - 1.
+    Classes are drawn without replacement and in random order, so label i means another class in
+    each episode. Examples are drawn without replacement, so support and query are disjoint. In both
+    parts, x is float32 `[ways * shots or queries, *trailing]`, and y is int32. The rows are in
+    order of their labels: 0, 0, ..., 1, 1, ..., ways - 1.
 
     >>> import jaxdl, jax, numpy as np
     >>> images = np.arange(12.0)[:, None]  # 3 classes of 4 "images", each its own row number
@@ -53,22 +55,22 @@ def few_shot(
     8
 
     Args:
-        images: `[N, ...]`, uint8 or float. Kept as they are on the device; only what is drawn
-            becomes float32.
+        images: `[N, ...]`, uint8 or float. The device keeps them in their type; only drawn images
+            become float32.
         labels: `[N]`, integers from 0, with or without gaps. Classes may have unequal numbers of
-            examples, but each at least `shots + queries`.
-        rotations: by multiples of 90 degrees, for images `[N, H, H, ...]`.
-            "augment" turns all examples of a sampled class by one random angle (MAML);
-            "classes" makes each class four, and two turns of one class may meet in an episode
-            (ProtoNet, https://arxiv.org/abs/1703.05175).
+            examples, but each needs at least `shots + queries`.
+        rotations: rotations by multiples of 90 degrees, for images `[N, H, H, ...]`.
+            "augment" rotates all examples of a sampled class by one random angle (MAML).
+            "classes" makes four classes of each class, one per angle. Two of them may occur in one
+            episode (ProtoNet, https://arxiv.org/abs/1703.05175).
         scale: x = images * scale; by default 1 / 255 for uint8, to `[0, 1]`, and 1 for floats.
 
     Returns:
-        A `jax.tree_util.Partial` that carries the data set: pass it to a jitted function as an
+        A `jax.tree_util.Partial` that carries the data set. Pass it to a jitted function as an
         argument.
 
     Raises:
-        InputError: if the data cannot give such episodes, or are not of the shapes above.
+        InputError: if the data have other shapes, or too few classes or examples.
     """
     _check_counts(ways=ways, shots=shots, queries=queries)
     images = check_images(images)
@@ -83,7 +85,7 @@ def few_shot(
         scale = 1 / white(images)
 
     def draw(table: _Table, key: Key) -> Episode:
-        # One threefry call for all that is random in the episode.
+        # One threefry call draws all random bits of the episode.
         class_bits, turn_bits, *example_bits = jax.random.bits(key, (2 + points, ways))
         sampled = without_replacement(class_bits, classes)
         turns = (turn_bits % 4).astype(jnp.int32)
@@ -93,7 +95,7 @@ def few_shot(
             jnp.stack(example_bits, axis=1), table.counts[sampled]
         )
         rows = table.starts[sampled][:, None] + examples
-        # In bounds by construction: checking each index again would slow the gather by a third.
+        # The rows are in bounds by construction; a check would slow the gather by a third.
         x = table.images.at[rows].get(mode="promise_in_bounds")
         if rotations != "none":
             x = jax.vmap(_rotate)(x, turns)
@@ -110,14 +112,15 @@ def few_shot(
 
 
 def without_replacement(bits: UInt[Array, " k"], n: Integer[Array, ""] | int) -> Int[Array, " k"]:
-    """The k first entries of a random permutation of `range(n)`, int32, in O(k^2) for any n.
+    """The first k entries of a random permutation of `range(n)`, int32 `[k]`, in O(k^2) for any n.
 
-    `bits` are k random uint32, `n >= k` may be traced. Each ordered choice has the same
-    probability up to a relative n / 2**32.
+    `bits` are k random uint32. `n >= k` may be traced. Each ordered choice has the same
+    probability, up to a relative error of n / 2**32.
     """
-    # Fisher-Yates swaps place i with place j[i] >= i and returns what lay at j[i]. Place p holds p
-    # until an earlier step i' with j[i'] = p puts there what lay at place i'. So the answer is at
-    # the end of a chain of ever earlier steps, which is found by doubling, not by n places in turn.
+    # Fisher-Yates: step i swaps place i with place j[i] >= i, and returns the old entry of j[i].
+    # Place p holds p until an earlier step i' with j[i'] = p moves the entry of place i' there. So
+    # the answer is at the end of a chain of earlier steps. Pointer doubling finds that end, and no
+    # array of n places is needed.
     steps = jnp.arange(bits.shape[0], dtype=jnp.int32)
     j = steps + (bits % jnp.asarray(n - steps, jnp.uint32)).astype(jnp.int32)
 
@@ -137,7 +140,7 @@ def without_replacement(bits: UInt[Array, " k"], n: Integer[Array, ""] | int) ->
 def _rotate(
     images: Shaped[Array, "n h h *rest"], turns: Int[Array, ""]
 ) -> Shaped[Array, "n h h *rest"]:
-    """Images turned anticlockwise by `turns` (0 to 3) right angles."""
+    """Images `[n, H, H, ...]`, rotated anticlockwise by `turns` (a scalar in 0..3) right angles."""
     rotated: Array = jax.lax.switch(
         turns, [partial(jnp.rot90, k=k, axes=(1, 2)) for k in range(4)], images
     )
@@ -145,7 +148,7 @@ def _rotate(
 
 
 def _by_class(x: Shaped[Array, "ways n ..."]) -> Batch:
-    """A flat batch with the class index as label."""
+    """Examples `[ways, n, ...]` as a flat batch; the label is the class index."""
     ways, n = x.shape[:2]
     return Batch(
         x.reshape(ways * n, *x.shape[2:]), jnp.repeat(jnp.arange(ways, dtype=jnp.int32), n)
@@ -155,7 +158,7 @@ def _by_class(x: Shaped[Array, "ways n ..."]) -> Batch:
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if not isinstance(count, Integral) or count < 1:
-            raise InputError(f"{name}={count} must be a whole number of at least 1")
+            raise InputError(f"{name}={count} must be a whole number of at least 1. Change it")
 
 
 def _check_rotations(images: np.ndarray, rotations: str) -> None:
@@ -164,7 +167,7 @@ def _check_rotations(images: np.ndarray, rotations: str) -> None:
     if rotations != "none" and (images.ndim < 3 or images.shape[1] != images.shape[2]):
         raise InputError(
             f'rotations="{rotations}" needs square images [N, H, H, ...], but their shape is'
-            f" {list(images.shape)}"
+            f' {list(images.shape)}. Choose rotations="none" for others'
         )
 
 
@@ -173,10 +176,10 @@ def _check_enough(
 ) -> None:
     classes = len(names) * (4 if rotations == "classes" else 1)
     if ways > classes:
-        raise InputError(f"ways={ways}, but there are only {classes} classes")
+        raise InputError(f"ways={ways}, but there are only {classes} classes. Choose fewer ways")
     smallest = int(np.argmin(counts))
     if shots + queries > counts[smallest]:
         raise InputError(
-            f"shots={shots} and queries={queries} need {shots + queries} examples a class, but"
-            f" class {names[smallest]} has only {counts[smallest]}"
+            f"shots={shots} and queries={queries} need {shots + queries} examples per class, but"
+            f" class {names[smallest]} has only {counts[smallest]}. Choose fewer of them"
         )

@@ -1,8 +1,8 @@
 """Epochs: every example once, in a new order each time, drawn inside the compiled program.
 
-The order of an epoch is a function of (run key, epoch) that can be asked at any place, so that the
-batch of any step is at hand without a list of what came before: a stopped run goes on in the middle
-of an epoch, and no permutation is stored or sorted.
+The order of an epoch is a function of (run key, epoch, place). So the batch of any step can be
+computed alone. A stopped run goes on in the middle of an epoch, and no permutation is stored or
+sorted.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from jaxdl.errors import InputError
 from jaxdl.types import WHOLE, Array, Batch, Count, Key, PyTree, Shard
 
 ROUNDS = 8
-"""Rounds of the cipher. Four are known to look random; more cost little."""
+"""Rounds of the cipher. Four rounds are known to look random; more rounds cost little."""
 
 Transform = Callable[[Key, Array], Any]
-"""`(key, example) -> x`: what happens to one example as it is stored, augmentation included."""
+"""`(key, example) -> x`: turns one stored example into the net's input, augmentation included."""
 
 
 class Visit(NamedTuple):
-    """An example's turn: the `epoch`, int32, and the example's own `key`, the same in each epoch.
+    """One visit to an example: the `epoch`, int32, and the example's `key`, equal in all epochs.
 
-    For augmentation that remembers what an example looked like before: see `alternating_flip`.
+    It serves augmentation that depends on earlier epochs; see `alternating_flip`.
     """
 
     epoch: Count
@@ -50,10 +50,10 @@ def epochs(
     visits: bool = False,
     classes: int | None = None,
 ) -> Partial:
-    """Stream of batches that go through all examples again and again.
+    """Stream of batches that repeats the whole data set, epoch after epoch.
 
-    Batches go across the ends of epochs, so that all are full and each example comes exactly once
-    per epoch; step i holds the places i * batch to (i + 1) * batch - 1 of the endless sequence.
+    A batch may cross the end of an epoch. So all batches are full, and each example comes exactly
+    once per epoch. Step i holds places i * batch to (i + 1) * batch - 1 of the endless sequence.
 
     >>> import jaxdl, jax, numpy as np
     >>> images, labels = np.full((6, 8, 8, 1), 255, np.uint8), np.arange(6)
@@ -66,33 +66,34 @@ def epochs(
     [0, 1, 2, 3, 4, 5]
 
     Args:
-        x: `[n, ...]`, kept on the device as they are (uint8 images, say).
+        x: `[n, ...]`, kept on the device in their type (uint8 images, say).
         y: class labels, integers from 0, which become int32: `[n]`, or `[n, ...]` for several per
             example; or targets of a regression, floats `[n, features, ...]`.
         batch: examples per step, over all devices.
-        transform: makes one stored example `[...]` what the net sees. Its key belongs to the place
-            in the sequence, so that any number of devices draws the same augmentation.
+        transform: turns one stored example `[...]` into the net's input. Its key belongs to the
+            place in the sequence, so any number of devices draws the same augmentation.
         count: only the first `count` examples, a number that may be traced; None for all.
         visits: whether `transform` also gets the `Visit`, as its third argument.
-        classes: the net's outputs, where they are known: y are labels in `[0, classes)`.
+        classes: the number of the net's outputs, if known: y are labels in `[0, classes)`.
 
     Returns:
         A `jaxdl.train.loop.Stream` of `Batch`es, which carries the data set as an argument.
 
     Raises:
-        InputError: no examples, not as many of y as of x, y of another type or label, a batch below
-            1, or a count (unless it is traced) that is not from 1 to n.
+        InputError: if there are no examples, if x and y differ in length, if y has another type or
+            a label out of range, if the batch is below 1, or if the count is not from 1 to n (a
+            traced count is not checked).
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) == 0 or len(x) != len(y):
         raise InputError(
             f"{len(x) if x.ndim else 'no'} examples and {len(y) if y.ndim else 'no'} labels make no"
-            " data set: give one label per example"
+            " data set. Give one label per example"
         )
     if batch < 1:
-        raise InputError(f"batch={batch} must be at least 1")
+        raise InputError(f"batch={batch} must be at least 1. Choose a larger batch")
     if not (count is None or isinstance(count, jax.core.Tracer) or 1 <= count <= len(x)):
-        raise InputError(f"count={count} must be from 1 to the {len(x)} examples")
+        raise InputError(f"count={count} must be from 1 to the {len(x)} examples. Change it")
     y = _checked_targets(y, classes)
 
     def draw(
@@ -112,7 +113,7 @@ def epochs(
         seen: Any = jax.vmap(transform)
         if not visits:
             return Batch(seen(keys, x[rows]), y[rows])
-        # Folded in with a number that no place has.
+        # A number that no place has, so that these keys differ from those of the places.
         own_key = jax.random.fold_in(augment_key, jnp.uint32(2**32 - 1))
         own_keys = jax.vmap(jax.random.fold_in, (None, 0))(own_key, rows)
         visit = Visit(places // count, own_keys)
@@ -123,13 +124,13 @@ def epochs(
 
 
 def _checked_targets(y: np.ndarray, classes: int | None) -> np.ndarray:
-    """Labels as int32, targets of a regression as they are."""
+    """Labels as int32; targets of a regression unchanged."""
     if classes is not None or not jnp.issubdtype(y.dtype, jnp.floating):
-        # [n, 1] is what some files hold for [n]; several labels are two or more.
+        # Some files hold [n, 1] by mistake for [n]: refuse it. Several labels are two or more.
         return check_labels(y, classes=classes, several=y.shape[1:] != (1,))
     if y.ndim == 1:
         raise InputError(
-            f"y is {y.dtype} of shape [n]: give class labels as integers, and the targets of a"
+            f"y is {y.dtype} of shape [n]. Give class labels as integers, and the targets of a"
             " regression as [n, features], for example y[:, None]"
         )
     return y
@@ -141,18 +142,18 @@ def shuffled(
     place: Integer[Array, ""] | int,
     count: Integer[Array, ""] | int,
 ) -> Int[Array, ""]:
-    """Where in `range(count)` the `place`-th example of an epoch lies: int32, all may be traced.
+    """The index in `range(count)` of an epoch's example at `place`: int32; all may be traced.
 
-    For a fixed key and epoch it is a permutation of `range(count)`, found without a list: a Feistel
-    cipher permutes the numbers of as many bits as `count - 1` has, and what falls outside is
-    ciphered again until it falls inside (cycle walking; Black, Rogaway 2002).
+    For a fixed key and epoch it is a permutation of `range(count)`, computed without a list. A
+    Feistel cipher permutes all numbers with the bits of `count - 1`. A result outside the range is
+    ciphered again until it is inside (cycle walking; Black, Rogaway 2002).
 
-    Each example comes at each place equally often, and each pair at each pair of places. Of fewer
-    than eight or so examples some orders are likelier than others: so few bits leave a Feistel
-    network less choice than there are permutations.
+    Each example comes at each place equally often, and each pair at each pair of places. With fewer
+    than about eight examples, some orders are likelier than others, because with so few bits a
+    Feistel network cannot make all permutations equally often.
     """
-    # Hashed and not folded in: the random bits stay the same all through a run, so that XLA draws
-    # them once and not at each step, where they would cost as much as a small net's update.
+    # The epoch is hashed, not folded in. So the random bits are constant in a run, and XLA draws
+    # them once. Drawing them at each step would cost as much as a small net's update.
     keys = _hash(jnp.asarray(epoch, jnp.uint32), jax.random.bits(key, (ROUNDS,)))
     count = jnp.asarray(count, jnp.uint32)
     bits = jnp.maximum(32 - lax.clz(count - 1), 2).astype(jnp.uint32)
@@ -166,8 +167,8 @@ def _cipher(
 ) -> UInt[Array, ""]:
     """A permutation of the numbers of `bits` bits, by an unbalanced Feistel network.
 
-    The number is two parts; each round replaces (left, right) by (right, left xor hash(right)).
-    Widths change places with the parts and are back after an even number of rounds.
+    The number has two parts. Each round replaces (left, right) by (right, left xor hash(right)).
+    The widths are swapped with the parts; after an even number of rounds they are as before.
     """
     right_bits = bits // 2
     left_bits = bits - right_bits
@@ -183,7 +184,7 @@ def _ones(bits: UInt[Array, ""]) -> UInt[Array, ""]:
 
 
 def _hash(number: UInt[Array, ""], key: UInt[Array, "*n"]) -> UInt[Array, "*n"]:
-    """A number that depends on all bits of both (the finaliser of MurmurHash3)."""
+    """A hash of all bits of both numbers (the finaliser of MurmurHash3)."""
     number = (number ^ key) * jnp.uint32(0x85EBCA6B)
     number = (number ^ (number >> 13)) * jnp.uint32(0xC2B2AE35)
     number = number ^ (number >> 16)

@@ -24,18 +24,17 @@ def examples(
     ((32, 2), True)
 
     Args:
-        images: `[n, ...]`, uint8 or float. Kept as they are on the device; only what is drawn
-            becomes float32.
+        images: `[n, ...]`, uint8 or float. The device keeps them in their type; only drawn images
+            become float32.
         labels: `[n]`, integers from 0.
         scale: x = images * scale; by default 1 / 255 for uint8, to `[0, 1]`, and 1 for floats.
-        classes: the net's outputs, where they are known: labels are in `[0, classes)`.
+        classes: the number of the net's outputs, if known: labels are in `[0, classes)`.
 
     Returns:
         `key -> Batch(x [...], y int32 scalar)`; `train.task_stream` stacks draws into batches.
 
     Raises:
-        InputError: if images or labels are not of these types, shapes and values, or there are
-            none.
+        InputError: if images or labels have other types, shapes or values, or there are none.
     """
     images = check_images(images)
     labels = check_labels(labels, len(images), classes=classes)

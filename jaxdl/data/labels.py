@@ -1,7 +1,7 @@
-"""Class labels from the host, checked once, where they come in.
+"""Class labels from the host, checked once, on entry.
 
-A compiled program cannot refuse a label: -1 trains the last class there, and a label that the net
-has no output for makes the loss NaN.
+A compiled program cannot refuse a label. There, -1 trains the last class, and a label without an
+output of the net makes the loss NaN.
 """
 
 from typing import Any
@@ -17,36 +17,36 @@ MOST = 2**31
 def check_labels(
     labels: Any, examples: int | None = None, *, classes: int | None = None, several: bool = False
 ) -> np.ndarray:
-    """Class labels as int32, so that no arithmetic on them can wrap as it does in uint8.
+    """Class labels as int32, in which arithmetic does not wrap as in uint8.
 
     Args:
-        labels: `[n]`, integers of any type. Floats and bools are no labels: whoever has them has
-            targets of a regression, or a mask, or a file that was read as the wrong type.
-        examples: how many examples the labels belong to; None where there are only labels.
-        classes: how many classes there are, usually the number of the net's outputs; None where
-            nobody knows, and any label from 0 on will do.
+        labels: `[n]`, integers of any type. Floats and bools are refused: they are targets of a
+            regression, or a mask, or a file that was read as the wrong type.
+        examples: how many examples the labels belong to; None for no check.
+        classes: how many classes there are, usually the number of the net's outputs. None allows
+            any label from 0 on.
         several: whether an example may have several labels, `[n, ...]`.
 
     Returns:
-        int32, the shape of `labels`.
+        int32, in the shape of `labels`.
 
     Raises:
-        InputError: if there are none, or another number or type of them, or one is not in
-            `[0, classes)`.
+        InputError: if there are no labels, or their number, type or shape is wrong, or one is not
+            in `[0, classes)`.
     """
     labels = np.asarray(labels)
     if labels.ndim < 1 or (labels.ndim > 1 and not several):
-        raise InputError(f"labels have the shape {list(labels.shape)}: give one per example, [n]")
+        raise InputError(f"labels have the shape {list(labels.shape)}. Give one per example, [n]")
     if examples is not None and len(labels) != examples:
         raise InputError(
-            f"{examples} examples and {len(labels)} labels make no data set: give one label per"
+            f"{examples} examples and {len(labels)} labels make no data set. Give one label per"
             " example"
         )
     if labels.size == 0:
-        raise InputError("there are no labels: a data set needs at least one example")
+        raise InputError("there are no labels. Give at least one example")
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"labels are {labels.dtype}, but must be integers: convert them, for example by"
+            f"labels are {labels.dtype}, but must be integers. Convert them, for example by"
             " labels.astype(np.int32)"
         )
     _check_range(labels, classes)
@@ -64,13 +64,13 @@ def _check_range(labels: np.ndarray, classes: int | None) -> None:
     if classes is not None:
         raise InputError(
             f"example {example} has the label {label}, but the {classes} classes have the labels 0"
-            f" to {classes - 1}: correct the labels, or give the net an output for each class"
+            f" to {classes - 1}. Correct the labels, or give the net an output for each class"
         )
     cure = (
-        "leave out examples without a label"
+        "Leave out examples without a label"
         if label < 0
-        else "number the classes by np.unique(labels, return_inverse=True)[1]"
+        else "Number the classes by np.unique(labels, return_inverse=True)[1]"
     )
     raise InputError(
-        f"example {example} has the label {label}, but labels are 0 or more and below 2**31: {cure}"
+        f"example {example} has the label {label}, but labels are 0 or more and below 2**31. {cure}"
     )

@@ -1,8 +1,7 @@
-"""Training on a part of a data set: so many examples of each class, another part for each run.
+"""Training on subsets of a data set: some examples per class, another subset for each run.
 
-How many, and which, are numbers that one compiled program reads, so that the runs of one
-`train.loop` may learn from subsets of different sizes. For the same subset key smaller subsets lie
-inside larger ones.
+The size and the key of a subset are inputs of the compiled program. So the runs of one `train.loop`
+may have subsets of different sizes. With the same key, a smaller subset lies inside a larger one.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from jaxdl.types import WHOLE, Array, Batch, Count, Key, PyTree, Shard
 
 
 class Table(NamedTuple):
-    """Examples sorted by class: class c owns rows `starts[c]` to `starts[c] + sizes[c]` of x."""
+    """Examples sorted by class: class c has the rows `starts[c]` to `starts[c] + sizes[c]` of x."""
 
     x: Shaped[Array, "examples ..."]
     starts: Int[Array, " classes"]
@@ -31,13 +30,13 @@ class Table(NamedTuple):
 ALL = 2**30
 """More examples than a class can have."""
 SUBSETS = 1_000_001
-"""Folded into a seed's key for which examples it gets; for all else a run's index, below it."""
+"""Folded into a seed's key to make its subset key. Run keys fold in the run's index, below it."""
 
 
 class Subset(NamedTuple):
-    """`shots` examples of each class, or all where a class has fewer; `key` says which.
+    """`shots` examples per class (all, if a class has fewer); `key` chooses which.
 
-    Both may be traced, or have a leading axis of runs.
+    Both may be traced, or have a leading axis `[runs]`.
     """
 
     key: Shaped[Key, "*runs"]
@@ -45,9 +44,9 @@ class Subset(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """The runs of one program: keys, subsets, step sizes, and the index of each run's seed.
+    """The runs of one program: keys, subsets, learning rates, and the index of each run's seed.
 
-    Each has a leading axis of rates x counts x seeds, in this order, flattened.
+    Each has a leading axis `[rates * counts * seeds]`, flattened in this order.
     """
 
     keys: Shaped[Key, " runs"]
@@ -57,9 +56,9 @@ class Cells(NamedTuple):
 
 
 def cells(keys: Shaped[Key, " seeds"], counts: Sequence[int], rates: Sequence[float]) -> Cells:
-    """Every step size with every count of examples a class (0: all) with every seed `[seeds]`.
+    """One run for each learning rate, count of examples per class (0: all) and seed `[seeds]`.
 
-    What a seed gets with a smaller count lies inside what it gets with a larger one.
+    For the same seed, the subset of a smaller count lies inside that of a larger count.
     """
     rate, count, seed = np.indices((len(rates), len(counts), len(keys))).reshape(3, -1)
     folded = jax.vmap(jax.random.fold_in)
@@ -75,8 +74,10 @@ def cells(keys: Shaped[Key, " seeds"], counts: Sequence[int], rates: Sequence[fl
 def by_class(x: PyTree, y: PyTree, *, classes: int | None = None) -> Table:
     """The table of examples `[n, ...]` whose labels `[n]` are 0 to classes - 1, each at least once.
 
+    `classes=None` means one more than the largest label.
+
     Raises:
-        InputError: if they are not; `classes` None stands for one more than the largest label.
+        InputError: for other labels.
     """
     x = np.asarray(x)
     y = check_labels(y, len(x), classes=classes)
@@ -85,8 +86,8 @@ def by_class(x: PyTree, y: PyTree, *, classes: int | None = None) -> Table:
     if len(names) < count:
         lacking = np.append(names, -1) != np.arange(len(names) + 1)
         raise InputError(
-            f"no example has the label {lacking.argmax()}, but each of 0 to {count - 1} must come"
-            " once at least: np.unique(labels, return_inverse=True)[1] numbers them without gaps"
+            f"no example has the label {lacking.argmax()}, but each of 0 to {count - 1} is needed."
+            " Number the classes without gaps, by np.unique(labels, return_inverse=True)[1]"
         )
     starts, order = np.cumsum(sizes) - sizes, np.argsort(y, kind="stable")
     as_ints = (jnp.asarray(each, jnp.int32) for each in (starts, sizes))
@@ -94,15 +95,15 @@ def by_class(x: PyTree, y: PyTree, *, classes: int | None = None) -> Table:
 
 
 def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ...]:
-    """Rows `[.]` of three parts of a data set: of each class the first, the next, and the rest.
+    """Divides a data set into three parts, class by class, and returns the rows `[.]` of each.
 
     Args:
         labels: integers `[n]` from 0.
-        first: examples a class of the first part; below 0: all but so many.
-        second: examples a class of the second.
+        first: examples per class of the first part; -k means all but k.
+        second: examples per class of the second part. The third part is the rest.
 
     Raises:
-        InputError: if the labels are others.
+        InputError: for other labels.
     """
     _, labels = np.unique(check_labels(labels), return_inverse=True)
     order = np.argsort(labels, kind="stable")
@@ -115,23 +116,23 @@ def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ..
 
 
 def size(table: Table, shots: Any) -> Count:
-    """How many examples a subset of `shots` a class has: int32, `shots` may be traced."""
+    """The size of a subset of `shots` examples per class: int32; `shots` may be traced."""
     return jnp.sum(jnp.minimum(table.sizes, shots))
 
 
 def members(
     table: Table, subset: Subset, places: Int[Array, " n"]
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """Rows of the table, and classes, of the examples at these places of a subset.
+    """The table rows and the classes of the examples at these places of a subset.
 
-    Places `[n]` are below `size(table, subset.shots)`, and each is another example: those of class
-    0 come first. All may be traced; nothing is stored or sorted.
+    Places `[n]` are below `size(table, subset.shots)`. Each place is another example, and class 0
+    comes first. All may be traced; nothing is stored or sorted.
     """
     ends = jnp.cumsum(jnp.minimum(table.sizes, subset.shots))
     labels = jnp.searchsorted(ends, places, side="right").astype(jnp.int32)
     ranks = places - jnp.where(labels > 0, ends[labels - 1], 0)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(subset.key, labels)
-    # The first `shots` of one fixed order of the whole class.
+    # The subset is the first `shots` of one fixed order of the whole class.
     found = jax.vmap(shuffled, (0, None, 0, 0))(keys, 0, ranks, table.sizes[labels])
     return table.starts[labels] + found, labels
 
@@ -139,9 +140,9 @@ def members(
 def in_turn(
     table: Table, subset: Subset, key: Key, turns: Int[Array, " n"]
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """Rows and classes at `turns` `[n]` of an endless sequence: each member once an epoch.
+    """Rows and classes at `turns` `[n]` of an endless sequence, each member once per epoch.
 
-    The order of each epoch is another one; `key` says which.
+    Each epoch has another order, drawn by `key`.
     """
     total = size(table, subset.shots)
     places = jax.vmap(shuffled, (None, 0, 0, None))(key, turns // total, turns % total, total)
@@ -156,34 +157,35 @@ def subset_epochs(
     runs: Key,
     subsets: Subset,
 ) -> Partial:
-    """Stream of batches in which the run `runs[i]` goes through `subsets[i]` again and again.
+    """Stream of batches in which the run `runs[i]` repeats `subsets[i]`, epoch after epoch.
 
-    Each example comes exactly once an epoch; batches go across the ends of epochs, and hold an
-    example more than once where the subset is smaller than a batch. As `data.epochs.epochs`, which
-    see, with subsets in place of one whole set.
+    It is `data.epochs.epochs` with subsets. Each example comes exactly once per epoch. A batch may
+    cross the end of an epoch; it holds an example twice or more if the subset is smaller than the
+    batch.
 
     Args:
         table: see `by_class`.
-        batch: examples a step, over all devices.
-        transform: makes one stored example `[...]` what the net sees.
-        runs: the run keys `[runs]` that `train.loop` gets, all different: by its key a run finds
-            its subset.
+        batch: examples per step, over all devices.
+        transform: turns one stored example `[...]` into the net's input.
+        runs: the run keys `[runs]` that `train.loop` gets, all different. A run finds its subset by
+            its key.
         subsets: key and shots, `[runs]` each.
 
     Returns:
         A `jaxdl.train.loop.Stream` of `Batch`es. Table and subsets are arguments of the compiled
-        program: one serves subsets of any size.
+        program, so one program serves subsets of any size.
 
     Raises:
-        InputError: a batch below 1, run keys that are not different or not as many as subsets.
+        InputError: if the batch is below 1, or two run keys are equal, or runs and subsets differ
+            in number.
     """
     names = np.asarray(jax.random.key_data(runs))
     if batch < 1:
-        raise InputError(f"batch={batch} must be at least 1")
+        raise InputError(f"batch={batch} must be at least 1. Choose a larger batch")
     if len(np.unique(names, axis=0)) != len(names) or len(names) != len(subsets.shots):
         raise InputError(
-            f"{len(names)} run keys, which must differ from one another, and"
-            f" {len(subsets.shots)} subsets do not go together"
+            f"{len(names)} run keys and {len(subsets.shots)} subsets do not match, or two keys are"
+            " equal. Give one key per subset, all different"
         )
 
     def draw(

@@ -1,4 +1,4 @@
-"""Random turns, zooms and shifts of one image at a time, by interpolation, on the device."""
+"""Random rotation, zoom and shift of one image, by interpolation, on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -11,36 +11,31 @@ from jaxdl.types import Array, Key
 
 
 def affine(
-    key: Key,
-    image: Image,
-    *,
-    degrees: float = 0.0,
-    zoom: float = 0.0,
-    pixels: float = 0.0,
-) -> Float[Array, "height width channels"]:
-    """The image turned, zoomed and moved at random, by bilinear interpolation.
+    key: Key, image: Array, *, degrees: float = 0.0, zoom: float = 0.0, pixels: float = 0.0
+) -> Array:
+    """Rotates, zooms and moves an image at random, by bilinear interpolation.
 
-    It turns about its centre by an angle in `[-degrees, degrees]`, grows by a factor in
-    `[1 - zoom, 1 + zoom]` and moves along both axes by `[-pixels, pixels]`, all uniform and not
-    whole numbers. What comes in from outside is 0.
+    The image rotates about its centre by an angle in `[-degrees, degrees]`, grows by a factor in
+    `[1 - zoom, 1 + zoom]`, and moves along both axes by `[-pixels, pixels]`. All are uniform and
+    real-valued. Pixels from outside the image are 0.
 
     Args:
         image: `[height, width, channels]` of any dtype.
 
     Returns:
-        float32 in the units of `image`.
+        float32, in the units of `image`.
 
     Raises:
-        InputError: a negative range, or a zoom of 1 or more.
+        InputError: for a negative range, or a zoom of 1 or more.
     """
     if min(degrees, zoom, pixels) < 0 or zoom >= 1:
         raise InputError(
-            f"affine by degrees={degrees}, zoom={zoom}, pixels={pixels}: choose ranges of 0 or"
-            " more, and a zoom below 1"
+            f"affine cannot use degrees={degrees}, zoom={zoom}, pixels={pixels}. Choose ranges of 0"
+            " or more, and a zoom below 1"
         )
     angle, size, *shift = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
     angle, size = angle * jnp.deg2rad(degrees), 1 + size * zoom
-    # Where each pixel of the result lies in the image: the inverse of what was asked for.
+    # For each pixel of the result, its place in the image: the inverse transformation.
     rows, columns = (
         jnp.arange(n, dtype=jnp.float32) - (n - 1) / 2 - pixels * by
         for n, by in zip(image.shape[:2], shift, strict=True)

@@ -136,7 +136,7 @@ def test_any_number_of_devices_draws_the_same():
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, key):
-    with pytest.raises(InputError, match="choose"):
+    with pytest.raises(InputError, match="Choose"):
         call(key)
 
 

@@ -250,7 +250,7 @@ GOOD = {
 WRONG = [
     ({"ways": 3}, "ways=3, but there are only 2 classes"),
     ({"ways": 9, "rotations": "classes"}, "ways=9, but there are only 8 classes"),
-    ({"queries": 3}, "shots=1 and queries=3 need 4 examples a class, but class 3 has only 3"),
+    ({"queries": 3}, "shots=1 and queries=3 need 4 examples per class, but class 3 has only 3"),
     ({"shots": 2}, "need 4 examples"),
     ({"ways": 0}, "ways=0 must be a whole number of at least 1"),
     ({"shots": 0}, "shots=0"),

@@ -160,9 +160,9 @@ def test_labels_that_are_no_classes_stay_what_they_are():
         ([1], [1], {"batch": 0}, "batch=0 must be at least 1"),
         ([1, 2], [1, 2], {"count": 0}, "count=0 must be from 1 to the 2 examples"),
         ([1, 2], [1, 2], {"count": 3}, "count=3 must be from 1 to the 2 examples"),
-        ([1, 2], [0.5, 1.5], {}, r"y is float64 of shape \[n\]: .* regression as \[n, features\]"),
+        ([1, 2], [0.5, 1.5], {}, r"y is float64 of shape \[n\]\. .* regression as \[n, features\]"),
         ([1, 2], [[0.0] * 2] * 2, {"classes": 2}, "labels are float64, but must be integers"),
-        ([1, 2], [[0], [1]], {}, r"labels have the shape \[2, 1\]: give one per example, \[n\]"),
+        ([1, 2], [[0], [1]], {}, r"labels have the shape \[2, 1\]\. Give one per example, \[n\]"),
         ([1, 2], [[0, 1], [2, 0]], {"classes": 2}, "example 1 has the label 2, but the 2 classes"),
     ],
 )

@@ -56,7 +56,7 @@ WRONG = [
     (LABELS.astype(object), "labels are object, but must be integers"),
     (np.array([2, 0, 1, 1, -1, 2]), "example 4 has the label -1"),
     (LABELS.astype(np.uint32) + 2**31, "example 0 has the label 2147483650"),
-    (LABELS[:, None], r"labels have the shape \[6, 1\]: give one per example"),
+    (LABELS[:, None], r"labels have the shape \[6, 1\]\. Give one per example"),
     (np.int32(3), r"labels have the shape \[\]"),
     (LABELS[:5], "6 examples and 5 labels make no data set"),
 ]
@@ -111,7 +111,7 @@ KNOW_CLASSES = sorted(set(MAKERS) - {"few_shot", "divided", "choose_classes"})
 
 
 OTHER_WORDS = {
-    ("epochs", "float32"): r"y is float32 of shape \[n\]: give class labels as integers",
+    ("epochs", "float32"): r"y is float32 of shape \[n\]\. Give class labels as integers",
     ("epochs", "()"): "6 examples and no labels make no data set",
 }
 ALLOWED = {("divided", "(5,)")}  # it gets no examples to compare the number with
