@@ -144,8 +144,8 @@ TABLE = [
     Row("a word for a rate", "sinusoid --lr fast", nothing, 2, "--lr FLOAT"),
     Row("no value", "sinusoid --lr", nothing, 2, "--lr"),
     Row("no such choice", "sinusoid --estimator best", nothing, 2, "invalid choice 'best'"),
-    Row("no such preset", "few_shot --preset mnist", nothing, 2, "no --preset 'mnist'; choose one"),
-    Row("preset without name", "few_shot --preset", nothing, 2, "choose one of numbers-5way-1shot"),
+    Row("no such preset", "few_shot --preset mnist", nothing, 2, "no --preset 'mnist'. Choose one"),
+    Row("preset without name", "few_shot --preset", nothing, 2, "Choose one of numbers-5way-1shot"),
     Row("no such data", "few_shot --data mnist", nothing, 2, "invalid choice 'mnist'"),
     # Numbers.
     Row("no steps", f"{SINUSOID} --steps 0", nothing, 2, "--steps 0: choose at least 1"),
@@ -225,14 +225,14 @@ TABLE = [
         f"{FEW_SHOT} --data cifar_fs --data-dir {{folder}}/none",
         nothing,
         2,
-        "cifar100 is not in {folder}/none: run `jaxdl prepare cifar100`",
+        "cifar100 is not in {folder}/none. Run `jaxdl prepare cifar100`",
     ),
     Row(
         "a file as data folder",
         f"{FEW_SHOT} --data omniglot --data-dir {{folder}}/file",
         a_file,
         2,
-        "is a file: let --data-dir name a folder",
+        "is a file. Let --data-dir name a folder",
     ),
     Row(
         "corrupt cache",

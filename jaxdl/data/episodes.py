@@ -158,7 +158,7 @@ def _by_class(x: Shaped[Array, "ways n ..."]) -> Batch:
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if not isinstance(count, Integral) or count < 1:
-            raise InputError(f"{name}={count} must be a whole number of at least 1. Change it")
+            raise InputError(f"{name}={count} must be a whole number of at least 1. Choose one")
 
 
 def _check_rotations(images: np.ndarray, rotations: str) -> None:

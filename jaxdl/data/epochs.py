@@ -93,7 +93,7 @@ def epochs(
     if batch < 1:
         raise InputError(f"batch={batch} must be at least 1. Choose a larger batch")
     if not (count is None or isinstance(count, jax.core.Tracer) or 1 <= count <= len(x)):
-        raise InputError(f"count={count} must be from 1 to the {len(x)} examples. Change it")
+        raise InputError(f"count={count} must be from 1 to the {len(x)} examples. Choose another")
     y = _checked_targets(y, classes)
 
     def draw(

@@ -1,7 +1,7 @@
-"""The publishers' archives read with the standard library and NumPy: idx, CIFAR tar, Omniglot zip.
+"""Readers of the publishers' archives, without TFDS: idx, CIFAR tar, Omniglot zip.
 
-Every function raises `RunError` with one sentence when an archive is corrupt, cut short or not what
-its name says.
+They use the standard library and NumPy. They raise `RunError` if an archive is corrupt, cut short
+or not what its name says.
 """
 
 import gzip
@@ -20,9 +20,9 @@ import numpy as np
 from jaxdl.errors import RunError
 
 Files = Mapping[str, Path]
-"""Where each archive lies, by the file name that its publisher uses."""
+"""The path of each archive, by the publisher's file name."""
 Record = tuple[int | str, dict[str, Any]]
-"""The key that TFDS sorts by, and one example; `image` is an array `[h, w, c]` or PNG bytes."""
+"""The sort key for TFDS, and one example; `image` is an array `[h, w, c]` or PNG bytes."""
 
 CIFAR_SIDE = 32
 OMNIGLOT_SIDE = 105
@@ -32,7 +32,7 @@ OMNIGLOT_PNG = re.compile(r"[^/]+/(?P<alphabet>[^/]+)/character(?P<character>\d+
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged archive raises into one sentence."""
+    """Turns the errors of a damaged archive into a `RunError`."""
     damage = (
         EOFError, OSError, KeyError, ValueError, struct.error, zlib.error,
         tarfile.TarError, zipfile.BadZipFile,
@@ -40,10 +40,10 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except damage as error:
-        reason = " ".join(str(error).split())  # tarfile's fill many lines
+        reason = " ".join(str(error).split())  # tarfile's messages have many lines
         raise RunError(
-            f"{path} is corrupt, cut short or not the file that its name says ({reason}): "
-            "fetch it again and repeat the command"
+            f"{path} is corrupt, cut short or not the file that its name says ({reason}). "
+            "Fetch it again and repeat the command"
         ) from error
 
 
@@ -65,21 +65,21 @@ def mnist_records(files: Files, split: str) -> Iterator[Record]:
     images, labels = map(idx_array, paths)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise RunError(
-            f"{paths[0]} holds an array of shape {images.shape} and {paths[1]} one of "
-            f"{labels.shape}, which are not images and their labels: fetch them again"
+            f"{paths[0]} has the shape {images.shape} and {paths[1]} the shape {labels.shape}, but "
+            "they must be images and their labels. Fetch them again"
         )
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         yield index, {"image": image[:, :, None], "label": int(label)}
 
 
 def no_names(files: Files) -> dict[str, list[str]]:
-    """Class names by feature of a set whose classes have none but their numbers."""
-    del files  # the answer is the same for all
+    """No class names, for a data set whose classes have numbers only."""
+    del files  # not needed
     return {}
 
 
 class CifarLayout(NamedTuple):
-    """Where things stand in a CIFAR archive. The label features come in the order of the bytes."""
+    """The layout of a CIFAR archive; the label features are in the order of their bytes."""
 
     archive: str
     folder: str
@@ -105,7 +105,7 @@ CIFAR100 = CifarLayout(
 
 
 def tar_members(path: Path, folder: str, names: Iterable[str]) -> dict[str, bytes]:
-    """Content of the members `folder/name`, whatever the compression of the tar."""
+    """The content of the members `folder/name` of a tar with any compression."""
     wanted = {f"{folder}/{name}": name for name in names}
     found = {}
     with reading(path), tarfile.open(path, "r:*") as tar:
@@ -161,7 +161,7 @@ OMNIGLOT_ARCHIVES = {
 
 
 def omniglot_drawings(path: Path) -> Iterator[tuple[re.Match[str], zipfile.ZipFile]]:
-    """The PNG members of one Omniglot zip, sorted, each with the open zip."""
+    """The PNG members of an Omniglot zip, sorted by name, each with the open zip."""
     with reading(path), zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
             if name.endswith("/"):
@@ -182,7 +182,10 @@ def omniglot_names(files: Files) -> dict[str, list[str]]:
             alphabets.add(alphabet)
             if characters.setdefault(label, name) != name:
                 other = characters[label]
-                raise RunError(f"{files[archive]} calls character {label + 1} {name}, not {other}")
+                raise RunError(
+                    f"{files[archive]} calls character {label + 1} {name}, not {other}."
+                    " Fetch the archives again"
+                )
     return {"alphabet": sorted(alphabets), "label": [characters[k] for k in sorted(characters)]}
 
 
@@ -192,7 +195,7 @@ def omniglot_records(files: Files, split: str) -> Iterator[Record]:
     for member, archive in omniglot_drawings(path):
         with reading(path):
             png = archive.read(member.string)
-            # The size stands in the PNG's first chunk: no need to decode 38,000 images to check it.
+            # The first chunk of a PNG has the size, so no image is decoded (there are 38,000).
             if png[12:24] != b"IHDR" + struct.pack(">II", OMNIGLOT_SIDE, OMNIGLOT_SIDE):
                 raise ValueError(f"{member.string} is no PNG of {OMNIGLOT_SIDE} x {OMNIGLOT_SIDE}")
         alphabet, character = member["alphabet"], int(member["character"]) - 1

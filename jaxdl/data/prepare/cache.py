@@ -1,4 +1,4 @@
-"""Decoded arrays kept on disk, so that data are decoded once."""
+"""A cache of decoded arrays on disk, so that data are decoded only once."""
 
 import hashlib
 import os
@@ -15,19 +15,19 @@ from jaxdl.files import npz
 
 Arrays = dict[str, np.ndarray]
 SOURCE = ".source"
-"""The fingerprint of what the other arrays were decoded from."""
+"""The array with the fingerprint of the data set that the other arrays were decoded from."""
 DECODING = 2
-"""Part of each fingerprint. Raise it when the same files decode to other arrays than before."""
+"""Part of each fingerprint. Increase it if the same files decode to other arrays than before."""
 SMALL = 2**20
-"""Files of so many bytes are read for a fingerprint; of larger ones, size and time must do."""
+"""The largest file in bytes whose content counts in a fingerprint; else its size and time count."""
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Writes all or nothing: a reader sees the old file, or the whole new one, whenever we die.
+    """Writes all or nothing: even after a kill, a reader sees the old file or the whole new one.
 
     Raises:
-        InputError: for a name or dtype that a `.npz` file does not hold.
-        OSError: if the folder cannot be written to or the disk is full; nothing is left behind.
+        InputError: for a name or dtype that a `.npz` file cannot hold.
+        OSError: if the folder is not writable or the disk is full; no temporary file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
@@ -50,18 +50,18 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def umask() -> int:
-    """The permissions that new files lack; temporary files are private, shared data must not be."""
+    """The permissions that new files lack; temporary files are private, but data may be shared."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def load_arrays(path: Path) -> Arrays:
-    """The arrays in `path`, checked against the checksums they were written with.
+    """The arrays in `path`, checked against their stored checksums.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        RunError: if it is damaged, or may not be read.
+        RunError: if the file is damaged, or not readable.
     """
     arrays = _read(path)
     arrays.pop(SOURCE, None)
@@ -69,7 +69,7 @@ def load_arrays(path: Path) -> Arrays:
 
 
 def _read(path: Path) -> Arrays:
-    """The arrays with `SOURCE`, where it is known."""
+    """The arrays, with `SOURCE` if the file has it."""
     if not path.exists():
         raise FileNotFoundError(path)
     try:
@@ -79,29 +79,31 @@ def _read(path: Path) -> Arrays:
         return arrays
     except (OSError, ValueError) as error:
         raise RunError(
-            f"the cached arrays {path} cannot be read ({error}): delete the file, then prepare the "
-            "data again or copy the file anew"
+            f"the cached arrays {path} cannot be read ({error}). To repair them, delete the file, "
+            "then prepare the data again or copy the file again"
         ) from error
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells one build of a data set from another without reading its large files.
+    """A hash that tells two builds of a data set apart without reading its large files.
 
-    It depends on the names of all files in `folder` and below, on the content of those up to
-    `SMALL` (what TFDS writes to describe a set, and small shards), and on size and time of change,
-    in whole seconds, of the larger ones. So it sees a set that was prepared anew, edited, or lost a
-    file. It does not see a large file whose content alone changed, and neither its size nor its
-    time. A copy counts as another build where copying sets new times: `cp -r` does, while `cp -a`,
-    `rsync -a`, tar and moving keep them, some to the second only.
+    It depends on the names of all files in `folder` and below. It depends on the content of files
+    up to `SMALL` bytes (descriptions that TFDS writes, and small shards). For larger files it
+    depends on the size and the time of change, in whole seconds.
+
+    So it changes if the set is prepared again or edited, or loses a file. It does not change if a
+    large file gets other content with the same size and time. A copy with new times counts as
+    another build: `cp -r` sets new times. `cp -a`, `rsync -a`, tar and moving keep the times, some
+    to the second only.
 
     Raises:
-        RunError: if a file may not be read.
+        RunError: if a file is not readable.
     """
     digest = hashlib.sha256(f"{DECODING}\n".encode())
     try:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            # Hidden files come from file systems and desktops.
+            # Hidden files are not data: file systems and desktops make them.
             if path.is_dir() or any(part.startswith(".") for part in name.split("/")):
                 continue
             about = path.stat()
@@ -111,28 +113,27 @@ def fingerprint(folder: Path) -> str:
             digest.update(f"{name}\0{about.st_size}\0{last}\n".encode(errors="surrogateescape"))
     except OSError as error:
         raise RunError(
-            f"{folder} cannot be read ({error}): let somebody who may give you the right to, or"
-            " let `data_dir=` or JAXDL_DATA name another folder"
+            f"{folder} cannot be read ({error}). Get the permission to read it, or let `data_dir=`"
+            " or JAXDL_DATA name another folder"
         ) from error
     return digest.hexdigest()
 
 
 def cached(path: Path, make: Callable[[], Arrays], source: Path | None = None) -> Arrays:
-    """The arrays in `path`; if they are not there yet, what `make()` gives, which is then kept.
+    """The arrays in `path`; if the file does not exist, the result of `make()`, which is stored.
 
-    They are made anew, with one line on stderr that says so, if the file is damaged, or if it was
-    made from another build of `source`, or does not say from which. A folder that cannot be written
-    to costs one line and the next start's time, not the run.
+    The arrays are made again, with a line on stderr, if the file is damaged, or was made from
+    another build of `source`, or does not record its build. If the folder is not writable, a line
+    on stderr says so, the run goes on, and the next start decodes again.
 
     Args:
         path: a `.npz` file.
         make: decodes the data set.
-        source: the folder that `make` reads. Where it is not there the arrays alone are enough, and
-            trusted.
+        source: the folder that `make` reads. If it does not exist, the stored arrays are trusted.
 
     Raises:
-        RunError: if the file is damaged and `make` raises `InputError` (nothing to make it from).
-        InputError: what `make` raises otherwise.
+        RunError: if the file is damaged and `make` raises `InputError` (there is no data set).
+        InputError: as `make`, otherwise.
     """
     now = fingerprint(source) if source and source.is_dir() else None
     damaged = None
@@ -140,15 +141,15 @@ def cached(path: Path, make: Callable[[], Arrays], source: Path | None = None) -
         found = _read(path)
         made_from = str(found.pop(SOURCE, ""))
         if source and not made_from:
-            use = "used as they are" if now is None else "decoded anew"
+            use = "used as they are" if now is None else "decoded again"
             doubt = f"{path} does not say which build of {source} it was decoded from"
             print(f"{doubt}: the arrays are {use}", file=sys.stderr)
         elif now and made_from != now:
             doubt = f"{source} has changed since {path} was decoded from it"
-            print(f"{doubt}: the arrays are decoded anew", file=sys.stderr)
+            print(f"{doubt}: the arrays are decoded again", file=sys.stderr)
         if now in (None, made_from):
             return found
-        del found  # before another set of the same size takes memory
+        del found  # frees memory for another set of the same size
     except FileNotFoundError:
         pass
     except RunError as error:
@@ -158,9 +159,9 @@ def cached(path: Path, make: Callable[[], Arrays], source: Path | None = None) -
     except InputError as error:
         raise damaged or error from error
     if damaged:
-        print(f"{damaged}; now made anew from the prepared data", file=sys.stderr)
+        print(f"{damaged}. Now they are decoded again from the prepared data", file=sys.stderr)
     try:
         save_arrays(path, arrays if now is None else {**arrays, SOURCE: np.array(now)})
     except OSError as error:
-        print(f"cannot keep the decoded arrays in {path} ({error})", file=sys.stderr)
+        print(f"cannot store the decoded arrays in {path} ({error})", file=sys.stderr)
     return arrays

@@ -1,5 +1,7 @@
-"""Compressed images as bytes, whatever their files hold. With `tfds`, the only file that knows
-Pillow, which is imported when it is needed."""
+"""Decodes compressed images of any format to uint8.
+
+Only this file and `tfds` know Pillow. They import it when it is needed.
+"""
 
 import io
 from collections.abc import Callable
@@ -10,9 +12,9 @@ import numpy as np
 from jaxdl.errors import InputError, RunError, extra
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""What Pillow calls pixels of so many channels."""
+"""Pillow's name for the pixel type, by number of channels."""
 BITS, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339
-"""Tags of TIFF, the third of EXIF too."""
+"""Tags of TIFF; the third is a tag of EXIF too."""
 UPRIGHT: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -22,58 +24,57 @@ UPRIGHT: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
     8: lambda image: np.rot90(image),
 }
-"""What makes `[height, width, channels]` upright, by EXIF's number for how the camera was held."""
+"""The function that turns `[height, width, channels]` upright, by EXIF's orientation number."""
 
 
 def decode_image(content: bytes, channels: int, name: str = "the image") -> np.ndarray:
     """A compressed image as uint8 `[height, width, channels]` in `[0, 255]`.
 
-    All that Pillow reads: PNG, JPEG, GIF, WebP, BMP, TIFF and more.
+    It reads all formats of Pillow: PNG, JPEG, GIF, WebP, BMP, TIFF and more.
 
-    - Black is 0 and white 255, however many bits a pixel has in the file: of 16 bits the high byte
-      counts, as in TensorFlow; 1, 2 and 4 bits are stretched. Numbers of 32 bits count as 16 bits
-      if they fit.
+    - Black is 0 and white is 255, for any number of bits per pixel. 16 bits give their high byte,
+      as in TensorFlow. 1, 2 and 4 bits are stretched. 32-bit numbers count as 16 bits if they fit.
     - Colour becomes grey by the luma of ITU-R 601, `0.299 red + 0.587 green + 0.114 blue`.
-    - With 4 channels the last one is alpha, 255 where the file has none. With 1 or 3 alpha is
-      dropped, and a transparent pixel has the colour that the file gives it, often black.
-    - The image stands upright: it is turned as EXIF says. TensorFlow's decoders, and so TFDS
+    - With 4 channels the last is alpha, 255 if the file has no alpha. With 1 or 3 channels, alpha
+      is dropped. A transparent pixel then has its stored colour, often black.
+    - The image is turned upright by its EXIF orientation. TensorFlow's decoders, and so TFDS
       itself, leave it as the camera stored it.
-    - Of several frames or pages it is the first. Colour profiles are ignored.
+    - Only the first frame or page counts. Colour profiles are ignored.
 
     Args:
         content: the bytes of the file.
         channels: 1, 3 or 4.
-        name: how messages call the file.
+        name: the name of the file in messages.
 
     Raises:
-        InputError: if its pixels have no meaning in 8 bits (floats, signed numbers, numbers beyond
-            16 bits); if alpha is asked of a 16-bit PNG with one transparent colour; for another
+        InputError: if the pixels have no meaning in 8 bits (floats, signed numbers, numbers beyond
+            16 bits); for 4 channels of a 16-bit PNG with one transparent colour; for another
             number of channels; or if Pillow is not installed.
-        RunError: if it cannot be decoded.
+        RunError: if the image cannot be decoded.
     """
     with extra("data"):
         from PIL import Image, UnidentifiedImageError
 
     if channels not in MODES:
-        raise InputError(f"channels={channels}: choose 1, 3 or 4")
+        raise InputError(f"channels={channels} is not possible. Choose 1, 3 or 4")
     try:
         with Image.open(io.BytesIO(content)) as image:
             pixels = _pixels(image, content, channels, name)
-            # After the pixels: Pillow turns TIFF by itself as it loads, and then says so.
+            # After the pixels: Pillow itself turns TIFF on load, and then updates the EXIF.
             turn = UPRIGHT.get(_orientation(image))
     except InputError:
         raise
-    except Exception as error:  # Pillow raises a dozen types for what is damaged
+    except Exception as error:  # Pillow raises a dozen types for a damaged file
         unknown = isinstance(error, UnidentifiedImageError)
-        reason = "it is of no format that Pillow knows" if unknown else error
+        reason = "it has no format that Pillow knows" if unknown else error
         raise RunError(
-            f"{name} cannot be decoded ({reason}): replace it, or leave it out"
+            f"{name} cannot be decoded ({reason}). Replace it, or leave it out"
         ) from error
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _pixels(image: Any, content: bytes, channels: int, name: str) -> np.ndarray:
-    """uint8 `[height, width, channels]`, as the camera stored them."""
+    """The pixels as uint8 `[height, width, channels]`, not yet turned upright."""
     if image.mode == "F" or (image.mode == "L" and _tag(image, SAMPLE_FORMAT, 1) == 2):
         raise _no_bytes(name, "floats" if image.mode == "F" else "signed numbers")
     transparent = image.info.get("transparency")
@@ -82,13 +83,13 @@ def _pixels(image: Any, content: bytes, channels: int, name: str) -> np.ndarray:
     if image.format == "PNG" and transparent is not None and channels == 4:
         bits = content[24]
         if image.mode == "RGB" and bits == 16:
-            # Pillow has thrown the low bytes away, without which colours are taken for this one.
+            # Pillow drops the low bytes, so it takes similar colours for the transparent one.
             raise _no_bytes(name, "16-bit colours, one of them transparent")
         if image.mode == "L" and bits < 8 and transparent < 2**bits:
-            # Pillow stretches the pixels and not the level that is transparent.
+            # Pillow stretches the pixels, but not the transparent level.
             image.info["transparency"] = transparent * 255 // (2**bits - 1)
     if image.mode not in ("1", "L", "RGB"):
-        image = image.convert("RGBA")  # so that one way leads from each mode to each other
+        image = image.convert("RGBA")  # one path for all other modes
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
     pixels = np.array(image)
@@ -96,7 +97,7 @@ def _pixels(image: Any, content: bytes, channels: int, name: str) -> np.ndarray:
 
 
 def _from_16_bits(image: Any, channels: int, transparent: Any, name: str) -> np.ndarray:
-    """The high byte, where Pillow cuts everything off above 255."""
+    """The high byte of each 16-bit pixel; Pillow itself would clip values above 255."""
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= 2**16:
@@ -110,7 +111,7 @@ def _from_16_bits(image: Any, channels: int, transparent: Any, name: str) -> np.
 
 
 def _tag(image: Any, tag: int, default: int) -> int:
-    """The first value of a tag of a TIFF; of other files, the default."""
+    """The first value of a TIFF tag; for other files, the default."""
     found = getattr(image, "tag_v2", {}).get(tag, default)
     return int(found[0] if isinstance(found, tuple) else found)
 
@@ -118,11 +119,11 @@ def _tag(image: Any, tag: int, default: int) -> int:
 def _orientation(image: Any) -> Any:
     try:
         return image.getexif().get(ORIENTATION)
-    except Exception:  # EXIF that is damaged says nothing
+    except Exception:  # damaged EXIF counts as none
         return None
 
 
 def _no_bytes(name: str, pixels: str) -> InputError:
     return InputError(
-        f"{name} has {pixels}, which have no meaning in 8 bits: convert it to 8 bits first"
+        f"{name} has {pixels}, which have no meaning in 8 bits. First convert it to 8 bits"
     )

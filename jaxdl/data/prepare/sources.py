@@ -1,7 +1,7 @@
 """Facts about the image sets that jaxdl prepares itself: files, checksums, features, counts.
 
-Versions, addresses, sizes and checksums are those that TFDS 4.9.10 records, so that what is
-prepared here and what TFDS prepares are the same data set.
+Versions, addresses, sizes and checksums are those of TFDS 4.9.10. So jaxdl and TFDS prepare the
+same data set.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from jaxdl.errors import RunError
 
 
 class File(NamedTuple):
-    """One file as published: its address, size in bytes and sha256."""
+    """A published file: its address, size in bytes and sha256."""
 
     url: str
     size: int
@@ -28,11 +28,11 @@ class File(NamedTuple):
 
 
 class Source(NamedTuple):
-    """All that preparing a data set needs to know.
+    """All facts that `prepare` needs about a data set.
 
     `labels`: class-label features and their number of classes. `others`: further features, by name,
-    `"text"` or `"int"`. `splits`: examples a split. `per_class`: examples a class in a split, where
-    all classes of it have the same number. `names(files)`: class names by feature.
+    `"text"` or `"int"`. `splits`: examples per split. `per_class`: examples per class, for splits
+    in which all classes have the same number. `names(files)`: class names by feature.
     `records(files, split)`: the examples.
     """
 
@@ -52,17 +52,17 @@ class Source(NamedTuple):
 
 
 def check_content(source: Source, files: Files) -> None:
-    """Counts the examples of every split, and those of every class, and compares with `source`.
+    """Counts the examples per split and per class, and compares the counts with `source`.
 
     Raises:
-        RunError: naming the first split that differs; or the archive that cannot be read.
+        RunError: naming the first split that differs, or the archive that cannot be read.
     """
     names = source.names(files)
     for feature, found in names.items():
         if len(found) != source.labels[feature]:
             raise RunError(
                 f"{source.name} has {source.labels[feature]} classes of {feature}, "
-                f"but these files name {len(found)}"
+                f"but these files name {len(found)}. Fetch the published files again"
             )
     for split, expected in source.splits.items():
         counts = Counter(record["label"] for _, record in source.records(files, split))
@@ -70,13 +70,13 @@ def check_content(source: Source, files: Files) -> None:
         if total != expected:
             raise RunError(
                 f"the {split} split of {source.name} has {expected} examples, "
-                f"but these files hold {total}"
+                f"but these files hold {total}. Fetch the published files again"
             )
         for label, count in counts.items():
             if not 0 <= label < source.labels["label"] or count != (per_class or count):
                 raise RunError(
                     f"class {label} of the {split} split of {source.name} has {count} examples in "
-                    f"these files; expected {per_class or 'no such class'}"
+                    f"these files; expected {per_class or 'no such class'}. Fetch them again"
                 )
 
 
@@ -222,14 +222,14 @@ MADE_FROM = {
     "permutations": "mnist",
     "rotations": "mnist",
 }
-"""What people call a data set, its split or its spelling, and the source that it needs."""
+"""Other names of data sets, splits and spellings, each with the source that it needs."""
 COME_ALONG = {
     "digits": "jaxdl.data.sets.digits.digits_few_shot",
     "numbers": "jaxdl.data.sets.two_digits.numbers_few_shot",
 }
-"""Data sets that need no preparing, because scikit-learn brings their drawings; what draws them."""
+"""Data sets that scikit-learn brings, so that nothing is prepared, each with its function."""
 
 
 def plain(name: str) -> str:
-    """A name as in the tables above: `"CIFAR-FS"` is `"cifar_fs"`."""
+    """A name in the spelling of the tables above: `"CIFAR-FS"` is `"cifar_fs"`."""
     return name.lower().replace("-", "_")

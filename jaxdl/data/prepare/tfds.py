@@ -1,7 +1,7 @@
 """TensorFlow Datasets without TensorFlow: prepare image sets, read any prepared set.
 
-The only file that knows TFDS and Grain, and with `decode` the only one that knows Pillow. All three
-are imported inside functions: whoever has the arrays cached needs none of them.
+Only this file knows TFDS and Grain, and only this file and `decode` know Pillow. All three are
+imported inside functions, because cached arrays need none of them.
 """
 
 import io
@@ -24,15 +24,15 @@ from jaxdl.errors import InputError, RunError, extra
 
 Example = dict[str, Any]
 Transform = Callable[[Arrays], Arrays]
-CHUNK = 2000  # examples a read: one by one is 5 times slower
+CHUNK = 2000  # examples per read; reading one by one is 5 times slower
 
 
 def _tfds() -> Any:
-    """The module; its progress bars are for terminals, and would fill a log file with megabytes.
+    """The module, with progress bars on a terminal only: they would fill a log file with megabytes.
 
     Raises:
-        InputError: if it is not installed. Arrays that another machine cached, copied without the
-            data set itself, do without it.
+        InputError: if it is not installed. Cached arrays that were copied from another machine,
+            without the data set itself, do not need it.
     """
     with extra("data"):
         import tensorflow_datasets as tfds
@@ -46,18 +46,18 @@ def _tfds() -> Any:
 
 
 def open_split(directory: Path, split: str) -> tuple[Any, Callable[[Example], Example], Any]:
-    """The examples of a prepared set by index, images still compressed; what decodes one; its info.
+    """Opens a split of a prepared set: the compressed examples by index, a decoder, and the info.
 
     Raises:
         InputError: if there is no such split, or if it was prepared in another format.
-        RunError: if the files hold another number of examples than they should.
+        RunError: if the files do not hold the recorded number of examples.
     """
     tfds = _tfds()
     try:
         builder = tfds.builder_from_directory(directory)
-    except Exception as error:  # TFDS raises whatever its readers of JSON and protobuf raise
+    except Exception as error:  # TFDS passes on all errors of its JSON and protobuf readers
         raise RunError(
-            f"{directory} is no complete TFDS data set ({error}): delete it and prepare it anew"
+            f"{directory} is no complete TFDS data set ({error}). Delete it and prepare it again"
         ) from error
     features = builder.info.features
     ours = {
@@ -71,20 +71,20 @@ def open_split(directory: Path, split: str) -> tuple[Any, Callable[[Example], Ex
         expected = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
         splits = ", ".join(builder.info.splits)
-        raise InputError(f"{directory} has no split {split!r}: it has {splits}") from error
+        raise InputError(f"{directory} has no split {split!r}. Choose from {splits}") from error
     try:
         source = builder.as_data_source(
             split, decoders={name: tfds.decode.SkipDecoding() for name in ours}
         )
     except NotImplementedError as error:
         raise InputError(
-            f"{directory} is prepared as {builder.info.file_format.value}, which needs TensorFlow: "
-            f"prepare it anew with --file_format={FORMAT}"
+            f"{directory} is prepared as {builder.info.file_format.value}, which needs TensorFlow. "
+            f"Prepare it again with --file_format={FORMAT}"
         ) from error
     if len(source) != expected:
         raise RunError(
-            f"{directory} holds {len(source)} examples of {split} and should hold {expected}: "
-            "delete it and prepare it anew"
+            f"{directory} holds {len(source)} examples of {split} and should hold {expected}. "
+            "Delete it and prepare it again"
         )
 
     def decode(example: Example) -> Example:
@@ -99,10 +99,10 @@ def open_split(directory: Path, split: str) -> tuple[Any, Callable[[Example], Ex
 
 
 def read_arrays(directory: Path, split: str, transform: Transform | None = None) -> Arrays:
-    """All examples of a split, feature by feature, stacked `[examples, ...]`.
+    """All examples of a split, stacked per feature `[examples, ...]`.
 
-    Class names come along as `"label.names"` for a feature `label` that has them. `transform` maps
-    some thousand stacked examples at a time, so that big images can shrink before they pile up.
+    If a feature `label` has class names, they are in `"label.names"`. `transform` maps chunks of at
+    most 2000 stacked examples. So it can shrink big images before they fill the memory.
 
     Raises:
         InputError: as `open_split` and `decode_image`; or if a feature differs in shape between
@@ -117,9 +117,9 @@ def read_arrays(directory: Path, split: str, transform: Transform | None = None)
             examples = [decode(example) for example in source.__getitems__(keys)]
         except InputError:
             raise
-        except Exception as error:  # whatever array_record, protobuf and Pillow raise
+        except Exception as error:  # array_record, protobuf and Pillow raise many types
             raise RunError(
-                f"{directory} cannot be read ({error}): delete it and prepare it anew"
+                f"{directory} cannot be read ({error}). Delete it and prepare it again"
             ) from error
         stacked = {name: _stack(name, [e[name] for e in examples]) for name in examples[0]}
         chunks.append(transform(stacked) if transform else stacked)
@@ -138,7 +138,7 @@ def _stack(name: str, values: list[Any]) -> np.ndarray:
         array = np.empty(0, object)
     if array.dtype == object:
         raise InputError(
-            f"the feature {name!r} differs in shape from example to example: read the set by "
+            f"the feature {name!r} differs in shape from example to example. Read the set by "
             "`jaxdl.data.prepare.tfds.stream` with a transform that makes the shapes equal"
         )
     return array
@@ -153,18 +153,18 @@ def stream(
     transform: Callable[[Example], Example] | None = None,
     data_dir: PathLike | None = None,
 ) -> Any:
-    """Endless shuffled batches of a prepared set that is too big for memory: a `grain.MapDataset`.
+    """Endless shuffled batches of a prepared set too big for memory, as a `grain.MapDataset`.
 
-    `stream(...)[i]` is the i-th batch, a pure function of `seed` and i: a run that resumes at step
-    i asks for batch i, and no iterator state needs to be saved. Each epoch has its own permutation;
-    batches go across epochs, so that all are full. `transform` maps one decoded example (a dict of
-    arrays by feature) and may drop features. `.to_iter_dataset()` adds prefetching.
+    `stream(...)[i]` is the i-th batch, a pure function of `seed` and i. A run that resumes at step
+    i asks for batch i, so no iterator state is saved. Each epoch has its own permutation. A batch
+    may cross the end of an epoch, so all batches are full. `transform` maps one decoded example (a
+    dict of arrays by feature) and may drop features. `.to_iter_dataset()` adds prefetching.
 
     Raises:
-        InputError: if the set is not prepared, or has no such split; or if `batch_size` is below 1.
+        InputError: if the set is not prepared, or has no such split, or `batch_size` is below 1.
     """
     if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} must be at least 1")
+        raise InputError(f"batch_size={batch_size} must be at least 1. Choose a larger one")
     folder = data_folder(data_dir)
     path, version = find(name, folder)
     directory = folder / path / version
@@ -175,7 +175,7 @@ def stream(
         from absl import flags
 
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags that nobody else parses
+        flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, and nobody parses them
     source, decode, _ = open_split(directory, split)
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     for function in (decode, transform):
@@ -188,7 +188,7 @@ def stream(
 
 
 def builder_class(source: Source, sizes_and_hashes: dict[str, tuple[int, str]]) -> Any:
-    """A TFDS builder of `source` that needs no TensorFlow, with the features of TFDS's own."""
+    """A TFDS builder of `source` without TensorFlow, with the features of TFDS's own builder."""
     tfds = _tfds()
 
     def features() -> Any:
@@ -263,13 +263,13 @@ def prepare(
 ) -> None:
     """Prepares `source` as a TFDS set in `folder`, all or nothing, without TensorFlow.
 
-    The publisher's files come from `from_dir`, or from the network. `finish(data folder)` runs
-    before anything is published, on a data folder that holds this set only; the arrays that it
-    caches there are published too.
+    The publisher's files come from `from_dir`, or from the network. The set is made in a temporary
+    data folder. `finish(temporary folder)` may cache arrays there. Then the set and the arrays are
+    moved to `folder`.
 
     Raises:
         InputError: if files are missing, have another checksum, or cannot be reached.
-        RunError: if their content is not what it should be, or the disk is full.
+        RunError: if their content is wrong, or the disk is full.
     """
     if from_dir is None:
         if accept_checksum:
@@ -293,11 +293,11 @@ def prepare(
             if count != expected:
                 raise RunError(
                     f"TFDS kept {count} of the {expected} examples of the {split} split of "
-                    f"{source.name}: nothing was installed"
+                    f"{source.name}, so nothing was installed. Run the same command again"
                 )
         say("decoding them once")
         finish(work)
-        # The arrays first: they alone are enough, and the set without them is made good later.
+        # The arrays first, because they alone are enough to run.
         for part in (Path("arrays") / prepared, prepared):
             if (work / part).exists():
                 (folder / part).parent.mkdir(parents=True, exist_ok=True)
@@ -308,7 +308,7 @@ def prepare(
 def _download_and_prepare(builder: Any, work: Path, downloads: Path, from_dir: Path | None) -> None:
     tfds = _tfds()
     try:
-        with redirect_stdout(io.StringIO()):  # TFDS prints where its temporary files lie
+        with redirect_stdout(io.StringIO()):  # TFDS prints the path of its temporary files
             builder(data_dir=work, file_format=FORMAT).download_and_prepare(
                 download_dir=downloads,
                 download_config=tfds.download.DownloadConfig(
@@ -317,15 +317,18 @@ def _download_and_prepare(builder: Any, work: Path, downloads: Path, from_dir: P
             )
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None:  # TFDS wraps what its builders raise
+        while cause is not None:  # TFDS wraps the errors of its builders
             if isinstance(cause, InputError | RunError):
                 raise cause from error
             cause = cause.__cause__ or cause.__context__
-        raise RunError(f"TFDS could not prepare the set: {' '.join(str(error).split())}") from error
+        raise RunError(
+            f"TFDS could not prepare the set ({' '.join(str(error).split())}). Remove the cause,"
+            " then run the same command again"
+        ) from error
 
 
 def count_records(directory: Path, split: str) -> int:
-    """Reads every record of a split, without decoding it, and counts."""
+    """Counts the records of a split by reading each one, without decoding."""
     tfds = _tfds()
     source = tfds.builder_from_directory(directory).as_data_source(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES

@@ -119,7 +119,7 @@ def test_a_damaged_archive_is_named_in_one_sentence(tmp_path, damage):
     make, name, spoil = DAMAGE[damage]
     source, _ = make(tmp_path)
     spoil(tmp_path / name)
-    with pytest.raises(RunError, match=r"fetch (it|them) again") as caught:
+    with pytest.raises(RunError, match=r"Fetch (it|them) again") as caught:
         check_content(source, local(source, tmp_path))
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -132,7 +132,7 @@ def test_a_cifar_batch_of_broken_records_is_refused(tmp_path):
     members["batches.meta.txt"] = b"class0\nclass1\nclass2\n"
     archive = tmp_path / "cifar-10-binary.tar.gz"
     publishers.tar(archive, {f"cifar-10-batches-bin/{n}": c for n, c in members.items()})
-    with pytest.raises(RunError, match="fetch it again"):
+    with pytest.raises(RunError, match="Fetch it again"):
         check_content(source, local(source, tmp_path))
 
 

@@ -134,7 +134,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, capsys):
     save_arrays(path, ARRAYS)
     path.write_bytes(path.read_bytes()[:-30])
     assert_equal(cached(path, lambda: ARRAYS))
-    assert "made anew" in capsys.readouterr().err
+    assert "Now they are decoded again" in capsys.readouterr().err
     assert_equal(cached(path, never))
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_file_with_nothing_to_make_it_from_is_named_and_kept(tmp_path)
 def test_a_folder_that_cannot_be_written_costs_a_line_and_not_the_run(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert_equal(cached(tmp_path / "file" / "a.npz", lambda: ARRAYS))
-    assert "cannot keep the decoded arrays" in capsys.readouterr().err
+    assert "cannot store the decoded arrays" in capsys.readouterr().err
 
 
 # --- What the arrays were decoded from -----------------------------------------------------------
@@ -254,7 +254,7 @@ def test_a_set_that_was_rebuilt_is_decoded_anew_once_and_that_is_said(tmp_path, 
     assert cached(path, make, source)["pixels"][0] == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line == (
-        f"{source} has changed since {path} was decoded from it: the arrays are decoded anew"
+        f"{source} has changed since {path} was decoded from it: the arrays are decoded again"
     )
     assert cached(path, never, source)["pixels"][0] == 1
     assert capsys.readouterr().err == ""
@@ -267,7 +267,7 @@ def test_arrays_of_an_older_jaxdl_are_made_anew_once_and_that_is_said(tmp_path, 
     assert len(cached(path, make, source)["pixels"]) == cache.SMALL + 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{path} does not say which build of {source} it was decoded from")
-    assert line.endswith("the arrays are decoded anew")
+    assert line.endswith("the arrays are decoded again")
     cached(path, never, source)
     assert capsys.readouterr().err == ""
 
