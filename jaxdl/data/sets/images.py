@@ -1,6 +1,6 @@
-"""Image sets as uint8 arrays in memory: the calls that experiments use.
+"""Image sets as uint8 arrays in memory, as experiments load them.
 
-Each set is decoded once and then loaded from its cached arrays (`jaxdl.data.prepare.cache`).
+Each set is decoded once. Later calls load its cached arrays (`jaxdl.data.prepare.cache`).
 """
 
 from functools import partial
@@ -22,20 +22,20 @@ Split = Literal["train", "validation", "test"]
 
 OMNIGLOT_SHUFFLED = (
     "Omniglot split: 1100/100/423 characters in the order of a seeded hash of their names; the "
-    "original MAML code shuffles an unsorted directory listing, so its own list does not exist."
+    "original MAML code shuffles an unsorted directory listing, so its list cannot be reproduced."
 )
 OMNIGLOT_AREA = (
-    "Omniglot images: 105 x 105 made 28 x 28 by area averaging; the original MAML code asks Pillow "
-    "for Lanczos, which on these 1-bit images is the nearest pixel."
+    "Omniglot images: 105 x 105 resized to 28 x 28 by area averaging; the original MAML code uses "
+    "Pillow's Lanczos, which on these 1-bit images is the nearest pixel."
 )
 TWINS = {
     "cifar_fs": (
-        "CIFAR-FS: 15 pairs of identical images lie across the class split, 8 of training and "
-        "validation, 6 of training and test, 1 of validation and test; they are left in."
+        "CIFAR-FS: 15 pairs of identical images lie across the class split, 8 in training and "
+        "validation, 6 in training and test, 1 in validation and test; they are not removed."
     ),
     "fc100": (
-        "FC100: 3 pairs of identical images lie across the class split, 2 of training and "
-        "validation, 1 of training and test; they are left in."
+        "FC100: 3 pairs of identical images lie across the class split, 2 in training and "
+        "validation, 1 in training and test; they are not removed."
     ),
 }
 
@@ -47,17 +47,16 @@ STATISTICS = {
     "cifar_fs": ((0.5088, 0.4917, 0.4437), (0.2674, 0.2564, 0.2772)),
     "fc100": ((0.5182, 0.4976, 0.4584), (0.2743, 0.2633, 0.2874)),
 }
-"""Mean and standard deviation by channel of the training images, scaled to `[0, 1]`. Omniglot stays
-what it is: 0 for paper, 1 for ink."""
+"""Mean and standard deviation per channel of the training images, scaled to `[0, 1]`. Omniglot is
+not normalised: 0 is paper, 1 is ink."""
 
 
 class ImageData(NamedTuple):
-    """Labelled images, to be normalised inside jit: `(images / 255 - mean) / std`.
+    """Labelled images; normalise them inside jit: `(images / 255 - mean) / std`.
 
-    `images` uint8 `[n, height, width, channels]`; `labels` int32 `[n]` in `[0, classes)`;
-    `class_names`: one a class; `mean`, `std`: float32 `[channels]`; `notes`: one sentence for each
-    way in which the data differ from the original paper's, or from what a reader expects, to be
-    printed beside results.
+    `images` is uint8 `[n, height, width, channels]`; `labels` is int32 `[n]` in `[0, classes)`;
+    `class_names` has one name per class; `mean` and `std` are float32 `[channels]`. `notes` has one
+    sentence per difference from the paper's data, or per surprise. Print the notes beside results.
     """
 
     images: np.ndarray
@@ -69,14 +68,15 @@ class ImageData(NamedTuple):
 
 
 def load_arrays(name: str, split: str, *, data_dir: PathLike | None = None) -> Arrays:
-    """All examples of any prepared TFDS set, feature by feature, `[examples, ...]`.
+    """All examples of any prepared TFDS set, stacked per feature `[examples, ...]`.
 
-    `name` is TFDS's: `"mnist"`, `"set/config"`, `"set/config:1.2.3"`; `split` too: `"train"`,
-    `"train[:10%]"`. Images are uint8 in `[0, 255]`; class names come as `"label.names"`.
+    `name` is as in TFDS: `"mnist"`, `"set/config"`, `"set/config:1.2.3"`. So is `split`: `"train"`,
+    `"train[:10%]"`. Images are uint8 in `[0, 255]`. Class names are in `"label.names"`.
 
     Raises:
-        InputError: if the set is not in the data folder, has no such split, or does not stack.
-        RunError: if its files are damaged.
+        InputError: if the set is not in the data folder or has no such split, or if a feature
+            differs in shape between examples.
+        RunError: if files are damaged.
     """
     return _load(name, quote(split, safe="[]%:+"), [split], None, data_dir)
 
@@ -113,10 +113,10 @@ def image_arrays(
     *,
     data_dir: PathLike | None = None,
 ) -> ImageData:
-    """A set for supervised learning, in the order of its TFDS files (shuffled once, for good).
+    """A set for supervised learning, in the order of its TFDS files (a fixed shuffled order).
 
-    MNIST has 60,000 images `[28, 28, 1]` to train on and 10,000 to test, in 10 classes; CIFAR-10
-    and CIFAR-100 have 50,000 `[32, 32, 3]` and 10,000, in 10 and 100 classes.
+    MNIST has 60,000 training and 10,000 test images `[28, 28, 1]` in 10 classes. CIFAR-10 and
+    CIFAR-100 have 50,000 training and 10,000 test images `[32, 32, 3]` in 10 and 100 classes.
 
     >>> import jaxdl
     >>> from jaxdl.data.augment import normalise
@@ -127,19 +127,19 @@ def image_arrays(
     >>> batches("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    jaxdl.errors.InputError: cifar100 is not in no/such/folder: run `jaxdl prepare cifar100` ...
+    jaxdl.errors.InputError: cifar100 is not in no/such/folder. Run `jaxdl prepare cifar100` ...
 
     Args:
         data_dir: the folder of prepared sets; None: `$JAXDL_DATA`, else the user's cache folder.
 
     Raises:
-        InputError: if `data` or `split` is unknown, the set is not in the data folder, or it has a
-            label without a class name.
-        RunError: if its files are damaged.
+        InputError: if `data` or `split` is unknown, the set is not in the data folder, or a label
+            has no class name.
+        RunError: if files are damaged.
     """
     if data not in ("mnist", "cifar10", "cifar100") or split not in ("train", "test"):
         raise InputError(
-            f"no {split} split of {data}: ask for train or test of mnist, cifar10 or cifar100"
+            f"{data} has no {split} split. Choose train or test of mnist, cifar10 or cifar100"
         )
     arrays = load_arrays(data, split, data_dir=data_dir)
     images, names = arrays["image"], arrays["label.names"]
@@ -153,18 +153,18 @@ def image_splits(
     validation: int,
     data_dir: PathLike | None = None,
 ) -> dict[Split, ImageData]:
-    """Training, validation and test of a set: the last `validation` training images are held out.
+    """Training, validation and test set; the last `validation` training images are held out.
 
     Raises:
-        InputError: if no image is left to train on, or as `image_arrays`.
+        InputError: if no training image is left, or as `image_arrays`.
         RunError: if files are damaged.
     """
     given = image_arrays(data, "train", data_dir=data_dir)
     count = len(given.labels)
     if not 0 <= validation < count:
         raise InputError(
-            f"`validation={validation}` of {count:,} images: choose 0 to {count - 1:,}, for some"
-            " must be left to train on"
+            f"`validation={validation}` of {count:,} images: choose 0 to {count - 1:,}, because at"
+            " least one must stay for training"
         )
     return {
         "train": rows(given, slice(count - validation)),
@@ -174,7 +174,7 @@ def image_splits(
 
 
 def rows(data: ImageData, where: slice) -> ImageData:
-    """Some of the images, with their labels."""
+    """A slice of the images, with their labels."""
     return data._replace(images=data.images[where], labels=data.labels[where])
 
 
@@ -195,12 +195,12 @@ def few_shot_arrays(
     omniglot_split: Literal["maml", "vinyals", "alphabets"] = "maml",
     data_dir: PathLike | None = None,
 ) -> ImageData:
-    """The classes of one split of a few-shot set, sorted by label; labels are those in the split.
+    """The classes of one split of a few-shot set, sorted by label; labels count within the split.
 
-    `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings per character, ink 255 on paper 0; characters of
-    both of TFDS's splits, divided 1100/100/423 at random (`"maml"`), 1028/172/423 as in Matching
-    Networks (`"vinyals"`), or 964/0/659 by its own two sets of alphabets (`"alphabets"`).
-    `"cifar_fs"` (64/16/20 classes), `"fc100"` (60/20/20, no superclass in two splits):
+    `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings per character, ink 255 on paper 0. The characters of
+    TFDS's two splits are divided 1100/100/423 at random (`"maml"`), 1028/172/423 as in Matching
+    Networks (`"vinyals"`), or 964/0/659 by Omniglot's two sets of alphabets (`"alphabets"`).
+    `"cifar_fs"` (64/16/20 classes) and `"fc100"` (60/20/20, no superclass in two splits):
     `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images per class.
 
     >>> import jaxdl
@@ -211,24 +211,24 @@ def few_shot_arrays(
     >>> episodes("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    jaxdl.errors.InputError: cifar100 is not in no/such/folder: run `jaxdl prepare cifar100` ...
+    jaxdl.errors.InputError: cifar100 is not in no/such/folder. Run `jaxdl prepare cifar100` ...
 
     Args:
         split: which classes; no class is in two splits.
-        omniglot_split: see above; the other sets have one division each.
+        omniglot_split: see above; the other sets have only one division.
         data_dir: the folder of prepared sets; None: `$JAXDL_DATA`, else the user's cache folder.
 
     Raises:
         InputError: if an argument is unknown, or the set is not in the data folder.
-        RunError: if its files are damaged.
+        RunError: if files are damaged.
     """
     if split not in splits.NAMES:
-        raise InputError(f"no split {split!r}: ask for train, validation or test")
+        raise InputError(f"there is no split {split!r}. Choose train, validation or test")
     if data == "omniglot":
         return _omniglot(split, omniglot_split, data_dir)
     if data in ("cifar_fs", "fc100"):
         return _cifar(data, split, data_dir)
-    raise InputError(f"no few-shot set {data!r}: ask for omniglot, cifar_fs or fc100")
+    raise InputError(f"there is no few-shot set {data!r}. Choose omniglot, cifar_fs or fc100")
 
 
 def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> ImageData:
@@ -241,9 +241,13 @@ def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> Ima
     elif omniglot_split == "alphabets":
         chosen, notes = splits.alphabets(names), [OMNIGLOT_AREA]
     else:
-        raise InputError(f"no Omniglot split {omniglot_split!r}: ask for maml or vinyals")
+        raise InputError(
+            f"there is no Omniglot split {omniglot_split!r}. Choose maml, vinyals or alphabets"
+        )
     if not chosen[split]:
-        raise InputError(f"the Omniglot split {omniglot_split!r} has no {split} characters")
+        raise InputError(
+            f"the Omniglot split {omniglot_split!r} has no {split} characters. Choose another split"
+        )
     images, labels = choose_classes(arrays["image"], arrays["label"], names, chosen[split])
     return _image_data("omniglot", images, labels, np.array(chosen[split]), *notes)
 
@@ -266,7 +270,7 @@ def _cifar(data: str, split: str, data_dir: PathLike | None) -> ImageData:
 def choose_classes(
     images: np.ndarray, labels: np.ndarray, names: list[str], chosen: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images of the classes called `chosen`, sorted by their place in it, and that place.
+    """The images of the classes in `chosen`, sorted by class, and their indices in `chosen`.
 
     `names[label]` is the name of a class. The order inside a class is kept.
 
@@ -277,7 +281,8 @@ def choose_classes(
     lacking = sorted(set(chosen) - set(names))
     if lacking:
         raise InputError(
-            f"the data lack {len(lacking)} classes of the split, among them {lacking[0]}"
+            f"the data lack {len(lacking)} classes of the split, among them {lacking[0]}."
+            " Prepare the data again"
         )
     place = np.full(len(names), -1, np.int32)
     for index, name in enumerate(chosen):
@@ -289,7 +294,7 @@ def choose_classes(
 
 
 def character_name(name: str) -> str:
-    """TFDS's `Greek_0` as the folders have it: `Greek/character01`."""
+    """TFDS's `Greek_0` as Omniglot's folders name it: `Greek/character01`."""
     alphabet, _, index = name.rpartition("_")
     return f"{alphabet}/character{int(index) + 1:02d}"
 
@@ -299,7 +304,7 @@ def omniglot28(*, data_dir: PathLike | None = None) -> Arrays:
 
     Raises:
         InputError: if Omniglot is not in the data folder.
-        RunError: if its files are damaged.
+        RunError: if files are damaged.
     """
     return _load("omniglot", "area28", ["train", "test"], partial(_ink, side=28), data_dir)
 
@@ -309,10 +314,10 @@ def _ink(arrays: Arrays, side: int) -> Arrays:
 
 
 def cache_all(name: str, folder: Path) -> None:
-    """Decodes a set that jaxdl prepares into all the cached arrays that the calls above use.
+    """Decodes a set that jaxdl prepares into all cached arrays that the functions above use.
 
     Raises:
-        InputError, RunError: as those calls.
+        InputError, RunError: as these functions.
     """
     if name == "omniglot":
         omniglot28(data_dir=folder)

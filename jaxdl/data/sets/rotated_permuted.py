@@ -1,9 +1,10 @@
 """Streams of tasks for continual learning: MNIST Rotations and Permutations, made on the device.
 
-A task is a rearrangement of pixels, `places` `[pixels]`: where in the image each pixel of the new
-one comes from, or -1 for paper. The images stay as they are, once for all tasks. Rotations are
-those of Pillow's `rotate` with its default, the nearest pixel, bit for bit; one angle is drawn from
-each of so many equal parts of a range, as in the code of GEM (https://arxiv.org/abs/1706.08840).
+A task rearranges pixels by `places` `[pixels]`: for each pixel of the new image, its index in the
+old image, or -1 for paper. All tasks share one copy of the images. Rotations equal Pillow's
+`rotate` with its default (nearest pixel), bit for bit. The range of angles is divided into `tasks`
+equal parts, and each task draws one angle from its part, as in the code of GEM
+(https://arxiv.org/abs/1706.08840).
 """
 
 import math
@@ -21,12 +22,12 @@ from jaxdl.types import WHOLE, Array, Example, Key, Shard
 def rotations(
     seed: int, tasks: int, side: int, *, degrees: float = 180.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images of `side` x `side` pixels turned anticlockwise, by a fixed angle in each task.
+    """Tasks that rotate images of `side` x `side` pixels anticlockwise, each by one fixed angle.
 
     Returns:
         places: int32 `[tasks, pixels]`.
-        angles: float64 `[tasks]`, that of task t between `t / tasks` and `(t + 1) / tasks` of
-            `degrees`.
+        angles: float64 `[tasks]`; the angle of task t is between `t / tasks` and `(t + 1) / tasks`
+            of `degrees`.
     """
     parts = np.arange(tasks) + np.random.default_rng(seed).random(tasks)
     angles = parts * (degrees / tasks)
@@ -34,14 +35,14 @@ def rotations(
 
 
 def turned(angle: float, side: int) -> np.ndarray:
-    """The places `[side * side]` of an image turned anticlockwise by so many degrees.
+    """The places `[side * side]` that rotate an image anticlockwise by `angle` degrees.
 
-    In whole numbers of 1/65536 of a pixel, as Pillow counts, so that ties fall as there.
+    Coordinates are integers in units of 1/65536 pixel, as in Pillow, so that ties round as there.
     """
     cos, sin = (round(f(-math.radians(angle)), 15) for f in (math.cos, math.sin))
     along, across = (math.floor(value * 65536 + 0.5) for value in (cos, sin))
     middle = side / 2
-    # Where the centre of the first pixel comes from.
+    # The source of the centre of the first pixel.
     x, y = (
         middle - cos * middle - sin * middle + (cos + sin) / 2,
         middle + sin * middle - cos * middle + (cos - sin) / 2,
@@ -55,13 +56,13 @@ def turned(angle: float, side: int) -> np.ndarray:
 
 
 def permutations(seed: int, tasks: int, pixels: int) -> np.ndarray:
-    """Another order of all pixels in each task: int32 `[tasks, pixels]`."""
+    """Tasks that permute all pixels, each in another order: int32 `[tasks, pixels]`."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(pixels) for _ in range(tasks)]).astype(np.int32)
 
 
 def rearranged(image: Array, places: Array) -> Array:
-    """An image as a task shows it, `[pixels]`, in the type of `image` `[...]`; 0 is paper."""
+    """The image `[...]`, rearranged by a task to `[pixels]`, in the type of `image`; 0 is paper."""
     return jnp.where(places < 0, 0, image.reshape(-1)[places]).astype(image.dtype)
 
 
@@ -73,32 +74,34 @@ def task_after_task(
     examples: int,
     classes: int | None = None,
 ) -> Partial:
-    """Stream of `tasks * examples` examples, one a step: first all of task 0, then those of task 1.
+    """Stream of `tasks * examples` examples, one per step: all of task 0, then all of task 1, ...
 
-    Each task draws its examples anew from the same images, none of them twice; which, and in what
-    order, depends on the run key.
+    Each task draws its examples from the same images, without replacement. The run key decides the
+    choice and the order.
 
     Args:
-        x: images `[n, ...]`, kept on the device once, as they are.
+        x: images `[n, ...]`, kept on the device once, in their type.
         y: labels `[n]`, integers from 0.
         places: `[tasks, pixels]`, see the module docstring.
-        examples: of each task.
-        classes: the net's outputs, where they are known: labels are in `[0, classes)`.
+        examples: examples per task.
+        classes: the number of the net's outputs, if known: labels are in `[0, classes)`.
 
     Returns:
         A `jaxdl.train.loop.Stream` of `Example`s with x `[pixels]` in the type of the images.
 
     Raises:
-        InputError: not as many labels as images or other ones, or fewer images than `examples`.
+        InputError: for another number or kind of labels, or fewer images than `examples`.
     """
     y = check_labels(y, len(x), classes=classes)
     if not 0 < examples <= len(x):
-        raise InputError(f"{len(x)} images do not give {examples} examples of each task")
+        raise InputError(
+            f"{len(x)} images do not give {examples} examples per task. Choose 1 to {len(x)}"
+        )
 
     def draw(
         x: Array, y: Array, places: Array, key: Key, step: Array, shard: Shard = WHOLE
     ) -> Example:
-        del shard  # one example is one device's work
+        del shard  # a single example cannot be divided among devices
         task = step // examples
         row = shuffled(key, task, step % examples, len(x))
         return Example(rearranged(x[row], places[task]), y[row], task)

@@ -16,7 +16,7 @@ INPUTS = (-5.0, 5.0)
 def sinusoid_task(key: Key) -> tuple[Array, Array]:
     """Amplitude and phase (two scalars) of the task that `sinusoid` draws from the same key.
 
-    Uniform in `AMPLITUDES` and `PHASES`; the phase is in radians.
+    They are uniform in `AMPLITUDES` and `PHASES`. The phase is in radians.
     """
     (low_amplitude, high_amplitude), (low_phase, high_phase) = AMPLITUDES, PHASES
     amplitude, phase = jax.random.uniform(
@@ -53,11 +53,13 @@ def sinusoid(*, shots: int, queries: int) -> Sampler:
         InputError: if `shots` or `queries` is below one.
     """
     if shots < 1 or queries < 1:
-        raise InputError(f"shots={shots} and queries={queries} must both be at least 1")
+        raise InputError(
+            f"shots={shots} and queries={queries} must both be at least 1. Choose more"
+        )
 
     def draw(key: Key) -> Episode:
         task = sinusoid_task(key)
-        # All inputs in one call: threefry is a fifth of a training step of so small a net.
+        # One call for all inputs, because threefry takes a fifth of a step of this small net.
         low, high = INPUTS
         x = jax.random.uniform(
             jax.random.fold_in(key, 1), (shots + queries, 1), minval=low, maxval=high

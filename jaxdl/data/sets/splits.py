@@ -1,4 +1,4 @@
-"""Which classes belong to training, validation and test. The lists are in split_lists/*.json."""
+"""Class splits: training, validation and test. The published lists are in split_lists/*.json."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ NAMES = ("train", "validation", "test")
 
 
 def published(name: str) -> Splits:
-    """A split that its authors published.
+    """A published split, by name.
 
     `"omniglot_vinyals"`: 1028/172/423 characters (https://arxiv.org/abs/1606.04080);
     `"cifar_fs"`: 64/16/20 classes of CIFAR-100 (https://arxiv.org/abs/1805.08136);
@@ -34,8 +34,11 @@ EVALUATION = (
 
 
 def alphabets(names: Sequence[str]) -> Splits:
-    """Omniglot's own division of characters "Alphabet/character01": "train" is the background set
-    of 30 alphabets, "test" the 20 of evaluation; nothing is left for validation."""
+    """Omniglot's own division of characters, whose names are like "Alphabet/character01".
+
+    "train" is the background set of 30 alphabets, and "test" the 20 alphabets for evaluation.
+    "validation" is empty.
+    """
     test = [name for name in names if name.partition("/")[0] in EVALUATION]
     return {
         "train": tuple(sorted(set(names) - set(test))),
@@ -47,18 +50,19 @@ def alphabets(names: Sequence[str]) -> Splits:
 def shuffled(
     names: Sequence[str], *, train: int = 1100, validation: int = 100, seed: int = 1
 ) -> Splits:
-    """A random split of `names`: `train` and `validation` of them, and the rest for `test`.
+    """A random split of `names` into `train` and `validation` classes, and the rest for `test`.
 
-    The default is the size of MAML's Omniglot split, 1100/100/423 characters. The order is that of
-    sha256("seed/name"): the same on every machine and NumPy version, whatever the order of `names`.
+    The default sizes are those of MAML's Omniglot split, 1100/100/423 characters. The order is that
+    of sha256("seed/name"). It is the same on every machine, for every NumPy version and for any
+    order of `names`.
 
     Raises:
-        InputError: if nothing is left for `test`, or if a name comes twice.
+        InputError: if nothing is left for `test`, or a name comes twice.
     """
     if len(set(names)) != len(names) or train + validation >= len(names):
         raise InputError(
             f"cannot split {len(names)} classes into {train} for training, {validation} for "
-            "validation and the rest for test: give distinct names and smaller numbers"
+            "validation and the rest for test. Give distinct names and smaller numbers"
         )
     order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     parts = order[:train], order[train : train + validation], order[train + validation :]

@@ -1,9 +1,8 @@
-"""Few-shot classes from scikit-learn's digits set side by side: the numbers 00 to 99, no download.
+"""Few-shot classes from scikit-learn's digits, two side by side: numbers 00 to 99, no download.
 
-A hundred classes where the ten digits are too few, and none can be taken for another, since every
-digit stands upright. The splits share neither numbers nor drawings. They share the digits: what
-there is to learn is to see a digit in its place whatever its neighbour, and the test asks for
-numbers that were never shown.
+Ten digits are too few classes; numbers give a hundred. No two classes look alike, because every
+digit stands upright. The splits share neither numbers nor drawings, but they share the digits. A
+learner must recognise a digit at its place next to any other digit. The test shows new numbers.
 """
 
 import numpy as np
@@ -23,16 +22,16 @@ def numbers_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
     Returns:
         images: uint8 `[N, 8, 16, 1]` in 0..255, ink bright, sorted by class; 87 to 91 per class in
-            "train", 34 to 36 in "validation", 53 to 55 in "test". Each drawing stands once in each
-            place of each number that it is part of.
+            "train", 34 to 36 in "validation", 53 to 55 in "test". A drawing occurs at most once at
+            each place where a number has its digit.
         labels: int32 `[N]` in `[0, classes)`.
-        names: of each class, as "07".
+        names: one per class, such as "07".
 
     Raises:
         InputError: for another split, or without scikit-learn.
     """
     if split not in DRAWINGS:
-        raise InputError(f"no split {split!r}: ask for train, validation or test")
+        raise InputError(f"there is no split {split!r}. Choose train, validation or test")
     names = list(shuffled([f"{n:02d}" for n in range(100)], train=64, validation=16)[split])
     drawings, digits = all_drawings()
     of_digit = [part_of(split, drawings[digits == digit]) for digit in range(10)]
@@ -46,6 +45,6 @@ def numbers_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def _side_by_side(left: np.ndarray, right: np.ndarray, *, shift: int) -> np.ndarray:
-    """`[n, 8, 8]` and `[m, 8, 8]` as min(n, m) numbers; `shift` makes other partners each time."""
+    """min(n, m) numbers of `[n, 8, 8]` and `[m, 8, 8]`; another `shift` pairs other drawings."""
     n = min(len(left), len(right))
     return np.concatenate([left[:n], np.roll(right[:n], shift, axis=0)], axis=2)

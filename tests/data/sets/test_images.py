@@ -255,10 +255,10 @@ def test_loading_cached_arrays_imports_nothing_heavy_and_is_fast(tmp_path):
             "two_digits.numbers_few_shot",
         ),
         (lambda d: images.load_arrays("mnist:9.9.9", "train", data_dir=d), "jaxdl prepare mnist"),
-        (lambda d: images.few_shot_arrays("omniglot", "val", data_dir=d), "ask for train"),
-        (lambda d: images.few_shot_arrays("mini", "train", data_dir=d), "ask for omniglot"),
-        (lambda d: images.image_arrays("svhn", "train", data_dir=d), "ask for train or test of"),
-        (lambda d: images.image_arrays("mnist", "validation", data_dir=d), "ask for train or test"),
+        (lambda d: images.few_shot_arrays("omniglot", "val", data_dir=d), "Choose train"),
+        (lambda d: images.few_shot_arrays("mini", "train", data_dir=d), "Choose omniglot"),
+        (lambda d: images.image_arrays("svhn", "train", data_dir=d), "Choose train or test of"),
+        (lambda d: images.image_arrays("mnist", "validation", data_dir=d), "Choose train or test"),
     ],
 )
 def test_what_is_missing_or_unknown_is_said_in_one_sentence(tmp_path, call, sentence):
@@ -271,7 +271,7 @@ def test_what_is_missing_or_unknown_is_said_in_one_sentence(tmp_path, call, sent
 
 def test_an_unknown_omniglot_split_is_refused(tmp_path):
     fake_omniglot(tmp_path)
-    with pytest.raises(InputError, match="ask for maml or vinyals"):
+    with pytest.raises(InputError, match="Choose maml, vinyals or alphabets"):
         images.few_shot_arrays("omniglot", "test", omniglot_split="lake", data_dir=tmp_path)
 
 

@@ -85,5 +85,5 @@ def test_each_split_gives_10_way_5_shot_episodes(split):
 
 
 def test_unknown_split():
-    with pytest.raises(InputError, match="no split 'val': ask for train, validation or test"):
+    with pytest.raises(InputError, match=r"no split 'val'\. Choose train, validation or test"):
         numbers_few_shot("val")
