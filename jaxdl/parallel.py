@@ -1,8 +1,8 @@
-"""Several devices and several processes: all of `pmap` and of `jax.distributed` is in this file.
+"""Several devices and several processes: only this file uses `pmap` and `jax.distributed`.
 
-State goes in and comes out as an ordinary un-stacked pytree, equal on every device, so that nothing
-else has to know how many devices there are. A device takes its `Shard` of the tasks by index; keys
-are cut, not data, so any number of devices trains on the same tasks.
+State goes in and comes out as an ordinary un-stacked pytree, equal on every device. So no other
+file needs the number of devices. A device takes its `Shard` of the tasks by index. Keys are
+divided, not data, so any number of devices trains on the same tasks.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ AXIS = "devices"
 def split_cores(tasks: int, wanted: int = 0) -> None:
     """On a CPU, makes devices of its cores: `wanted` of them, or the most that divide `tasks`.
 
-    Whole tasks spread over cores better than the kernels of one task do: conv-4 with ten images a
-    task takes 75 ms a step instead of 95, on two cores (more were not at hand). Each device keeps a
-    copy of the data. Call it before JAX starts; the devices stay for the life of the process. It
-    changes nothing for accelerators, in one of several processes, where JAX has started already,
-    and where somebody else has said how many CPU devices there are. NPROC in the environment, XLA's
-    limit of threads, is a limit of devices too.
+    Whole tasks use several cores better than the kernels of one task do. Conv-4 with ten images per
+    task takes 75 ms per step instead of 95, on two cores (more cores were not measured). Each
+    device keeps a copy of the data. Call it before JAX starts; the devices stay until the process
+    ends. It does nothing for accelerators, in one of several processes, after JAX has started, or
+    if the number of CPU devices is already set. NPROC in the environment, XLA's limit of threads,
+    limits the devices too.
     """
     limit = os.environ.get("NPROC", "")
     cores = max(1, min(_cores(), int(limit))) if limit.isdecimal() else _cores()
@@ -46,11 +46,11 @@ def split_cores(tasks: int, wanted: int = 0) -> None:
 
 
 def one_thread() -> None:
-    """On a CPU, asks XLA for one thread, unless the environment variable NPROC wants others.
+    """On a CPU, limits XLA to one thread, unless the environment variable NPROC is set.
 
-    For nets so small that a kernel takes less than handing it over (sine waves: 0.22 ms a step
-    instead of 0.28, on two cores). Call it before JAX starts. NPROC is set for child processes
-    too; on an accelerator it is only the host's threads that are fewer.
+    Use it for small nets, in which a kernel is faster than its hand-over to another thread (sine
+    waves: 0.22 ms per step instead of 0.28, on two cores). Call it before JAX starts. It sets NPROC
+    for child processes too. With an accelerator, it limits only the threads of the host.
     """
     if not os.environ.get("NPROC") and not _devices_given():  # devices need a thread each
         os.environ["NPROC"] = "1"
@@ -64,7 +64,7 @@ def _cores() -> int:
 
 
 def _devices_given() -> bool:
-    """Whether somebody else has said how many devices this process has."""
+    """Whether the number of devices of this process is already set."""
     config: Any = jax.config  # its attributes are made at run time
     return (
         jax.distributed.is_initialized()
@@ -74,31 +74,31 @@ def _devices_given() -> bool:
 
 
 def count_devices(wanted: int = 0) -> int:
-    """How many devices to use of the `jax.device_count()` that there are; 0 asks for all.
+    """How many of the `jax.device_count()` devices to use; 0 means all.
 
     Raises:
-        InputError: if there are fewer than wanted, or some processes would have none.
+        InputError: if there are fewer than `wanted`, or some process would have none.
     """
     present = jax.device_count()
     if wanted < 0 or wanted > present:
         raise InputError(f"`devices={wanted}`: choose 0 (all) to {present}, the devices present")
     if jax.process_count() > 1 and wanted not in (0, present):
-        raise InputError("with several processes all devices are used: leave `devices=` at 0")
+        raise InputError("several processes must use all devices. Leave `devices=` at 0")
     return wanted or present
 
 
 def axis_name(devices: int) -> str | None:
-    """The pmap axis over which to average, or None where there is one device."""
+    """The pmap axis to average over, or None for a single device."""
     return AXIS if devices > 1 else None
 
 
 def compile_on(
     run: Callable[..., Any], devices: int, args: Sequence[Any], *, donate: int | None = None
 ) -> Callable[..., Any]:
-    """Compiles `run(share, *args)`, on one device or replicated over several.
+    """Compiles `run(shard, *args)` for one device, or replicated for several.
 
     Arguments and results are un-stacked pytrees, the same on every device. The compiled function
-    takes `*args` alone. `donate` is the position in `args` of a buffer that may be overwritten.
+    takes only `*args`. `donate` is the position in `args` of a buffer that may be overwritten.
     """
     donated = () if donate is None else (donate,)
     if devices == 1:
@@ -110,16 +110,16 @@ def compile_on(
         in_axes=(*(None for _ in args), 0),
         out_axes=None,
         devices=jax.devices()[:devices],
-        # Among processes pmap takes and gives each process's part and moves it itself.
+        # With several processes, pmap itself moves each process's part, so nothing is donated.
         donate_argnums=donated if jax.process_count() == 1 else (),
     )
-    # A last argument that nobody reads: pmap learns the number of devices from it.
+    # `run` does not read this last argument; pmap takes the number of devices from it.
     indices = np.arange(devices // jax.process_count())
     if jax.process_count() > 1:
         return lambda *args: mapped(*args, indices)
     compiled = mapped.lower(*args, indices).compile()
     everywhere = NamedSharding(Mesh(np.asarray(jax.devices()[:devices]), (AXIS,)), PartitionSpec())
-    # What is already everywhere stays as it is.
+    # device_put does not copy an array that is already on all devices.
     return lambda *args: compiled(*jax.device_put(args, everywhere), indices)
 
 
@@ -134,45 +134,45 @@ def local(tree: PyTree) -> PyTree:
 
 
 def device_key(key: Key, axis_name: str | None) -> Key:
-    """A key of this device alone; `key` itself where there is no axis."""
+    """A key of this device alone; `key` itself if there is no axis."""
     return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
 
 
 def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Shaped[Key, " {tasks}"]:
-    """Keys `[tasks]` of the tasks on this device, each derived from its global task index."""
+    """The keys `[tasks]` of the tasks on this device, each derived from its global task index."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * tasks
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
 
 
 def mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
-    """The mean of a tree of arrays over the devices of an axis; itself where there is no axis."""
+    """The mean of a tree of arrays over the devices of an axis; the tree itself without an axis."""
     return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
 def device_share(batch: PyTree, axis_name: str | None) -> Scalar | None:
-    """How much this device's `Batch` counts by its weights: 1 on the average of all devices.
+    """The weight of this device's `Batch` relative to the mean over devices, which is 1.
 
-    None where all count alike. The mean over devices of a loss, and of its gradient, is that of the
-    losses times their shares: `times`, then `mean_over_devices`.
+    It is None if all devices count equally. To average a loss, or its gradient, over devices,
+    multiply it by this share (`times`), then take the mean (`mean_over_devices`).
     """
     total = total_weight(batch)
     return None if axis_name is None or total is None else share_of(total, axis_name)
 
 
 def share_of(total: Float[Array, "*shape"], axis_name: str) -> Float[Array, "*shape"]:
-    """What a device has, of any shape, divided by what the devices of an axis have on average."""
+    """This device's `total`, of any shape, divided by its mean over the devices of an axis."""
     return total / jnp.maximum(lax.pmean(total, axis_name), np.finfo(total.dtype).tiny)
 
 
 def times(tree: PyTree, share: Scalar | None) -> PyTree:
-    """A tree of arrays times a scalar, in their own types; the tree itself where there is none."""
+    """A tree of arrays times a scalar, in their own types; the tree itself if `share` is None."""
     if share is None:
         return tree
     return jax.tree.map(lambda leaf: (leaf * share).astype(jnp.result_type(leaf, 0.0)), tree)
 
 
 def total_weight(batch: PyTree) -> Scalar | None:
-    """The sum of the weights of a `Batch`; None where all examples count alike."""
+    """The sum of the weights of a `Batch`; None if all examples count equally."""
     weight = batch.weight if isinstance(batch, Batch) else None
     return None if weight is None else jnp.sum(weight).astype(float)
 
@@ -181,10 +181,10 @@ def total_weight(batch: PyTree) -> Scalar | None:
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
-    """Joins the other processes of a multi-process run; does nothing in a run of one process.
+    """Joins the other processes of a run of several processes; does nothing for one process.
 
-    Without `coordinator` (host:port) the cluster's environment is asked (Slurm, Open MPI, Cloud
-    TPU, Kubernetes) if it says that there is more than one process.
+    Without `coordinator` (host:port), JAX reads the cluster's environment (Slurm, Open MPI, Cloud
+    TPU, Kubernetes), if Slurm or Open MPI has started more than one process.
 
     Raises:
         InputError: if the three flags are not given together.
@@ -203,41 +203,43 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     else:
         raise InputError(
             "several processes need `coordinator=HOST:PORT`, `processes=N` and"
-            " `process=I` (0 <= I < N) together"
+            " `process=I` (0 <= I < N). Give all three together"
         )
     try:
         jax.distributed.initialize(**arguments, initialization_timeout=120)
     except (RuntimeError, ValueError) as error:
-        raise RunError(f"the other processes did not answer: {error}") from error
+        raise RunError(
+            f"the other processes did not answer ({error}). Start all of them within 2 minutes"
+        ) from error
 
 
 def _is_address(text: str) -> bool:
-    """Whether it is host:port; JAX takes anything, and dies or waits for ever."""
+    """Whether a text is host:port; with anything else, JAX dies or waits for ever."""
     host, _, port = text.rpartition(":")
     return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
 def agree(value: int) -> int:
-    """The first process's value in every process, so that all of them take the same branch."""
+    """The first process's value, in every process, so that all take the same branch."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def anyone(flag: bool) -> bool:
-    """Whether the flag is up in any process."""
+    """Whether the flag is true in any process."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.int32(flag))))
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and talks to people."""
+    """Whether this is the first process, which writes the files and prints the messages."""
     return jax.process_index() == 0
 
 
 def all_equal(tree: PyTree) -> bool:
-    """Whether all shards of every leaf hold the same bits. For tests, and for the suspicious."""
+    """Whether all shards of every leaf hold the same bits; for tests and debugging."""
     return all(
         bool(jnp.array_equal(np.asarray(shard.data), np.asarray(leaf.addressable_shards[0].data)))
         for leaf in jax.tree.leaves(tree)

@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all, and values as JSON and YAML hold them."""
+"""Atomic writes of small files, and conversion of values for JSON and YAML."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("no object")
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); move it away to go on") from error
+        raise RunError(f"{path} cannot be read ({error}). Move it away to go on") from error
     return found
 
 
@@ -35,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all.
 
     Raises:
-        RunError: if it cannot be written; an older file of that name is then still there.
+        RunError: if it cannot be written. An older file with this name then stays.
     """
     part = path.with_name(f".{path.name}.part")
     with writing(path):
@@ -52,7 +52,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Arrays, paths and dataclasses as what JSON and YAML hold."""
+    """Converts arrays, paths and dataclasses to values for JSON and YAML."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, Mapping):
@@ -69,23 +69,23 @@ def plain(value: Any) -> Any:
 
 
 CURES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EACCES: "mend the permissions",
-    errno.EPERM: "mend the permissions",
-    errno.EROFS: "choose another `runs_dir=`",
-    errno.ENAMETOOLONG: "choose a shorter `name=`",
+    errno.ENOSPC: "Free disk space",
+    errno.EDQUOT: "Free disk space",
+    errno.EACCES: "Correct the permissions",
+    errno.EPERM: "Correct the permissions",
+    errno.EROFS: "Choose another `runs_dir=`",
+    errno.ENAMETOOLONG: "Choose a shorter `name=`",
 }
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Turns the system's refusal to write `path` into one sentence."""
+    """Turns an OSError of a write to `path` into a `RunError` that says what to do."""
     try:
         yield path
     except OSError as error:
-        cure = CURES.get(error.errno or 0, "see to it, or choose another `runs_dir=`")
+        cure = CURES.get(error.errno or 0, "Remove the cause, or choose another `runs_dir=`")
         raise RunError(
-            f"cannot write {path} ({error.strerror or error}); {cure},"
+            f"cannot write {path} ({error.strerror or error}). {cure},"
             " and run the same command again"
         ) from error

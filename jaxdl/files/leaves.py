@@ -1,7 +1,7 @@
-"""The leaves of a pytree as a list: where each stands, what it is, and its numbers on the host.
+"""The leaves of a pytree as a list: the path, the type and the values (on the host) of each.
 
-Arrays are stored under their number in this list. The user's keys stand in the record alone, so
-nothing in them (dots, slashes, quotes) can make two leaves one.
+Arrays are stored under their index in this list. The user's keys occur only in the record. So no
+character in them (dots, slashes, quotes) can give two leaves the same name.
 """
 
 import json
@@ -24,14 +24,14 @@ Path = tuple[tuple[str, str], ...]
 tuple, `("attribute", "w")` is a field. A list and a dict of the same texts have different paths.
 """
 
-# A part of a path in format 1, as JAX writes it.
+# A part of a path in format 1, in JAX's notation.
 _PART = re.compile(r"\.(?P<attribute>\w+)|\['(?P<str>.*?)'\]|\[(?P<index>\d+)\]")
 
 
 class Leaf(NamedTuple):
-    """What a record says of one leaf. `dtype` is NumPy's name, or `key<threefry2x32>`.
+    """The record of one leaf. `dtype` is NumPy's name, or `key<threefry2x32>`.
 
-    `shape` is the shape that JAX shows: a typed key is a scalar.
+    `shape` is the shape in JAX, in which a typed key is a scalar.
     """
 
     path: Path
@@ -46,13 +46,13 @@ def described(tree: PyTree) -> list[Leaf]:
     """The leaves of a tree, in the order of `jax.tree.leaves`.
 
     Raises:
-        InputError: naming the first leaf that holds no numbers, truth values or typed keys.
+        InputError: naming the first leaf that does not hold numbers, booleans or typed keys.
     """
     return [_described(*pair) for pair in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def from_json(entries: Iterable[Sequence[Any]]) -> list[Leaf]:
-    """The leaves, as JSON gives them back."""
+    """The leaves from their JSON form."""
     return [
         Leaf(tuple((kind, text) for kind, text in path), dtype, tuple(shape))
         for path, dtype, shape in entries
@@ -60,7 +60,7 @@ def from_json(entries: Iterable[Sequence[Any]]) -> list[Leaf]:
 
 
 def crc32_of_record(leaves: Sequence[Leaf]) -> int:
-    """A checksum of what is written about leaves."""
+    """A checksum of the records of leaves."""
     return zlib.crc32(json.dumps(leaves).encode())
 
 
@@ -75,42 +75,42 @@ def texts(path: Path) -> tuple[str, ...]:
 
 
 def name(path: Path) -> str:
-    """The texts of a path, as `params/Dense_0/kernel`. Two paths can have one name."""
+    """The texts of a path, as `params/Dense_0/kernel`; two paths can have the same name."""
     return "/".join(texts(path))
 
 
 def by_name(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """What has a name each, as a dict.
+    """Pairs of name and value as a dict.
 
     Raises:
-        InputError: if two have the same name.
+        InputError: if two pairs have the same name.
     """
     found: dict[str, Any] = {}
     for each, value in pairs:
         if each in found:
-            raise InputError(f"two arrays of the net have the one name {each!r}: rename a layer")
+            raise InputError(f"two arrays of the net have the one name {each!r}. Rename a layer")
         found[each] = value
     return found
 
 
 def shown(path: Path) -> str:
-    """A path in Python's words, as `.params['w'][0]`, for messages."""
+    """A path in Python's notation, such as `.params['w'][0]`, for messages."""
     forms = {"attribute": ".{1}", "str": "[{1!r}]", "index": "[{1}]"}
     return "".join(forms.get(kind, "[{} {}]").format(kind, text) for kind, text in path)
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is an array of typed random keys, as `jax.random.key` makes them."""
+    """Whether a leaf is an array of typed random keys, as made by `jax.random.key`."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def is_number(dtype: np.dtype) -> bool:
-    """Whether arrays of a dtype hold numbers or truth values, and not texts, dates or objects."""
+    """Whether arrays of a dtype hold numbers or booleans, and not texts, dates or objects."""
     return dtype.kind not in "mM" and (dtype.kind == "b" or jnp.issubdtype(dtype, np.number))
 
 
 def from_format_1(entries: Mapping[str, str]) -> list[Leaf]:
-    """The leaves of a checkpoint of format 1, which says `{"['params']['w']": "float32[2, 3]"}`."""
+    """The leaves of a record of format 1, such as `{"['params']['w']": "float32[2, 3]"}`."""
     found = []
     for text, kind in entries.items():
         dtype, _, shape = kind.partition("[")
@@ -119,7 +119,7 @@ def from_format_1(entries: Mapping[str, str]) -> list[Leaf]:
 
 
 def as_in_format_1(tree: PyTree, leaves: Iterable[Leaf]) -> list[Leaf]:
-    """The leaves of a tree with the paths that format 1 gives them: a list is as a dict of ints."""
+    """The leaves of a tree with paths of format 1, in which a list equals a dict of ints."""
     places = [keys for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
     return [
         leaf._replace(path=_path_in_format_1(jax.tree_util.keystr(keys)))
@@ -130,7 +130,7 @@ def as_in_format_1(tree: PyTree, leaves: Iterable[Leaf]) -> list[Leaf]:
 def _path_in_format_1(text: str) -> Path:
     parts = list(_PART.finditer(text))
     if "".join(part[0] for part in parts) != text:
-        return (("str", text),)  # a quote in a key, say: the text is understood as a whole
+        return (("str", text),)  # a quote in a key, say: take the whole text as one key
     return tuple((str(part.lastgroup), part[str(part.lastgroup)]) for part in parts)
 
 
@@ -140,8 +140,8 @@ def _described(keys: Any, leaf: Any) -> Leaf:
     array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     if not is_number(array.dtype):
         raise InputError(
-            f"tree{jax.tree_util.keystr(keys)} is of dtype {array.dtype}, which cannot be saved:"
-            " give arrays of numbers or truth values, or keys of jax.random.key"
+            f"tree{jax.tree_util.keystr(keys)} is of dtype {array.dtype}, which cannot be saved."
+            " Give arrays of numbers or booleans, or keys of jax.random.key"
         )
     return Leaf(path_of(keys), array.dtype.name, array.shape)
 
@@ -163,20 +163,20 @@ def _entry(key: Any) -> tuple[str, str]:
     return type(key).__name__, str(key)
 
 
-# ---- their numbers on the host
+# ---- their values on the host
 
 
 def on_host(tree: PyTree) -> list[np.ndarray]:
-    """A copy of every leaf in native byte order; of typed keys their data, with one axis more."""
+    """A copy of every leaf in native byte order; typed keys give their data, with one more axis."""
     numbers = [jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(tree)]
     copies = [np.array(array) for array in jax.device_get(numbers)]
     return [array.astype(array.dtype.newbyteorder("="), copy=False) for array in copies]
 
 
 def as_tree(like: PyTree, arrays: Iterable[np.ndarray]) -> PyTree:
-    """A tree like `like`, with the values that `on_host` took from another of the same leaves.
+    """A tree with the structure of `like` and the values `arrays` of `on_host`.
 
-    The leaves are JAX's arrays. Where JAX would cast (float64 without x64), they are NumPy's.
+    The leaves are JAX arrays. A leaf that JAX would cast (float64 without x64) is a NumPy array.
     """
     leaves, structure = jax.tree.flatten(like)
     return jax.tree.unflatten(structure, map(_leaf_like, leaves, arrays))
@@ -191,7 +191,7 @@ def _leaf_like(like: PyTree, array: np.ndarray) -> PyTree:
 
 
 def crc32(arrays: Iterable[np.ndarray]) -> int:
-    """A checksum of the numbers, in their order."""
+    """A checksum of the values, in their order."""
     value = 0
     for array in arrays:
         value = zlib.crc32(array.tobytes(), value)
@@ -199,28 +199,28 @@ def crc32(arrays: Iterable[np.ndarray]) -> int:
 
 
 def is_finite(array: Any) -> bool:
-    """Whether an array of numbers or truth values holds neither NaN nor infinity."""
+    """Whether an array of numbers or booleans holds neither NaN nor infinity."""
     return not jnp.issubdtype(array.dtype, np.inexact) or bool(np.isfinite(array).all())
 
 
-# ---- their numbers under numbers
+# ---- their values by index, for a store
 
 
 def numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays by their position, in dtypes and sizes that any store takes.
+    """The arrays by their index, in dtypes and sizes that any store accepts.
 
-    Short floats and the like become unsigned integers of the same bits. An empty array, and an
-    empty list, become a zero.
+    Extension dtypes, such as bfloat16, become unsigned integers of the same bits. An empty array
+    becomes a zero, and so does an empty list.
     """
     return {str(i): _plain(array) for i, array in enumerate(arrays or [np.zeros(0)])}
 
 
 def from_numbered(stored: Mapping[str, np.ndarray], leaves: Sequence[Leaf]) -> list[np.ndarray]:
-    """The arrays that `numbered` took.
+    """The arrays that `numbered` stored.
 
     Raises:
-        ValueError: if one of them has another dtype or shape than its leaf.
-        KeyError: if one is missing.
+        ValueError: if an array has another dtype or shape than its leaf.
+        KeyError: if an array is missing.
     """
     return [_from_plain(np.asarray(stored[str(i)]), leaf) for i, leaf in enumerate(leaves)]
 

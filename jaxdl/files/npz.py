@@ -1,8 +1,8 @@
-"""Arrays by name in a zip, as `numpy.savez` writes them: `numpy.load` reads what is written here.
+"""Arrays by name in a `.npz` zip, in the format of `numpy.savez`; `numpy.load` can read it.
 
-NumPy's own functions are too kind. `savez` takes the arrays `file` and `allow_pickle` for arguments
-of its own, pickles objects and makes bytes of bfloat16. `load` gives text files as bytes, and a
-shorter array where one bit of a shape has changed.
+NumPy's own functions accept too much. `savez` takes arrays named `file` and `allow_pickle` as its
+own arguments, pickles objects, and turns bfloat16 into bytes. `load` returns a text file as bytes,
+and returns a shorter array if one bit of a shape has changed.
 """
 
 import struct
@@ -17,10 +17,10 @@ import numpy as np
 from jaxdl.errors import InputError
 
 CONTENTS = ".contents"
-"""The names of the other arrays. The zip has a checksum for each array, but none for its directory,
-where one changed bit can hide arrays."""
+"""The array with the names of the other arrays. A zip has a checksum per array, but none for its
+directory, in which one changed bit can hide arrays."""
 
-# What zip, zlib and NumPy raise for damaged bytes: a zip of another kind is a RuntimeError.
+# Errors of zip, zlib and NumPy for damaged bytes. RuntimeError is a zip of another kind.
 _DAMAGE = (
     *(ValueError, TypeError, KeyError, EOFError, SyntaxError, RuntimeError, MemoryError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
@@ -28,10 +28,10 @@ _DAMAGE = (
 
 
 def write(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes the arrays, and their names beside them.
+    """Writes the arrays, and the list of their names.
 
     Raises:
-        InputError: for a name that a zip cannot hold, or a dtype that the format does not know.
+        InputError: for a name that a zip cannot hold, or a dtype that the format does not have.
     """
     for name, array in arrays.items():
         _check(name, np.asarray(array).dtype)
@@ -42,11 +42,11 @@ def write(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file, whoever wrote it; `CONTENTS` is one of them if `write` did.
+    """All arrays of a `.npz` of any program; `CONTENTS` is one of them if `write` wrote the file.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is damaged, or no such file, or holds objects.
+        OSError: if the file cannot be read.
+        ValueError: if it is damaged, or no `.npz`, or holds objects.
     """
     found: dict[str, np.ndarray] = {}
     try:
@@ -57,7 +57,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
                     raise ValueError(f"two arrays are called {name!r}")
                 with archive.open(member) as content:
                     found[name] = np.lib.format.read_array(content, allow_pickle=False)
-                    if content.read(1):  # at the end, so that the checksum is looked at
+                    if content.read(1):  # zipfile checks the checksum at the end of the content
                         raise ValueError(f"{name!r} has more bytes than its shape")
     except _DAMAGE as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
@@ -73,10 +73,10 @@ def _check(name: str, dtype: np.dtype) -> None:
     except UnicodeEncodeError:
         holds = False
     if not holds:
-        raise InputError(f"an array in a .npz file cannot be called {name!r}: choose another name")
+        raise InputError(f"an array in a .npz file cannot be called {name!r}. Choose another name")
     try:
         known = np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype
     except TypeError:
         known = False
     if dtype.hasobject or not known:
-        raise InputError(f"{name!r} is of dtype {dtype}, which .npz files do not hold: convert it")
+        raise InputError(f"{name!r} is of dtype {dtype}, which .npz files do not hold. Convert it")

@@ -1,8 +1,13 @@
-"""Accuracies by labels per class: the tables that experiments with few labels share.
+"""Reports of accuracy by labelled examples per class, for experiments with few labels.
 
-A `result` holds `methods` by name, each with `validation`, `test` `[counts, seeds]` and `rates` of
-`few_labels.learn`; `counts`, 0 for all; how many `examples` a class they are; `images`, the number
-of each part; and `config`. `methods` are the titles of the methods by name, `scratch` among them.
+A `result` holds:
+
+- `methods` by name, each with `validation` and `test` `[counts, seeds]`, and the `rates` (learning
+  rates) of `few_labels.learn`,
+- `counts`, where 0 means all, and `examples`, the numbers of examples per class,
+- `images`, the number in each part, and `config`.
+
+The argument `methods` has the title of each method by name, `scratch` among them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +21,12 @@ from jaxdl.report.intervals import seeds_summary
 
 
 def labelled(count: int) -> str:
-    """A count in words."""
+    """A count of examples as a phrase."""
     return "all examples" if count == 0 else f"{count} example{'s' * (count > 1)}"
 
 
 def count_names(counts: Sequence[int], examples: Sequence[float]) -> list[str]:
-    """Counts of examples a class as a table names them; `examples`: how many 0 are."""
+    """Row names of a table for counts per class; `examples` has the numbers, also for count 0."""
     return [
         f"{value:,.0f}{' (all)' * (count == 0)}"
         for count, value in zip(counts, examples, strict=True)
@@ -29,13 +34,13 @@ def count_names(counts: Sequence[int], examples: Sequence[float]) -> list[str]:
 
 
 def interval(values: ArrayLike) -> str:
-    """Mean over seeds with its 95 % interval, where there are two seeds at least."""
+    """The mean over seeds, with its 95 % interval if there are at least two seeds."""
     return tables.interval(seeds_summary(values), digits=1)
 
 
 def table(result: Mapping[str, Any], methods: Mapping[str, str]) -> str:
-    """Test accuracies in %: a row for each count, a column for each method."""
-    header = [f"{result['config']['data']}: labels per class", *methods.values()]
+    """Test accuracies in %: one row per count, one column per method."""
+    header = [f"{result['config']['data']}: labelled per class", *methods.values()]
     rows = [
         [name, *(interval(100 * np.array(result["methods"][each]["test"][i])) for each in methods)]
         for i, name in enumerate(count_names(result["counts"], result["examples"]))
@@ -57,7 +62,7 @@ def differences(result: Mapping[str, Any], methods: Mapping[str, str], base: str
 
 
 def chosen(result: Mapping[str, Any], methods: Mapping[str, str]) -> str:
-    """What was chosen, and on how many validation images."""
+    """The chosen learning rates, and the number of validation images."""
     rates = "; ".join(
         f"{methods[name]} {' '.join(f'{rate:g}' for rate in found['rates'])}"
         for name, found in result["methods"].items()

@@ -1,6 +1,6 @@
-"""From arrays of results to the figures that people read: means with 95 % intervals.
+"""Means with 95 % intervals, from arrays of results.
 
-Everything here runs on the host, in float64, on NumPy or JAX arrays alike.
+Everything here runs on the host, in float64, on NumPy or JAX arrays.
 """
 
 from typing import Any, NamedTuple
@@ -34,12 +34,12 @@ class Interval(NamedTuple):
 
 
 def over_episodes(values: ArrayLike) -> Interval:
-    """The interval of a mean over episodes `[episodes]`, as `mean_ci95` has it."""
+    """The interval of a mean over episodes `[episodes]`, by `mean_ci95`."""
     return _interval(mean_ci95(np.ravel(_on_host(values))), _counted(np.size(values), "episode"))
 
 
 def over_seeds(values: ArrayLike) -> Interval:
-    """The interval of a mean over seeds `[seeds]` by Student's t, as `seeds_mean_ci95` has it."""
+    """The interval of a mean over seeds `[seeds]` by Student's t, by `seeds_mean_ci95`."""
     return _interval(seeds_mean_ci95(np.ravel(_on_host(values))), _counted(np.size(values), "seed"))
 
 
@@ -53,12 +53,12 @@ def _interval(mean_and_half: tuple[Any, Any], over: str) -> Interval:
 
 
 def mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:
-    """Mean over episodes and the half width of its 95 % interval, 1.96 s / sqrt(n).
+    """The mean over episodes and the half width of its 95 % interval, 1.96 s / sqrt(n).
 
-    `values` holds one number per episode along `axis`; s is their standard deviation with n - 1 in
-    the denominator. Returns two float64, scalars for a vector and arrays without `axis` otherwise.
-    The half width of a single episode is NaN: one number says nothing about its spread. A mean
-    over diverged episodes (NaN, infinity) is not hidden, and has no interval.
+    `values` holds one number per episode along `axis`. s is their standard deviation with n - 1 in
+    the denominator. Returns two float64: scalars for a vector, else arrays without `axis`. The half
+    width of a single episode is NaN, because one number has no spread. Diverged episodes (NaN,
+    infinity) show in the mean, and give a half width of NaN.
 
     Raises:
         InputError: if there is no episode.
@@ -68,10 +68,10 @@ def mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:
 
 
 def seeds_mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:
-    """Mean over seeds and the half width of its 95 % interval by Student's t, t s / sqrt(n).
+    """The mean over seeds and the half width of its 95 % interval by Student's t, t s / sqrt(n).
 
-    As `mean_ci95`, for the few numbers that seeds are: with 3 seeds t is 4.30 and not 1.96. The
-    interval is that of training again with another seed, whatever the test episodes were.
+    It is `mean_ci95` for few numbers: with 3 seeds, t is 4.30 and not 1.96. The interval is for
+    training again with other seeds, not for other test episodes.
     """
     from scipy.special import stdtrit  # only here, because of its import time
 
@@ -80,9 +80,9 @@ def seeds_mean_ci95(values: ArrayLike, *, axis: int = 0) -> tuple[Any, Any]:
 
 
 def summary(values: ArrayLike) -> dict[str, float | int | None]:
-    """Figures of one number per episode `[episodes]`, ready for JSON.
+    """Statistics of one number per episode `[episodes]`, ready for JSON.
 
-    `mean`, `ci95` (half width; None for a single episode), `median` and `episodes`.
+    They are `mean`, `ci95` (half width; None for a single episode), `median` and `episodes`.
     """
     mean, half_width = mean_ci95(np.ravel(_on_host(values)))
     return {
@@ -94,9 +94,10 @@ def summary(values: ArrayLike) -> dict[str, float | int | None]:
 
 
 def seeds_summary(values: ArrayLike) -> dict[str, float | int | list[float] | None]:
-    """Figures of one number per seed `[seeds]`, ready for JSON.
+    """Statistics of one number per seed `[seeds]`, ready for JSON.
 
-    `mean`, `ci95` (half width by Student's t; None for a single seed), `seeds` and the `values`.
+    They are `mean`, `ci95` (half width by Student's t; None for a single seed), `seeds` and the
+    `values`.
     """
     values = np.ravel(_on_host(values))
     mean, half_width = seeds_mean_ci95(values)
@@ -116,8 +117,10 @@ def _mean_and_standard_error(values: ArrayLike, axis: int) -> tuple[Any, Any, in
     values = _on_host(values)
     n = values.shape[axis] if values.ndim else 0
     if n == 0:
-        raise InputError(f"no values to take the mean of along axis {axis} of {values.shape}")
-    with np.errstate(all="ignore"):  # infinity minus infinity is the NaN that we want
+        raise InputError(
+            f"there are no values along axis {axis} of {values.shape}. Give at least one"
+        )
+    with np.errstate(all="ignore"):  # infinity minus infinity must give NaN, without a warning
         mean = values.mean(axis)
         if n == 1:
             return mean, np.full_like(mean, np.nan)[()], n

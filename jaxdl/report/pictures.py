@@ -1,4 +1,4 @@
-"""Pictures: how they are saved, and those that several experiments draw on a Matplotlib figure."""
+"""Pictures: saving them, and the Matplotlib figures that several experiments share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) -> str:
-    """Saves what `draw(figure)` draws on a figure of `size` inches.
+    """Saves the picture that `draw(figure)` draws on a figure of `size` inches.
 
     Returns:
-        A line for people: where the picture is, or that Matplotlib is missing (a cluster node).
+        A line for the user: the path, or that Matplotlib is missing (on a cluster node).
 
     Raises:
-        RunError: if it cannot be written.
+        RunError: if the file cannot be written.
     """
     try:
         with extra("plots"):
@@ -41,7 +41,7 @@ def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) 
 
 
 def episode(shown: Episode, logits: Array, figure: "Figure") -> None:
-    """One few-shot task: a row a class, its support images, then its queries with predictions.
+    """One few-shot task, one row per class: its support images, then its queries with predictions.
 
     Args:
         shown: images `[n, height, width, channels]` in `[0, 1]`, labels in `[0, ways)`.
@@ -69,7 +69,7 @@ def episode(shown: Episode, logits: Array, figure: "Figure") -> None:
             axis.set_title(f"{predicted[index]}", fontsize="small", color="C2" if right else "C3")
     accuracy = np.mean(predicted == np.asarray(query.y))
     figure.suptitle(
-        f"support (left) and queries with predicted class, red where wrong; {accuracy:.0%} right",
+        f"support (left) and queries with predicted class, red if wrong; {accuracy:.0%} correct",
         fontsize="medium",
     )
 
@@ -86,17 +86,17 @@ def predictions(
 ) -> None:
     """The first images of a set with prediction and confidence, then its most confident errors.
 
-    What is wrong is red and says what is right. Confidence is the softmax probability. Each part
-    has `rows` rows of `columns` images, as far as there are so many.
+    A wrong prediction is red, with the true class below. Confidence is the softmax probability.
+    Each part has at most `rows` rows of `columns` images.
 
     Args:
         images: `[n, height, width, channels]`, 1 or 3 channels, uint8 or in `[0, 1]`.
         labels: `[n]` ints in `[0, classes)`.
         logits: `[n, classes]`.
-        names: one a class.
+        names: one per class.
 
     Raises:
-        InputError: if labels are others.
+        InputError: for other labels.
     """
     labels, confidence = check_labels(labels, classes=len(names)), _softmax(logits)
     predicted, confidence = confidence.argmax(1), confidence.max(1)
@@ -124,17 +124,17 @@ def predictions(
 def confusion(
     labels: ArrayLike, predicted: ArrayLike, names: Sequence[str], figure: "Figure"
 ) -> None:
-    """How often each class `[rows]` is taken for each other `[columns]`, as counts.
+    """The confusion matrix: counts of each true class (rows) by predicted class (columns).
 
-    Errors are the redder the larger a share of their row they are; the diagonal stays pale, for
-    its numbers are hundreds of times those of the errors.
+    The redder an error, the larger its share of the row. The diagonal stays pale, because its
+    numbers are hundreds of times larger.
 
     Args:
         labels, predicted: `[n]` ints in `[0, classes)`.
-        names: one a class.
+        names: one per class.
 
     Raises:
-        InputError: if labels are others.
+        InputError: for other labels.
     """
     classes = len(names)
     labels, predicted = (check_labels(each, classes=classes) for each in (labels, predicted))
@@ -167,11 +167,11 @@ def confusion(
 
 
 def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: "Figure") -> None:
-    """Loss and error by step, one line a split: the mean over seeds, and their range as a band.
+    """Loss and error by step, one line per split: the mean over seeds, with their range as a band.
 
     Args:
-        lines: by split, what `Run.metrics` returns: `step` `[lines]`, `loss` and `accuracy`
-            `[lines, seeds]`.
+        lines: the metrics of each split, from `Run.metrics`: `step` `[lines]`, `loss` and
+            `accuracy` `[lines, seeds]`.
     """
     axes = figure.subplots(1, 2)
     for color, (split, found) in enumerate(lines.items()):
@@ -189,7 +189,7 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: "Figure") -> 
 
 
 def band(axis: "Axes", steps: ArrayLike, values: np.ndarray, color: int, **style: Any) -> None:
-    """The mean of values `[steps, seeds]` as a line, and their range as a band."""
+    """The mean of values `[steps, seeds]` over seeds as a line, and their range as a band."""
     mean, low, high = (f(values, axis=1) for f in (np.mean, np.min, np.max))
     axis.plot(steps, mean, f"C{color}", **style)
     axis.fill_between(steps, low, high, color=f"C{color}", alpha=0.25, lw=0)
@@ -198,15 +198,15 @@ def band(axis: "Axes", steps: ArrayLike, values: np.ndarray, color: int, **style
 def accuracy_by_count(
     result: Mapping[str, Any], methods: Mapping[str, str], figure: "Figure"
 ) -> None:
-    """Test accuracy by labelled examples a class, with the 95 % interval over seeds.
+    """Test accuracy by labelled examples per class, with the 95 % interval over seeds.
 
-    `result` has `methods` by name, each with accuracies `test` `[counts, seeds]`, the `counts`, 0
-    for all, and how many `examples` a class they are; `methods` are the titles of those to draw.
+    `result` is as in `jaxdl.report.by_count`. The argument `methods` has the titles of the methods
+    to draw, by name.
     """
     axis, x = figure.subplots(), np.array(result["examples"])
     for i, (name, title) in enumerate(methods.items()):
         mean, half = seeds_mean_ci95(100 * np.array(result["methods"][name]["test"]), axis=1)
-        beside = x * 1.08 ** (i - (len(methods) - 1) / 2)  # so that intervals do not hide another
+        beside = x * 1.08 ** (i - (len(methods) - 1) / 2)  # so that intervals do not overlap
         style: dict[str, Any] = {
             "color": f"C{i}",
             "marker": "osD^v"[i % 5],
@@ -222,7 +222,7 @@ def accuracy_by_count(
     axis.set_xticks(x, names)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.set(xlabel="labelled examples a class", ylabel="test accuracy in %, ± 95 % over seeds")
+    axis.set(xlabel="labelled examples per class", ylabel="test accuracy in %, ± 95 % over seeds")
     axis.set_ylim(top=101)
     axis.legend(loc="lower right")
 

@@ -1,11 +1,11 @@
-"""Results as a table that reads well in a terminal and pastes into a README."""
+"""Result tables in Markdown, readable in a terminal and in a README."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An aligned Markdown table; the first column is set left, the others right.
+    """An aligned Markdown table; the first column is left-aligned, the others right-aligned.
 
     >>> print(markdown(["shots", "MSE"], [["5", "0.67"], ["10", "0.4"]]))
     | shots |  MSE |
@@ -24,7 +24,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
-    """The mean of `metrics.seeds_summary` with its 95 % interval, which a single seed has not.
+    """The mean of `intervals.seeds_summary` with its 95 % interval; a single seed has no interval.
 
     A summary from result.json may hold "nan" and "inf" as text.
 
@@ -37,7 +37,7 @@ def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2)
 
 
 def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
-    """The values of `metrics.seeds_summary` beside one another.
+    """The values of `intervals.seeds_summary`, one after another.
 
     >>> by_seed({"values": [0.977, 0.979]}, scale=100, digits=1)
     '97.7 97.9'
@@ -46,7 +46,7 @@ def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) 
 
 
 def seeds(first: int, count: int) -> str:
-    """Which seeds a number comes from, and what its interval is then.
+    """The seeds of a number, and the kind of its interval.
 
     >>> seeds(0, 3)
     "seeds 0 to 2, ± over seeds by Student's t"
@@ -61,7 +61,7 @@ def seeds(first: int, count: int) -> str:
 def made_by(run: Mapping[str, Any]) -> str:
     """The last line of a report: seconds, device, machine and directory of a finished run.
 
-    `run` is what `Run.finish` writes to result.json under that name.
+    `run` is the entry "run" of result.json, which `Run.finish` writes.
     """
     return (
         f"{run['wall_seconds']:.0f} s, {run['compile_seconds']:.0f} of them compiling, on"

@@ -31,7 +31,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, call, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
-    with pytest.raises(RunError, match=r"file \(No space left on device\); make room, and run"):
+    with pytest.raises(RunError, match=r"file \(No space left on device\)\. Free disk space, and"):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
@@ -40,11 +40,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, call, mon
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.EDQUOT, "make room"),
-        (errno.EACCES, "mend the permissions"),
+        (errno.EDQUOT, "Free disk space"),
+        (errno.EACCES, "Correct the permissions"),
         (errno.EROFS, "another `runs_dir=`"),
         (errno.ENAMETOOLONG, "shorter `name=`"),
-        (errno.EIO, "see to it"),
+        (errno.EIO, "Remove the cause"),
     ],
 )
 def test_the_cure_fits_the_refusal(number, cure):
@@ -62,7 +62,7 @@ def test_below_a_file_nothing_can_be_written(tmp_path):
 def test_read_json_refuses_what_is_no_object(tmp_path, content):
     path = tmp_path / "file.json"
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"cannot be read.*move it away"):
+    with pytest.raises(RunError, match=r"cannot be read.*Move it away"):
         read_json(path)
     assert path.read_bytes() == content
 

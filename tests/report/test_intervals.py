@@ -55,9 +55,9 @@ def test_one_value_has_no_interval_and_none_is_an_error():
         mean, half_width = function([2.0])
         assert mean == 2.0
         assert np.isnan(half_width)
-        with pytest.raises(InputError, match="no values"):
+        with pytest.raises(InputError, match="there are no values"):
             function([])
-        with pytest.raises(InputError, match="no values"):
+        with pytest.raises(InputError, match="there are no values"):
             function(1.0)
     assert summary([2.0])["ci95"] is seeds_summary([2.0])["ci95"] is None
 

@@ -600,7 +600,7 @@ def test_no_room_for_a_small_file(tmp_path, file, monkeypatch):
         return method(self, *arguments, **options)
 
     monkeypatch.setattr(Path, name, refuse)
-    with pytest.raises(RunError, match=f"cannot write .*{file} .No space left on device.; make"):
+    with pytest.raises(RunError, match=f"cannot write .*{file} .No space left on device.\\. Free"):
         train(config(tmp_path))
     monkeypatch.undo()
     train(config(tmp_path))
