@@ -21,8 +21,8 @@ def agem(
 ) -> Continual:
     """Descent that does not raise the mean loss of `replay_batch_size` examples of other tasks.
 
-    They are drawn anew at each step from `memory_per_task` examples of each of so many tasks; see
-    `project`. Tasks are counted from 0: see `jaxdl.continual.base`.
+    Each step draws these examples from a memory of `memory_per_task` examples per task; see
+    `project`. Tasks are counted from 0; see `jaxdl.continual.base`.
     """
     grad_of = gradient(model, loss)
 
@@ -35,7 +35,7 @@ def agem(
         return project(grads, grad_of(params, past)[0]), metrics, memory
 
     def remember(params: Params, example: Example) -> Episodic:
-        del params  # it looks at examples alone
+        del params  # the memory holds only examples
         return episodic.empty(example, tasks, memory_per_task)
 
     return descending(model, tx, grad, remember, tasks=tasks)
@@ -44,7 +44,8 @@ def agem(
 def project(grads: Grads, reference: Grads) -> Grads:
     """The nearest gradient whose inner product with `reference` is not negative.
 
-    What agrees with the reference is left as it is, and so is all beside a reference of zeros.
+    A gradient that agrees with the reference does not change. With a reference of zeros, no
+    gradient changes.
     """
     product = optax.tree.vdot(grads, reference)
     square = optax.tree.vdot(reference, reference)

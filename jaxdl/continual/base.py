@@ -1,14 +1,13 @@
-"""What continual learners have in common: one example after another, and never the same one again.
+"""Shared parts of continual learners, which see each example only once, one after another.
 
-A method is three pure functions, `Continual`. Most are a gradient that also looks into a memory
-(`RecallFn`), followed by an Optax update: `descending` makes these. What a method remembers is part
-of its state, so that a stopped run goes on with the memory that it had. Nets are applied without a
-key, so none has dropout.
+A method is three pure functions, `Continual`. Most methods are a gradient that also reads a memory
+(`RecallFn`), followed by an Optax update; `descending` makes these. The memory is part of the
+state, so a stopped run goes on with its memory. Nets get no key, so they have no dropout.
 
-A learner that is made for so many `tasks` counts them from 0. A number outside `[0, tasks)` raises
-InputError where its value is known. Inside jit nobody can raise, and an array takes any index:
-there the metrics and the gradient of the step, or the predictions, are NaN, which ends a run.
-`check_stream` looks at all numbers of a stream before anything is learnt from it.
+A learner with the argument `tasks` counts tasks from 0. A task number outside `[0, tasks)` raises
+InputError if its value is known. Inside jit the value is unknown, and indexing accepts any number.
+Then the metrics and the gradient of the step, or the predictions, are NaN, which ends a run.
+`check_stream` checks all task numbers of a stream before training.
 """
 
 from collections.abc import Callable
@@ -43,7 +42,7 @@ Tree = TypeVar("Tree")
 
 
 class ContinualState(NamedTuple):
-    """All that the next step needs; `memory` is whatever the method remembers."""
+    """All that the next step needs; the method decides what `memory` is."""
 
     step: Array
     params: Params
@@ -54,11 +53,12 @@ class ContinualState(NamedTuple):
 class Continual(NamedTuple):
     """A continual learner as three pure functions.
 
-    `init(key, example) -> state`: before the first example, for examples that look like this one.
+    `init(key, example) -> state`: the state before the first example. Later examples have the
+        shapes and types of `example`.
     `step(key, state, batch) -> (state, metrics)`: learns from one `Example`. The metrics are those
-        of the loss on it, before learning.
-    `predict(state, task, x) -> y`: what it says of inputs `[n, ...]` of one task. Only a method
-        with parameters of its own for each task looks at the task.
+        of the loss on this example, before the update.
+    `predict(state, task, x) -> y`: predictions for inputs `[n, ...]` of one task. Only methods with
+        separate parameters per task use the task.
     """
 
     init: Callable[[Key, Example], PyTree]
@@ -67,7 +67,7 @@ class Continual(NamedTuple):
 
 
 class RecallFn(Protocol):
-    """`(key, params, memory, example) -> (grads, metrics, memory)`: a gradient that remembers."""
+    """`(key, params, memory, example) -> (grads, metrics, memory)`: a gradient with a memory."""
 
     def __call__(
         self, key: Key, params: Params, memory: PyTree, example: Example
@@ -75,7 +75,7 @@ class RecallFn(Protocol):
 
 
 def nothing(params: Params, example: Example) -> tuple[()]:
-    """No memory at all."""
+    """An empty memory, for methods that remember nothing."""
     del params, example
     return ()
 
@@ -88,11 +88,11 @@ def descending(
     *,
     tasks: int | None = None,
 ) -> Continual:
-    """The learner that goes down a gradient.
+    """The learner that descends along `grad`.
 
-    `remember(params, example) -> memory` is what it remembers before the first example. `tasks` is
-    the number of tasks, for a memory that has a place for each: see the module docstring. None
-    takes any number.
+    `remember(params, example) -> memory` makes the memory before the first example. `tasks` is the
+    number of tasks, for a memory with a part per task; see the module docstring. None allows any
+    task number.
     """
 
     def init(key: Key, example: Example) -> ContinualState:
@@ -116,12 +116,12 @@ def descending(
 
 
 def in_range(task: Array | int, tasks: int) -> tuple[Array, Array]:
-    """A task's number and whether it is in `[0, tasks)`; 0 stands for one that is not.
+    """A task number, and whether it is in `[0, tasks)`; a number out of range becomes 0.
 
-    What is computed from that 0 must be spoilt: see `spoilt_unless`.
+    The results for a number out of range must be set to NaN; see `spoilt_unless`.
 
     Raises:
-        InputError: if the number is known and not in range.
+        InputError: if the value of the number is known, and out of range.
     """
     if (here := rows.known(task)) is not None:
         _refuse_outside(here, tasks, "")
@@ -130,7 +130,7 @@ def in_range(task: Array | int, tasks: int) -> tuple[Array, Array]:
 
 
 def spoilt_unless(good: Array | bool, tree: Tree) -> Tree:
-    """The tree, whose numbers are NaN where `good` is False."""
+    """The tree if `good`; else the tree with NaN for all floating-point numbers."""
 
     def of_leaf(leaf: Array) -> Array:
         inexact = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
@@ -140,9 +140,9 @@ def spoilt_unless(good: Array | bool, tree: Tree) -> Tree:
 
 
 def check_stream(stream: Callable[..., Example], keys: Key, steps: int, tasks: int) -> None:
-    """Refuses a stream for `loop` that leaves `[0, tasks)` in one of its first `steps`.
+    """Refuses a stream for `loop` with a task number outside `[0, tasks)` in its first `steps`.
 
-    It computes the numbers of all steps for all run keys `[seeds]`, and nothing else of the stream.
+    It computes only the task numbers of the stream, for all steps and all run keys `[seeds]`.
 
     Raises:
         InputError: naming the first such step, and the number.
@@ -164,7 +164,7 @@ def _refuse_outside(numbers: np.ndarray, tasks: int, where: str) -> None:
     outside = numbers[(numbers < 0) | (numbers >= tasks)]
     if outside.size:
         raise InputError(
-            f"{where}task {outside.flat[0]} is not one of {tasks}: count the tasks from 0 to"
+            f"{where}task {outside.flat[0]} is not one of {tasks} tasks. Count them from 0 to"
             f" {tasks - 1}"
         )
 
@@ -182,30 +182,31 @@ def alone(example: Example) -> Batch:
 
 
 def filled(count: Array | int, length: int) -> Array:
-    """Weights `[length]`: 1 for the first `count` rows, 0 for those that hold nothing yet."""
+    """Weights `[length]`: 1 for the first `count` rows, 0 for the rows that are still empty."""
     return (jnp.arange(length) < count).astype(jnp.float32)
 
 
 def recall(
     replay: Replay, key: Key, memory: PyTree, example: Example, count: int, batches: int = 1
 ) -> tuple[Batch, PyTree]:
-    """Examples from before this one `[batches * count, ...]`, and the memory with this one in it.
+    """Past examples `[batches * count, ...]`, and the memory with this example added.
 
-    They are drawn with replacement, and weighted: of a memory of `size < count` examples the first
-    `size` of each batch count, so that there are never more draws than there are examples.
+    The draws are with replacement, and weighted. If the memory has only `size < count` examples,
+    the first `size` draws of each batch have weight 1, the others 0. So a batch never counts more
+    draws than there are examples.
     """
     sample_key, add_key = jax.random.split(key)
     size = replay.size(memory)
     weight = jnp.tile(filled(size, count), batches)
-    # Inside jit, for the first example comes to an empty memory, and that is no mistake.
+    # jit, because the memory is empty at the first example, and outside jit `sample` would refuse.
     sample = jax.jit(replay.sample, static_argnums=2)
     drawn = all_at_once(size, lambda: sample(sample_key, memory, batches * count).items)
-    # To draw first and add then, without a copy of the memory: see `Replay`.
+    # The item depends on the draw, so XLA draws first, adds then, and copies no memory (`Replay`).
     item = jax.tree.map(lambda past, now: after(past, size, now), drawn, stored(example))
     return drawn._replace(weight=weight), replay.add(add_key, memory, item)
 
 
 def stored(example: Example) -> Batch:
-    """An example as memories hold it: x and y, for no method here looks at the task again."""
+    """An example as memories hold it: x and y, because no method here reads its task again."""
     x, y = jax.tree.map(jnp.asarray, (example.x, example.y))
     return Batch(x, y)

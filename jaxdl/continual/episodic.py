@@ -1,4 +1,4 @@
-"""The episodic memory of GEM and A-GEM: the newest examples of every task, each in a ring."""
+"""The episodic memory of GEM and A-GEM: one ring per task with its newest examples."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ from jaxdl.types import Array, Batch, Example, Key
 
 
 class Episodic(NamedTuple):
-    """Examples `[tasks * n, ...]`: the newest n of task t in rows `t * n` to `(t + 1) * n`.
+    """Examples `[tasks * n, ...]`: rows `t * n` to `(t + 1) * n` have the newest n of task t.
 
-    `counts` int32 `[tasks]`: how many ever came of each task.
+    `counts` is int32 `[tasks]`: how many examples of each task ever came.
     """
 
     items: Batch
@@ -22,19 +22,19 @@ class Episodic(NamedTuple):
 
 
 def empty(example: Example, tasks: int, memory_per_task: int) -> Episodic:
-    """A memory of so many examples of each of so many tasks.
+    """An empty memory of `memory_per_task` examples for each of `tasks` tasks.
 
     Raises:
-        InputError: if there is no task, or no memory for one.
+        InputError: if one of these numbers is below 1.
     """
     if tasks < 1 or memory_per_task < 1:
-        raise InputError(f"{tasks=}, {memory_per_task=}: choose at least 1 of each")
+        raise InputError(f"{tasks=}, {memory_per_task=} is too small. Choose at least 1 of each")
     items = rows.empty(stored(example), tasks * memory_per_task)
     return Episodic(items, jnp.zeros(tasks, jnp.int32))
 
 
 def remember(memory: Episodic, example: Example) -> Episodic:
-    """The memory with one more example of its task, whose number is in `[0, tasks)`."""
+    """The memory with one more example; the number of its task must be in `[0, tasks)`."""
     task, n = example.task, per_task(memory)
     index = task * n + memory.counts[task] % n
     item = jax.tree.map(lambda leaf: leaf[None], stored(example))
@@ -42,7 +42,7 @@ def remember(memory: Episodic, example: Example) -> Episodic:
 
 
 def draw_others(key: Key, memory: Episodic, task: Array, count: int) -> Batch:
-    """`count` examples of all tasks but this one, each alike; of weight 0 where there are none."""
+    """`count` uniform draws from all other tasks; their weight is 0 if those have no example."""
     sizes = sizes_of(memory).at[task].set(0)
     ends = jnp.cumsum(sizes)
     turns = jax.random.randint(key, (count,), 0, jnp.maximum(ends[-1], 1))
@@ -53,10 +53,10 @@ def draw_others(key: Key, memory: Episodic, task: Array, count: int) -> Batch:
 
 
 def sizes_of(memory: Episodic) -> Array:
-    """How many examples of each task are there, `[tasks]`."""
+    """How many examples of each task the memory holds, `[tasks]`."""
     return jnp.minimum(memory.counts, per_task(memory))
 
 
 def per_task(memory: Episodic) -> int:
-    """How many examples of each task the memory can hold."""
+    """How many examples per task the memory can hold."""
     return rows.length(memory.items) // memory.counts.shape[0]

@@ -12,7 +12,7 @@ from jaxdl.replay.uniform import Memory, reservoir
 from jaxdl.types import Batch, Example, Grads, Key, LossFn, Metrics, Model, Params
 
 Rule = Callable[[Params, Batch, Example], Grads]
-"""`(params, past, example) -> grads`: what is learnt from old examples, weighted, and a new one."""
+"""`(params, past, example) -> grads`: the gradient from weighted past examples and a new one."""
 
 
 def er(
@@ -23,10 +23,10 @@ def er(
     capacity: int,
     replay_batch_size: int,
 ) -> Continual:
-    """Each example beside `replay_batch_size` old ones, in one batch of which each counts alike.
+    """Learns from each example and `replay_batch_size` past ones in one batch, equally weighted.
 
-    The old ones are drawn from a uniform sample, of `capacity` examples, of all that ever came:
-    the number of the task does not matter.
+    The past examples are drawn from a memory, which is a uniform sample of `capacity` of all
+    examples so far. The task number is not used.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> from jaxdl.types import Example
@@ -35,7 +35,7 @@ def er(
     >>> learner = jaxdl.er(line, jaxdl.mean_squared_error, tx, capacity=100, replay_batch_size=4)
     >>> example = Example(x=jnp.ones(1), y=jnp.full(1, 8.0), task=jnp.int32(0))
     >>> state, step = learner.init(jax.random.key(0), example), jax.jit(learner.step)
-    >>> for i in range(3):  # each goes half the way to 8
+    >>> for i in range(3):  # each step goes half the way to 8
     ...     state, metrics = step(jax.random.key(i), state, example)
     >>> state.params.item(), state.memory.size.item()
     (7.0, 3)
@@ -44,7 +44,7 @@ def er(
 
     Args:
         capacity: how many examples the memory holds, at least 1.
-        replay_batch_size: how many old ones a step sees; fewer where fewer came.
+        replay_batch_size: how many past examples a step sees; fewer if fewer came.
 
     Raises:
         InputError: at `init`, if `capacity` is below 1.
@@ -67,9 +67,9 @@ def replaying(
     replay_batch_size: int,
     batches: int = 1,
 ) -> Continual:
-    """The learner that gives its rule old examples of a reservoir; see `recall`.
+    """The learner that gives `rule` `batches * replay_batch_size` past examples of a reservoir.
 
-    They are `batches * replay_batch_size`.
+    See `recall`.
     """
     replay, of_loss = reservoir(capacity=capacity), objective(model, loss)
 
@@ -84,6 +84,6 @@ def replaying(
 
 
 def beside(past: Batch, example: Example) -> Batch:
-    """The weighted examples of `past`, and one more, of weight 1."""
+    """The weighted examples of `past`, and one more with weight 1."""
     now = alone(example)._replace(weight=jnp.ones(1))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), past, now)

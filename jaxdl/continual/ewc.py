@@ -13,11 +13,11 @@ from jaxdl.types import Array, Batch, Example, Grads, Key, LossFn, Metrics, Mode
 
 
 class Consolidated(NamedTuple):
-    """What holds the parameters where they were, and the first `kept` examples of this task.
+    """The penalty for finished tasks, and the first `kept` examples of the current task.
 
-    The sum over finished tasks of `F_t (p - p_t)^2` is `importance * (p - anchor)^2` plus a number:
-    `importance` is the sum of the `F_t`, `anchor` the mean of the `p_t` weighted by them. So many
-    tasks take no more memory than one.
+    The sum over finished tasks of `F_t (p - p_t)^2` is `importance * (p - anchor)^2` plus a
+    constant. `importance` is the sum of the `F_t`, and `anchor` is the mean of the `p_t`, weighted
+    by the `F_t`. So any number of tasks takes the memory of one.
     """
 
     importance: Params
@@ -38,9 +38,9 @@ def ewc(
 ) -> Continual:
     """Adds `strength * F_t (p - p_t)^2`, summed over parameters, for each finished task t.
 
-    A task is finished when an example of another comes. Then `p_t` are the parameters, and `F_t` is
-    the diagonal of the empirical Fisher information: the mean of the squared gradient of the loss
-    of an example, over the first `samples` of the task.
+    A task is finished when an example of another task comes. Then `p_t` are the parameters, and
+    `F_t` is the diagonal of the empirical Fisher information: the mean squared gradient of the loss
+    of one example, over the first `samples` examples of the task.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> from jaxdl.types import Example
@@ -53,15 +53,15 @@ def ewc(
     ...     state, _ = step(key, state, example)
     >>> state.memory.anchor.item(), state.memory.importance.item()  # F = (2 * (1 - 2)) ** 2
     (1.0, 4.0)
-    >>> state.params.item()  # half way between the anchor and 3, where both forces are alike
+    >>> state.params.item()  # half way from the anchor to 3: both forces are equal
     2.0
 
     Args:
         strength: at least 0; 0 is plain training.
-        samples: how many examples of each task are kept until it is finished, at least 1.
-        of_mean: squares the gradient of the mean loss instead, which for gradients that agree in
-            nothing is `samples` times smaller. So the code of GEM does, and published strengths
-            that were chosen with it (GEM's, MER's) belong to this.
+        samples: how many examples per task are kept until the task is finished, at least 1.
+        of_mean: square the gradient of the mean loss instead. For unrelated gradients, the result
+            is `samples` times smaller. GEM's code does this, so set it to use the published
+            strengths of GEM and MER.
 
     Raises:
         InputError: at `init`, if `samples` is below 1.
@@ -104,7 +104,7 @@ def ewc(
             lambda: memory,
         )
         memory = memory._replace(
-            # Past the end, where a full memory takes nothing.
+            # In a full memory, `kept` is past the end, and nothing is written.
             items=rows.write(memory.items, memory.kept[None], alone(example)),
             kept=jnp.minimum(memory.kept + 1, samples),
             task=jnp.asarray(example.task),

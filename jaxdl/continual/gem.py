@@ -21,15 +21,15 @@ def gem(
     memory_per_task: int,
     margin: float = 0.0,
 ) -> Continual:
-    """Descent that raises the loss of no other task, on `memory_per_task` examples of each.
+    """Descent that raises the loss of no other task, on `memory_per_task` examples per task.
 
-    See `project` for the margin. A step takes a gradient for each task that came before. There are
-    so many `tasks`, counted from 0: see `jaxdl.continual.base`.
+    See `project` for the margin. A step computes one gradient for each other task with examples.
+    The `tasks` are counted from 0; see `jaxdl.continual.base`.
     """
     grad_of = gradient(model, loss)
 
     def others(params: Params, memory: Episodic, task: Array) -> Grads:
-        """Gradients `[tasks, ...]`, zeros for this task and for those that have no example."""
+        """Gradients `[tasks, ...]`; zeros for this task and for tasks without examples."""
         sizes = episodic.sizes_of(memory).at[task].set(0)
 
         def of_task(each: tuple[Batch, Array]) -> Grads:
@@ -49,13 +49,13 @@ def gem(
     def grad(
         key: Key, params: Params, memory: Episodic, example: Example
     ) -> tuple[Grads, Metrics, Episodic]:
-        del key  # all of the memory is looked at
+        del key  # nothing is drawn: the gradients use the whole memory
         memory = episodic.remember(memory, example)
         grads, metrics = grad_of(params, alone(example))
         return project(grads, others(params, memory, example.task), margin), metrics, memory
 
     def remember(params: Params, example: Example) -> Episodic:
-        del params  # it looks at examples alone
+        del params  # the memory holds only examples
         return episodic.empty(example, tasks, memory_per_task)
 
     return descending(model, tx, grad, remember, tasks=tasks)
@@ -64,14 +64,14 @@ def gem(
 def project(grads: Grads, others: Grads, margin: float = 0.0) -> Grads:
     """The nearest gradient whose inner product with each of `others` `[n, ...]` is not negative.
 
-    It is `grads` plus a sum of the others, whose weights solve a quadratic program. A `margin`
-    above 0 is the least that each weight may be, which leans towards old tasks; as in the authors'
-    code it is without effect where no product is negative.
+    It is `grads` plus a weighted sum of `others`; the weights solve a quadratic program. `margin`
+    is the least value of each weight. A margin above 0 favours old tasks. As in the authors' code,
+    the margin has no effect if no inner product is negative.
     """
     stacked = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), others, grads)
     products = gram(stacked)
     between, along = products[:-1, :-1], products[:-1, -1]
-    # Of weights `margin + u` with `u >= 0`.
+    # The weights are `margin + u` with `u >= 0`; solve for u.
     weights = margin + nonnegative(between, -(along + margin * jnp.sum(between, axis=1)))
     weights = jnp.where(jnp.any(along < 0), weights, 0)
     return weighted_sum(jnp.append(weights, 1), stacked)

@@ -1,4 +1,4 @@
-"""Independent nets, one a task, as in GEM (Lopez-Paz, Ranzato 2017, https://arxiv.org/abs/1706.08840)."""
+"""Independent nets, one per task (Lopez-Paz, Ranzato 2017, https://arxiv.org/abs/1706.08840)."""
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ from jaxdl.types import Array, Example, Key, LossFn, Metrics, Model, PyTree
 def independent(
     model: Model, loss: LossFn, tx: optax.GradientTransformation, *, tasks: int
 ) -> Continual:
-    """A net for each of so many tasks, which must be told the task, and forgets nothing.
+    """One net for each of `tasks` tasks, chosen by the task number; it forgets nothing.
 
-    A net begins as a copy of the net of the task before, as in the paper; the first, and all that
-    had no example yet, as they were drawn. `memory` is the number of the last example's task. Tasks
-    are counted from 0: see `jaxdl.continual.base`.
+    As in the paper, a net begins as a copy of the previous task's net. The first net, and nets
+    without an example so far, have random parameters. `memory` is the task number of the last
+    example. Tasks are counted from 0; see `jaxdl.continual.base`.
     """
     grad = gradient(model, loss)
 
@@ -34,7 +34,7 @@ def independent(
     def step(key: Key, state: ContinualState, batch: Example) -> tuple[ContinualState, Metrics]:
         del key  # nothing is drawn
         (task, good), last = in_range(batch.task, tasks), state.memory
-        # A task that comes back takes the net of the task before too, as one that is new.
+        # A returning task also starts from the previous task's net, as a new task does.
         start = jax.tree.map(lambda leaf: leaf[jnp.where(last < 0, task, last)], state.params)
         opt_state = jax.tree.map(lambda leaf: leaf[task], state.opt_state)
         grads, metrics = spoilt_unless(good, grad(start, alone(batch)))

@@ -1,8 +1,9 @@
 """MER, meta-experience replay (Riemer et al. 2019, https://arxiv.org/abs/1810.11910).
 
-Reptile on old examples: descent on one example after another makes their gradients agree, and going
-back a part of the way keeps that more than what the last of them taught. `mer` is the paper's
-algorithm 1, `mer_one_batch` its algorithm 6, each as in the authors' code.
+It is Reptile on past examples. Descent on one example after another makes their gradients agree.
+Going back a part of the way keeps this agreement, more than it keeps the effect of the last
+examples. `mer` is the paper's algorithm 1, `mer_one_batch` its algorithm 6, both as in the authors'
+code.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from jaxdl.continual.er import Rule, beside, replaying
 from jaxdl.types import Batch, Example, Grads, LossFn, Model, Params, PyTree
 
 Way = Callable[[Params, Batch, Example], Params]
-"""`(params, past, example) -> params`: where learning goes, of which Reptile keeps a part."""
+"""`(params, past, example) -> params`: the end of the descent; Reptile goes a part of the way."""
 
 
 def mer(
@@ -30,11 +31,12 @@ def mer(
     replay_batch_size: int,
     batches: int,
 ) -> Continual:
-    """Algorithm 1: each example `batches` times, each time followed by a batch of old ones.
+    """Algorithm 1: learns each example `batches` times, each time followed by a past batch.
 
-    Such a batch is of `replay_batch_size` examples, drawn from a reservoir of `capacity`. Every
-    example is an update of its own, by `lr` times the gradient of its loss. From the end of each
-    batch the parameters go back to `beta` of the way, from the end of all to `gamma` of it.
+    A past batch has `replay_batch_size` examples, drawn from a reservoir of `capacity`. Every
+    example makes its own update, by `lr` times the gradient of its loss. After each past batch, the
+    parameters keep `beta` of the way since the previous one. After all batches, they keep `gamma`
+    of the whole way.
     """
     walk = walker(model, loss, lr)
 
@@ -63,10 +65,10 @@ def mer(
 def mer_one_batch(
     model: Model, loss: LossFn, *, lr: float, gamma: float, capacity: int, replay_batch_size: int
 ) -> Continual:
-    """Algorithm 6: `replay_batch_size` old examples one after another, then the new one; see `mer`.
+    """Algorithm 6: `replay_batch_size` past examples one by one, then the new example; see `mer`.
 
-    A part `gamma` of that way is kept. (In the paper the batch is as large as all of algorithm 1's
-    together; the published settings have a batch as large as one of them.)
+    The parameters keep `gamma` of the way. (In the paper, this batch is as large as all batches of
+    algorithm 1 together. In the published settings, it is as large as one of them.)
     """
     walk = walker(model, loss, lr)
 
@@ -78,7 +80,7 @@ def mer_one_batch(
 
 
 def walker(model: Model, loss: LossFn, lr: float) -> Callable[[Params, Batch], Params]:
-    """Descent by `lr` on the rows of a batch, one after another; a row of weight 0 does nothing."""
+    """Descent by `lr` on the rows of a batch, one after another; rows of weight 0 do nothing."""
     grad_of = gradient(model, loss)
 
     def walk(params: Params, batch: Batch) -> Params:
@@ -92,7 +94,7 @@ def walker(model: Model, loss: LossFn, lr: float) -> Callable[[Params, Batch], P
 
 
 def _backwards(way: Way) -> Rule:
-    """Reptile's gradient: how far the way went, backwards. Descent by 1 would go all of it."""
+    """Reptile's gradient: start minus end of `way`, so that descent by 1 goes the whole way."""
 
     def rule(params: Params, past: Batch, example: Example) -> Grads:
         return jax.tree.map(lambda a, b: a - b, params, way(params, past, example))

@@ -1,4 +1,4 @@
-"""Online learning: descent on each example as it comes, with no thought of the ones before."""
+"""Online learning: descent on each new example, without a memory of earlier ones."""
 
 import optax
 
@@ -7,7 +7,7 @@ from jaxdl.types import Example, Grads, Key, LossFn, Metrics, Model, Params
 
 
 def online(model: Model, loss: LossFn, tx: optax.GradientTransformation) -> Continual:
-    """What all other methods are compared to: it forgets as fast as tasks change."""
+    """The baseline of all other methods; it forgets as fast as tasks change."""
     of_batch = gradient(model, loss)
 
     def grad(

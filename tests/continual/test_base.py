@@ -117,6 +117,6 @@ def test_a_reservoir_holds_a_sample_of_all_that_came():
 @pytest.mark.parametrize(("tasks", "each"), [(0, 3), (3, 0), (-2, -3)])
 def test_rings_without_tasks_or_memory_are_refused(tasks, each):
     with pytest.raises(
-        InputError, match=f"tasks={tasks}, memory_per_task={each}: choose at least 1"
+        InputError, match=f"tasks={tasks}, memory_per_task={each} is too small. Choose"
     ):
         episodic.empty(numbered(0), tasks, each)

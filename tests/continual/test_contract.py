@@ -215,7 +215,7 @@ def test_a_task_out_of_range_is_refused_where_it_is_known_and_nan_where_it_is_no
     step, predict = (jax.jit(f, compiler_options=QUICK) for f in (method.step, method.predict))
     own = jax.tree.map(lambda leaf: leaf[0], trained(STEPS)[row.name])._replace(step=jnp.int32(0))
     for task in map(jnp.int32, (-1, TASKS, TASKS + 7)):
-        new, says = example._replace(task=task), rf"task {task} is not one of {TASKS}: count"
+        new, says = example._replace(task=task), rf"task {task} is not one of {TASKS} tasks\. C"
         with pytest.raises(InputError, match=says):
             method.step(KEYS[0], own, new)
         with pytest.raises(InputError, match=says):  # a constant of the program has a value, too

@@ -30,5 +30,5 @@ def test_seeds_come_first():
 @pytest.mark.parametrize("wrong", [MATRIX[:2], MATRIX[:, :2], MATRIX[0], np.zeros((0, 0))])
 def test_a_matrix_that_is_not_square_is_refused(score, wrong):
     """Of a stream that was stopped early the diagonal is shorter, and the last row has the rest."""
-    with pytest.raises(InputError, match=r"accuracy \[.*\]: give \[..., tasks, tasks\]"):
+    with pytest.raises(InputError, match=r"accuracy \[.*\] .*\. Give \[..., tasks, tasks\]"):
         score(wrong)
