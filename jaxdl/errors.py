@@ -1,6 +1,6 @@
-"""Mistakes that deserve one clear sentence and no traceback.
+"""Errors that show a clear message and no traceback.
 
-The command line (`jaxdl.runs.cli.command_line`) prints the sentence and exits with `exit_code`.
+The command line (`jaxdl.runs.cli.command_line`) prints the message and exits with `exit_code`.
 """
 
 import contextlib
@@ -8,36 +8,36 @@ from collections.abc import Iterator
 
 
 class InputError(ValueError):
-    """The request is wrong: a flag, a shape, more ways than classes, data that is not there.
+    """The request is wrong: a flag, a shape, more ways than classes, missing data.
 
-    It is a `ValueError`. Its text says what is wrong and what to do. `command_line` prints the text
-    alone and exits with 2.
+    It is a `ValueError`. Its text has two sentences: what is wrong, and what to do. `command_line`
+    prints only the text and exits with 2.
 
     >>> import jaxdl
     >>> try:
     ...     jaxdl.mlp([8, 0])
     ... except jaxdl.InputError as error:
     ...     print(error)
-    mlp needs the widths of its layers, all at least 1, not [8, 0]
+    mlp cannot have the widths [8, 0]. Give widths of at least 1
     """
 
     exit_code = 2
 
 
 class RunError(RuntimeError):
-    """The request is right but the run cannot go on: full disk, corrupt file, divergence.
+    """The request is right, but the run cannot go on: full disk, corrupt file, divergence.
 
-    It is a `RuntimeError`. Code of your own may raise it: `command_line` prints its text alone and
+    It is a `RuntimeError`. Your own code may raise it: `command_line` prints only the text and
     exits with 1.
 
     >>> import jaxdl
     >>> def check_loss(loss):
     ...     if not loss < 1e6:  # NaN too
-    ...         raise jaxdl.RunError(f"the loss is {loss}: try a smaller lr")
+    ...         raise jaxdl.RunError(f"the loss is {loss}. Try a smaller lr")
     >>> check_loss(0.3)
     >>> check_loss(float("nan"))
     Traceback (most recent call last):
-    jaxdl.errors.RunError: the loss is nan: try a smaller lr
+    jaxdl.errors.RunError: the loss is nan. Try a smaller lr
     """
 
     exit_code = 1
@@ -49,14 +49,14 @@ CALLED = {
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
 }
-"""What packages are called where their modules have other names."""
+"""The package names of modules with another name."""
 
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
     """Says what to install if the import of an optional dependency fails.
 
-    Packages of the extras of `pyproject.toml` are imported where they are needed, in this:
+    Import a package of an extra of `pyproject.toml` where it is needed, inside this:
 
         with extra("data"):
             from PIL import Image

@@ -1,8 +1,8 @@
-"""Nets, one kind a file. Each is a `Model`, two pure functions, and so may be a net of any library.
+"""Nets, one kind per file. A net is a `Model`: two pure functions, from any library.
 
-`linen.pure` makes a `Model` of a Flax linen module, and `nnx.pure_nnx` of an nnx module. Nets of
-other libraries take a few lines. A key switches dropout on, and None switches it off; these nets
-have no statistics of the batch, and so `weight` changes nothing in them.
+`linen.pure` makes a `Model` of a Flax linen module, and `nnx.pure_nnx` of an nnx module. A net of
+another library needs a few lines, as below. A key switches dropout on, and None switches it off.
+`weight` changes nothing in these nets, because they have no batch statistics.
 
 Equinox, whose nets take one example:
 

@@ -1,10 +1,10 @@
 """The small fast net of the CIFAR-10 speed records, from Keller Jordan's airbench94.
 
-https://arxiv.org/abs/2404.00498. Its code trains it to 94 % of CIFAR-10's test images in under four
-seconds on one A100; the recipe around it (augmentation, optimiser, schedule) is the preset `fast`
-of experiments/cifar10.py. A training step of 1024 images of 32x32 needs 0.72 TFLOP of convolutions
-(two a multiply-add, 236 MFLOP an image forward), the 475 steps 0.34 PFLOP. What accuracy it reaches
-here is not yet measured: that wants a GPU.
+https://arxiv.org/abs/2404.00498. The paper's code trains it to 94 % test accuracy on CIFAR-10 in
+under four seconds on one A100. The preset `fast` of experiments/cifar10.py has the recipe
+(augmentation, optimiser, schedule). A training step of 1024 images of 32x32 needs 0.72 TFLOP of
+convolutions (2 FLOP per multiply-add, 236 MFLOP per image forward); the 475 steps need 0.34 PFLOP.
+The accuracy here is not yet measured, because this needs a GPU.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,15 @@ _torch_kernel: nn.initializers.Initializer = nn.initializers.variance_scaling(
 
 
 def whitening_kernel(images: Array, *, size: int = 2, epsilon: float = 5e-4) -> Array:
-    """A convolution that makes patches of these images uncorrelated and of variance about 1.
+    """A kernel that makes patches of these images uncorrelated, with variance about 1.
 
-    The eigenvectors of the covariance of all `size` x `size` patches (about zero, for normalised
-    images), each divided by `sqrt(eigenvalue + epsilon)`; the same once more with the other sign,
-    for the activation that follows keeps one side. Largest eigenvalue first.
+    Its filters are the eigenvectors of the covariance of all `size` x `size` patches (about zero,
+    because images are normalised), each divided by `sqrt(eigenvalue + epsilon)`. The largest
+    eigenvalue is first. Then come the same filters with the other sign, because the activation
+    after them keeps only one side.
 
     Args:
-        images: normalised, `[n, height, width, channels]`; some thousands suffice.
+        images: normalised images `[n, height, width, channels]`; a few thousand are enough.
 
     Returns:
         `[size, size, channels, 2 * size * size * channels]`, float32.
@@ -57,9 +58,10 @@ def whitening_kernel(images: Array, *, size: int = 2, epsilon: float = 5e-4) -> 
 
 
 def partial_dirac(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Kernels `[k, k, in, out]` whose first `in` filters pass their channel on unchanged.
+    """Kernels `[k, k, in, out]` whose first `in` filters each pass one channel on unchanged.
 
-    The other filters are PyTorch's default; where there are fewer filters than channels, all pass.
+    The other filters have PyTorch's default. With fewer filters than channels, all filters pass
+    one channel on.
     """
     height, width, channels, features = shape
     same = min(channels, features)
@@ -82,10 +84,10 @@ class AirNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mode: NormMode) -> Array:
         check_images(x, "airnet", least=2 ** len(self.widths) + 1)
-        # Data that training collects, and no parameter: statistics of the first images seen.
+        # The kernel is a statistic of the first images, not a parameter: no gradient reaches it.
         kernel = self.variable("batch_stats", "whitening", whitening_kernel, x).value
         if self.is_initializing():
-            x = x[:1]  # the rest of the net wants shapes only
+            x = x[:1]  # the rest of the net needs only shapes
         bias = self.param("whitening_bias", nn.initializers.zeros, kernel.shape[-1:])
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = nn.gelu(conv(x, kernel, padding="VALID") + bias.reshape(1, 1, 1, -1), approximate=False)
@@ -130,38 +132,38 @@ def airnet(
 ) -> StatefulModel:
     """Normalised images `[n, h, w, channels]` to logits `[n, classes]` in float32.
 
-    A fixed 2x2 convolution that whitens patches, with a trained bias; then a block a width of two
-    3x3 convolutions, with a max-pool after the first, batch norm without scale and GELU; the
-    largest value of each channel; a linear head whose logits are scaled down.
+    First comes a fixed 2x2 convolution that whitens patches, with a trained bias. Then comes one
+    block per width: two 3x3 convolutions with batch norm (no scale) and GELU, and a max-pool after
+    the first. Then come the maximum of each channel, and a linear head with scaled-down logits.
 
-    `init(key, x)` whitens by the patches of `x`: give it some thousands of normalised training
-    images. The kernel lies in the statistics as "whitening", where no gradient reaches it.
+    `init(key, x)` computes the whitening from the patches of `x`: give it a few thousand normalised
+    training images. The kernel is "whitening" in the statistics, where no gradient reaches it.
 
     Args:
         classes: logits per image.
-        widths: channels of the blocks, each of which halves the image.
+        widths: channels of the blocks; each block halves the image.
         logit_scale: factor of the logits.
-        momentum: of the running averages of batch norm, short for training is.
-        axis_name: of the devices among which a batch is shared.
+        momentum: of batch norm's running averages; it is low because training is short.
+        axis_name: the axis of the devices that share a batch.
         dtype: of the computation, say `jnp.bfloat16`; parameters, statistics and batch norm stay
             float32.
 
     Raises:
-        InputError: no classes or widths; at init and apply: integers, images too small.
+        InputError: for no classes or widths; at init and apply, for integers or images too small.
     """
     if classes < 1 or not widths or min(widths) < 1:
         raise InputError(
-            f"airnet needs classes and widths of at least 1, not classes={classes} and"
-            f" widths={tuple(widths)}"
+            f"airnet cannot have classes={classes} and widths={tuple(widths)}. Give classes and"
+            " widths of at least 1"
         )
     return stateful(AirNet(classes, tuple(widths), logit_scale, momentum, axis_name, dtype))
 
 
 def with_views(model: StatefulModel) -> StatefulModel:
-    """The model whose "eval" is an average over six views of each image (test-time augmentation).
+    """The model with test-time augmentation: "eval" averages six views of each image.
 
-    Half of the weight lies on the image and its mirror image, half on both moved by one pixel to
-    the lower right and to the upper left, with a reflected border. "train" is as before.
+    The image and its mirror image have half of the weight. Both, moved by one pixel to the lower
+    right and to the upper left with a reflected border, have the other half. "train" is unchanged.
     """
 
     def apply(

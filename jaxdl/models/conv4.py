@@ -16,12 +16,12 @@ from jaxdl.models.linen import check_images, pure
 from jaxdl.types import Array, Model
 
 MAML_HEAD: nn.initializers.Initializer = nn.initializers.normal(1.0)
-"""The head of the Omniglot net in the MAML code: `tf.random_normal` there, without the 0.01 of its
+"""The head of the Omniglot net in the MAML code: `tf.random_normal`, without the factor 0.01 of its
 dense nets. The first logits have a standard deviation of about 4."""
 
 
 XAVIER_HEAD: nn.initializers.Initializer = nn.initializers.xavier_uniform()
-"""The head of the pooled net in the MAML code, and what most others take for both."""
+"""The head of the pooled net in the MAML code; most other codes use it for both nets."""
 
 
 class Conv4(nn.Module):
@@ -37,7 +37,7 @@ class Conv4(nn.Module):
     def __call__(self, x: Array) -> Array:
         check_images(x, "conv-4")
         for _ in range(4):
-            # No bias: the norm would subtract it again.
+            # No bias, because the norm would subtract it again.
             x = Conv(
                 self.filters,
                 3,
@@ -48,9 +48,12 @@ class Conv4(nn.Module):
             x = BatchNorm(self.norm, use_scale=False)(x)
             if self.pooled:
                 if min(x.shape[1:3]) < 2:
-                    raise InputError("pooled conv-4 halves images four times: 16x16 at least")
+                    raise InputError(
+                        "the images are too small, because pooled conv-4 halves them four times."
+                        " Give at least 16x16 pixels"
+                    )
                 x = max_pool(x)
-            # After the pool, which commutes with relu, it costs a quarter.
+            # relu commutes with the pool; after the pool, it costs a quarter.
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1) if self.pooled else jnp.mean(x, axis=(1, 2))
         return Dense(self.ways, kernel_init=self.head_init)(x) if self.ways else x
@@ -60,7 +63,7 @@ def _conv4(
     ways: int | None, filters: int, norm: Mode, pooled: bool, head: nn.initializers.Initializer
 ) -> Model:
     if filters < 1 or (ways is not None and ways < 0):
-        raise InputError(f"conv-4 needs filters >= 1 and ways >= 0, not {filters} and {ways}")
+        raise InputError(f"conv-4 cannot have {filters=} and {ways=}. Give filters >= 1, ways >= 0")
     return pure(Conv4(ways, filters, pooled, norm, head))
 
 
@@ -76,13 +79,13 @@ def conv4_omniglot(
     Args:
         ways: logits per image; 0 or None: no head, `[n, filters]` features.
         filters: channels of every block.
-        norm: "batch": statistics of the batch at hand, as in MAML (transductive); "example":
-            each image's own (inductive), not for images whose last map is a single position.
+        norm: "batch": statistics of the current batch, as in MAML (transductive). "example":
+            statistics of each image (inductive); the last map must have more than one position.
         head_init: for the head's kernel; `XAVIER_HEAD` learns much faster at first.
 
     Returns:
         Model from floating-point images `[n, h, w, channels]` to `[n, ways]`. Integer images are
-        refused rather than cast, because 0..255 unscaled trains badly and silently.
+        refused and not cast, because images of 0..255 would train badly without any error.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model, x = jaxdl.conv4_omniglot(ways=5), jnp.zeros((2, 28, 28, 1))
@@ -95,7 +98,8 @@ def conv4_omniglot(
     (2, 5)
 
     Raises:
-        InputError: negative ways, no filters; at init and apply: integers, an unknown norm.
+        InputError: for negative ways or no filters; at init and apply, for integers or an unknown
+            norm.
     """
     return _conv4(ways, filters, norm, False, head_init)
 
@@ -103,8 +107,8 @@ def conv4_omniglot(
 def conv4_pooled(ways: int | None, filters: int = 32, norm: Mode = "batch") -> Model:
     """MAML's mini-ImageNet net, also for CIFAR: stride 1, 2x2 max-pool, flatten, Xavier head.
 
-    Arguments, result and errors as `conv4_omniglot`, but features are flattened: 32x32 images
-    give `2 * 2 * filters` of them, 84x84 give `5 * 5 * filters`. Images of 16x16 at least.
+    Arguments, result and errors are as in `conv4_omniglot`, but features are flattened: 32x32
+    images give `2 * 2 * filters`, 84x84 images give `5 * 5 * filters`. Images need at least 16x16.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> embedding, x = jaxdl.conv4_pooled(ways=None), jnp.zeros((2, 84, 84, 3))

@@ -26,7 +26,7 @@ class ConvNet(nn.Module):
         check_images(x, "convnet", least=2 ** len(self.channels))
         for channels in self.channels:
             x = Conv(channels, 3, use_bias=False, kernel_init=nn.initializers.he_normal())(x)
-            # The pool first: the norm and ReLU then cost a quarter.
+            # The pool comes first, because then the norm and ReLU cost a quarter.
             x = nn.relu(RunningBatchNorm(axis_name=self.axis_name)(max_pool(x), mode))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
@@ -40,15 +40,15 @@ def convnet(
     dropout: float = 0.0,
     axis_name: str | None = None,
 ) -> StatefulModel:
-    """Images `[n, h, w, c]`, floating point, to logits `[n, classes]`.
+    """A net from floating-point images `[n, h, w, c]` to logits `[n, classes]`.
 
     Every block is a 3x3 convolution, a 2x2 max-pool that halves the image, `RunningBatchNorm` and
-    ReLU; the head is linear on the flattened last map.
+    ReLU. The head is linear on the flattened last map.
 
     Args:
         classes: logits per image.
-        channels: of each block.
-        dropout: rate in `[0, 1)` in front of the head, in the mode "train" where a key is given.
+        channels: channels of each block.
+        dropout: rate in `[0, 1)` before the head; active in the mode "train" with a key.
         axis_name: the device axis over which batch norm averages.
 
     >>> import functools, jaxdl, jax, jax.numpy as jnp
@@ -62,12 +62,12 @@ def convnet(
     (2, 10)
 
     Raises:
-        InputError: no classes, no channels, a rate out of range; at init and apply: integers, or
-            images too small to be halved by each block.
+        InputError: for no classes, no channels, or a rate out of range; at init and apply, for
+            integers, or images too small for the pools.
     """
     if classes < 1 or not channels or min(channels) < 1 or not 0 <= dropout < 1:
         raise InputError(
-            "convnet needs classes >= 1, the channels of its blocks and a dropout rate in [0, 1),"
-            f" not classes={classes}, channels={channels!r} and dropout={dropout}"
+            f"convnet cannot have classes={classes}, channels={channels!r} and dropout={dropout}."
+            " Give classes >= 1, the channels of each block, and a dropout rate in [0, 1)"
         )
     return stateful(ConvNet(classes, tuple(channels), dropout, axis_name))

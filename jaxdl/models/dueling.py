@@ -1,7 +1,7 @@
-"""Dueling nets (Wang et al. 2016, arXiv:1511.06581): the value of a state, and that of each action.
+"""Dueling nets (Wang et al. 2016, arXiv:1511.06581): a state value, and an advantage per action.
 
-The paper also scales the gradient that enters the shared layers by 1 / sqrt(2) and clips gradients;
-both belong to its optimiser and are not here.
+The paper also scales the gradient that enters the shared layers by 1 / sqrt(2), and clips
+gradients. Both belong to the optimiser and are not here.
 """
 
 from collections.abc import Sequence
@@ -36,18 +36,18 @@ class Dueling(nn.Module):
 
 
 def dueling(hidden: Sequence[int], actions: int) -> Model:
-    """Values of actions `[n, actions]` from `[n, ...]` (flattened), equation 9 of the paper.
+    """A net from `[n, ...]` (flattened) to action values `[n, actions]`, equation 9 of the paper.
 
-    The last width of `hidden` is that of a layer in each of the two streams, value and advantage;
-    the others come before, and are shared. The mean over actions is the value of the state.
+    The last width of `hidden` is for one layer in each of the two streams, value and advantage. The
+    other layers come before, and are shared. The mean over actions is the value of the state.
 
     Raises:
         InputError: if there is no layer, or a width or the number of actions is below 1.
     """
     if not hidden or min(*hidden, actions) < 1:
         raise InputError(
-            f"dueling needs widths of hidden layers and actions, all at least 1, not"
-            f" {tuple(hidden)!r} and {actions}"
+            f"dueling cannot have hidden={tuple(hidden)!r} and actions={actions}. Give widths and"
+            f" actions of at least 1"
         )
     *shared, stream = hidden
     return pure(Dueling(tuple(shared), stream, actions))

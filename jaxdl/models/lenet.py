@@ -1,7 +1,8 @@
-"""The small convolutional net after LeNet-5 (LeCun et al. 1998) that tutorials train.
+"""The small convolutional net of tutorials, after LeNet-5 (LeCun et al. 1998).
 
-Two 5x5 convolutions with 2x2 max-pools, then 120, 84 and the classes, with ReLU: the net of
-PyTorch's CIFAR-10 tutorial, 62,006 parameters for 32x32x3 images and 10 classes.
+It has two 5x5 convolutions with 2x2 max-pools, then dense layers of 120, 84 and `classes` units,
+with ReLU. It is the net of PyTorch's CIFAR-10 tutorial: 62,006 parameters for 32x32x3 images and
+10 classes.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ from jaxdl.types import Array, Key, Model
 
 Initializer = nn.initializers.Initializer
 
-# PyTorch draws kernels and biases alike, uniformly from +-1 / sqrt(fan_in).
+# PyTorch draws both kernels and biases uniformly from +-1 / sqrt(fan_in).
 _torch_kernel: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
@@ -48,7 +49,7 @@ class LeNet(nn.Module):
         check_images(x, "lenet", least=16)
         for features in (6, 16):
             x = Conv(features, 5, padding="VALID", **self._options(25 * x.shape[-1]))(x)
-            # After the pool, which commutes with it, relu costs a quarter.
+            # relu commutes with the pool; after the pool, it costs a quarter.
             x = nn.relu(max_pool(x))
         x = x.reshape(x.shape[0], -1)
         for features in (120, 84):
@@ -70,13 +71,15 @@ class LeNet(nn.Module):
 def lenet(
     classes: int, *, dropout: float = 0.0, torch_init: bool = True, dtype: DTypeLike | None = None
 ) -> Model:
-    """Images `[n, h, w, channels]`, floating point and 16x16 at least, to logits `[n, classes]`.
+    """A net from floating-point images `[n, h, w, channels]` to logits `[n, classes]`.
+
+    Images need at least 16x16 pixels.
 
     Args:
         classes: logits per image.
-        dropout: rate in `[0, 1)` after both hidden dense layers; active where a key is given.
-        torch_init: PyTorch's default, kernels and biases uniform in +-1 / sqrt(fan_in), which the
-            tutorial's recipe was tuned with; otherwise Flax's, LeCun-normal kernels, zero biases.
+        dropout: rate in `[0, 1)` after both hidden dense layers; active with a key.
+        torch_init: PyTorch's default, kernels and biases uniform in +-1 / sqrt(fan_in), for which
+            the tutorial's recipe was tuned. False: Flax's, LeCun-normal kernels and zero biases.
         dtype: of the computation, say `jnp.bfloat16`; parameters and logits stay float32.
 
     >>> import jaxdl, jax, jax.numpy as jnp
@@ -88,11 +91,12 @@ def lenet(
     (2, 10)
 
     Raises:
-        InputError: no classes, a rate out of range; at init and apply: integers, small images.
+        InputError: for no classes or a rate out of range; at init and apply, for integers or small
+            images.
     """
     if classes < 1 or not 0 <= dropout < 1:
         raise InputError(
-            "lenet needs classes >= 1 and a dropout rate in [0, 1), not"
-            f" classes={classes} and dropout={dropout}"
+            f"lenet cannot have classes={classes} and dropout={dropout}. Give classes >= 1 and a"
+            " dropout rate in [0, 1)"
         )
     return pure(LeNet(classes, dropout, torch_init, dtype))

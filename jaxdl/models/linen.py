@@ -1,4 +1,4 @@
-"""Flax modules as pure functions: the border between Flax and the rest of jaxdl."""
+"""Turns Flax linen modules into pure functions, which the rest of jaxdl uses."""
 
 import contextlib
 import inspect
@@ -13,19 +13,19 @@ from jaxdl.models.layers.norm import check_rows
 from jaxdl.types import Array, Key, Model, NormMode, Params, PyTree, StatefulModel
 
 STATISTICS = "batch_stats"
-"""The collection in which Flax modules keep running averages, by Flax's own convention."""
+"""The collection for running averages, by Flax's own convention."""
 
 
 TRAIN_ARGS = ("train", "training", "is_training", "deterministic")
-"""Arguments by which Flax modules are told that they train, or with the last that they do not."""
+"""Flags of Flax modules for training; the last means the opposite."""
 
 
 def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
     """The `Model` of a Flax module whose only variables are its parameters.
 
-    `apply(..., key=key)` feeds the key to the module's "dropout" stream. If `__call__` has one of
-    the arguments `TRAIN_ARGS`, then that says training where there is a key, and not training where
-    there is none. `train_arg` names another such argument.
+    `apply(..., key=key)` gives the key to the module's "dropout" stream. If `__call__` has an
+    argument of `TRAIN_ARGS`, it says training with a key, and not training without one.
+    `train_arg` names another such argument.
 
     `apply(..., weight=weight)` reaches every `BatchNorm` in the net, and `__call__` if it has an
     argument `weight`.
@@ -55,7 +55,7 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
         if extra:
             raise InputError(
                 f"{type(module).__name__} keeps state in {extra}, so it is no pure function of its"
-                " parameters; use jaxdl.models.layers.norm.BatchNorm in place of flax's BatchNorm"
+                " parameters. Use jaxdl.models.layers.norm.BatchNorm in place of flax's BatchNorm"
             )
         return variables.get("params", {})
 
@@ -73,10 +73,10 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
 def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulModel:
     """The `StatefulModel` of a Flax module that is called as `module(x, mode=mode)`.
 
-    Its variables are parameters, and statistics in the collection "batch_stats". In the mode
-    "train" it may update them; in "eval" it cannot. `key` feeds its "dropout" stream in "train".
-    A module without an argument `mode` is told of training as in `pure`, and weights reach it as
-    there; of Flax's own `BatchNorm` they mask the examples of weight 0.
+    Its variables are parameters, and statistics in the collection "batch_stats". The mode "train"
+    may update the statistics; "eval" cannot. In "train", the "dropout" stream gets `key`. A module
+    without an argument `mode` gets the training flag as in `pure`. Weights also work as in `pure`;
+    in Flax's own `BatchNorm`, they mask the examples of weight 0.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> from flax import linen as nn
@@ -102,8 +102,8 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
     switched, weighed = switch(module, train_arg), own_weight(module)
     if not by_mode and switched(False) == switched(True):
         raise InputError(
-            f"{type(module).__name__} cannot be told of training: give its __call__ an argument"
-            f" mode ('train' or 'eval') or train, or name the one that it has by train_arg"
+            f"{type(module).__name__} cannot be told of training. Give its __call__ an argument"
+            f" mode ('train' or 'eval') or train, or name its own flag by train_arg"
         )
 
     def arguments(mode: NormMode) -> dict[str, Any]:
@@ -114,8 +114,8 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
         extra = sorted(set(variables) - {"params", STATISTICS})
         if extra:
             raise InputError(
-                f"{type(module).__name__} keeps state in {extra}; a StatefulModel has parameters"
-                f' and statistics ("{STATISTICS}") alone'
+                f"{type(module).__name__} keeps state in {extra}. A StatefulModel may have only"
+                f' parameters and statistics ("{STATISTICS}"), so remove the other state'
             )
         return variables.get("params", {}), variables.get(STATISTICS, {})
 
@@ -129,7 +129,7 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
         mode: NormMode,
     ) -> tuple[Any, PyTree]:
         if mode not in get_args(NormMode):
-            raise InputError(f"the mode of a StatefulModel is 'train' or 'eval', not {mode!r}")
+            raise InputError(f"mode must be 'train' or 'eval', not {mode!r}. Choose one of them")
         variables = {"params": params, STATISTICS: stats}
         told = {**arguments(mode), **weighed(weight)}
         with weighing(weight):
@@ -143,9 +143,9 @@ def stateful(module: nn.Module, *, train_arg: str | None = None) -> StatefulMode
 
 
 def without_stats(model: Model) -> StatefulModel:
-    """A `Model` where a `StatefulModel` is wanted: its statistics are empty.
+    """A `StatefulModel` with empty statistics, from a `Model`.
 
-    Its key reaches the model in the mode "train" alone: there is no dropout in "eval".
+    The model gets the key only in the mode "train", so there is no dropout in "eval".
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model, x = jaxdl.without_stats(jaxdl.mlp([3])), jnp.zeros((2, 4))
@@ -175,14 +175,14 @@ def without_stats(model: Model) -> StatefulModel:
 
 def call_arguments(kind: type[Any]) -> Mapping[str, inspect.Parameter]:
     """The arguments of a module's `__call__`, by name."""
-    call = getattr(kind, "__call__", None)  # noqa: B004  # the function is wanted
+    call = getattr(kind, "__call__", None)  # noqa: B004  # we need the function
     return {} if call is None else inspect.signature(call).parameters
 
 
 def switch(module: Any, train_arg: str | None) -> Callable[[bool], dict[str, Any]]:
-    """`training -> arguments` that tell a module, of linen or nnx, whether it trains.
+    """`training -> arguments` for the training flag of a module of linen or nnx.
 
-    There are none if its `__call__` has none of `TRAIN_ARGS`.
+    There are no arguments if `__call__` has none of `TRAIN_ARGS`.
 
     Raises:
         InputError: if `__call__` has no argument `train_arg`.
@@ -191,37 +191,38 @@ def switch(module: Any, train_arg: str | None) -> Callable[[bool], dict[str, Any
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
     if train_arg is not None and train_arg not in names and not takes_any:
         raise InputError(
-            f"{type(module).__name__}.__call__ has no argument {train_arg!r} (train_arg): it has"
-            f" {[name for name in names if name != 'self']}"
+            f"{type(module).__name__}.__call__ has no argument {train_arg!r} (train_arg). Choose"
+            f" one of {[name for name in names if name != 'self']}"
         )
     told = TRAIN_ARGS if train_arg is None else (train_arg,)
     defaults = {name: p.default for name, p in names.items()}
-    # What the constructor has fixed, Flax does not take a second time; nnx has a *method* `train`.
+    # Flax refuses a flag that the constructor has set already. nnx has a *method* `train`.
     fixed = {name: getattr(module, name, None) for name in told}
     free = [name for name, value in fixed.items() if value is None or callable(value)]
     found = {name: defaults.get(name) for name in free if name in names or train_arg}
 
     def switched(training: bool) -> dict[str, Any]:
         values = {name: training != (name == "deterministic") for name in found}
-        # nn.remat and nn.jit trace what they are given, and a traced flag cannot be asked.
+        # A flag with its default value is left out: nn.remat and nn.jit would trace a given flag,
+        # and Python code cannot branch on a traced flag.
         return {name: value for name, value in values.items() if value is not found[name]}
 
     return switched
 
 
 def own_weight(module: Any) -> Callable[[Array | None], dict[str, Any]]:
-    """`weight -> arguments` for a net whose own `__call__` has an argument `weight`."""
+    """`weight -> arguments`, for a net whose `__call__` has an argument `weight`."""
     takes = "weight" in call_arguments(type(module))
     return lambda weight: {"weight": weight} if takes and weight is not None else {}
 
 
 @contextlib.contextmanager
 def weighing(weight: Array | None) -> Iterator[None]:
-    """While a net is applied, gives `weight` `[n]` to whatever in it takes statistics of a batch.
+    """During a call of a net, gives `weight` `[n]` to all modules that use batch statistics.
 
-    That is each module with `takes_weight = True`, as the norms of `jaxdl.models.layers` have it,
-    and Flax's `BatchNorm`, whose mask it sets. So nets need not hand it down through all their
-    layers, and cannot forget to.
+    These are modules with `takes_weight = True`, such as the norms of `jaxdl.models.layers`, and
+    Flax's `BatchNorm`, which gets a mask. So a net does not have to pass `weight` through all its
+    layers, and cannot forget it.
     """
     if weight is None:
         yield
@@ -234,7 +235,7 @@ def weighing(weight: Array | None) -> Iterator[None]:
         given = inspect.signature(call).bind_partial(*args, **kwargs)
         if ours and "weight" not in given.arguments:
             kwargs = {**kwargs, "weight": weight}
-        # A subclass may call it without a mask, and then the call to `super` comes by here.
+        # A subclass may call `super` without a mask; that call also comes here.
         elif "mask" in given.signature.parameters and "mask" not in given.arguments:
             x = args[0]
             check_rows(x, weight)
@@ -247,23 +248,27 @@ def weighing(weight: Array | None) -> Iterator[None]:
 
 def _check_module(module: Any, function: str) -> None:
     if not isinstance(module, nn.Module):
-        raise InputError(f"{function} takes a Flax module, say {function}(Net()), not {module!r}")
+        raise InputError(
+            f"{function} takes a Flax module, not {module!r}. Give an instance, say"
+            f" {function}(Net())"
+        )
 
 
 def check_images(x: Array, net: str, *, least: int = 1) -> None:
-    """Refuses what is no batch of floating-point images of `least` pixels a side.
+    """Refuses all but batches of floating-point images with at least `least` pixels per side.
 
-    Integers are refused rather than cast, for 0..255 unscaled trains badly and silently.
+    Integers are refused and not cast, because images of 0..255 would train badly without any error.
 
     Raises:
-        InputError: naming the net, and what it got.
+        InputError: naming the net, and the type and shape that it got.
     """
     if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             f"{net} needs floating-point images [n, height, width, channels], not"
-            f" {x.dtype} of shape {x.shape}; uint8 images: x.astype('float32') / 255"
+            f" {x.dtype} of shape {x.shape}. Convert uint8 images by x.astype('float32') / 255"
         )
     if min(x.shape[1:3]) < least:
         raise InputError(
-            f"{net} needs images of {least}x{least} pixels at least, not {x.shape[1]}x{x.shape[2]}"
+            f"{net} needs images of {least}x{least} pixels at least, not {x.shape[1]}x{x.shape[2]}."
+            " Give larger images"
         )

@@ -14,7 +14,7 @@ from jaxdl.types import Array, Model
 Initializer = nn.initializers.Initializer
 
 # The dense nets of MAML (https://arxiv.org/abs/1703.03400): the code draws from a normal cut off
-# at two standard deviations and does not rescale it, as this initialiser does not either.
+# at two standard deviations, without rescaling. So does this initialiser.
 maml_kernel_init: Initializer = nn.initializers.truncated_normal(0.01)
 
 INITIALISERS: dict[str, Initializer] = {
@@ -23,8 +23,9 @@ INITIALISERS: dict[str, Initializer] = {
     "he": nn.initializers.he_normal(),
     "small": nn.initializers.normal(0.01),
 }
-"""Kernels by name, for command lines. Of variance 1 / fan_in (LeCun et al. 1998, for tanh), 2 /
-(fan_in + fan_out) (Glorot, Bengio 2010) and 2 / fan_in (He et al. 2015, for ReLU), or just small.
+"""Kernel initialisers by name, for command lines. The variances are 1 / fan_in (LeCun et al. 1998,
+for tanh), 2 / (fan_in + fan_out) (Glorot, Bengio 2010), 2 / fan_in (He et al. 2015, for ReLU), and
+0.01 ** 2.
 """
 
 
@@ -42,10 +43,10 @@ class Mlp(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise InputError(f"mlp needs floating-point inputs, not {x.dtype}; scale them first")
+            raise InputError(f"mlp needs floating-point inputs, not {x.dtype}. Scale them first")
         *hidden, out = self.features
         for features in hidden:
-            # A bias in front of a norm has no effect: the norm subtracts it and adds its own.
+            # A bias before a norm has no effect: the norm subtracts it and adds its own.
             x = Dense(
                 features,
                 use_bias=self.norm is None,
@@ -84,20 +85,20 @@ def mlp(
     Args:
         features: widths of all layers, output included.
         activation: elementwise, after every layer but the last.
-        norm: "batch" puts `BatchNorm` (offset, no scale) in front of each activation: the
-            statistics of the batch at hand, which is transductive. None: no norm.
+        norm: "batch" puts `BatchNorm` (offset, no scale) before each activation. It uses the
+            statistics of the current batch, which is transductive. None: no norm.
         kernel_init: for all kernels.
         bias_init: for all biases.
-        dropout: the rate in `[0, 1)` at which activations are zeroed, where a key is given.
+        dropout: the rate in `[0, 1)` at which activations become 0; active with a key.
 
     Raises:
-        InputError: no layers, a width below 1, a rate out of range; at init and apply, integer
-            inputs.
+        InputError: for no layers, a width below 1, or a rate out of range; at init and apply, for
+            integer inputs.
     """
     if not features or min(features) < 1:
-        raise InputError(f"mlp needs the widths of its layers, all at least 1, not {features!r}")
+        raise InputError(f"mlp cannot have the widths {features!r}. Give widths of at least 1")
     if not 0 <= dropout < 1:
-        raise InputError(f"mlp needs a dropout rate in [0, 1), not {dropout}")
+        raise InputError(f"mlp cannot have dropout={dropout}. Give a dropout rate in [0, 1)")
     return pure(Mlp(tuple(features), activation, norm, kernel_init, bias_init, dropout))
 
 

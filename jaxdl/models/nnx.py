@@ -1,4 +1,4 @@
-"""Flax nnx modules as pure functions, beside those of linen in `jaxdl.models.linen`."""
+"""Turns Flax nnx modules into pure functions, as `jaxdl.models.linen` does for linen modules."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,16 +19,16 @@ Path: TypeAlias = tuple[Any, ...]
 def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -> Model:
     """The `Model` of an nnx module whose only variables are its `nnx.Param`s and random streams.
 
-    `make(rngs=...)` makes the module: its class, a function, or a `functools.partial`. It is called
-    once here and once per `init`. The parameters are a dict of dicts of arrays, by the names of the
-    attributes; positions in an `nnx.List` are names too ("0", "1"). `init` does not look at its
-    `x`, because nnx modules are told the sizes of their inputs.
+    `make(rngs=...)` makes the module. `make` is its class, a function, or a `functools.partial`. It
+    is called once here and once per `init`. The parameters are a dict of dicts of arrays, by
+    attribute name; positions in an `nnx.List` are names too ("0", "1"). `init` ignores its `x`,
+    because nnx modules get the sizes of their inputs when they are made.
 
-    `apply(..., key=key)` is the module after `train()`, with new random streams made of the key: a
-    call with the same key draws the same dropout masks, and one with another key draws others.
-    Without a key it is the module after `eval()`, and what it still draws is the same in each call.
-    Arguments of `__call__` that say training (`TRAIN_ARGS` of `jaxdl.models.linen`, or `train_arg`)
-    are set as `pure` sets them, and an argument `rngs` gets an `nnx.Rngs` of the key.
+    `apply(..., key=key)` calls the module after `train()`, with new random streams made of the key.
+    The same key draws the same dropout masks; another key draws others. Without a key, `apply`
+    calls the module after `eval()`; any draws are then the same in each call. Training flags of
+    `__call__` (`TRAIN_ARGS` of `jaxdl.models.linen`, or `train_arg`) are set as in `pure`. An
+    argument `rngs` gets an `nnx.Rngs` of the key.
 
     `apply(..., weight=weight)` reaches `__call__` if it has an argument `weight`, and the norms of
     linen that `nnx.bridge.ToNNX` wraps. `nnx.BatchNorm` keeps running averages, and is refused.
@@ -50,9 +50,9 @@ def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -
         (5, 1)
 
     Raises:
-        InputError: if `make` is a module or makes none; if the module keeps other variables
-            (running averages, caches, counters) or arrays of JAX; if `__call__` has no argument
-            `train_arg`.
+        InputError: if `make` is itself a module, or makes no module; if the module keeps other
+            variables (running averages, caches, counters) or JAX arrays; if `__call__` has no
+            argument `train_arg`.
     """
     module: Any = _made(make, jax.random.key(0))
     switched, weighed = switch(module, train_arg), own_weight(module)
@@ -81,9 +81,9 @@ def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -
             told["rngs"] = nnx.Rngs(seed)
         values = {**constants, **dict(_streams(rngs_at, seed))}
         values |= {path: _at(params, path) for path in params_at}
-        # `merge` makes new variables of bare arrays, and they belong to the trace of this call. A
-        # nested gradient must not write variables from outside; copies of those would count from
-        # the same number in each call, and draw the same masks.
+        # `merge` makes new variables, which belong to the trace of this call: a nested gradient
+        # must not write variables from outside. Copies of the outside variables would not do,
+        # because their counters start equal in each call, and so draw the same masks.
         net: Any = nnx.merge(quiet if key is None else drops, nnx.from_flat_state(values))
         with weighing(weight):
             return net(x, **told)
@@ -108,14 +108,14 @@ def _made(make: Callable[..., nnx.Module], key: Key) -> nnx.Module:
 
 
 def _refuse_other_state(module: nnx.Module, leaves: Mapping[Path, Any]) -> None:
-    """Refuses what a call could change, or a key could have made, besides the parameters."""
+    """Refuses state, besides parameters, that a call could change or that a key may have made."""
     name = type(module).__name__
     kept = (nnx.Param, nnx.RngState, np.ndarray)
     others = {path: leaf for path, leaf in leaves.items() if not isinstance(leaf, kept)}
     variables = [path for path, leaf in others.items() if isinstance(leaf, nnx.Variable)]
     if variables:
         kinds = sorted({type(others[path]).__name__ for path in variables})
-        advice = "The variables of a Model are its nnx.Params alone."
+        advice = "The variables of a Model must be nnx.Params alone."
         if any(isinstance(inner, nnx.BatchNorm) for _, inner in nnx.iter_modules(module)):
             advice = (
                 "Use nnx.GroupNorm or nnx.LayerNorm in place of nnx.BatchNorm, or wrap"
@@ -127,8 +127,8 @@ def _refuse_other_state(module: nnx.Module, leaves: Mapping[Path, Any]) -> None:
         )
     if others:
         raise InputError(
-            f"{name} keeps arrays of JAX outside of nnx.Param: {_text(others)}. Make a constant an"
-            " array of NumPy, and what shall be trained an nnx.Param."
+            f"{name} keeps arrays of JAX outside of nnx.Param: {_text(others)}. Make a constant a"
+            " NumPy array, and make a trained array an nnx.Param."
         )
 
 
@@ -137,7 +137,7 @@ def _text(paths: Iterable[Path]) -> str:
 
 
 def _streams(at: Mapping[Path, nnx.RngState], key: Key) -> Iterator[tuple[Path, Array]]:
-    """New random streams for the places `at`, each with a key of its own, counted from 0."""
+    """New random streams for the places `at`: each has its own key, and a counter of 0."""
     for number, (path, leaf) in enumerate(at.items()):
         shape = leaf.get_value().shape  # [copies] in a module that nnx.vmap made
         if isinstance(leaf, nnx.RngKey):
@@ -148,7 +148,7 @@ def _streams(at: Mapping[Path, nnx.RngState], key: Key) -> Iterator[tuple[Path, 
 
 
 def _nested(flat: Iterable[tuple[Path, Any]]) -> Params:
-    """A dict of dicts by the parts of the paths as text: {("layers", 0): x} has "layers", "0"."""
+    """A dict of dicts by path, with text keys: {("layers", 0): x} -> {"layers": {"0": x}}."""
     tree: dict[str, Any] = {}
     for path, value in flat:
         inside = tree

@@ -19,10 +19,10 @@ _orthogonal: Initializer = jax.nn.initializers.orthogonal()
 
 
 class Sequences(NamedTuple):
-    """Sequences side by side: `x` `[n, time, features]`, of which `lengths` `[n]` steps count.
+    """A batch of sequences `x` `[n, time, features]`, of which the first `lengths` `[n]` count.
 
-    `lengths` are integers in `[0, time]`; what stands behind them reaches neither results nor
-    gradients, be it NaN. A sequence of length 0 ends in the state in which it began, zeros.
+    `lengths` are integers in `[0, time]`. Later steps, even NaN, change neither results nor
+    gradients. A sequence of length 0 ends in the initial state, zeros.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> x = jnp.ones((2, 3, 1)).at[0, 1:].set(jnp.nan)  # the first has one step, the second three
@@ -40,7 +40,7 @@ class Sequences(NamedTuple):
 def rnn(hidden: int, out: int | None, **options: Any) -> Model:
     """A plain (Elman) net, `h = tanh(W [x, 1, h])`; arguments, shapes and errors as `lstm`.
 
-    Elman 1990, Finding structure in time, Cognitive Science 14. `forget_bias` is the LSTM's alone.
+    Elman 1990, Finding structure in time, Cognitive Science 14. It has no `forget_bias`.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model, x = jaxdl.rnn(hidden=1, out=None), jnp.zeros((1, 2, 1))  # one sequence of two steps
@@ -58,21 +58,22 @@ def lstm(hidden: int, out: int | None, *, forget_bias: float = 1.0, **options: A
         i, f, o = sigmoid(W_ifo [x, 1, h])    c = f * c + i * tanh(W_g [x, 1, h])
         h = o * tanh(c)
 
-    Sequences `[n, time, features]`, or `Sequences`, to `[n, out]` or `[n, time, out]`. A layer's
-    parameters are, for each direction, `input` `[features, 4 * hidden]`, `recurrent` and `bias`, in
-    the order i, f, g, o of PyTorch and cuDNN, whose two biases are added here.
+    The input is `[n, time, features]`, or `Sequences`; the output is `[n, out]` or
+    `[n, time, out]`. Per layer and direction, the parameters are `input` `[features, 4 * hidden]`,
+    `recurrent` and `bias`. Gates are in the order i, f, g, o of PyTorch and cuDNN. These have two
+    biases; `bias` is their sum.
 
     Args:
-        hidden: width of the state, of each direction.
+        hidden: width of the state, per direction.
         out: width of the linear head; None leaves it out.
-        forget_bias: what the bias of the forget gate starts at: 1 keeps memory in the beginning.
-        layers: how many lie on each other.
-        bidirectional: a second net runs from the end of each sequence to its start, and the states
-            of both stand side by side. "last" is then the last of each, at opposite ends.
-        output: "last": the head sees the last state; "all": every state, with zeros behind the end
-            of a sequence.
-        input_init: for the weights of inputs, one gate after another, and the head.
-        recurrent_init: for the weights of states, one gate after another.
+        forget_bias: initial bias of the forget gate; 1 keeps memory at the beginning.
+        layers: number of stacked layers.
+        bidirectional: a second net runs from the end of each sequence to its start. The states of
+            both are concatenated. "last" then means the last state of each net, at opposite ends.
+        output: "last": the head gets the last state. "all": it gets every state; after the end of a
+            sequence come zeros.
+        input_init: for the input weights, gate by gate, and for the head.
+        recurrent_init: for the state weights, gate by gate.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model, x = jaxdl.lstm(hidden=8, out=5, output="all"), jnp.ones((2, 6, 3))
@@ -83,8 +84,8 @@ def lstm(hidden: int, out: int | None, *, forget_bias: float = 1.0, **options: A
     (2, 6, 5)
 
     Raises:
-        InputError: a width or count below 1, an unknown output; at init and apply, inputs that are
-            not `[n, time, features]`, at least one step long and of floating point.
+        InputError: for a width or count below 1, or an unknown output; at init and apply, for
+            inputs that are not floating-point `[n, time, features]` with at least one step.
     """
 
     def bias(hidden: int) -> Array:
@@ -99,8 +100,9 @@ def gru(hidden: int, out: int | None, **options: Any) -> Model:
         r, z = sigmoid(W_rz [x, 1, h])    n = tanh(W_n [x, 1] + r * (U_n [h, 1]))
         h = (1 - z) * n + z * h
 
-    The reset gate acts after the product with the state, as in PyTorch and cuDNN; the paper's first
-    version has it before. Order r, z, n; `candidate_bias` is the 1 beside h in n.
+    The reset gate acts after the product with the state, as in PyTorch and cuDNN. In the paper's
+    first version it acts before. The order is r, z, n. `candidate_bias` multiplies the 1 beside h
+    in n.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model = jaxdl.gru(hidden=1, out=None)
@@ -129,9 +131,11 @@ def _model(
     recurrent_init: Initializer = _orthogonal,
 ) -> Model:
     if min(hidden, layers, 1 if out is None else out) < 1:
-        raise InputError(f"hidden={hidden}, out={out} and layers={layers} must be at least 1")
+        raise InputError(
+            f"hidden={hidden}, out={out} and layers={layers} must be at least 1. Choose more"
+        )
     if output not in get_args(Output):
-        raise InputError(f"the output is 'last' or 'all', not {output!r}")
+        raise InputError(f"the output is 'last' or 'all', not {output!r}. Choose one of them")
     directions = ("forward", "backward") if bidirectional else ("forward",)
 
     def init(key: Key, x: PyTree) -> Params:
@@ -186,7 +190,7 @@ def _sequences(given: PyTree) -> tuple[Array, Array | None]:
     if x.ndim != 3 or x.shape[1] < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             "a recurrent net needs floating-point sequences [n, time, features] of at least one"
-            f" step, not {x.dtype} {tuple(x.shape)}"
+            f" step, not {x.dtype} {tuple(x.shape)}. Convert or reshape the input"
         )
     return (x, None) if lengths is None else (_padded(x, lengths), lengths)
 
@@ -194,7 +198,7 @@ def _sequences(given: PyTree) -> tuple[Array, Array | None]:
 def _run(
     cell: Cell, params: Params, x: Array, lengths: Array | None, back: bool
 ) -> tuple[Array, Array]:
-    """One layer in one direction: its last h `[n, hidden]`, and all `[n, time, hidden]`."""
+    """One layer in one direction: the last h `[n, hidden]`, and all h `[n, time, hidden]`."""
     n, time, _ = x.shape
     flip = partial(_flipped, lengths=lengths) if back else lambda states: states
     x = jnp.concatenate([flip(x), jnp.ones((n, time, 1), x.dtype)], axis=2)
@@ -204,20 +208,20 @@ def _run(
     states = jnp.swapaxes(states, 0, 1)
     if lengths is None:
         return last[0], flip(states)
-    # Steps behind the end are computed and never looked at: what is before cannot know them.
+    # Steps after the end are computed but not used: earlier steps do not depend on them.
     at = jnp.maximum(lengths - 1, 0)[:, None, None]
     end = jnp.take_along_axis(states, at, axis=1)[:, 0]
     return jnp.where(lengths[:, None] > 0, end, 0), flip(_padded(states, lengths))
 
 
 def _padded(x: Array, lengths: Array) -> Array:
-    """Zeros behind the end of each sequence, whatever stands there."""
+    """The sequences, with zeros after the end of each."""
     inside = jnp.arange(x.shape[1])[None] < lengths[:, None]
     return jnp.where(inside[:, :, None], x, 0)
 
 
 def _flipped(x: Array, *, lengths: Array | None) -> Array:
-    """Each sequence from its end to its start; the padding stays behind it."""
+    """Each sequence in reverse order; the padding stays after it."""
     if lengths is None:
         return jnp.flip(x, axis=1)
     time = x.shape[1]

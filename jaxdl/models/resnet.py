@@ -1,7 +1,7 @@
 """Residual nets (He et al. 2016, https://arxiv.org/abs/1512.03385), as torchvision builds them.
 
 A bottleneck block halves the image in its 3x3 convolution ("v1.5"). Modules are named after the
-entries of torchvision's state dicts, `layer1_0/conv1` for `layer1.0.conv1`, so that
+entries of torchvision's state dicts: `layer1_0/conv1` for `layer1.0.conv1`. So
 `jaxdl.models.torch_weights` needs no table of names.
 """
 
@@ -23,7 +23,7 @@ from jaxdl.types import Array, NormMode, StatefulModel
 
 Stem = Literal["cifar", "imagenet"]
 
-# He et al. 2015, https://arxiv.org/abs/1502.01852, over outputs, as torchvision has it.
+# He et al. 2015, https://arxiv.org/abs/1502.01852, by fan-out, as in torchvision.
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _conv = partial(Conv, use_bias=False, kernel_init=_he_normal)
@@ -32,7 +32,7 @@ _conv = partial(Conv, use_bias=False, kernel_init=_he_normal)
 class Block(nn.Module):
     """Two 3x3 convolutions, or with `bottleneck` 1x1, 3x3, 1x1, added to the input.
 
-    The input is projected by a 1x1 convolution where the shape changes.
+    If the shape changes, a 1x1 convolution projects the input.
     """
 
     features: int
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mode: NormMode) -> Array:
-        """`[n, h, w, channels]` to `[n, h / strides, w / strides, features]`, times 4 if wide."""
+        """Maps `[n, h, w, c]` to `[n, h / strides, w / strides, features]`; bottleneck: times 4."""
         out = 4 * self.features if self.bottleneck else self.features
         # (features, kernel, strides) of the convolutions in order.
         plan = (
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         x = _conv(self.width, kernel, strides, kernel // 2, dtype=self.dtype, name="conv1")(x)
         x = self.norm(name="bn1")(x, mode)
         if self.stem == "imagenet":
-            # Before relu, which commutes with it and then costs a quarter.
+            # relu commutes with the pool; after the pool, it costs a quarter.
             x = max_pool(x, 3, strides=2, padding=1)
         x = nn.relu(x)
         for stage, depth in enumerate(self.depths):
@@ -117,36 +117,37 @@ def resnet(
     zero_init: bool = False,
     dtype: DTypeLike | None = None,
 ) -> StatefulModel:
-    """Images `[n, h, w, channels]`, floating point, to float32 logits `[n, classes]`.
+    """A net from floating-point images `[n, h, w, channels]` to float32 logits `[n, classes]`.
 
     Args:
         classes: logits per image; 0 or None: no head, `[n, channels of the last stage]` features.
-        depths: blocks of each stage.
-        stem: "cifar": a 3x3 convolution, for images of about 32 pixels; "imagenet": 7x7 with
-            stride 2 and a 3x3 max-pool with stride 2, for about 224.
-        bottleneck: blocks of 1x1, 3x3, 1x1 convolutions, four times as wide at their ends.
-        width: channels of the first stage, doubled by each further one.
+        depths: number of blocks per stage.
+        stem: "cifar": a 3x3 convolution, for images of about 32 pixels. "imagenet": a 7x7
+            convolution with stride 2 and a 3x3 max-pool with stride 2, for about 224 pixels.
+        bottleneck: blocks of 1x1, 3x3, 1x1 convolutions, whose output is four times as wide.
+        width: channels of the first stage; each further stage doubles them.
         momentum: the part of the running averages that a step keeps; PyTorch's 0.1 is 0.9 here.
         epsilon: added to variances.
-        axis_name: of the pmap axis over which batch norm averages its moments.
-        zero_init: start the last scale of each block at 0 rather than 1, so that blocks begin as
+        axis_name: the pmap axis over which batch norm averages its moments.
+        zero_init: start the last scale of each block at 0 and not 1, so that blocks begin as
             identities (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
         dtype: of convolutions and head, say `jnp.bfloat16`; None: that of the images. Parameters,
             statistics and the arithmetic of batch norm stay float32.
 
     Raises:
-        InputError: an unknown stem, numbers out of range; at init and apply: integers.
+        InputError: for an unknown stem or numbers out of range; at init and apply, for integers.
     """
     if stem not in get_args(Stem):
-        raise InputError(f"the stem of a resnet is 'cifar' or 'imagenet', not {stem!r}")
+        raise InputError(f"the stem is 'cifar' or 'imagenet', not {stem!r}. Choose one of them")
     if (classes is not None and classes < 0) or width < 1 or not depths or min(depths) < 1:
         raise InputError(
-            "a resnet needs classes >= 0, width >= 1 and depths >= 1, not"
-            f" classes={classes}, width={width}, depths={depths}"
+            f"a resnet cannot have classes={classes}, width={width}, depths={depths}. Give"
+            " classes >= 0, width >= 1 and depths >= 1"
         )
     if not 0 <= momentum < 1:
         raise InputError(
-            f"momentum={momentum}: the part of an average that a step keeps lies in [0, 1)"
+            f"momentum={momentum} is out of range. Choose the part of an average that a step keeps,"
+            " in [0, 1)"
         )
     norm = partial(RunningBatchNorm, momentum, epsilon, axis_name=axis_name)
     return stateful(ResNet(classes, tuple(depths), bottleneck, stem, width, norm, zero_init, dtype))
@@ -158,7 +159,7 @@ def resnet18(classes: int | None, *, stem: Stem, **options: Any) -> StatefulMode
     Args:
         classes: logits per image; 0 or None: no head.
         stem: "cifar" for images of about 32 pixels, "imagenet" for about 224.
-        options: further arguments of `jaxdl.models.resnet.resnet`: width, momentum, epsilon,
+        options: other arguments of `jaxdl.models.resnet.resnet`: width, momentum, epsilon,
             axis_name, zero_init, dtype.
 
     >>> import jaxdl, jax, jax.numpy as jnp

@@ -1,8 +1,8 @@
-"""The `.safetensors` format: a length, a JSON header and raw bytes. No package is needed for it.
+"""The `.safetensors` format: a length, a JSON header and raw bytes. It needs no package.
 
-Its description (https://github.com/huggingface/safetensors, "Format") says what a header may hold.
-A header that says anything else is refused. Bytes that two tensors share, or that belong to none,
-come from an error, or from somebody who hides something.
+The format's description (https://github.com/huggingface/safetensors, "Format") lists the allowed
+entries of a header. Any other header is refused. Bytes that two tensors share, or that belong to no
+tensor, are refused too: they are an error, or hide something.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 _MOST = 100_000_000
 """The longest header, in bytes, that the reference implementation reads."""
 
-# Those of whole bytes that NumPy and JAX have. The file is little-endian.
+# The dtypes of whole bytes that NumPy and JAX have. The file is little-endian.
 _DTYPES = {
     "BOOL": np.dtype("?"),
     "U8": np.dtype("u1"),
@@ -36,8 +36,8 @@ _DTYPES = {
     "C64": np.dtype("<c8"),
 }
 
-# What an entry must not be, given how many bytes of tensors there are, and the words for it.
-# Each line may rely on those above it.
+# Tests for a wrong entry, given the number of bytes of tensors, each with its message.
+# A test may assume that the tests above it found no error.
 _WRONG: tuple[tuple[Callable[[Any, int], bool], str], ...] = (
     (
         lambda entry, size: not isinstance(entry, dict),
@@ -129,7 +129,7 @@ def _no_number(text: str) -> None:
 
 
 def _check(header: dict[str, Any], size: int) -> None:
-    """Refuses entries that are wrong, and `size` bytes that are not each of one tensor."""
+    """Refuses wrong entries, and any of the `size` bytes that does not belong to one tensor."""
     for name, entry in header.items():
         for is_wrong, words in _WRONG:
             if is_wrong(entry, size):
@@ -146,5 +146,5 @@ def _check(header: dict[str, Any], size: int) -> None:
 
 
 def _are_counts(values: Any) -> bool:
-    """Whether it is a list of whole numbers that are not negative; `true` is none."""
+    """Whether `values` is a list of whole numbers of at least 0; `true` is not a number."""
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)

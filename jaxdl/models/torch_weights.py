@@ -1,7 +1,7 @@
-"""Weights of PyTorch in the nets of jaxdl: the door to transfer learning.
+"""Loads weights of PyTorch into nets of jaxdl, for transfer learning.
 
-Files are read here, without PyTorch: `.safetensors` or `.npz`. A `.pth` is a pickle, which only
-PyTorch should open; this line converts it, run where PyTorch is:
+This file reads `.safetensors` and `.npz` without PyTorch. A `.pth` is a pickle, which only PyTorch
+should open. Convert it with this command, on a machine with PyTorch:
 
     python -c "import sys, torch, numpy; numpy.savez(sys.argv[2], **{k: v.numpy() for k, v in
     torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()})" net.pth net.npz
@@ -25,14 +25,14 @@ CONVERT = (
     'python -c "import sys, torch, numpy; numpy.savez(sys.argv[2], **{k: v.numpy() for k, v in'
     " torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()})\""
 )
-"""The command that makes a `.npz` of a `.pth`, to be followed by the two names of files."""
+"""The command that makes a `.npz` of a `.pth`; append the two file names."""
 
-# How jaxdl names what PyTorch names otherwise; a dense or convolution bias is "bias" in both.
+# PyTorch's names for leaves of jaxdl; a dense or convolution bias is "bias" in both.
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
 class TorchWeights(NamedTuple):
-    """Parameters and statistics from a file, and the names in the file that were left out."""
+    """Parameters and statistics from a file, and the names in the file that were not used."""
 
     params: Params
     stats: PyTree
@@ -44,14 +44,14 @@ def load_torch_weights(
 ) -> TorchWeights:
     """Fills a net of `jaxdl.models.resnet` from a state dict in torchvision's layout.
 
-    Kernels turn from OIHW to HWIO, dense weights are transposed, batch norm's running averages go
-    to the statistics. Every number of the net is filled and every tensor of the file used, but
-    for the layer `head`: where it has another number of classes in the file, or is missing on one
-    side, `params` keeps its fresh one and `left_out` names the file's.
+    Kernels are transposed from OIHW to HWIO, and dense weights are transposed. Batch norm's running
+    averages go to the statistics. Every array of the net is filled, and every tensor of the file is
+    used. Only the layer `head` may differ: if it has another number of classes in the file, or is
+    missing on one side, the net keeps the head of `params`, and `left_out` names the file's.
 
     Args:
         path: a `.safetensors` or `.npz` file.
-        params, stats: of the net that is to be filled, for their shapes, dtypes and the head.
+        params, stats: of the net to fill; they give shapes, dtypes and the head.
         head: name of the last layer, whose number of classes may differ.
 
     >>> import jaxdl, tempfile, jax.numpy as jnp, numpy as np
@@ -68,11 +68,11 @@ def load_torch_weights(
     (('fc.bias', 'fc.weight'), (4, 10))
 
     Raises:
-        InputError: no such file or not of this kind; a tensor that the net or the file lacks, or
-            of another shape or kind, or not finite, named as in the file.
+        InputError: if the file does not exist or has another format; if the net or the file lacks a
+            tensor, or a tensor has another shape or kind, or is not finite (named as in the file).
     """
     tensors = read_tensors(path)
-    # A counter of batches that PyTorch keeps, and that averages of fixed momentum do not need.
+    # PyTorch's counter of batches; running averages with a fixed momentum do not need it.
     left = {name for name in tensors if not name.endswith(".num_batches_tracked")}
     wanted = leaves.by_name((_torch_name(k), leaf) for k, leaf in _leaves((params, stats)))
     heads = {name: leaf for name, leaf in wanted.items() if _is_part(name, head)}
@@ -84,13 +84,14 @@ def load_torch_weights(
         if fresh_head and name in heads:
             return leaf
         if name not in tensors:
-            raise InputError(f"{path} has no {name}; was it saved from this kind of net?")
+            raise InputError(f"{path} has no {name}. Give a file of the same kind of net")
         left.discard(name)
         found = _as_ours(tensors[name])
         if found.shape != np.shape(leaf):
             wants = _as_torchs(np.shape(leaf))
             raise InputError(
-                f"{name} of {path} has shape {tensors[name].shape}, and the net needs {wants}"
+                f"{name} of {path} has shape {tensors[name].shape}, and the net needs {wants}."
+                " Give a file of the same kind of net"
             )
         return fitting(found, leaf.dtype, f"{name} of {path}")
 
@@ -98,8 +99,8 @@ def load_torch_weights(
     unknown = sorted(name for name in left if not _is_part(name, head))
     if unknown:
         raise InputError(
-            f"the net has no place for {unknown[0]} of {path}"
-            + (f", nor for {len(unknown) - 1} others" if len(unknown) > 1 else "")
+            f"{path} is of another net. Give another file, because the net has no place for"
+            f" {unknown[0]}" + (f", nor for {len(unknown) - 1} others" if len(unknown) > 1 else "")
         )
     return TorchWeights(new_params, new_stats, tuple(sorted(left)))
 
@@ -108,57 +109,57 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a `.safetensors` or `.npz` file by name.
 
     Raises:
-        InputError: no such file, another ending, bytes that are not what the ending says, or
-            arrays that are not numbers.
+        InputError: if the file does not exist, has another ending, does not have the format of its
+            ending, or has arrays that are not numbers.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(
-            f"{path}: weights are read from .safetensors or .npz; a .pth becomes one by"
+            f"{path} is not a .safetensors or .npz file. Convert a .pth by"
             f" {CONVERT} {path} {path.with_suffix('.npz')}"
         )
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"there is no file {path}. Check the path")
     try:
         if path.suffix == ".safetensors":
             found = safetensors.read(path.read_bytes())
         else:
             found = npz.read(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): see to it") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}). Remove the cause") from error
     except ValueError as error:
         raise InputError(
-            f"{path} is no {path.suffix} file of numbers: {error}; fetch or write it anew"
+            f"{path} is no {path.suffix} file of numbers: {error}. Fetch or write it again"
         ) from error
     for name, array in found.items():
         if name != npz.CONTENTS and not leaves.is_number(array.dtype):
             raise InputError(
-                f"{path} is no {path.suffix} file of numbers: {name} is of dtype {array.dtype};"
-                " convert it to float32"
+                f"{path} is no {path.suffix} file of numbers: {name} is of dtype {array.dtype}."
+                " Convert it to float32"
             )
     return found
 
 
 def fitting(array: np.ndarray, dtype: DTypeLike, what: str) -> jax.Array:
-    """The numbers of `array` in the dtype of the net that is to learn from them.
+    """The values of `array` in the dtype of the net.
 
-    What becomes a float may lose digits, as from float64 to float32. Nothing else may be lost.
+    A conversion to floats may lose digits, as from float64 to float32. Nothing else may be lost.
 
     Args:
         what: the name of the array and its file, for messages.
 
     Raises:
-        InputError: if numbers are not finite, or of another kind (floats for integers, complex
+        InputError: if values are not finite, or of another kind (floats for integers, complex
             numbers for floats), or too large for the dtype.
     """
     refuse_not_finite(array, what)
     if _kind(array.dtype) > _kind(dtype):
-        raise InputError(f"{what} is {array.dtype}, and the net needs {dtype}: convert it")
-    with np.errstate(all="ignore"):  # told below
+        raise InputError(f"{what} is {array.dtype}, and the net needs {dtype}. Convert it")
+    with np.errstate(all="ignore"):  # the check below raises
         found = jnp.asarray(array, dtype)
     whole = _kind(dtype) < 2
     if not leaves.is_finite(found) or (whole and (np.asarray(found) != array).any()):
-        raise InputError(f"{what} holds numbers that are too large for {dtype}")
+        raise InputError(f"{what} holds numbers that are too large for {dtype}. Rescale them")
     return found
 
 
@@ -166,18 +167,18 @@ def refuse_not_finite(array: np.ndarray, what: str) -> None:
     """Refuses NaN and infinity, which would spread through a training.
 
     Raises:
-        InputError: saying what holds which of them.
+        InputError: naming the array and the value.
     """
     if not leaves.is_finite(array):
         first = array[~np.isfinite(array)][0]
         raise InputError(
-            f"{what} holds {first}: a training must start from finite numbers, so choose weights"
-            " from before they went wrong"
+            f"{what} holds {first}: a training must start from finite numbers. Choose weights from"
+            " before the divergence"
         )
 
 
 def _kind(dtype: DTypeLike) -> int:
-    """Bool 0, integers 1, floats 2, complex numbers 3: each kind holds those before it."""
+    """The rank of a kind: bool 0, integer 1, float 2, complex 3; each can hold the lower ones."""
     kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
     return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind))
 

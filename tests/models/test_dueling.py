@@ -33,5 +33,5 @@ def test_values_are_those_of_equation_nine(key):
 
 @pytest.mark.parametrize(("hidden", "actions"), [((), 2), ((0,), 2), ((4,), 0)])
 def test_widths_that_make_no_net_are_refused(hidden, actions):
-    with pytest.raises(InputError, match="dueling needs widths"):
+    with pytest.raises(InputError, match=r"dueling cannot .*\. Give widths"):
         dueling(hidden, actions)

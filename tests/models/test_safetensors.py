@@ -130,7 +130,7 @@ def test_a_header_that_is_wrong_has_its_sentence(case: str, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"is no \.safetensors file of numbers: ") as error:
         read_tensors(path)
     assert any(each in str(error.value) for each in words.split("|"))
-    assert str(error.value).endswith("; fetch or write it anew")
+    assert str(error.value).endswith(". Fetch or write it again")
     assert "\n" not in str(error.value)
 
 
