@@ -11,8 +11,13 @@ from jaxdl.types import Array, Key
 
 
 def affine(
-    key: Key, image: Array, *, degrees: float = 0.0, zoom: float = 0.0, pixels: float = 0.0
-) -> Array:
+    key: Key,
+    image: Image,
+    *,
+    degrees: float = 0.0,
+    zoom: float = 0.0,
+    pixels: float = 0.0,
+) -> Float[Array, "height width channels"]:
     """Rotates, zooms and moves an image at random, by bilinear interpolation.
 
     The image rotates about its centre by an angle in `[-degrees, degrees]`, grows by a factor in
