@@ -5,7 +5,7 @@ gap between training and test is large. Narrow nets underfit when there are many
 train from scratch for a fixed number of steps, and nothing is chosen.
 
 Command: scripts/run capacity [--data omniglot]
-Runtime: not yet timed alone; it was part of the 39 minutes of limited_data
+Runtime: 3 minutes for 3 seeds on 2 CPU cores that other work shared
 Result: MNIST, 3 seeds: 1,024 units learn 5 labels per class by heart and are right on 68.5 % of the
     test images; with all labels the gap is 0.9 points
 """
