@@ -88,7 +88,7 @@ def by_name(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each, value in pairs:
         if each in found:
-            raise InputError(f"two arrays of the net have the one name {each!r}. Rename a layer")
+            raise InputError(f"two arrays of the net have the one name {each!r}: rename a layer")
         found[each] = value
     return found
 

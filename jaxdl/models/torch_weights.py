@@ -115,7 +115,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(
-            f"{path} is not a .safetensors or .npz file. Convert a .pth by"
+            f"{path}: weights are read from .safetensors or .npz. Convert a .pth by"
             f" {CONVERT} {path} {path.with_suffix('.npz')}"
         )
     if not path.is_file():

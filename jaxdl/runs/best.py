@@ -5,7 +5,8 @@
 Readers take the newest folder. Older folders stay because a choice may have to be taken back:
 
 - A run that resumes from a checkpoint repeats the validations after it. They must not count yet.
-- A longer run may not validate at the last step of a shorter one. That validation must not count.
+- A run validates at its last step. If it is continued, that step may be no validation step of the
+  longer run, and then it must not count.
 
 So the newest two folders stay, and the newest folder up to each checkpoint.
 """
@@ -62,7 +63,7 @@ class Best:
             )
         self._stored.save(step, now)
         self._stored.wait()
-        # A last step may not count in a longer run, so the best before this step stays too.
+        # `step` may be a last step, which does not count in a longer run. So one older best stays.
         wanted = {max((n for n in found if n <= at), default=step) for at in [*checkpoints, step]}
         for n in found:
             if n not in wanted:

@@ -161,7 +161,7 @@ class Checkpoints:
 
     @property
     def _manager(self) -> Any:
-        # Opened on first use, because importing Orbax takes a second and `--help` needs none.
+        # Opened on first use: importing Orbax takes a second, and `--help` needs no checkpoint.
         if self._opened is None:
             import orbax.checkpoint as ocp
 
@@ -276,16 +276,16 @@ class Checkpoints:
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
-    """Whether a log record is not Orbax's, which prints a traceback of each error it raises."""
+    """Whether a log record is not from Orbax, which logs a traceback of each error it raises."""
     return "orbax" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager
 def _without_stray_tracebacks() -> Iterator[None]:
-    """Hides tracebacks of Orbax that only follow from an error, and raises the error itself.
+    """Hides tracebacks of Orbax that only follow from an error; the error itself is raised.
 
-    Orbax reads arrays concurrently. If one is damaged, the reads of the others fail too, because
-    their event loop is closed.
+    Orbax reads arrays concurrently. If one is damaged, the other reads report to an event loop that
+    is already closed.
     """
     hook = sys.unraisablehook
 

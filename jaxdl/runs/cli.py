@@ -87,7 +87,7 @@ def command_line(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _fail("error: the device is out of memory. Choose fewer --tasks, --seeds or --chunk", 1)
+        _fail("error: the device is out of memory. Lower --tasks, --seeds or --chunk", 1)
 
 
 def _spaced(text: str) -> str:

@@ -77,7 +77,7 @@ def directory(
     identity = digest(config, weights, former)
     name = config.run.name or "-".join(part for part in (label, identity) if part)
     if Path(name).name != name or name == "..":
-        raise InputError(f"`name={name!r}` must be a plain directory name. Leave out / and ..")
+        raise InputError(f"`name={name!r}` must be a plain directory name. Choose another")
     if len(os.fsencode(name)) > 255:
         raise InputError(f"`name={name[:20]}...` is too long. Choose at most 255 bytes")
     found: Path = config.run.runs_dir / experiment / name

@@ -68,7 +68,9 @@ def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) ->
     """
     arrays, seeds = load_weights(directory)
     if seeds is None or not 0 <= seed < seeds:
-        raise InputError(f"{directory} has {seeds or 'no'} seeds: there is no seed {seed} in it")
+        raise InputError(
+            f"{directory} has {seeds or 'no'} seeds: there is no seed {seed} in it. Choose another"
+        )
     _write(path, {name: array[seed] for name, array in arrays.items()})
 
 
@@ -110,13 +112,14 @@ def load_weights(path: Path | str) -> Weights:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"`init_from={path}`: there is no such file or run")
+        raise InputError(f"`init_from={path}`: there is no such file or run. Check the path")
     if not path.is_dir():
         arrays = read_tensors(path)
         arrays.pop(CONTENTS, None)
         if not holds_weights(arrays):
             raise InputError(
-                f"`init_from={path}` holds no weights of jaxdl: their names begin with params/"
+                f"`init_from={path}` holds no weights of jaxdl: their names begin with params/."
+                " Give a run, or a file of `save_weights`"
             )
         return Weights(arrays, None)
     for kind in ("best", "checkpoints"):
@@ -126,7 +129,9 @@ def load_weights(path: Path | str) -> Weights:
                     pair for pair in checkpoints.arrays() if _is_weight(pair[0].path[0][1])
                 )
                 if not found:
-                    raise InputError(f"`init_from={path}`: the run has no net called params")
+                    raise InputError(
+                        f"`init_from={path}`: the run has no net called params. Give another run"
+                    )
                 return Weights(found, len(next(iter(found.values()))))
     parts = sorted(part.parent.name for part in path.glob("*/checkpoints"))
     raise InputError(
@@ -212,7 +217,8 @@ def from_weights(
     layers = sorted(set(layer_of.values()))
     if unknown := [name for name in init_except if name not in layers]:
         raise InputError(
-            f"`init_except={unknown[0]}`: the layers of this net are {' '.join(layers)}"
+            f"`init_except={unknown[0]}`: the layers of this net are {' '.join(layers)}."
+            " Choose among them"
         )
     layer_of |= {name: _layer_there(name, layers) for name in arrays if name not in wanted}
     for name, layer in layer_of.items():

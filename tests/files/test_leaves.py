@@ -48,7 +48,7 @@ def test_a_path_is_shown_as_python_writes_it_and_named_by_its_texts():
 
 def test_names_that_two_have_are_refused():
     assert leaves.by_name([("a", 1), ("b", 2)]) == {"a": 1, "b": 2}
-    with pytest.raises(InputError, match=r"have the one name 'a'\. Rename a layer"):
+    with pytest.raises(InputError, match="have the one name 'a': rename a layer"):
         leaves.by_name([("a", 1), ("b", 2), ("a", 3)])
 
 

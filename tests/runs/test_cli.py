@@ -105,7 +105,7 @@ def test_help_gives_command_runtime_and_result_lines_of_their_own(run, capsys, m
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"),
             1,
-            "error: the device is out of memory. Choose fewer --tasks, --seeds or --chunk",
+            "error: the device is out of memory. Lower --tasks, --seeds or --chunk",
         ),
     ],
 )
