@@ -3,7 +3,7 @@
 A small net starts from a fixed whitening layer. It trains for 475 steps with Nesterov momentum, a
 triangular learning rate, label smoothing, alternating flips and lookahead, and is evaluated on six
 views of each image. The authors report 94 %. The recipe needs a GPU, and its accuracy is not yet
-measured here. Training uses all images; whoever tunes holds some out (`--validation`).
+measured here. By default no training image is held out (`--validation`).
 
 Command: scripts/run airbench; --predict DIRECTORY shows what a run has learnt
 Runtime: not yet measured; it needs a GPU
@@ -73,7 +73,7 @@ class Config:
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     validation: Validation = Validation(0, eval_every=475)
-    """Training without validation images uses all of them: `--validation 0`."""
+    """--validation 0 holds out none and trains on all training images."""
     images: Natural = 0
     """Training images to use, the first ones. 0 takes all that are not held out."""
     # In airbench94 9.9 epochs that leave out the last 848 images each. Its learning rate, 11.5, is
@@ -91,7 +91,7 @@ class Config:
     weight_decay: NotNegative = 0.0153 / 11.5
     """L2 weight decay, added to the gradient."""
     decay_steps: Natural = added(0)
-    """Steps of schedule and lookahead. With 0 they take `steps`, which then cannot change."""
+    """Length of schedule and lookahead. 0 means --steps, which a resumed run cannot change."""
     flip: Literal["none", "random", "alternating"] = "alternating"
     """Mirror images at random, or each image in every other epoch, or not."""
     translate: Annotated[int, Range(0, 31)] = 2

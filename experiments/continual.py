@@ -59,7 +59,7 @@ class Config:
     tasks: Count = 20
     """Tasks of the stream."""
     examples: Count = 1000
-    """Examples of each task, a multiple of `log_every`."""
+    """Examples of each task, a multiple of --log-every."""
     steps: Natural = 0
     """Examples to learn from. 0 takes the whole stream."""
     memories: Natural = 5120
@@ -67,8 +67,8 @@ class Config:
     data_dir: Path | None = None
     """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
     start: Start = Start()
-    """Weights that the net of every method starts from. Of a run, give the directory of one method:
-    DIRECTORY/er, say."""
+    """Weights that the net of every method starts from. For a run, give the directory of one
+    method, for example DIRECTORY/er."""
     random: Seeds = Seeds(seeds=5)
     run: RunFlags = dataclasses.field(default_factory=RunFlags)
 

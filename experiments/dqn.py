@@ -1,13 +1,13 @@
 """Deep Q-networks on CartPole-v1 with a long memory, a short one, and none.
 
-A DQN (Mnih et al. 2015) acts and learns in one compiled program, with all seeds in it. It learns
-three times: from a memory of the last `--capacity` transitions ("replay"), from one of the last
-`--short` transitions, and without a memory ("none"), from the newest transitions alone. All other
-settings are equal. After the last step the greedy policy plays 100 new episodes. A mean return of
-475 solves the task. Temporal-difference errors, on the batches and on 2,000 held-out transitions of
-random play, show how steady the training is. The recipe was chosen on seeds 100 to 109, of which it
-solves 10 (8 with `--gamma 0.99`). Earlier recipes were run on seeds 0 to 14 and solved 3 of 5, 4 of
-5 and 3 of 5.
+A DQN (Mnih et al. 2015) acts and learns in one compiled program, with all seeds in it. We train it
+with three memories. "replay" draws batches from the last `--capacity` transitions, "short" from the
+last `--short`, and "none" uses each new transition once. All other settings are equal. After the
+last step the greedy policy plays 100 new episodes. A mean return of 475 or more counts as solved.
+Temporal-difference errors, on the batches and on 2,000 held-out transitions of random play, show
+how stable the training is. The recipe was chosen on seeds 100 to 109. It solves all ten; with
+`--gamma 0.99` it solves eight. Earlier recipes were run on seeds 0 to 14 and solved 3 of 5, 4 of 5
+and 3 of 5.
 
 Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 1]
 Runtime: 84 s for all three memories and five seeds, on 2 CPU cores
@@ -72,13 +72,13 @@ class Config:
     short: Count = 500
     """Transitions that the memory of "short" holds."""
     steps: Count = 30_000
-    """Training steps of each memory. Before each step, `envs * plays` transitions are made."""
+    """Training steps of each memory. Before each one, --envs times --plays transitions are made."""
     envs: Count = 4
     """Environments side by side."""
     plays: Count = 8
     """Actions per environment between training steps (steps per update)."""
     batch: Count = 32
-    """Transitions per training step. The memory "none" needs `envs * plays` of them."""
+    """Transitions per training step. With the memory "none" it must equal --envs times --plays."""
     prefill: Count = 1000
     """Transitions of random play before the first training step (learning starts)."""
     hidden: tuple[Count, ...] = (64, 64)
@@ -110,15 +110,15 @@ class Config:
     alpha: NotNegative = 0.6
     """Exponent of the priorities in prioritised replay."""
     beta: Share = 0.4
-    """Importance-sampling exponent at the start. It is 1 after `decay_steps`, or after `steps` if
-    that is 0."""
+    """Importance-sampling exponent at the start. It is 1 after --decay-steps, or after --steps
+    if that is 0."""
     eval_every: Count = 600
-    """Steps between evaluations, a multiple of `log_every`."""
+    """Steps between evaluations, a multiple of --log-every."""
     episodes: Count = 100
     """Greedy episodes per evaluation."""
     start: Start = Start()
-    """Weights that the nets and their targets start from. Of a run, give the directory of one
-    memory: DIRECTORY/replay, say."""
+    """Weights that the nets and their targets start from. For a run, give the directory of
+    one memory, for example DIRECTORY/replay."""
     random: Seeds = Seeds(seeds=5)
     run: RunFlags = dataclasses.field(default_factory=RunFlags)
 

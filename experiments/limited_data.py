@@ -101,7 +101,7 @@ class Config:
     lr: Positive = 0.003
     """Adam's learning rate on the source, in meta-training too."""
     eval_every: Count = 100
-    """Steps between validations, a multiple of `log_every`."""
+    """Steps between validations, a multiple of --log-every."""
     random: Seeds = Seeds(seeds=3)
     """Each seed has other labelled examples and another initialisation."""
     run: RunFlags = dataclasses.field(default_factory=RunFlags)

@@ -101,7 +101,7 @@ class Config:
     batch: Count = 128
     """Images per step, over all devices."""
     validation: Validation = Validation()
-    """Training without validation images uses all of them: `--validation 0`."""
+    """--validation 0 holds out none and trains on all training images."""
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     start: Start = Start()

@@ -71,8 +71,8 @@ class Config:
     probes: Count = 20
     """Batches per validation on which conflicts of task gradients are counted."""
     start: Start = Start()
-    """Weights that the shared net starts from, with every method. Of a run, give the directory of
-    one method: DIRECTORY/equal, say."""
+    """Weights that the shared net starts from, with every method. For a run, give the directory
+    of one method, for example DIRECTORY/equal."""
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     random: Seeds = Seeds(seeds=3)

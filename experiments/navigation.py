@@ -88,14 +88,14 @@ class Config:
     hidden: Count = 100
     """Units of each of the two hidden layers."""
     eval_every: Count = 10
-    """Meta-iterations between validations of MAML, a multiple of `log_every`."""
+    """Meta-iterations between validations of MAML, a multiple of --log-every."""
     test_tasks: AtLeastTwo = 200
     """Goals of the final evaluation."""
     test_trajectories: AtLeastTwo = 40
     """Trajectories per test goal before each inner step, and after the last one."""
     start: Start = Start()
-    """Weights that all policies start from, except the oracle's, which has other inputs. Of a run,
-    give the directory of one method: DIRECTORY/maml, say."""
+    """Weights that all policies start from, but not the oracle's, which has other inputs. For a
+    run, give the directory of one method, for example DIRECTORY/maml."""
     random: Seeds = Seeds(seeds=3)
     run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=5))
 

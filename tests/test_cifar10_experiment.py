@@ -163,7 +163,7 @@ def test_a_schedule_that_follows_the_steps_refuses_others_and_goes_on_if_it_is_f
         changes |= {"views": False, "flip": "random"}
     follows = config_of(preset, tmp_path / "follows", **changes)
     assert module.main(follows)["run"]["steps"] == 4
-    refused = pytest.raises(InputError, match=r"`steps=4`, which .*`decay_steps=`")
+    refused = pytest.raises(InputError, match=r"`steps=4`, and its schedule .*`decay_steps=`")
     with refused:
         module.main(changed(follows, steps=6))
     directory = tmp_path / "follows" / name / "run"  # as if it had been stopped before
@@ -373,4 +373,4 @@ def test_the_old_command_names_the_new_experiment(flags, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         command_line(cifar10.main, cifar10.Config, presets=cifar10.PRESETS, moved=cifar10.MOVED)
     assert stop.value.code == 2
-    assert "is an experiment of its own: scripts/run airbench" in capsys.readouterr().err
+    assert "is now an experiment of its own. Run scripts/run airbench" in capsys.readouterr().err

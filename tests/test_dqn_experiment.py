@@ -136,7 +136,7 @@ def test_a_run_whose_beta_rises_over_its_steps_is_not_made_longer(tmp_path, monk
     options = {"decay_steps": 0, "prioritized": chosen, "memories": ("short",)}
     first = experiment.main(config_of(tmp_path, steps=2, **options))
     assert experiment.main(config_of(tmp_path, steps=2, **options)) == first
-    says = "made with `steps=2`, which its schedule follows: with 4 .* and `decay_steps=` there"
+    says = "made with `steps=2`, and its schedule depends on them, so 4 .* set `decay_steps=`"
     with pytest.raises(InputError, match=says) if chosen else contextlib.nullcontext():
         longer = experiment.main(config_of(tmp_path, steps=4, **options))
         assert longer["run"]["steps"] == 4

@@ -70,8 +70,8 @@ def test_what_moved_to_capacity_is_told(flag, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         command_line(limited_data.main, Config, moved=limited_data.MOVED)
     assert stop.value.code == 2
-    said = f"error: {flag.replace('_', '-')} is an experiment of its own: scripts/run capacity\n"
-    assert capsys.readouterr().err == said
+    said = "is now an experiment of its own. Run scripts/run capacity"
+    assert capsys.readouterr().err == f"error: {flag.replace('_', '-')} {said}\n"
 
 
 @pytest.mark.slow

@@ -305,7 +305,7 @@ def test_the_old_command_names_the_new_experiment(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(multitask.__file__, run_name="__main__")
     assert stop.value.code == 2
-    said = "error: --case binary is an experiment of its own: scripts/run many_questions\n"
+    said = "error: --case binary is now an experiment of its own. Run scripts/run many_questions\n"
     assert capsys.readouterr().err == said
 
 

@@ -62,7 +62,8 @@ def command_line(
         _refuse_moved(arguments, moved or {})
         if presets is not None:
             default, arguments = _preset(arguments, presets)
-            about = f"{about}\n\n--preset NAME: the defaults of {', '.join(presets)}."
+            about += "\n\n--preset NAME sets all flags to one recipe. NAME is one of "
+            about += f"{', '.join(presets)}."
         made = tyro.cli(
             config,
             prog=Path(sys.argv[0]).name,

@@ -56,7 +56,7 @@ Rate = Annotated[float, Range(0, 0.999)]
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
-    """Where a run lives, how it reports, which devices it uses. All of this may change on resume.
+    """Folder, logging and devices of a run. All of these may change when a run is resumed.
 
     Example:
         >>> import dataclasses, jaxdl
@@ -69,8 +69,8 @@ class RunFlags:
     """
 
     name: str = ""
-    """Name of the run directory. The default follows from the configuration, so the same command
-    finds the same run."""
+    """Name of the run directory. By default it is made of the other flags, so the same command
+    resumes the same run."""
     runs_dir: Path = Path(os.environ.get("JAXDL_RUNS", "runs"))
     """Folder of the run directories. The environment variable JAXDL_RUNS changes the default."""
     log_every: Count = 100
@@ -80,13 +80,13 @@ class RunFlags:
     tensorboard: bool = False
     """Also write TensorBoard events (needs the tensorboard extra)."""
     devices: int = 0
-    """Devices that share the tasks of a step; 0 takes all."""
+    """Devices that share the work of a step. 0 takes all."""
     coordinator: str = ""
-    """host:port of the first process, in a run of several processes."""
+    """With several processes: host:port of the first one."""
     processes: int = 0
-    """Number of processes, in a run of several processes."""
+    """With several processes: how many there are."""
     process: int = -1
-    """Index of this process, from 0."""
+    """With several processes: the index of this one, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Seeds:
     seed: Natural = 0
     """First seed."""
     seeds: Count = 1
-    """Number of seeds, from `seed` upward."""
+    """Number of seeds. They count up from --seed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Start:
     """Weights to start from, instead of random ones."""
 
     init_from: Path | None = None
-    """A .npz of weights, or a run directory: each seed starts from one seed of that run."""
+    """A .npz of weights, or a run directory. Each new seed starts from one seed of that run."""
     init_except: tuple[str, ...] = ()
     """Layers that still start from random weights."""
 
@@ -116,7 +116,7 @@ class Validation:
     validation: Natural = 5000
     """Number of training examples to hold out (the last ones)."""
     eval_every: Count = 400
-    """Steps between validations, a multiple of `log_every`."""
+    """Steps between validations, a multiple of --log-every."""
 
 
 def flat(config: Any) -> dict[str, Any]:
@@ -131,11 +131,16 @@ def flat(config: Any) -> dict[str, Any]:
     ...     random: Seeds = Seeds(seeds=3)
     >>> flat(Config())
     {'steps': 9, 'seed': 0, 'seeds': 3}
+
+    Raises:
+        InputError: if two fields have one name.
     """
-    return {
-        field.name: dataclasses.asdict(value) if field.name == "run" else value
-        for field, _, value in leaves(config)
-    }
+    found: dict[str, Any] = {}
+    for _, field, value in leaves(config):
+        if field.name in found:
+            raise InputError(f"two fields of the configuration are called {field.name}. Rename one")
+        found[field.name] = dataclasses.asdict(value) if field.name == "run" else value
+    return found
 
 
 def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
@@ -164,7 +169,8 @@ def check(config: Any) -> None:
         InputError: naming the field, its value and the range.
     """
     every = None
-    for field, hint, value in leaves(config):
+    for owner, field, value in leaves(config):
+        hint = typing.get_type_hints(type(owner), include_extras=True)[field.name]
         for range_ in ranges(hint):
             range_.refuse(field.name, value)
         if typing.get_origin(hint) is tuple:
@@ -211,15 +217,14 @@ def ranges(hint: Any) -> list[Range]:
     return [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
 
 
-def leaves(config: Any) -> Iterator[tuple[dataclasses.Field[Any], Any, Any]]:
-    """The field, its type and its value, for each field that is not nested; `run` is one field."""
-    hints = typing.get_type_hints(type(config), include_extras=True)
+def leaves(config: Any) -> Iterator[tuple[Any, dataclasses.Field[Any], Any]]:
+    """The dataclass, the field and its value, for each field that is not nested; `run` is one."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name != "run" and dataclasses.is_dataclass(value):
             yield from leaves(value)
         else:
-            yield field, hints[field.name], value
+            yield config, field, value
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -191,7 +191,7 @@ def load_config(directory: Path, kind: type[Config], former: Former | None = Non
         raise RunError(
             f"{directory} is not a run of this experiment ({error}). Give the folder of one"
         ) from error
-    for field, _, value in leaves(config):
+    for _, field, value in leaves(config):
         default = field.default
         # YAML keeps no type for paths and for fields without a plain default.
         if isinstance(default, int | float | str) and not isinstance(value, _kinds(default)):
@@ -250,7 +250,7 @@ def _record(config: Any, weights: str, former: Former | None) -> dict[str, Any]:
 
 def _added(config: Any) -> dict[str, Any]:
     """The defaults of the fields that were added to a configuration later."""
-    fields = (field for field, _, _ in leaves(config))
+    fields = (field for _, field, _ in leaves(config))
     return {field.name: plain(field.default) for field in fields if field.metadata.get("added")}
 
 

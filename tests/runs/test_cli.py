@@ -87,7 +87,7 @@ def test_help_gives_command_runtime_and_result_lines_of_their_own(run, capsys, m
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     for line in ("Command: c", "Runtime: r", "Result: s"):
         assert line in lines
-    assert any(line.startswith("--preset NAME: ") for line in lines)
+    assert any(line.startswith("--preset NAME sets all flags") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_example_of_run_flags_is_not_in_the_help(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.command_line(print, OfARun)
     text = capsys.readouterr().out
-    assert "Where a run lives" in text
+    assert "Folder, logging and devices of a run" in text
     assert ">>>" in inspect.getdoc(RunFlags)
     assert ">>>" not in text
 

@@ -78,6 +78,19 @@ def test_a_field_too_many_is_a_type_error():
         unflat(Config, {"epochs": 3})
 
 
+def test_two_fields_of_one_name_are_refused():
+    """Or one of them would be missing from the identity of a run."""
+    nested = dataclasses.make_dataclass("Nested", [("steps", int, 3)], frozen=True)
+    both = dataclasses.make_dataclass("Both", [("steps", int, 4), ("inner", nested, nested())])
+    with pytest.raises(InputError, match="two fields of the configuration are called steps"):
+        flat(both())
+
+
+def test_a_configuration_whose_annotations_name_nothing_has_fields_all_the_same():
+    kind = dataclasses.make_dataclass("Config", [("steps", "NoSuchType", 4)])
+    assert flat(kind()) == {"steps": 4}
+
+
 def test_nesting_is_no_part_of_the_identity():
     """Runs of the time when the fields were not nested keep their names."""
     fields = [(name, type(value), dataclasses.field(default=value)) for name, value in FLAT.items()]
@@ -107,7 +120,10 @@ def test_nesting_is_no_part_of_the_identity():
         ({"decay_steps": 2**31}, "`decay_steps=2147483648`: choose at most 2,147,483,647"),
         ({"seeds": 0}, "`seeds=0`: choose at least 1"),
         ({"validation": -1}, "`validation=-1`: choose at least 0"),
-        ({"eval_every": 3}, "`eval_every=3` must be a multiple of `log_every=2`"),
+        (
+            {"eval_every": 3},
+            "`eval_every=3` must be a multiple of `log_every=2`. Change one of them",
+        ),
         ({"run": RunFlags(log_every=0)}, "`log_every=0`: choose at least 1"),
         ({"run": RunFlags(save_minutes=math.nan)}, "`save_minutes=nan`: choose at least 0"),
     ],
