@@ -19,11 +19,10 @@ import jax
 import numpy as np
 
 from experiments.reports.long_memory import draw_curve, draw_sample, report
-from jaxdl import parallel
 from jaxdl.data.sets.sequences import ADDING_BASELINE, adding, copying, copying_baseline
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.recipes import cells
-from jaxdl.recipes.cells import Task, Training
+from jaxdl.recipes.cells import Task
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
@@ -41,7 +40,7 @@ from jaxdl.runs.config import (
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.identity import Former
 from jaxdl.runs.run import Run
-from jaxdl.train.streams import run_keys, task_stream
+from jaxdl.train.streams import task_stream
 from jaxdl.types import Array, Batch, Metrics, Params
 
 SYMBOLS, COUNT = 8, 10
@@ -103,17 +102,7 @@ def check(config: Config) -> None:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training of each cell, its test, and the pictures."""
     task = drawn(config)
-    training = Training(
-        hidden=config.hidden,
-        layers=config.layers,
-        lr=config.lr,
-        decay_steps=config.decay_steps,
-        clip=config.clip,
-        keys=run_keys(config.random.seed, config.random.seeds),
-        batch=config.batch,
-        eval_every=config.validation.eval_every,
-        devices=parallel.count_devices(config.run.devices),
-    )
+    training = cells.training_of(flat(config), config.run.devices)
     params: dict[str, Params] = {
         cell: cells.train(run.part(cell), cell, task, training, config.start)
         for cell in config.cell

@@ -22,7 +22,6 @@ import numpy as np
 import optax
 
 from experiments.reports.multitask import draw_accuracy, draw_samples, report
-from jaxdl import parallel
 from jaxdl.data.augment import normalise
 from jaxdl.data.sets.images import STATISTICS, image_splits
 from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
@@ -30,7 +29,7 @@ from jaxdl.errors import InputError
 from jaxdl.models.lenet import lenet
 from jaxdl.models.mlp import mlp
 from jaxdl.optim.schedules import cosine
-from jaxdl.recipes.many_tasks import METHODS, Problem, Training, base_rates, compare
+from jaxdl.recipes.many_tasks import METHODS, Problem, base_rates, compare, training_of
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -46,7 +45,6 @@ from jaxdl.runs.config import (
 )
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.run import Run
-from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, Model
 
 PAIRS = 20_241_017
@@ -103,9 +101,7 @@ def methods_of(config: Config) -> tuple[str, ...]:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """The single nets, the shared net with each method, and the pictures."""
     problem = load(config)
-    keys = run_keys(config.random.seed, config.random.seeds)
-    devices = parallel.count_devices(config.run.devices)
-    training = Training(keys, config.batch, config.validation.eval_every, config.probes, devices)
+    training = training_of(flat(config), config.run.devices)
     found, logits = compare(
         run,
         problem,

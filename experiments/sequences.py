@@ -18,13 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.reports.sequences import draw_curve, draw_sample, report
-from jaxdl import parallel
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.sets.images import STATISTICS, image_splits
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import cells
-from jaxdl.recipes.cells import Task, Training
+from jaxdl.recipes.cells import Task
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -41,7 +40,6 @@ from jaxdl.runs.config import (
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.identity import Former
 from jaxdl.runs.run import Run
-from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, Key, Params
 
 TEST_KEY = 1_000_001
@@ -103,17 +101,7 @@ def check(config: Config) -> None:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training of each cell, its test, and the pictures."""
     task = rows(config)
-    training = Training(
-        hidden=config.hidden,
-        layers=config.layers,
-        lr=config.lr,
-        decay_steps=config.decay_steps,
-        clip=config.clip,
-        keys=run_keys(config.random.seed, config.random.seeds),
-        batch=config.batch,
-        eval_every=config.validation.eval_every,
-        devices=parallel.count_devices(config.run.devices),
-    )
+    training = cells.training_of(flat(config), config.run.devices)
     params: dict[str, Params] = {
         cell: cells.train(run.part(cell), cell, task, training, config.start)
         for cell in config.cell

@@ -18,6 +18,7 @@ from jaxdl.runs.run import Run
 from jaxdl.runs.weights import started
 from jaxdl.train.evaluation import measure
 from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, Key, LossFn, Metrics, Model, Params, Stream
 
 CELLS = {"lstm": lstm, "gru": gru, "rnn": rnn}
@@ -53,6 +54,19 @@ class Training(NamedTuple):
     batch: int
     eval_every: int
     devices: int
+
+
+def training_of(config: Mapping[str, Any], devices: int) -> Training:
+    """The training that the `flat` fields of a configuration ask for, on so many devices.
+
+    `devices`: as the run flag; 0 takes all.
+    """
+    names = ("hidden", "layers", "lr", "decay_steps", "clip", "batch", "eval_every")
+    return Training(
+        keys=run_keys(config["seed"], config["seeds"]),
+        devices=parallel.count_devices(devices),
+        **{name: config[name] for name in names},
+    )
 
 
 def check_cells(cells: Sequence[str], start: Start) -> None:

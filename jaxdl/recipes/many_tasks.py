@@ -5,7 +5,7 @@ all of them from the same start, on the same batches.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,7 @@ from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import Predict, predict_all
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_state, make_step
+from jaxdl.train.streams import run_keys
 from jaxdl.types import (
     Array,
     Batch,
@@ -103,6 +104,18 @@ class Training(NamedTuple):
     eval_every: int
     probes: int
     devices: int
+
+
+def training_of(config: Mapping[str, Any], devices: int) -> Training:
+    """The training that the `flat` fields of a configuration ask for, on so many devices.
+
+    `devices`: as the run flag; 0 takes all.
+    """
+    return Training(
+        keys=run_keys(config["seed"], config["seeds"]),
+        devices=parallel.count_devices(devices),
+        **{name: config[name] for name in ("batch", "eval_every", "probes")},
+    )
 
 
 class Contender(NamedTuple):
