@@ -95,9 +95,11 @@ def mixed_mode(loss: InnerLoss) -> InnerGrad:
 
     def backward(residuals: Residuals, cotangents: PyTree) -> tuple[Grads, None, PyTree]:
         params, key, args = residuals
+        # Labels and other integers have no gradient: `some` holds the other leaves of `args`.
         leaves, structure = jax.tree.flatten(args)
         smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
+        # The gradient of the inner loss by the parameters and by `some`, at the parameters `at`.
         def all_grads(at: Params) -> tuple[Grads, list[Array]]:
             def value(at: Params, some: list[Array]) -> Scalar:
                 given = iter(some)
@@ -109,6 +111,9 @@ def mixed_mode(loss: InnerLoss) -> InnerGrad:
             some = [leaf for s, leaf in zip(smooth, leaves, strict=True) if s]
             return jax.grad(value, argnums=(0, 1))(at, some)
 
+        # Its derivative in the direction v, the cotangent, is (H v, M v). H is the Hessian, and
+        # symmetric, so H v is the v H of a vjp. M has a row per number of `some`: M v is, in the
+        # same way, the vjp of the gradient by `some`.
         _, (by_params, by_some) = jax.jvp(all_grads, (params,), (cotangents[0],))
         given = iter(by_some)
         by_args = jax.tree.unflatten(structure, [next(given) if s else None for s in smooth])

@@ -120,25 +120,24 @@ def dqn(
     huber_delta: float = 1.0,
     is_exponent: optax.Schedule = UNBIASED,
 ) -> Dqn:
-    """The agent. A step plays, remembers what it played, and learns once.
+    """The agent. A step plays, stores the transitions in the memory, and updates the net once.
 
     Args:
         net: values `[n, actions]` of observations `[n, ...]`.
-        epsilon: the share of random actions, by the step: `optax.linear_schedule(1, 0.05, 5000)`.
-        envs: environments side by side, which begin anew where an episode ends.
-        steps_per_update: actions in each of them before the net learns.
-        replay_batch_size: transitions that it learns from in a step.
-        learning_starts: transitions of random play that the memory starts with, rounded up to
-            `envs`.
-        gamma: discount of a step.
-        n_step: steps whose rewards a transition adds up before it bootstraps.
-        target_every, target_rate: after every so many steps the target net moves by this share of
-            the way to the net. Copies every 100 steps: 100 and 1. Slowly always: 1 and 0.01.
-        huber_delta: the error beyond which Huber's loss is linear. The paper has 1, and rewards
-            that are clipped to 1; where values are near 100, a loss with 1 hardly sees a rare
-            failure.
-        is_exponent: by the step, how far the weights of a prioritised memory correct, in [0, 1].
-            The paper begins at 0.4 and ends at 1. It changes nothing for a uniform memory.
+        epsilon: share of random actions by step, such as `optax.linear_schedule(1, 0.05, 5000)`.
+        envs: number of environments. Each is reset when its episode ends.
+        steps_per_update: actions per environment between updates of the net.
+        replay_batch_size: transitions per update.
+        learning_starts: transitions of random play in the memory before the first update, rounded
+            up to a multiple of `envs`.
+        gamma: discount per step.
+        n_step: number of rewards that a transition sums before it bootstraps.
+        target_every, target_rate: every `target_every` steps the target net moves to the net by
+            the share `target_rate`. 100 and 1 copy the net every 100 steps. 1 and 0.01 average it.
+        huber_delta: Huber's loss is linear for errors above it. The paper has 1, with rewards
+            clipped to 1. If values are near 100, a loss with 1 hardly sees a rare failure.
+        is_exponent: importance-sampling exponent by step, in [0, 1], for a prioritised memory. The
+            paper begins at 0.4 and ends at 1. A uniform memory ignores it.
 
     Raises:
         InputError: if a number is out of range, or at `init` if the net does not fit the
@@ -194,7 +193,7 @@ def dqn(
 
 
 def first_play(key: Key, env: Environment, window: NStep, envs: int) -> Play:
-    """So many episodes at their starts, with windows that hold nothing yet."""
+    """`envs` episodes at their starts, with empty windows."""
     states, obs = jax.vmap(env.reset)(jax.random.split(key, envs))
     no, zeros = jnp.zeros(envs, bool), jnp.zeros(envs)
     step = Step(obs, jnp.zeros(envs, jnp.int32), zeros, obs, no, no)
@@ -208,6 +207,7 @@ def playing(env: Environment, net: Model, window: NStep) -> PlayFn:
     def play(
         key: Key, params: Params, start: Play, epsilon: ArrayLike, steps: int
     ) -> tuple[Play, Transition]:
+        # One action per environment. The leaves of `now` and of the transitions are [envs, ...].
         def once(now: Play, keys: Key) -> tuple[Play, Transition]:
             actions = epsilon_greedy(keys[0], net.apply(params, now.obs), epsilon)
             outcome, next_obs = going_on(keys[1:], now.states, actions)
@@ -225,6 +225,7 @@ def playing(env: Environment, net: Model, window: NStep) -> PlayFn:
 
         envs = start.running.shape[0]
         played, made = lax.scan(once, start, jax.random.split(key, (steps, 1 + envs)))
+        # From [steps, envs, ...] to [steps * envs, ...], in the order of time.
         return played, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made)
 
     return play
@@ -271,13 +272,14 @@ def repeating(
     steps_per_update: int,
     replay_batch_size: int,
 ) -> StepFn:
-    """The training step: play, remember, learn from a sample, and tell the memory its errors."""
+    """The training step: play, store, learn from a sample, and update the priorities."""
 
     def step(key: Key, state: DqnState, batch: PyTree) -> tuple[DqnState, Metrics]:
         del batch  # it makes its own
         play_key, add_key, sample_key = jax.random.split(key, 3)
         explore = epsilon(state.step)
         played, made = play(play_key, state.params, state.play, explore, steps_per_update)
+        # Added before it is sampled: only so does XLA write the memory in place.
         memory = replay.add(add_key, state.memory, made)
         correct = is_exponent(state.step)
         sample = replay.sample(sample_key, memory, replay_batch_size, is_exponent=correct)
