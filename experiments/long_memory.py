@@ -41,7 +41,7 @@ from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.identity import Former
 from jaxdl.runs.run import Run
 from jaxdl.train.streams import task_stream
-from jaxdl.types import Array, Batch, Metrics, Params
+from jaxdl.types import Array, Batch, Metrics
 
 SYMBOLS, COUNT = 8, 10
 """Of the copy task."""
@@ -102,20 +102,8 @@ def check(config: Config) -> None:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training of each cell, its test, and the pictures."""
     task = drawn(config)
-    training = cells.training_of(flat(config), config.run.devices)
-    params: dict[str, Params] = {
-        cell: cells.train(run.part(cell), cell, task, training, config.start)
-        for cell in config.cell
-    }
-    result = {
-        "cells": cells.scores(run, task, training, params),
-        "baseline": task.baseline,
-        "test_sequences": len(task.test[1]),
-        "batch_norm": "none",
-        "config": flat(config),
-    }
+    result, answers = cells.compare(run, task, flat(config), config.start)
     run.picture("learning_curve", partial(draw_curve, run, result), size=(6, 4))
-    answers = cells.answers(task, training, params)
     first = task.transform(task.test[0][0]), np.asarray(task.test[1][0])
     run.picture("sample", partial(draw_sample, config.task, *first, answers), size=(9, 3.6))
     return run.finish(result)

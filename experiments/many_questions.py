@@ -16,28 +16,23 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.reports.many_questions import draw_questions, report
 from jaxdl.data.augment import normalise
 from jaxdl.data.epochs import epochs
 from jaxdl.data.sets.images import STATISTICS, image_splits
-from jaxdl.errors import InputError
 from jaxdl.models.lenet import lenet
 from jaxdl.models.mlp import mlp
-from jaxdl.optim.schedules import cosine
-from jaxdl.recipes.many_tasks import METHODS, Problem, base_rates, compare, training_of
+from jaxdl.recipes.many_tasks import Problem, check_methods, compare
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
     Natural,
     Positive,
-    Range,
     RunFlags,
     Seeds,
     Start,
     Validation,
-    each_once,
     flat,
 )
 from jaxdl.runs.experiment import run_experiment
@@ -84,13 +79,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Validates the configuration."""
-    Range(2).refuse("validation", config.validation.validation)
-    names = methods_of(config)
-    each_once("methods", names, METHODS)
-    if "equal" not in names:
-        raise InputError(
-            f"`methods={' '.join(names)}`: add equal, because the others are compared to it"
-        )
+    check_methods(methods_of(config), config.validation.validation)
 
 
 def methods_of(config: Config) -> tuple[str, ...]:
@@ -101,24 +90,8 @@ def methods_of(config: Config) -> tuple[str, ...]:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """The single nets, the shared net with each method, and the pictures."""
     problem = load(config)
-    training = training_of(flat(config), config.run.devices)
-    found, _ = compare(
-        run,
-        problem,
-        trunk(),
-        mlp((50, problem.classes)),
-        methods_of(config),
-        optax.adam(cosine(config.lr, config.decay_steps)),
-        training,
-        config.start,
-    )
-    result = {
-        "methods": found,
-        "tasks": problem.names,
-        "base_rates": base_rates(np.asarray(problem.test[1])),
-        "images": {name: len(getattr(problem, name)[1]) for name in ("validation", "test")},
-        "config": flat(config),
-    }
+    net = trunk(), mlp((50, problem.classes))
+    result, _ = compare(run, problem, *net, methods_of(config), flat(config), config.start)
     run.picture("f1", partial(draw_questions, result), size=(7.5, 4.5))
     return run.finish(result)
 

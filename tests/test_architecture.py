@@ -55,7 +55,6 @@ LONG = {
 }
 AFTER_CONFIG = 120
 """Lines of an experiment after its configuration and presets, which may be as long as they like."""
-LONG_EXPERIMENTS: dict[str, int] = {}
 
 
 def lines_of_code(name: str) -> int:
@@ -215,8 +214,7 @@ def test_an_experiment_is_short_after_its_configuration(name):
         if isinstance(node, ast.Assign | ast.AnnAssign) and "Config" in ast.dump(node)
     ]
     length = len((ROOT / name).read_text("utf-8").splitlines()) - nodes[last].end_lineno
-    limit = LONG_EXPERIMENTS.get(name, AFTER_CONFIG)
-    assert length - sum(presets) <= limit
+    assert length - sum(presets) <= AFTER_CONFIG
 
 
 def test_the_list_of_long_files_names_files():

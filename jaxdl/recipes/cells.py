@@ -80,6 +80,26 @@ def check_cells(cells: Sequence[str], start: Start) -> None:
         raise InputError(f"`init_from={start.init_from}` holds one net: choose one `cell=`")
 
 
+def compare(
+    run: Run, task: Task, config: Mapping[str, Any], start: Start
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Trains each cell of `config`, the `flat` fields of a configuration, in a part of the run.
+
+    Returns:
+        What result.json holds, and the `answers` of each cell.
+    """
+    training = training_of(config, run.flags.devices)
+    params = {cell: train(run.part(cell), cell, task, training, start) for cell in config["cell"]}
+    result = {
+        "cells": scores(run, task, training, params),
+        "baseline": task.baseline,
+        "test_sequences": len(task.test[1]),
+        "batch_norm": "none",
+        "config": config,
+    }
+    return result, answers(task, training, params)
+
+
 def net(cell: str, task: Task, training: Training, output: Output | None = None) -> Model:
     """The net with this cell. With `output="all"` the same parameters answer after each step."""
     options: dict[str, Any] = {"layers": training.layers, "output": output or task.output}

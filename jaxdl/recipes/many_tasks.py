@@ -15,6 +15,7 @@ import optax
 from jax import lax
 
 from jaxdl import parallel
+from jaxdl.errors import InputError
 from jaxdl.grads import over_devices, supervised
 from jaxdl.losses import cross_entropy
 from jaxdl.models.linen import without_stats
@@ -36,8 +37,9 @@ from jaxdl.multitask.sharing import hard_sharing
 from jaxdl.multitask.uncertainty import uncertainty
 from jaxdl.multitask.upgrad import upgrad
 from jaxdl.optim.qp import gram
+from jaxdl.optim.schedules import cosine
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs.config import Start
+from jaxdl.runs.config import Range, Start, each_once
 from jaxdl.runs.run import Run, say
 from jaxdl.runs.weights import from_weights
 from jaxdl.train.evaluation import Predict, predict_all
@@ -165,26 +167,42 @@ def each_alone(alone: Model) -> GradFn:
 # ---- training and evaluation
 
 
+def check_methods(methods: Sequence[str], validation: int) -> None:
+    """Refuses unknown and repeated methods, a choice without equal, and too few held-out images.
+
+    Raises:
+        InputError: naming the field.
+    """
+    Range(2).refuse("validation", validation)
+    each_once("methods", methods, METHODS)
+    if "equal" not in methods:
+        raise InputError(
+            f"`methods={' '.join(methods)}`: add equal, because the others are compared to it"
+        )
+
+
 def compare(
     run: Run,
     problem: Problem,
     trunk: Model,
     head: Model,
     methods: Sequence[str],
-    tx: optax.GradientTransformation,
-    training: Training,
+    config: Mapping[str, Any],
     start: Start,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Trains single nets, and a shared net under each method, in parts of the run.
 
     Args:
         methods: names of `METHODS`, "equal" among them.
+        config: the `flat` fields of a configuration; Adam's rate falls by `lr` and `decay_steps`.
         start: weights of the shared net.
 
     Returns:
-        The scores by method, those of the single nets as "single"; and the logits
+        What result.json holds, the scores of the single nets as "single"; and the logits
         `[seeds, n, tasks, classes]` of equal weights on the test images.
     """
+    training = training_of(config, run.flags.devices)
+    tx = optax.adam(cosine(config["lr"], config["decay_steps"]))
     tasks, axis = len(problem.names), parallel.axis_name(training.devices)
     one = hard_sharing(trunk, [head])
     alone = Model(one.init, lambda params, x, **options: one.apply(params, x, **options)[0])
@@ -203,7 +221,14 @@ def compare(
         step = multitask_step(net, cross_entropy, method, tx, axis_name=axis)
         both = optax.chain(method, tx)
         found[name] = learn(run.part(name), problem, shared, step, both, training, probe)
-    return {name: of_test for name, (of_test, _) in found.items()}, found["equal"][1]
+    result = {
+        "methods": {name: of_test for name, (of_test, _) in found.items()},
+        "tasks": problem.names,
+        "base_rates": base_rates(np.asarray(problem.test[1])),
+        "images": {name: len(getattr(problem, name)[1]) for name in ("validation", "test")},
+        "config": config,
+    }
+    return result, found["equal"][1]
 
 
 def learn(
