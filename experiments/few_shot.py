@@ -20,17 +20,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.reports.few_shot import PAPER, deviations, draw_curve, draw_episode, report
+from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
 from jaxdl import parallel
-from jaxdl.data.episodes import few_shot
-from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.losses import cross_entropy
 from jaxdl.meta.protonet import nearest_centroid
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
+from jaxdl.recipes.learners import (
+    AnyLearner,
+    Choice,
+    find,
+    maml,
+    own_keywords,
+    refuse_other_parameters,
+)
+from jaxdl.recipes.learners import (
+    from_arguments as complete,
+)
 from jaxdl.recipes.meta_training import one_on_cpu
-from jaxdl.recipes.rates import best_rate
-from jaxdl.recipes.score import score_by_seed
+from jaxdl.recipes.score import by_seed, keep_episodes, score_by_seed
+from jaxdl.recipes.tasks import Tasks, tasks_of
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
@@ -45,25 +54,26 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
-from jaxdl.runs.run import Run, say
+from jaxdl.runs.identity import added
+from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
-from jaxdl.types import (
-    MetaLearner,
-    Params,
-    Sampler,
-)
+from jaxdl.types import Key, Params, TransferLearner
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-FINE_TUNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+Data = Literal["numbers", "digits", "omniglot", "cifar_fs", "fc100"]
+Maml = own_keywords(maml)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 """Keys apart from all training seeds: every learner, step and seed meets the same episodes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    data: Literal["numbers", "digits", "omniglot", "cifar_fs", "fc100"] = "numbers"
+    learner: str = added("maml")
+    """Learner: maml, protonet, finetune, or path/to/mine.py:my_learner. It has flags of its own."""
+    data: Data = "numbers"
     """Images. `numbers` (two digits side by side) and `digits` need no download."""
+    test_data: Data | None = added(None)
+    """Images of the test tasks. By default those of --data."""
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     split: Literal["maml", "vinyals"] = "maml"
@@ -71,9 +81,13 @@ class Config:
     rotations: Literal["none", "augment", "classes"] = "none"
     """Rotations by 90 degrees. augment: one per sampled class, as MAML. classes: as new classes."""
     ways: AtLeastTwo = 5
-    """Classes per task."""
+    """Classes per training task."""
+    test_ways: AtLeastTwo | None = added(None)
+    """Classes per validation and test task. By default --ways."""
     shots: Count = 1
-    """Support examples per class."""
+    """Support examples per class in training tasks."""
+    test_shots: Count | None = added(None)
+    """Support examples per class in validation and test tasks. By default --shots."""
     queries: Count = 5
     """Query examples per class in training tasks."""
     test_queries: Count = 5
@@ -89,22 +103,16 @@ class Config:
     """Meta-training steps."""
     tasks: Count = 16
     """Tasks per step."""
-    inner_steps: Natural = 1
-    """Inner gradient steps in a training task."""
-    test_inner_steps: Natural = 3
-    """Inner gradient steps in a validation or test task."""
-    inner_lr: Positive = 0.4
-    """Learning rate of the inner steps."""
-    inner_loss: Literal["mean", "sum-over-classes"] = "mean"
-    """Inner loss: the mean, as the paper prints it, or the sum over classes, as its code has it."""
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact"
-    """Estimator of the meta-gradient."""
+    test_inner_steps: Natural | None = 3
+    """Inner gradient steps in a validation or test task. By default as many as in training."""
     lr: Positive = 0.003
     """Learning rate of the outer Adam."""
     clip: NotNegative = 0.0
     """Largest absolute value of an element of the meta-gradient. 0 does not clip."""
-    pretraining_steps: Count = 1000
-    """Training steps of the fine-tuning baseline, with 64 images per step."""
+    batch: Count = added(64)
+    """Labelled images per step, for learners that train on them and for the baseline."""
+    pretraining_steps: Natural = 1000
+    """Training steps of the fine-tuning baseline. 0 leaves it out."""
     chunk: Natural = 0
     """Tasks that are differentiated together. 0 takes 1 on a CPU, and all on an accelerator."""
     eval_every: Count = 500
@@ -113,8 +121,9 @@ class Config:
     """Episodes per validation."""
     test_episodes: AtLeastTwo = 6000
     """Episodes of the final test."""
+    method: Any = dataclasses.field(default_factory=Maml)
     start: Start = Start()
-    """Weights that MAML's net starts from. The fine-tuning baseline starts from random weights."""
+    """Weights that the learner's net starts from. The baseline starts from random weights."""
     random: Seeds = Seeds()
     run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=50))
 
@@ -131,7 +140,7 @@ _OMNIGLOT = Config(
     pretraining_steps=5000,
 )
 _TWENTY_WAYS = dataclasses.replace(
-    _OMNIGLOT, ways=20, tasks=16, inner_steps=5, test_inner_steps=5, inner_lr=0.1
+    _OMNIGLOT, ways=20, tasks=16, test_inner_steps=5, method=Maml(inner_steps=5, inner_lr=0.1)
 )
 _CIFAR = Config(
     data="cifar_fs",
@@ -140,10 +149,8 @@ _CIFAR = Config(
     tasks=4,
     queries=15,
     test_queries=15,
-    inner_steps=5,
     test_inner_steps=10,
-    inner_lr=0.01,
-    inner_loss="sum-over-classes",
+    method=Maml(inner_steps=5, inner_lr=0.01, inner_loss="sum-over-classes"),
     clip=10.0,
     pretraining_steps=10_000,
 )
@@ -161,11 +168,13 @@ PRESETS = {
 
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
+    choice = find(config.learner)
     label = f"{config.data}-{config.ways}way-{config.shots}shot"
-    tasks_side_by_side = config.tasks // max(1, config.chunk)
-    cores = partial(parallel.split_cores, tasks_side_by_side, config.run.devices)
+    label += f"-{choice.name}" * (choice.name != "maml")
+    cores = partial(parallel.split_cores, config.tasks // max(1, config.chunk), config.run.devices)
     options: dict[str, Any] = {"label": label, "check": check, "prepare": cores}
-    return run_experiment("few_shot", config, experiment, report, **options)
+    options["contents"] = choice.contents
+    return run_experiment("few_shot", config, partial(experiment, choice), report, **options)
 
 
 def check(config: Config) -> None:
@@ -173,91 +182,85 @@ def check(config: Config) -> None:
     seeds_below(config.random, TEST_KEY)
 
 
-def experiment(config: Config, run: Run) -> dict[str, Any]:
+def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Meta-training, both baselines, their test and the pictures."""
-    options: dict[str, Any] = {"omniglot_split": config.split, "data_dir": config.data_dir}
-    train_data, validation_data, test_data = (
-        recipe.load_images(config.data, split, **options) for split in SPLITS
-    )
-    validation = episodes(config, validation_data, config.test_queries)
-    test = episodes(config, test_data, config.test_queries)
-    train = episodes(config, train_data, config.queries)
-    learner = recipe.learner_of_images(flat(config))
-    params, best_steps = meta_train(config, run, learner, train, validation)
-
-    classes, part = len(train_data.class_names), run.part("pretrained", config.pretraining_steps)
-    fine_tuning = partial(recipe.fine_tuning_of_images, flat(config), classes)
+    tasks, ways = tasks_of(flat(config)), config.test_ways or config.ways
+    learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, make=choice.make)
+    learner = learner_of(ways=ways)
+    refuse_other_parameters(learner_of(), learner, tasks.train_x, tasks.test_x)
+    choice.keep(run)
     keys = run_keys(config.random.seed, config.random.seeds)
-    pretrained = recipe.pretrain(part, fine_tuning(0.0), train_data, lr=config.lr, keys=keys)
-    rate = best_rate(
-        fine_tuning,
-        FINE_TUNING_RATES,
-        pretrained,
-        cross_entropy,
-        validation,
-        key=jax.random.key(VALIDATION_KEY),
-        episodes=200,
-        metric="accuracy",
-        chunk=one_on_cpu(200),
-    )
-    centroid = nearest_centroid(cross_entropy, ways=config.ways)
+    params, best_steps = meta_train(config, run, learner_of(), learner, tasks, keys)
 
     scores = partial(
         score_by_seed,
         loss=cross_entropy,
-        sample=test,
+        sample=tasks.test,
         episodes=config.test_episodes,
         key=jax.random.key(TEST_KEY),
         chunk=one_on_cpu(200),
     )
-    say("testing ...")
+    values, rate = {choice.name: scores(learner, params, steps=config.test_inner_steps)}, None
+    if config.pretraining_steps:
+        fine_tuning, pretrained, rate = recipe.fine_tuning_baseline(
+            run.part("pretrained", config.pretraining_steps),
+            partial(recipe.fine_tuning_of_images, flat(config), tasks.classes, ways=ways),
+            tasks,
+            lr=config.lr,
+            batch=config.batch,
+            keys=keys,
+            key=jax.random.key(VALIDATION_KEY),
+        )
+        values["pretrained"] = scores(fine_tuning, pretrained)
+    centroid = nearest_centroid(cross_entropy, ways=ways)
+    values["nearest_centroid"] = scores(centroid, jnp.zeros((1, 1)))
+    keep_episodes(run, values)
     result = {
-        "maml": scores(learner, params, steps=config.test_inner_steps),
-        "pretrained": scores(fine_tuning(rate), pretrained),
-        "nearest_centroid": scores(centroid, jnp.zeros((1, 1))),
+        **{name: by_seed(each) for name, each in values.items()},
         "best_steps": best_steps,
         "fine_tuning_rate": rate,
-        "paper": PAPER.get((config.data, config.ways, config.shots)),
+        "paper": published(flat(config)),
         "batch_norm": recipe.BATCH_NORM[config.norm],
-        "split": f"test: {len(test_data.class_names)} classes that training never saw",
-        "deviations": [*test_data.notes, *deviations(flat(config))],
+        "split": tasks.split,
+        "deviations": [*tasks.notes, *deviations(flat(config))],
         "config": flat(config),
     }
     run.picture("learning_curve", partial(draw_curve, run), size=(6, 4))
-    draw = partial(draw_episode, flat(config), learner, per_seed(params)[0])
-    size = (1 + 1.2 * (config.shots + min(8, config.test_queries)), 0.5 + 1.1 * config.ways)
-    run.picture("episode", partial(draw, test(jax.random.key(FIGURE_KEY))), size=size)
+    draw = partial(draw_episode, config.test_inner_steps, learner, per_seed(params)[0])
+    shown = (config.test_shots or config.shots) + min(8, config.test_queries)
+    episode = partial(draw, tasks.test(jax.random.key(FIGURE_KEY)))
+    run.picture("episode", episode, size=(1 + 1.2 * shown, 0.5 + 1.1 * ways))
     return run.finish(result)
 
 
-def episodes(config: Config, data: ImageData, queries: int) -> Sampler:
-    """Tasks of a split, drawn on the device."""
-    options: dict[str, Any] = {"ways": config.ways, "shots": config.shots, "queries": queries}
-    return few_shot(data.images, data.labels, rotations=config.rotations, **options)
-
-
 def meta_train(
-    config: Config, run: Run, learner: MetaLearner, sample: Sampler, validation: Sampler
+    config: Config,
+    run: Run,
+    learner: AnyLearner,
+    tested: AnyLearner,
+    tasks: Tasks,
+    keys: Key,
 ) -> tuple[Params, np.ndarray]:
     """The parameters `[seeds]` that were best on validation, and the steps they come from."""
     clip = [optax.clip(config.clip)] if config.clip else []
     validate = meta_training.validation_of(
-        learner,
+        tested,
         cross_entropy,
-        validation,
+        tasks.validation,
         key=jax.random.key(VALIDATION_KEY),
         episodes=config.eval_episodes,
         steps=config.test_inner_steps,
         chunk=one_on_cpu(200),
     )
+    labelled = isinstance(learner, TransferLearner)
     last = meta_training.meta_train(
         run,
         learner,
-        sample,
+        tasks.labelled if labelled else tasks.train,
         tx=optax.chain(*clip, optax.adam(config.lr)),
-        keys=run_keys(config.random.seed, config.random.seeds),
-        x=sample(jax.random.key(0)).support.x[:1],
-        tasks=config.tasks,
+        keys=keys,
+        x=tasks.train_x,
+        tasks=config.batch if labelled else config.tasks,
         chunk=config.chunk or one_on_cpu(None),
         start=config.start,
         validate=validate,
@@ -268,4 +271,4 @@ def meta_train(
 
 
 if __name__ == "__main__":
-    cli.command_line(main, Config, presets=PRESETS)
+    cli.command_line(main, Config, presets=PRESETS, complete=complete)

@@ -25,7 +25,15 @@ from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.base import evaluate
-from jaxdl.recipes.few_shot import maml_of_sines
+from jaxdl.recipes.few_shot import learner_of_sines
+from jaxdl.recipes.learners import (
+    REGRESSORS,
+    Choice,
+    find,
+    from_arguments,
+    maml_of_curves,
+    own_keywords,
+)
 from jaxdl.recipes.meta_training import meta_train
 from jaxdl.recipes.rates import best_rate
 from jaxdl.report.intervals import mean_ci95
@@ -33,7 +41,6 @@ from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
     Count,
-    Natural,
     Positive,
     RunFlags,
     Seeds,
@@ -42,10 +49,11 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
+from jaxdl.runs.identity import added
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, MetaLearner, Params
+from jaxdl.types import MetaLearner, Params
 
 FINE_TUNING_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
@@ -54,6 +62,8 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    learner: str = added("maml")
+    """Learner: maml, or path/to/mine.py:my_learner. It has flags of its own."""
     steps: Count = 70_000
     """Meta-training steps."""
     tasks: Count = 25
@@ -63,14 +73,9 @@ class Config:
     init: Literal["lecun", "code"] = "lecun"
     """Initialiser of the kernels. `code` is that of the authors' code: a normal distribution of
     standard deviation 0.01, with which 1 seed in 5 hardly learns."""
-    inner_steps: Natural = 1
-    """Inner gradient steps in a training task."""
-    inner_lr: Positive = 0.001
-    """Learning rate of the inner steps. The paper prints 0.01, and its code has 0.001."""
     lr: Positive = 0.001
     """Learning rate of the outer Adam."""
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact"
-    """Estimator of the meta-gradient."""
+    method: Any = dataclasses.field(default_factory=own_keywords(maml_of_curves))
     test_tasks: AtLeastTwo = 6000
     """Tasks of the final evaluation."""
     start: Start = Start()
@@ -79,10 +84,16 @@ class Config:
     run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=500))
 
 
+complete = partial(from_arguments, learners=REGRESSORS)
+"""Adds the flags of the learner."""
+
+
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
+    choice = find(config.learner, REGRESSORS)
     options: dict[str, Any] = {"check": check, "prepare": parallel.one_thread}
-    return run_experiment("sinusoid", config, experiment, report, **options)
+    options |= {"label": choice.name * (choice.name != "maml"), "contents": choice.contents}
+    return run_experiment("sinusoid", config, partial(experiment, choice), report, **options)
 
 
 def check(config: Config) -> None:
@@ -90,15 +101,16 @@ def check(config: Config) -> None:
     seeds_below(config.random, TEST_KEY)
 
 
-def experiment(config: Config, run: Run) -> dict[str, Any]:
+def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Both trainings, their evaluation and the pictures."""
-    learner = learner_of(config, config.inner_lr)
-    joint = learner_of(config, config.inner_lr, inner_steps=0)
+    learner = learner_of_sines(flat(config), make=choice.make)
+    jointly = partial(learner_of_sines, flat(config), make=maml_of_curves)
+    choice.keep(run)
     params = train(config, run, learner)
-    pretrained = train(config, run.part("pretrained"), joint)
+    pretrained = train(config, run.part("pretrained"), jointly(inner_steps=0))
 
     rate = best_rate(
-        partial(learner_of, config),
+        lambda rate: jointly(inner_lr=rate),
         FINE_TUNING_RATES,
         pretrained,
         mean_squared_error,
@@ -108,10 +120,10 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         metric="loss",
         steps=10,
     )
-    fine_tuned = learner_of(config, rate)
+    fine_tuned = jointly(inner_lr=rate)
     lecun = "kernels start by LeCun's rule; in the code with a standard deviation of 0.01"
     result = {
-        "maml": errors(config, learner, params),
+        choice.name: errors(config, learner, params),
         "pretrained": errors(config, fine_tuned, pretrained),
         "fine_tuning_rate": rate,
         "paper": PAPER,
@@ -120,20 +132,9 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "deviations": [lecun] if config.init == "lecun" else [],
         "config": flat(config),
     }
-    draw(run, {"MAML": (learner, params), "pretrained, fine-tuned": (fine_tuned, pretrained)})
+    title = "MAML" if choice.name == "maml" else choice.name
+    draw(run, {title: (learner, params), "pretrained, fine-tuned": (fine_tuned, pretrained)})
     return run.finish(result)
-
-
-def learner_of(
-    config: Config, inner_lr: float | Array, inner_steps: int | None = None
-) -> MetaLearner:
-    """MAML on the paper's net; without inner steps it is joint training."""
-    return maml_of_sines(
-        init=config.init,
-        inner_lr=inner_lr,
-        inner_steps=config.inner_steps if inner_steps is None else inner_steps,
-        estimator=config.estimator,
-    )
 
 
 def train(config: Config, run: Run, learner: MetaLearner) -> Params:
@@ -173,8 +174,8 @@ def draw(run: Run, learnt: dict[str, tuple[MetaLearner, Params]]) -> None:
     key = jax.random.key(FIGURE_KEY)
     wave, support = sinusoid_task(key), sinusoid(shots=5, queries=1)(key).support
     run.picture("task", partial(draw_task, key, wave, support, learnt), size=(9, 4.2))
-    run.picture("learning_curve", partial(draw_curve, run), size=(6, 4))
+    run.picture("learning_curve", partial(draw_curve, run, next(iter(learnt))), size=(6, 4))
 
 
 if __name__ == "__main__":
-    cli.command_line(main, Config)
+    cli.command_line(main, Config, complete=complete)

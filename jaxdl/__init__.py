@@ -18,8 +18,8 @@ __version__ = "0.1.0"
 _FACE = {
     "errors": "InputError RunError",
     "types": (
-        "Batch Episode Example GradFn LossFn MetaLearner Model Replay Sample Sampler Shard"
-        " StatefulModel StepFn Stream TrainState TransferLearner"
+        "Batch Embedding Episode Example GradFn LossFn MetaLearner Model Replay Sample Sampler "
+        "Shard StatefulModel StepFn Stream TrainState TransferLearner"
     ),
     "losses": "counted cross_entropy mean_squared_error weighted_mean",
     "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",
@@ -69,7 +69,7 @@ _FACE = {
     "runs.run": "Run open_run",
     "runs.stored": "load_best",
     "runs.weights": "export_weights load_weights",
-    "recipes.few_shot": "LoadedRun load_run",
+    "recipes.loaded": "LoadedRun load_run",
     "recipes.fit": "Fitted fit",
     "recipes.score": "score",
 }

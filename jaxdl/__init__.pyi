@@ -61,10 +61,10 @@ from jaxdl.optim.lookahead import with_slow as with_slow
 from jaxdl.optim.transfer import only as only
 from jaxdl.optim.transfer import unfreezing as unfreezing
 from jaxdl.optim.transfer import with_new_head as with_new_head
-from jaxdl.recipes.few_shot import LoadedRun as LoadedRun
-from jaxdl.recipes.few_shot import load_run as load_run
 from jaxdl.recipes.fit import Fitted as Fitted
 from jaxdl.recipes.fit import fit as fit
+from jaxdl.recipes.loaded import LoadedRun as LoadedRun
+from jaxdl.recipes.loaded import load_run as load_run
 from jaxdl.recipes.score import score as score
 from jaxdl.replay.nstep import n_step as n_step
 from jaxdl.replay.prioritized import prioritized as prioritized
@@ -91,6 +91,7 @@ from jaxdl.train.steps import supervised_step as supervised_step
 from jaxdl.train.streams import run_keys as run_keys
 from jaxdl.train.streams import task_stream as task_stream
 from jaxdl.types import Batch as Batch
+from jaxdl.types import Embedding as Embedding
 from jaxdl.types import Episode as Episode
 from jaxdl.types import Example as Example
 from jaxdl.types import GradFn as GradFn

@@ -6,7 +6,7 @@ library together: supervised learning, multi-task learning and meta-learning eac
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 from jax import lax
@@ -131,6 +131,9 @@ class Model(NamedTuple):
     init: InitFn
     apply: ApplyFn
 
+
+Embedding = Annotated[Model, "features"]
+"""A `Model` whose outputs are features, for learners that compare them or put a head on them."""
 
 NormMode = Literal["train", "eval"]
 """Whose statistics normalise: those of the batch at hand, or the running averages of training."""

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 
 from experiments import few_shot, sinusoid
-from jaxdl.recipes.few_shot import IMAGE_SHAPES, learner_of_images
+from jaxdl.recipes.few_shot import IMAGE_SHAPES, learner_of_images, learner_of_sines
 from jaxdl.runs.best import Best
 from jaxdl.runs.checkpoint import Checkpoints
-from jaxdl.runs.config import RunFlags, Seeds, flat
+from jaxdl.runs.config import RunFlags, flat, unflat
 from jaxdl.runs.identity import record_config
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
@@ -21,9 +21,8 @@ from jaxdl.types import MetaLearner
 
 def of_few_shot(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
     """Writes a run of two seeds; returns its learner and the parameters of each seed."""
-    config = few_shot.Config(
-        filters=2, random=Seeds(seeds=2), **fields, run=RunFlags(runs_dir=folder)
-    )
+    fields |= {"filters": 2, "seeds": 2, "run": RunFlags(runs_dir=folder)}
+    config = unflat(few_shot.Config, fields)
     record_config(folder, config)
     learner = learner_of_images(flat(config))
     images = jnp.zeros((1, *IMAGE_SHAPES[config.data]))
@@ -37,9 +36,9 @@ def of_few_shot(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
 
 def of_sinusoid(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
     """As `of_few_shot`."""
-    config = sinusoid.Config(random=Seeds(seeds=2), **fields)
+    config = unflat(sinusoid.Config, fields | {"seeds": 2})
     record_config(folder, config)
-    learner = sinusoid.learner_of(config, config.inner_lr)
+    learner = learner_of_sines(flat(config))
     start = lambda key: learner.init(key, jnp.zeros((1, 1)))  # noqa: E731
     state = init_states(start, run_keys(0, 2), optax.adam(config.lr))
     with Checkpoints(folder / "checkpoints") as checkpoints:

@@ -23,8 +23,10 @@ from experiments import few_shot, sinusoid
 from jaxdl.data.episodes import few_shot as episodes_of
 from jaxdl.errors import InputError
 from jaxdl.recipes import prepare
+from jaxdl.recipes.few_shot import learner_of_sines
 from jaxdl.runs import cli
 from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.config import flat
 from jaxdl.runs.identity import record_config
 from jaxdl.runs.run import RunFlags, open_run
 from jaxdl.train.steps import init_states
@@ -64,7 +66,7 @@ CHECKPOINTS = {}
 @pytest.fixture(scope="module", autouse=True)
 def checkpoint(tmp_path_factory):
     CHECKPOINTS["folder"] = tmp_path_factory.mktemp("saved") / "checkpoints"
-    learner = sinusoid.learner_of(sinusoid.Config(), 0.001)
+    learner = learner_of_sines(flat(sinusoid.Config()))
     keys = jax.vmap(jax.random.key)(jnp.arange(1))
     state = init_states(lambda key: learner.init(key, jnp.zeros((1, 1))), keys, optax.adam(0.001))
     notes = {"seconds": 1.0, "compile_seconds": 1.0, "window": {"count": 0, "sums": {}}}
@@ -278,8 +280,11 @@ def call(command):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [program, *arguments])
             patch.setattr(cli, "_use_compilation_cache", lambda: None)
-            presets = getattr(experiment, "PRESETS", None)
-            cli.command_line(experiment.main, experiment.Config, presets=presets)
+            options = {
+                "presets": getattr(experiment, "PRESETS", None),
+                "complete": experiment.complete,
+            }
+            cli.command_line(experiment.main, experiment.Config, **options)
     except SystemExit as stop:
         return stop.code
     return 0
@@ -350,7 +355,8 @@ from experiments import few_shot
 from jaxdl.runs import cli
 sys.argv = "few_shot --data omniglot --devices 1 --runs-dir {tmp_path}".split()
 try:
-    cli.command_line(few_shot.main, few_shot.Config, presets=few_shot.PRESETS)
+    options = {{"presets": few_shot.PRESETS, "complete": few_shot.complete}}
+    cli.command_line(few_shot.main, few_shot.Config, **options)
 finally:
     slow = [name for name in ("tensorflow_datasets", "grain", "orbax", "sklearn", "matplotlib")
             if name in sys.modules]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.run import Run
-from jaxdl.types import Episode, MetaLearner, Params
+from jaxdl.types import Episode, Params, TaskLearner
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -19,9 +19,20 @@ PAPER = {
     ("cifar_fs", 5, 5): "71.5 ± 1.0",
 }
 """Accuracy of MAML in percent: table 1 of the paper; CIFAR-FS in table 2 of MetaOptNet."""
+PROTONET = {
+    ("omniglot", 5, 1): "98.8",
+    ("omniglot", 5, 5): "99.7",
+    ("omniglot", 20, 1): "96.0",
+    ("omniglot", 20, 5): "98.9",
+    ("cifar_fs", 5, 1): "55.5 ± 0.7",
+    ("cifar_fs", 5, 5): "72.0 ± 0.6",
+}
+"""The same of ProtoNet: table 1 of arXiv:1703.05175; CIFAR-FS in table 2 of MetaOptNet."""
 
 METHODS = {
     "maml": "MAML",
+    "protonet": "ProtoNet",
+    "finetune": "trained on labels, fine-tuned",
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",
 }
@@ -35,7 +46,11 @@ def report(result: dict[str, Any]) -> str:
     """
     config, run = result["config"], result["run"]
     many, rows = config["seeds"] > 1, []
-    for name, title in METHODS.items():
+    learner = learner_of(config)
+    for name in (learner, "pretrained", "nearest_centroid"):
+        if name not in result:  # a run without this baseline
+            continue
+        title = METHODS.get(name, name)
         runs = result[name]  # of the centroid one for all seeds: nothing is trained
         found = seeds_summary([run["accuracy"] for run in runs])
         half = np.mean([run["ci95"] for run in runs])
@@ -43,27 +58,54 @@ def report(result: dict[str, Any]) -> str:
         each = tables.by_seed(found, scale=100) * (len(runs) > 1)
         rows.append([title, shown, f"{100 * half:.2f}", each])
     if result["paper"]:
-        rows.append(["MAML, published, ± over episodes", result["paper"], "", ""])
+        published = f"{METHODS.get(learner, learner)}, published, ± over episodes"
+        rows.append([published, result["paper"], "", ""])
     title = f"{config['data']} {config['ways']}-way {config['shots']}-shot"
+    if tested := tested_on(config):
+        title += f", tested on {tested}"
     header = [f"{title}, accuracy in %", f"mean, ± 95 % over {'seeds' if many else 'episodes'}"]
     header += ["± 95 % over episodes", "by seed"] * many
     table = tables.markdown(header, [row[: len(header)] for row in rows])
+    depth, rate = config["test_inner_steps"], result["fine_tuning_rate"]
     notes = [
         f"{run['steps']:,} steps; {config['test_episodes']:,} test episodes with"
-        f" {config['test_queries']} queries per class after {config['test_inner_steps']} inner"
-        f" steps; {tables.seeds(config['seed'], config['seeds'])}",
+        f" {config['test_queries']} queries per class"
+        f"{'' if depth is None else f' after {depth} inner steps'};"
+        f" {tables.seeds(config['seed'], config['seeds'])}",
         f"batch norm: {result['batch_norm']}; {result['split']}",
-        f"chosen on validation: step {result['best_steps']}, fine-tuning rate"
-        f" {result['fine_tuning_rate']}",
+        f"chosen on validation: step {result['best_steps']}"
+        f"{'' if rate is None else f', fine-tuning rate {rate}'}",
         *result["deviations"],
         tables.made_by(run),
     ]
     return "\n".join([table, *notes])
 
 
+def learner_of(config: dict[str, Any]) -> str:
+    """The name of the learner in the result."""
+    return str(config.get("learner", "maml")).rpartition(":")[2]
+
+
+def tested_on(config: dict[str, Any]) -> str:
+    """The test tasks, where they are others than the training tasks: "omniglot 5-way"."""
+    found = [config.get("test_data") or ""]
+    found += [f"{config['test_ways']}-way"] if config.get("test_ways") else []
+    found += [f"{config['test_shots']}-shot"] if config.get("test_shots") else []
+    return " ".join(part for part in found if part)
+
+
+def published(config: dict[str, Any]) -> str | None:
+    """The paper's accuracy on the test tasks of a run, for the learners that have one here."""
+    tables_of = {"maml": PAPER, "protonet": PROTONET}
+    ways, shots = (config.get(f"test_{name}") or config[name] for name in ("ways", "shots"))
+    if config.get("test_data"):
+        return None
+    return tables_of.get(learner_of(config), {}).get((config["data"], ways, shots))
+
+
 def deviations(config: dict[str, Any]) -> list[str]:
-    """Where a run departs from the paper, to be printed beside its number."""
-    if config["data"] in ("numbers", "digits"):
+    """Where a run of MAML departs from the paper, to be printed beside its number."""
+    if config["data"] in ("numbers", "digits") or learner_of(config) != "maml":
         return []
     inner = {
         "mean": "Inner loss: the mean over the support set, as the paper prints it; its code sums"
@@ -90,8 +132,8 @@ def draw_curve(run: Run, figure: Any) -> None:
 
 
 def draw_episode(
-    config: dict[str, Any], learner: MetaLearner, params: Params, episode: Episode, figure: Any
+    steps: int | None, learner: TaskLearner, params: Params, episode: Episode, figure: Any
 ) -> None:
     """An episode with the answers of a learner that has adapted to its support set."""
-    adapted = learner.adapt(jax.random.key(0), params, episode.support, config["test_inner_steps"])
+    adapted = learner.adapt(jax.random.key(0), params, episode.support, steps)
     pictures.episode(episode, learner.predict(adapted, episode.query.x), figure)

@@ -16,12 +16,15 @@ DEPTHS = (0, 1, 5, 10)
 SHOTS = (5, 10, 20)
 PAPER = {1: 0.67, 5: 0.38, 10: 0.35}
 """Table 2 of the paper: 5-shot error of MAML after so many steps, on 600 tasks."""
-PAPER_PRETRAINED = {1: 2.41, 5: 2.23, 10: 2.19}
+PUBLISHED = {"maml": PAPER, "pretrained": {1: 2.41, 5: 2.23, 10: 2.19}}
+"""The same by the names of the result."""
 
 
 def report(result: dict[str, Any]) -> str:
     """The result as a table: means over seeds, intervals over seeds and over tasks, medians."""
-    run, config, seeds, rows = result["run"], result["config"], len(result["maml"]), []
+    run, config, rows = result["run"], result["config"], []
+    learner = str(config.get("learner", "maml")).rpartition(":")[2]
+    seeds = len(result[learner])
     over = "seeds" if seeds > 1 else "tasks"
 
     def cell(of_depth: list[dict[str, Any]]) -> tuple[str, str]:
@@ -33,14 +36,16 @@ def report(result: dict[str, Any]) -> str:
         shown = tables.interval(found if seeds > 1 else {**found, "ci95": half}, digits=3)
         return f"{shown} ({median:.3f})", f"± {half:.3f}"
 
-    for name, paper in (("maml", PAPER), ("pretrained", PAPER_PRETRAINED)):
+    for name in (learner, "pretrained"):
         for shots in SHOTS:
             places = [f"{shots}-shot/{depth}" for depth in DEPTHS]
             cells = [cell([each[place] for each in result[name]]) for place in places]
             title = f"{name} {shots}-shot"
             rows.append([title, *(shown for shown, _ in cells)])
             rows += [[f"{title}, over tasks", *(half for _, half in cells)]] * (seeds > 1)
-        rows.append([f"{name} 5-shot, paper", "", *(f"{value:.2f}" for value in paper.values())])
+        if name in PUBLISHED:
+            values = [f"{value:.2f}" for value in PUBLISHED[name].values()]
+            rows.append([f"{name} 5-shot, paper", "", *values])
     header = [f"mean squared error, ± 95 % over {over} (median)", *(f"{d} steps" for d in DEPTHS)]
     notes = [
         *result["deviations"],
@@ -73,10 +78,10 @@ def draw_task(
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
-def draw_curve(run: Run, figure: Any) -> None:
+def draw_curve(run: Run, title: str, figure: Any) -> None:
     """The loss on training tasks by meta-step, of both trainings."""
     axis = figure.subplots()
-    parts = {"MAML, after adaptation": run, "joint training": run.part("pretrained")}
+    parts = {f"{title}, after adaptation": run, "joint training": run.part("pretrained")}
     for color, (name, part) in enumerate(parts.items()):
         lines = part.metrics("train")
         band(axis, lines["step"], lines["loss"], color, label=name)

@@ -14,7 +14,18 @@ from jaxtyping import Float
 
 from jaxdl.grads import check_model, objective, of_loss
 from jaxdl.meta.inner import descend
-from jaxdl.types import Array, Batch, Key, LossFn, Model, Params, PyTree, TransferLearner, Weight
+from jaxdl.types import (
+    Array,
+    Batch,
+    Embedding,
+    Key,
+    LossFn,
+    Model,
+    Params,
+    PyTree,
+    TransferLearner,
+    Weight,
+)
 
 
 class Classifier(NamedTuple):
@@ -26,7 +37,7 @@ class Classifier(NamedTuple):
 
 
 def finetune(
-    features: Model,
+    features: Embedding,
     loss: LossFn,
     *,
     classes: int,

@@ -13,7 +13,18 @@ from jaxtyping import Float
 from jaxdl.grads import check_model
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+from jaxdl.types import (
+    Array,
+    Batch,
+    Embedding,
+    Key,
+    LossFn,
+    MetaLearner,
+    Model,
+    Params,
+    PyTree,
+    Weight,
+)
 
 
 class Prototypes(NamedTuple):
@@ -23,7 +34,9 @@ class Prototypes(NamedTuple):
     means: Float[Array, "ways features"]
 
 
-def protonet(model: Model, loss: LossFn, *, ways: int, inner_dropout: bool = False) -> MetaLearner:
+def protonet(
+    model: Embedding, loss: LossFn, *, ways: int, inner_dropout: bool = False
+) -> MetaLearner:
     """Prototypical network on the embedding `model`, whose outputs are flattened to vectors.
 
     Predictions are logits `[n, ways]`: minus the squared Euclidean distance to each prototype.

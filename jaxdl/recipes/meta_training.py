@@ -15,14 +15,24 @@ from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
-from jaxdl.types import Key, LossFn, MetaLearner, Params, PyTree, Sampler, TrainState
+from jaxdl.types import (
+    Key,
+    LossFn,
+    MetaLearner,
+    Params,
+    PyTree,
+    Sampler,
+    TaskLearner,
+    TrainState,
+    TransferLearner,
+)
 
 Validate = Callable[[TrainState], Mapping[str, Any]]
 
 
 def meta_train(
     run: Run,
-    learner: MetaLearner,
+    learner: MetaLearner | TransferLearner,
     sample: Sampler,
     *,
     tx: optax.GradientTransformation,
@@ -38,15 +48,19 @@ def meta_train(
     """The parameters `[seeds]` after the last step of the run, which it resumes.
 
     Args:
+        sample: draws an episode; for a `TransferLearner`, which trains on one device, an example.
         keys: run keys `[seeds]`, see `run_keys`.
         x: inputs as the learner sees them, from which it makes its parameters.
-        tasks: episodes per step, shared among the devices of the run.
+        tasks: episodes or examples per step. The devices of the run share the episodes.
         chunk: see `over_tasks`.
         start: weights to start from; none by default.
         validate, eval_every, best: see `Run.train`.
     """
     devices = parallel.count_devices(run.flags.devices)
-    grad = over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
+    if isinstance(learner, TransferLearner):
+        grad, devices = learner.grad, 1
+    else:
+        grad = over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
     state = init_states(lambda key: learner.init(key, x), keys, tx)
     if start is not None:
         state = started(state, start.init_from, start.init_except)
@@ -63,7 +77,7 @@ def meta_train(
 
 
 def validation_of(
-    learner: MetaLearner,
+    learner: TaskLearner,
     loss: LossFn,
     sample: Sampler,
     *,

@@ -1,12 +1,17 @@
 """How good a learner is, with the interval that belongs to the number."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl import parallel
+from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError
 from jaxdl.meta.base import evaluate
 from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
+from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.types import Key, LossFn, Params, Sampler, TaskLearner
 
@@ -66,18 +71,49 @@ def score_by_seed(
     key: Key,
     steps: int | None = None,
     chunk: int | None = None,
-) -> list[dict[str, float]]:
-    """For each seed of `params` `[seeds, ...]`: `accuracy`, its interval `ci95`, and `loss`.
+) -> dict[str, np.ndarray]:
+    """The metrics of each test episode for each seed of `params` `[seeds, ...]`.
 
-    Half of the 95 % interval, over the episodes. The arguments are those of `score`.
+    The arguments are those of `score`.
+
+    Returns:
+        Arrays `[seeds, episodes]` by the names of the metrics.
     """
     run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
-    found = []
-    for each in per_seed(params):
-        values = run(key, each)
-        accuracy, ci95 = mean_ci95(np.asarray(values["accuracy"][0]))
-        found.append({"accuracy": accuracy, "ci95": ci95, "loss": float(values["loss"].mean())})
-    return found
+    found = [run(key, each) for each in per_seed(params)]
+    return {name: np.stack([np.asarray(each[name][0]) for each in found]) for name in found[0]}
+
+
+def by_seed(values: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    """For each seed: `accuracy`, half of its 95 % interval `ci95` over the episodes, and `loss`.
+
+    Args:
+        values: what `score_by_seed` gives.
+    """
+    rows = []
+    for accuracies, losses in zip(values["accuracy"], values["loss"], strict=True):
+        accuracy, ci95 = mean_ci95(accuracies)
+        rows.append({"accuracy": accuracy, "ci95": ci95, "loss": float(jnp.mean(losses))})
+    return rows
+
+
+EPISODES = "episodes.npz"
+"""The file of a run with the metrics of each test episode."""
+
+
+def keep_episodes(run: Run, values: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Writes `episodes.npz` of a run, for `scripts/compare`: arrays `maml/accuracy`, say.
+
+    Args:
+        values: for each learner, what `score_by_seed` gives.
+    """
+    arrays = {
+        f"{learner}/{metric}": array
+        for learner, metrics in values.items()
+        for metric, array in metrics.items()
+    }
+    if parallel.is_first():
+        save_arrays(run.directory / EPISODES, arrays)
 
 
 def _several(learner: TaskLearner, params: Params, sample: Sampler) -> bool:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ def command_line(
     *,
     presets: Mapping[str, Config] | None = None,
     moved: Mapping[str, str] | None = None,
+    complete: Callable[[Config, Sequence[str]], Config] | None = None,
 ) -> None:
     """Runs `main` on a configuration read from the command line, and exits if that fails.
 
@@ -32,6 +33,8 @@ def command_line(
     docstring of `main`'s module stands above all flags. With `presets`, `--preset NAME` chooses the
     defaults, and the other flags change them; the first preset is the default. `moved` maps a flag,
     or a flag and its value, to the experiment that has it now: `{"--case binary": "questions"}`.
+    `complete` maps the defaults and the arguments to other defaults, whose class may have more
+    fields, such as those of a learner that a flag names.
 
     >>> import dataclasses, jaxdl
     >>> from unittest import mock
@@ -64,6 +67,9 @@ def command_line(
             default, arguments = _preset(arguments, presets)
             about += "\n\n--preset NAME sets all flags to one recipe. NAME is one of "
             about += f"{', '.join(presets)}."
+        if complete is not None:
+            default = complete(config() if default is None else default, arguments)
+            config = type(default)
         made = tyro.cli(
             config,
             prog=Path(sys.argv[0]).name,

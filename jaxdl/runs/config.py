@@ -7,6 +7,7 @@ ordinary flags, and config.yaml and result.json list them beside the others (`fl
 import dataclasses
 import math
 import os
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -172,7 +173,8 @@ def check(config: Any) -> None:
     for owner, field, value in leaves(config):
         hint = typing.get_type_hints(type(owner), include_extras=True)[field.name]
         for range_ in ranges(hint):
-            range_.refuse(field.name, value)
+            if value is not None:
+                range_.refuse(field.name, value)
         if typing.get_origin(hint) is tuple:
             for range_ in ranges(typing.get_args(hint)[0]):
                 for item in value:
@@ -213,7 +215,9 @@ def seeds_below(random: Seeds, key: int) -> None:
 
 
 def ranges(hint: Any) -> list[Range]:
-    """The ranges in a type; `Annotated[int, Range(2)]` has one."""
+    """The ranges in a type; `Annotated[int, Range(2)]` has one, and so has its union with None."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [range_ for each in typing.get_args(hint) for range_ in ranges(each)]
     return [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from jaxdl import parallel
 from jaxdl.runs import config as ranges
-from jaxdl.runs.identity import Former
+from jaxdl.runs.identity import NO_FILES, Contents, Former
 from jaxdl.runs.run import Run, open_run
 
 Config = TypeVar("Config")
@@ -21,6 +21,7 @@ def run_experiment(
     check: Callable[[Config], None] = lambda config: None,
     prepare: Callable[[], None] = lambda: None,
     former: Former | None = None,
+    contents: Contents = NO_FILES,
 ) -> dict[str, Any]:
     """Trains, resumes or reprints a run; prints the report, and returns the content of result.json.
 
@@ -33,6 +34,7 @@ def run_experiment(
         check: raises InputError for a mistake that the range of a single field cannot express.
         prepare: called before JAX starts its devices.
         former: the experiment that this one was part of.
+        contents: digests of files that the run depends on, by field; see `open_run`.
 
     Raises:
         InputError: if a field is out of its range, or as `open_run`.
@@ -43,7 +45,7 @@ def run_experiment(
     flags = config.run  # type: ignore[attr-defined]  # see above
     parallel.start(flags.coordinator, flags.processes, flags.process)
     prepare()
-    with open_run(name, config, label=label, former=former) as run:
+    with open_run(name, config, label=label, former=former, contents=contents) as run:
         result = run.result() or train(config, run)
     print(report(result))
     return result

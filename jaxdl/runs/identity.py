@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
@@ -23,8 +24,13 @@ Config = TypeVar("Config")
 
 MAY_CHANGE = ("steps", "run")
 """The fields that may change on resume; all other fields are the run's identity."""
-WEIGHTS = "init_weights"
-"""The key in config.yaml for the digest of the weights in `init_from`."""
+DIGESTS = {"init_from": "init_weights", "learner": "learner_code", "path": "data_content"}
+"""Fields that may name a file, and the keys in config.yaml for the digest of what the file holds.
+
+The digest is part of the identity, and the path is not."""
+Contents = Mapping[str, str]
+"""The digest of what a file holds, by the field that names the file."""
+NO_FILES: Contents = MappingProxyType({})
 
 
 def added(default: Any) -> Any:
@@ -50,12 +56,12 @@ class Former(NamedTuple):
     ignored: tuple[str, ...] = ()
 
 
-def digest(config: Any, weights: str = "", former: Former | None = None) -> str:
+def digest(config: Any, contents: Contents = NO_FILES, former: Former | None = None) -> str:
     """Eight hexadecimal digits of the run's identity.
 
-    The identity is the configuration and, if the run starts from weights, their digest.
+    The identity is the configuration, with the digest of a file in place of its path.
     """
-    identity, later = _identity(_record(config, weights, former)), _added(config)
+    identity, later = _identity(_record(config, contents, former)), _added(config)
     text = json.dumps({k: v for k, v in identity.items() if later.get(k, ...) != v}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -64,7 +70,7 @@ def directory(
     experiment: str,
     config: Any,
     label: str = "",
-    weights: str = "",
+    contents: Contents = NO_FILES,
     former: Former | None = None,
 ) -> Path:
     """The run directory of a configuration, by the name in its run flags, else by its identity.
@@ -74,7 +80,7 @@ def directory(
     Raises:
         InputError: if the name is not a folder name, or the folder or one above it is a file.
     """
-    identity = digest(config, weights, former)
+    identity = digest(config, contents, former)
     name = config.run.name or "-".join(part for part in (label, identity) if part)
     if Path(name).name != name or name == "..":
         raise InputError(f"`name={name!r}` must be a plain directory name. Choose another")
@@ -91,7 +97,7 @@ def directory(
 
 
 def check_config(
-    directory: Path, config: Any, weights: str = "", former: Former | None = None
+    directory: Path, config: Any, contents: Contents = NO_FILES, former: Former | None = None
 ) -> bool:
     """Compares a configuration with the recorded one in `directory`; False if none is recorded.
 
@@ -107,17 +113,24 @@ def check_config(
             )
         return False
     recorded = _recorded(directory)
-    record = _record(config, weights, former)
+    record = _record(config, contents, former)
     wanted, found = map(_identity, (record, {**_added(config), **recorded}))
     for name in () if former is None else former.ignored:
         wanted.pop(name, None)
         found.pop(name, None)
-    if wanted.get(WEIGHTS) != found.get(WEIGHTS):
+    weights = DIGESTS["init_from"]
+    if wanted.get(weights) != found.get(weights):
         raise InputError(
             f"{directory} started from {recorded.get('init_from') or 'no weights'}, and not from"
             f" what is now in {flat(config).get('init_from') or 'none'}: choose"
             " another `name=`"
         )
+    for field, key in DIGESTS.items():
+        if key in wanted and key in found and wanted[key] != found[key]:
+            raise InputError(
+                f"{directory} was made with another content of `{field}={flat(config)[field]}`."
+                " Choose another `name=`"
+            )
     for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise InputError(
@@ -147,14 +160,14 @@ def refuse_other_steps(directory: Path, steps: int, cure: str, part: str = "") -
 
 
 def record_config(
-    directory: Path, config: Any, weights: str = "", former: Former | None = None
+    directory: Path, config: Any, contents: Contents = NO_FILES, former: Former | None = None
 ) -> None:
-    """Writes config.yaml: the configuration, the digest of the start weights, and the provenance.
+    """Writes config.yaml: the configuration, the digests of files, and the provenance.
 
     Raises:
         RunError: if it cannot be written.
     """
-    record = {"config": _record(config, weights, former), "made_by": provenance()}
+    record = {"config": _record(config, contents, former), "made_by": provenance()}
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
 
 
@@ -184,7 +197,8 @@ def load_config(directory: Path, kind: type[Config], former: Former | None = Non
     """
     found = recorded_config(directory)
     gone = () if former is None else former.fields
-    found = {k: v for k, v in found.items() if k not in ("run", "init_from", WEIGHTS, *gone)}
+    found = {k: v for k, v in found.items() if k not in ("run", "init_from", *gone)}
+    found = {k: v for k, v in found.items() if k not in DIGESTS.values()}
     try:
         config = unflat(kind, found)
     except TypeError as error:
@@ -243,9 +257,10 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _record(config: Any, weights: str, former: Former | None) -> dict[str, Any]:
+def _record(config: Any, contents: Contents, former: Former | None) -> dict[str, Any]:
     gone = {} if former is None else plain(former.fields)
-    return {**plain(flat(config)), **gone, **({WEIGHTS: weights} if weights else {})}
+    digests = {DIGESTS[field]: digest for field, digest in contents.items()}
+    return {**plain(flat(config)), **gone, **digests}
 
 
 def _added(config: Any) -> dict[str, Any]:
@@ -257,10 +272,11 @@ def _added(config: Any) -> dict[str, Any]:
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a recorded configuration that decides the results of a run.
 
-    It holds the digest of the start weights, not their path. A run without start weights has no
-    `init_except` either.
+    It holds the digest of a file, not its path. A run without start weights has no `init_except`.
     """
-    left_out = {*MAY_CHANGE, "init_from"} | (set() if WEIGHTS in record else {"init_except"})
+    left_out = {*MAY_CHANGE, "init_from"}
+    left_out |= {field for field, key in DIGESTS.items() if key in record}
+    left_out |= set() if DIGESTS["init_from"] in record else {"init_except"}
     return {key: value for key, value in record.items() if key not in left_out}
 
 

@@ -28,7 +28,7 @@ from jaxdl.report import pictures
 from jaxdl.runs import identity
 from jaxdl.runs.best import Best
 from jaxdl.runs.config import RunFlags, check
-from jaxdl.runs.identity import Former, load_config
+from jaxdl.runs.identity import NO_FILES, Contents, Former, load_config
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
 from jaxdl.runs.signals import Interrupted, Signals, caught_signals
@@ -314,14 +314,20 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    experiment: str, config: Any, *, label: str = "", former: Former | None = None
+    experiment: str,
+    config: Any,
+    *,
+    label: str = "",
+    former: Former | None = None,
+    contents: Contents = NO_FILES,
 ) -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
 
     `config` is a dataclass with the fields `steps` and `run: RunFlags`. These two may change on
     resume; all other fields are the run's identity. For a field `init_from` the weights count, not
     their path. If the body raises InputError before anything is stored, no configuration stays.
-    With `former`, runs from before this experiment was split off another one go on.
+    With `former`, runs from before this experiment was split off another one go on. `contents` has
+    the digest of each other file that the run depends on, by the field that names the file.
 
     >>> import dataclasses, jaxdl, jax.numpy as jnp, optax, pathlib, tempfile
     >>> @dataclasses.dataclass(frozen=True)
@@ -355,12 +361,13 @@ def open_run(
     check(flags)
     parallel.count_devices(flags.devices)
     weights = digest_of_start(config)
-    directory = identity.directory(experiment, config, label, weights, former)
+    contents = {**contents, "init_from": weights} if weights else contents
+    directory = identity.directory(experiment, config, label, contents, former)
 
     @functools.cache  # once, by the part that resumes first
     def record() -> None:
         if parallel.is_first():
-            identity.record_config(directory, config, weights, former)
+            identity.record_config(directory, config, contents, former)
 
     known = True
     with contextlib.ExitStack() as stack:
@@ -368,7 +375,7 @@ def open_run(
             with writing(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(identity.locked(directory))
-            known = identity.check_config(directory, config, weights, former)
+            known = identity.check_config(directory, config, contents, former)
             stack.enter_context(identity.forgotten_if_refused(directory))
         signals = stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)

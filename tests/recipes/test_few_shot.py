@@ -16,7 +16,11 @@ from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import evaluate
-from jaxdl.recipes.few_shot import load_images, load_run, maml_of_images, net
+from jaxdl.recipes.few_shot import net
+from jaxdl.recipes.learners import maml
+from jaxdl.recipes.loaded import load_run
+from jaxdl.recipes.tasks import tasks_of
+from jaxdl.runs.config import flat
 from jaxdl.runs.identity import load_config, record_config
 from jaxdl.runs.run import RunFlags
 from jaxdl.types import Batch
@@ -39,17 +43,9 @@ def predicted(learner, params, support, x, steps):
 
 def test_an_inner_loss_summed_over_classes_steps_so_many_times_as_far():
     def adapted(inner_loss, inner_lr):
-        learner = maml_of_images(
-            (8, 16, 1),
-            ways=5,
-            filters=2,
-            norm="batch",
-            head="xavier",
-            inner_lr=inner_lr,
-            inner_steps=2,
-            inner_loss=inner_loss,
-            estimator="exact",
-        )
+        model = net((8, 16, 1), 5, filters=2, norm="batch")
+        options = {"inner_lr": inner_lr, "inner_steps": 2, "inner_loss": inner_loss}
+        learner = maml(model, cross_entropy, ways=5, **options)
         return jax.jit(lambda: learner.adapt(KEY, learner.init(KEY, SUPPORT.x), SUPPORT))()
 
     check = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
@@ -143,8 +139,7 @@ def test_what_an_older_revision_stored_gives_the_numbers_of_its_result(experimen
         episodes = config["test_tasks"]
     else:
         config = load_config(folder, few_shot.Config)
-        data = load_images(config.data, "test")
-        sample, loss = few_shot.episodes(config, data, config.test_queries), cross_entropy
+        sample, loss = tasks_of(flat(config)).test, cross_entropy
         steps, episodes = config.test_inner_steps, config.test_episodes
     run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,))
     found = run(jax.random.key(few_shot.TEST_KEY), params)

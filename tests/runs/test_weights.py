@@ -33,7 +33,7 @@ from jaxdl.recipes import cells
 from jaxdl.recipes.agents import start as start_of_agent
 from jaxdl.recipes.continual import start as start_of_stream
 from jaxdl.recipes.few_labels import Training, fresh, problem_of
-from jaxdl.recipes.few_shot import learner_of_images
+from jaxdl.recipes.few_shot import learner_of_images, learner_of_sines
 from jaxdl.rl import point
 from jaxdl.rl.cartpole import cart_pole
 from jaxdl.runs.checkpoint import Checkpoints
@@ -468,14 +468,15 @@ class Untrained:
 
 def sinusoid_start(**start):
     config = unflat(sinusoid.Config, {"seeds": 2, **start})
-    return sinusoid.train(config, Untrained(), sinusoid.learner_of(config, 0.1))
+    return sinusoid.train(config, Untrained(), learner_of_sines(flat(config)))
 
 
 def few_shot_start(**start):
     config = unflat(few_shot.Config, {"seeds": 2, "filters": 2, **start})
-    sample = lambda key: SimpleNamespace(support=SimpleNamespace(x=jnp.zeros((1, 8, 16, 1))))  # noqa: E731
-    learner = learner_of_images(flat(config))
-    return few_shot.meta_train(config, Untrained(), learner, sample, sample)[0]
+    learner, x = learner_of_images(flat(config)), jnp.zeros((1, 8, 16, 1))
+    sample = lambda key: SimpleNamespace(support=SimpleNamespace(x=x))  # noqa: E731
+    tasks = SimpleNamespace(train=sample, validation=sample, train_x=x)
+    return few_shot.meta_train(config, Untrained(), learner, learner, tasks, run_keys(0, 2))[0]
 
 
 def mnist_start(**start):

@@ -1,0 +1,175 @@
+"""`load_run` gives back the trained learner of a run of few_shot or sinusoid."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl.errors import InputError, RunError
+from jaxdl.recipes.few_shot import (
+    BATCH_NORM,
+    HEADS,
+    IMAGE_SHAPES,
+    SINE_INITS,
+    learner_of_images,
+    learner_of_sines,
+)
+from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, find, own_hints
+from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.code import is_file_name
+from jaxdl.runs.identity import DIGESTS, recorded_config
+from jaxdl.runs.keywords import fits
+from jaxdl.runs.stored import load_best, load_last
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states
+from jaxdl.train.streams import run_keys
+from jaxdl.types import Array, Params, TrainState, TransferLearner
+
+
+class LoadedRun(NamedTuple):
+    """What a run has learnt: its learner, the parameters of one seed, and its configuration.
+
+    `config` holds the fields of config.yaml by name: `config["test_inner_steps"]` is how many inner
+    steps a run of few_shot was tested with, which may be more than the learner takes by itself.
+
+    >>> import jaxdl
+    >>> learner, params, config = jaxdl.LoadedRun(
+    ...     jaxdl.protonet(jaxdl.mlp([8]), jaxdl.cross_entropy, ways=5), {}, {"ways": 5}
+    ... )
+    """
+
+    learner: AnyLearner
+    params: Params
+    config: dict[str, Any]
+
+
+IMAGES: dict[str, Any] = {
+    "data": tuple(IMAGE_SHAPES),
+    "ways": int,
+    "filters": int,
+    "norm": tuple(BATCH_NORM),
+    "head": tuple(HEADS),
+}
+"""What decides the learner of a run of few_shot: for each field its type, or the names allowed.
+
+The learner's own arguments stand beside them."""
+SINES: dict[str, Any] = {"init": tuple(SINE_INITS)}
+"""The same for a run of sinusoid."""
+
+
+def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
+    """A trained learner, for prediction, from a run of the experiment few_shot or sinusoid.
+
+        learner, params, config = jaxdl.load_run("runs/few_shot/omniglot-5way-1shot-...")
+        adapted = learner.adapt(key, params, jaxdl.Batch(images, labels))
+        logits = learner.predict(adapted, others)
+
+    Images are `[n, height, width, channels]` in `[0, 1]`. With `norm="batch"` the answers for
+    images depend on each other, and a single image is refused. A run with a learner of your own
+    holds a copy of its code, and load_run executes it: load only runs that you trust.
+
+    >>> import jaxdl
+    >>> try:
+    ...     jaxdl.load_run("runs/few_shot/none")
+    ... except jaxdl.InputError as error:
+    ...     print(error)
+    there is no run in runs/few_shot/none: it has no config.yaml. Give the folder of a run
+
+    Args:
+        path: the run's directory. Those of earlier revisions are read, too.
+        seed: which of the seeds that trained in the run, from 0.
+
+    Returns:
+        The learner and parameters: those that were best on validation, of sinusoid the last.
+
+    Raises:
+        InputError: if it is no run, or one of another experiment, or one of sinusoid that has
+            stored nothing yet, or has no such seed.
+        RunError: if it is damaged, or one of few_shot that has stored nothing yet.
+    """
+    directory = Path(path)
+    config = recorded_config(directory)
+    if config.keys() >= {"data", "ways", "rotations", "filters"}:
+        config.setdefault("head", "normal")  # before a run could choose
+        fields = IMAGES
+    elif config.keys() >= {"test_tasks", "shots"}:
+        config.setdefault("init", "code")
+        fields = SINES
+    else:
+        raise InputError(
+            f"{directory} is a run of another experiment. load_run reads runs of few_shot and"
+            " sinusoid; load_weights reads the weights of any run"
+        )
+    make = _make(directory, config, LEARNERS if fields is IMAGES else REGRESSORS)
+    _check(directory, config, {**fields, **own_hints(make), "seeds": int})
+    if not 0 <= seed < config["seeds"]:
+        raise InputError(
+            f"{directory} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}"
+        )
+    load = _load_images if fields is IMAGES else _load_sines
+    learner, params = load(directory, config, make)
+    return LoadedRun(learner, per_seed(params)[seed], config)
+
+
+def _make(directory: Path, config: dict[str, Any], learners: Mapping[str, Make]) -> Make:
+    """The learner's function; that of an own learner from the copy in the run."""
+    name = config.setdefault("learner", "maml")
+    if not isinstance(name, str):
+        raise RunError(f"{directory}/config.yaml is damaged: learner is {name!r}")
+    if not is_file_name(name):
+        return find(name, learners).make
+    path, _, function = name.rpartition(":")
+    copy = directory / "learner" / Path(path).name
+    choice = find(f"{copy}:{function}")
+    if choice.code is None or choice.code.digest != config.get(DIGESTS["learner"]):
+        raise RunError(f"{copy.parent} is damaged: it is not the code that trained. Restore it")
+    return choice.make
+
+
+def _load_images(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
+    image = jnp.zeros((1, *IMAGE_SHAPES[config["data"]]))
+    ways = config.get("test_ways") or config["ways"]
+    learner = learner_of_images(config, 2, ways=ways, make=make)
+    like = _start(learner, image, config["seeds"]).params
+    if isinstance(learner, TransferLearner):
+        like = _as_stored(directory / "best", like)
+    return learner, load_best(directory, like)[0]
+
+
+def _load_sines(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
+    learner = learner_of_sines(config, make=make)
+    return learner, load_last(directory, _start(learner, jnp.zeros((1, 1)), config["seeds"])).params
+
+
+def _start(learner: AnyLearner, x: Array, seeds: int) -> TrainState:
+    """A state of the same structure and shapes as what these trainings store."""
+
+    def start() -> TrainState:
+        return init_states(lambda key: learner.init(key, x), run_keys(0, seeds), optax.adam(0.001))
+
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(start))
+
+
+def _as_stored(folder: Path, like: Params) -> Params:
+    """Parameters with the structure of `like` and the shapes of the stored ones.
+
+    The head of a pretrained net has an output for each training class, of which the configuration
+    does not know the number.
+    """
+    with Checkpoints(folder) as checkpoints:
+        stored = [array for leaf, array in checkpoints.arrays() if leaf.path[0][1] == "params"]
+    if len(stored) != len(jax.tree.leaves(like)):
+        return like  # `load_best` says what differs
+    return jax.tree.unflatten(jax.tree.structure(like), [np.zeros_like(each) for each in stored])
+
+
+def _check(directory: Path, config: dict[str, Any], fields: dict[str, Any]) -> None:
+    for name, hint in fields.items():
+        value = config.get(name)
+        valid = value in hint if isinstance(hint, tuple) else fits(value, hint)
+        if not valid:
+            raise RunError(f"{directory}/config.yaml is damaged: {name} is {value!r}")
