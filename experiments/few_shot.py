@@ -1,11 +1,12 @@
-"""MAML on few-shot image classification (section 5.2, arXiv:1703.03400), with two baselines.
+"""Few-shot image classification by MAML, ProtoNet, fine-tuning, or a learner of your own.
 
-MAML learns initial parameters. From these, a few gradient steps on K examples per class tell N new
-classes apart. Each of the paper's recipes is a preset. The default needs no download. Parameters
-are chosen on validation classes. Accuracy is measured on test classes. The baselines are
-fine-tuning and nearest pixel centroids.
+A learner trains on many tasks. A task shows K examples of N new classes, and asks for the classes
+of other images. The default is MAML (section 5.2, arXiv:1703.03400) on images that need no
+download. Each of the papers' recipes is a preset. Parameters are chosen on validation classes.
+Accuracy is measured on test classes. Two baselines stand beside it: fine-tuning, and nearest pixel
+centroids.
 
-Command: scripts/run few_shot [--preset omniglot-5way-1shot]
+Command: scripts/run few_shot [--preset omniglot-5way-1shot] [--learner NAME]
 Runtime: 1 minute for the default on 2 CPU cores; the paper's 60,000 steps need a GPU
 Result: accuracy with its 95 % interval beside the paper's, see docs/results.md
 """
@@ -33,6 +34,7 @@ from jaxdl.recipes.learners import (
     maml,
     own_keywords,
     refuse_other_parameters,
+    with_learner,
 )
 from jaxdl.recipes.learners import (
     from_arguments as complete,
@@ -154,6 +156,20 @@ _CIFAR = Config(
     clip=10.0,
     pretraining_steps=10_000,
 )
+_PROTOTYPES: Config = with_learner(
+    dataclasses.replace(
+        _OMNIGLOT,
+        split="vinyals",
+        rotations="classes",
+        ways=60,
+        test_ways=5,
+        queries=5,
+        test_queries=15,
+        steps=20_000,
+        tasks=1,
+    ),
+    "protonet",
+)
 PRESETS = {
     "numbers-5way-1shot": Config(),
     "digits-5way-1shot": Config(data="digits"),
@@ -163,6 +179,10 @@ PRESETS = {
     "omniglot-20way-5shot": dataclasses.replace(_TWENTY_WAYS, shots=5, queries=5, test_queries=5),
     "cifar_fs-5way-1shot": _CIFAR,
     "cifar_fs-5way-5shot": dataclasses.replace(_CIFAR, shots=5, tasks=2),
+    "omniglot-5way-1shot-protonet": _PROTOTYPES,
+    "omniglot-5way-5shot-protonet": dataclasses.replace(_PROTOTYPES, shots=5),
+    "omniglot-20way-1shot-protonet": dataclasses.replace(_PROTOTYPES, test_ways=20),
+    "omniglot-20way-5shot-protonet": dataclasses.replace(_PROTOTYPES, test_ways=20, shots=5),
 }
 
 

@@ -145,7 +145,7 @@ def train(config: Config, run: Run, learner: MetaLearner) -> Params:
         sinusoid(shots=config.shots, queries=config.shots),
         tx=optax.adam(config.lr),
         keys=run_keys(config.random.seed, config.random.seeds),
-        x=jnp.zeros((1, 1)),
+        x=jnp.zeros((2, 1)),
         tasks=config.tasks,
         chunk=None,
         start=config.start,

@@ -131,7 +131,7 @@ def _make(directory: Path, config: dict[str, Any], learners: Mapping[str, Make])
 
 
 def _load_images(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
-    image = jnp.zeros((1, *IMAGE_SHAPES[config["data"]]))
+    image = jnp.zeros((2, *IMAGE_SHAPES[config["data"]]))
     ways = config.get("test_ways") or config["ways"]
     learner = learner_of_images(config, 2, ways=ways, make=make)
     like = _start(learner, image, config["seeds"]).params
@@ -142,7 +142,7 @@ def _load_images(directory: Path, config: dict[str, Any], make: Make) -> tuple[A
 
 def _load_sines(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
     learner = learner_of_sines(config, make=make)
-    return learner, load_last(directory, _start(learner, jnp.zeros((1, 1)), config["seeds"])).params
+    return learner, load_last(directory, _start(learner, jnp.zeros((2, 1)), config["seeds"])).params
 
 
 def _start(learner: AnyLearner, x: Array, seeds: int) -> TrainState:

@@ -1,0 +1,295 @@
+"""Learners by name and by file: what they are built on, and what a run of them stores."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import few_shot, sinusoid
+from jaxdl.data.sets.digits import digits_few_shot
+from jaxdl.errors import InputError, RunError
+from jaxdl.losses import cross_entropy
+from jaxdl.meta.protonet import protonet
+from jaxdl.models.mlp import mlp
+from jaxdl.recipes import learners
+from jaxdl.recipes.few_shot import learner_of_images
+from jaxdl.recipes.learners import build, find, from_arguments, with_learner
+from jaxdl.recipes.loaded import load_run
+from jaxdl.runs.config import RunFlags, Seeds, flat
+from jaxdl.runs.identity import directory, load_config
+from jaxdl.types import Batch, Embedding, Model, TransferLearner
+
+KEY = jax.random.key(0)
+MINE = '''
+import jax
+from scales import LEAST
+
+import jaxdl
+
+
+def scaled(model: jaxdl.Embedding, loss: jaxdl.LossFn, *, ways: int, scale: float = 2.0):
+    """ProtoNet with scaled distances."""
+    learner = jaxdl.protonet(model, loss, ways=ways)
+
+    def predict(adapted, x, **options):
+        return max(scale, LEAST) * learner.predict(adapted, x, **options)
+
+    grad = jaxdl.through_adaptation(learner.adapt, predict, loss)
+    return learner._replace(predict=predict, grad=grad)
+'''
+
+
+@pytest.fixture
+def mine(tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MINE)
+    (folder / "scales.py").write_text("LEAST = 0.0\n")
+    return f"{folder}/mine.py:scaled"
+
+
+def tiny(folder, **fields):
+    run = RunFlags(runs_dir=folder, log_every=2, devices=1)
+    values = {"data": "digits", "ways": 2, "filters": 2, "tasks": 2, "queries": 2, "steps": 2}
+    values |= {"test_queries": 2, "eval_every": 2, "eval_episodes": 2, "test_episodes": 6}
+    values |= {"pretraining_steps": 0, "random": Seeds(seeds=2)}
+    return few_shot.Config(**{**values, **fields}, run=run)
+
+
+def the_run(folder):
+    (found,) = (folder / "few_shot").iterdir()
+    return found
+
+
+# ---- what a learner is built on
+
+
+def outputs(net, x=None):
+    x = jnp.ones((2, 3)) if x is None else x
+    return net.apply(net.init(KEY, x), x).shape[1]
+
+
+def nets(outputs):
+    return mlp((7,) if outputs is None else (7, outputs))
+
+
+def test_a_model_has_an_output_for_each_class_and_an_embedding_has_features():
+    found = []
+
+    def on_model(model: Model, loss, *, ways: int):
+        found.append(outputs(model))
+        return protonet(model, loss, ways=ways)
+
+    def on_embedding(model: Embedding, loss, *, ways: int):
+        found.append(outputs(model))
+        return protonet(model, loss, ways=ways)
+
+    for make in (on_model, on_embedding):
+        build(make, nets, cross_entropy, ways=4, classes=None, own={})
+    assert found == [4, 7]
+
+
+def test_a_learner_of_labelled_examples_gets_the_number_of_training_classes():
+    options = {"ways": 2, "classes": 9, "own": {}}
+    learner = build(learners.finetune, nets, cross_entropy, **options)
+    assert isinstance(learner, TransferLearner)
+    assert learner.init(KEY, jnp.ones((2, 3))).kernel.shape == (7, 9)
+
+
+def test_what_returns_no_learner_is_refused():
+    def nothing(model, loss, *, ways: int):
+        return None
+
+    with pytest.raises(InputError, match=r"nothing returned NoneType. Return a MetaLearner, or a"):
+        build(nothing, nets, cross_entropy, ways=2, classes=None, own={})
+
+
+# ---- what is chosen
+
+
+def test_the_names_are_those_of_the_table():
+    assert find("maml").make is learners.maml
+    assert find("maml", learners.REGRESSORS).make is learners.maml_of_curves
+    with pytest.raises(InputError, match=r"`learner=mamml`: choose among maml protonet finetune"):
+        find("mamml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def protonet(model, loss, *, ways): ...", "the name protonet is taken"),
+        ("def pretrained(model, loss, *, ways): ...", "the name pretrained is taken"),
+        ("def own(model, *, ways): ...", r"takes \(model, loss, \*, ways, ...\). Correct the"),
+        ("def own(model, loss, ways): ...", r"takes \(model, loss, \*, ways, ...\)"),
+        ("def own(model, loss): ...", r"takes \(model, loss, \*, ways, ...\)"),
+    ],
+)
+def test_own_functions_that_are_no_learner(text, words, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        find(f"{path}:{text.split()[1].partition('(')[0]}")
+
+
+def test_the_configuration_has_the_learner_s_own_arguments(mine):
+    config = with_learner(few_shot.Config(), mine, scale=3.0)
+    assert flat(config)["scale"] == 3.0
+    assert "inner_lr" not in flat(config)
+    assert isinstance(config, few_shot.Config)
+    # Inner steps of MAML mean nothing to it.
+    assert (few_shot.Config().test_inner_steps, config.test_inner_steps) == (3, None)
+    with pytest.raises(InputError, match=r"has no argument inner_lr. Choose among scale"):
+        with_learner(few_shot.Config(), mine, inner_lr=0.1)
+
+
+def test_the_flag_chooses_and_a_preset_keeps_its_own_values(mine):
+    preset = few_shot.PRESETS["omniglot-20way-1shot"]
+    assert from_arguments(preset, []).method == preset.method
+    assert from_arguments(preset, ["--learner", "maml"]) == from_arguments(preset, [])
+    for words in (["--learner", mine], [f"--learner={mine}", "--scale", "3"]):
+        found = from_arguments(preset, words)
+        assert (found.learner, found.ways) == (mine, 20)
+        assert dataclasses.asdict(found.method) == {"scale": 2.0}
+
+
+OLD = {
+    "numbers-5way-1shot": "49fdc58d",
+    "omniglot-20way-5shot": "037e1110",
+    "cifar_fs-5way-5shot": "fbaa693c",
+}
+"""The identities of presets before a run could choose its learner."""
+
+
+def test_maml_has_the_identity_of_before():
+    for name, digest in OLD.items():
+        preset = few_shot.PRESETS[name]
+        assert directory("few_shot", preset).name == digest
+        assert directory("few_shot", with_learner(preset, "maml")).name == digest
+    assert directory("sinusoid", sinusoid.Config()).name == "ef5fa836"
+
+
+# ---- whole runs
+
+
+def test_a_run_of_an_own_learner_is_its_own(mine, tmp_path, capsys):
+    config = with_learner(tiny(tmp_path), mine)
+    result = few_shot.main(config)
+    run = the_run(tmp_path)
+    assert run.name.startswith("digits-2way-1shot-scaled-")
+    assert "| scaled " in capsys.readouterr().out
+    assert set(result) >= {"scaled", "nearest_centroid"}
+    assert not set(result) & {"maml", "pretrained"}
+    assert (run / "learner" / "scales.py").read_text() == "LEAST = 0.0\n"
+
+    # The same command reprints, and goes on with more steps.
+    assert few_shot.main(config) == result
+    longer = few_shot.main(dataclasses.replace(config, steps=4))
+    assert longer["run"]["steps"] == 4
+    assert the_run(tmp_path) == run
+
+    # Plain MAML with the same flags is another run.
+    assert "maml" in few_shot.main(tiny(tmp_path))
+    assert len(list((tmp_path / "few_shot").iterdir())) == 2
+
+
+def test_another_text_of_a_module_beside_it_is_another_run(mine, tmp_path):
+    config = with_learner(tiny(tmp_path), mine)
+    few_shot.main(config)
+    (Path(mine.rpartition(":")[0]).parent / "scales.py").write_text("LEAST = 9.0\n")
+    few_shot.main(config)
+    assert len(list((tmp_path / "few_shot").iterdir())) == 2
+    with pytest.raises(InputError, match="made with another content of `learner="):
+        few_shot.main(
+            dataclasses.replace(
+                config, run=dataclasses.replace(config.run, name=the_first(tmp_path))
+            )
+        )
+
+
+def the_first(folder):
+    texts = {path.parent.parent.name: path.read_text() for path in folder.rglob("scales.py")}
+    return next(name for name, text in texts.items() if text == "LEAST = 0.0\n" and name != "own")
+
+
+def test_the_metrics_of_each_episode_are_those_of_the_result(mine, tmp_path):
+    result = few_shot.main(with_learner(tiny(tmp_path), mine))
+    with np.load(the_run(tmp_path) / "episodes.npz") as stored:
+        accuracies = stored["scaled/accuracy"]
+        assert stored["nearest_centroid/loss"].shape == (1, 6)
+    assert accuracies.shape == (2, 6)
+    found = [each["accuracy"] for each in result["scaled"]]
+    np.testing.assert_allclose(accuracies.mean(axis=1), found, rtol=1e-6)
+
+
+def test_what_is_loaded_predicts_as_it_was_trained_though_the_file_is_gone(mine, tmp_path):
+    config = with_learner(tiny(tmp_path), mine, scale=3.0)
+    few_shot.main(config)
+    for path in Path(mine.rpartition(":")[0]).parent.iterdir():
+        path.unlink()
+    learner, params, fields = load_run(the_run(tmp_path), seed=1)
+    assert fields["scale"] == 3.0
+    support = Batch(jax.random.uniform(KEY, (2, 8, 8, 1)), jnp.arange(2))
+    x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
+    plain = learner_of_images(
+        {**flat(tiny(tmp_path)), "learner": "protonet", "inner_dropout": False}
+    )
+
+    def logits(learner):
+        return learner.predict(learner.adapt(KEY, params, support), x)
+
+    np.testing.assert_allclose(logits(learner), 3 * logits(plain), rtol=1e-5)
+
+    (the_run(tmp_path) / "learner" / "scales.py").write_text("LEAST = 9.0\n")
+    with pytest.raises(RunError, match="learner is damaged: it is not the code that trained"):
+        load_run(the_run(tmp_path))
+
+
+def test_a_learner_of_labelled_examples_trains_and_is_loaded(tmp_path):
+    config = with_learner(tiny(tmp_path, batch=4), "finetune", inner_steps=1)
+    result = few_shot.main(config)
+    assert len(result["finetune"]) == 2
+    learner, params, _ = load_run(the_run(tmp_path))
+    assert isinstance(learner, TransferLearner)
+    assert params.kernel.shape[1] == len(digits_few_shot("train")[2])
+    x = jax.random.uniform(KEY, (2, 8, 8, 1))
+    adapted = jax.jit(learner.adapt)(KEY, params, Batch(x, jnp.arange(2)))
+    assert learner.predict(adapted, x).shape == (2, 2)
+
+
+def test_test_tasks_have_ways_shots_and_data_of_their_own(tmp_path, capsys):
+    fields = {"ways": 4, "test_ways": 2, "test_shots": 3, "test_data": "numbers"}
+    config = with_learner(tiny(tmp_path, **fields), "protonet")
+    few_shot.main(config)
+    assert "digits 4-way 1-shot, tested on numbers 2-way 3-shot" in capsys.readouterr().out
+    with np.load(the_run(tmp_path) / "episodes.npz") as stored:
+        hits = stored["protonet/accuracy"] * 2 * 2  # ways, test queries
+    np.testing.assert_allclose(hits, np.round(hits), atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{"test_ways": 3}, {"test_ways": 3, "test_data": "numbers"}])
+def test_a_head_for_other_ways_is_refused(fields, tmp_path):
+    with pytest.raises(InputError, match="depend on the number of ways or on the shape of the"):
+        few_shot.main(tiny(tmp_path, **fields))
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_own_learners_of_sine_waves(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import optax\nimport jaxdl\n"
+        "def own(model: jaxdl.Model, loss: jaxdl.LossFn, *, ways: int, rate: float = 0.01):\n"
+        "    return jaxdl.maml(model, loss, tx=optax.sgd(rate), steps=1)\n"
+    )
+    run = RunFlags(runs_dir=tmp_path, devices=1, log_every=2)
+    config = sinusoid.Config(steps=2, tasks=2, shots=2, test_tasks=2, run=run)
+    maml = with_learner(config, "maml", learners.REGRESSORS, inner_lr=0.01)
+    own = with_learner(config, f"{path}:own", learners.REGRESSORS)
+    expected, found = sinusoid.main(maml), sinusoid.main(own)
+    assert found["own"] == json.loads(json.dumps(expected["maml"]))
+    (folder,) = (tmp_path / "sinusoid").glob("own-*")
+    assert load_run(folder).config["rate"] == 0.01
+    assert load_config(folder, type(own)).method.rate == 0.01
