@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.recipes.learners import name_of
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.run import Run
@@ -46,7 +47,7 @@ def report(result: dict[str, Any]) -> str:
     """
     config, run = result["config"], result["run"]
     many, rows = config["seeds"] > 1, []
-    learner = learner_of(config)
+    learner = name_of(config)
     for name in (learner, "pretrained", "nearest_centroid"):
         if name not in result:  # a run without this baseline
             continue
@@ -81,11 +82,6 @@ def report(result: dict[str, Any]) -> str:
     return "\n".join([table, *notes])
 
 
-def learner_of(config: dict[str, Any]) -> str:
-    """The name of the learner in the result."""
-    return str(config.get("learner", "maml")).rpartition(":")[2]
-
-
 def tested_on(config: dict[str, Any]) -> str:
     """The test tasks, where they are others than the training tasks: "omniglot 5-way"."""
     found = [config.get("test_data") or ""]
@@ -100,12 +96,12 @@ def published(config: dict[str, Any]) -> str | None:
     ways, shots = (config.get(f"test_{name}") or config[name] for name in ("ways", "shots"))
     if config.get("test_data"):
         return None
-    return tables_of.get(learner_of(config), {}).get((config["data"], ways, shots))
+    return tables_of.get(name_of(config), {}).get((config["data"], ways, shots))
 
 
 def deviations(config: dict[str, Any]) -> list[str]:
     """Where a run of MAML departs from the paper, to be printed beside its number."""
-    if config["data"] in ("numbers", "digits") or learner_of(config) != "maml":
+    if config["data"] in ("numbers", "digits") or name_of(config) != "maml":
         return []
     inner = {
         "mean": "Inner loss: the mean over the support set, as the paper prints it; its code sums"

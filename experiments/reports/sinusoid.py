@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.recipes.learners import name_of
 from jaxdl.report import tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.report.pictures import band
@@ -23,7 +24,7 @@ PUBLISHED = {"maml": PAPER, "pretrained": {1: 2.41, 5: 2.23, 10: 2.19}}
 def report(result: dict[str, Any]) -> str:
     """The result as a table: means over seeds, intervals over seeds and over tasks, medians."""
     run, config, rows = result["run"], result["config"], []
-    learner = str(config.get("learner", "maml")).rpartition(":")[2]
+    learner = name_of(config)
     seeds = len(result[learner])
     over = "seeds" if seeds > 1 else "tasks"
 

@@ -14,8 +14,16 @@ def prepare(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def compare(arguments: Sequence[str]) -> int:
+    """Compares the learners of two runs on the test episodes that both have met."""
+    from jaxdl.recipes.compare import Arguments, main
+    from jaxdl.runs.cli import subcommand
+
+    return subcommand("jaxdl compare", Arguments, main, arguments)
+
+
 # Each imports what it does when it is called: the list of them is quick.
-COMMANDS = {"prepare": prepare}
+COMMANDS = {"prepare": prepare, "compare": compare}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name and not asked:
         print(f'error: there is no command "{name}"', file=stream)
     print("Commands (jaxdl NAME --help lists the flags of one):", file=stream)
+    width = max(map(len, COMMANDS))
     for command, function in COMMANDS.items():
-        print(f"  {command}  {function.__doc__}", file=stream)
+        print(f"  {command:{width}}  {function.__doc__}", file=stream)
     return 0 if asked else 2
 
 

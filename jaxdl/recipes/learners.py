@@ -167,6 +167,15 @@ def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
     return Choice(title, code.function, code)
 
 
+def name_of(config: Mapping[str, Any]) -> str:
+    """The name of a run's learner in its result, by its configuration; runs of before had MAML.
+
+    >>> name_of({}), name_of({"learner": "path/to/mine.py:my_learner"})
+    ('maml', 'my_learner')
+    """
+    return str(config.get("learner", "maml")).rpartition(":")[2]
+
+
 def own_keywords(make: Make) -> type:
     """The dataclass of a learner's own arguments.
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxdl import parallel
 from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError
+from jaxdl.files.atomic import writing
 from jaxdl.meta.base import evaluate
 from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
 from jaxdl.runs.run import Run
@@ -112,8 +113,10 @@ def keep_episodes(run: Run, values: Mapping[str, Mapping[str, np.ndarray]]) -> N
         for learner, metrics in values.items()
         for metric, array in metrics.items()
     }
+    path = run.directory / EPISODES
     if parallel.is_first():
-        save_arrays(run.directory / EPISODES, arrays)
+        with writing(path):
+            save_arrays(path, arrays)
 
 
 def _several(learner: TaskLearner, params: Params, sample: Sampler) -> bool:

@@ -97,6 +97,27 @@ def command_line(
         _fail("error: the device is out of memory. Lower --tasks, --seeds or --chunk", 1)
 
 
+def subcommand(
+    prog: str, kind: type[Config], main: Callable[[Config], None], arguments: Sequence[str]
+) -> int:
+    """Runs `main` on a dataclass read from `arguments`; returns the exit code.
+
+    Fields without a default are positional. A mistake of the user ends as in `command_line`.
+
+    Args:
+        prog: what the user typed, for the help: "jaxdl compare".
+    """
+    try:
+        with extra("cli"):
+            import tyro
+        config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
+        main(tyro.cli(kind, prog=prog, args=arguments, config=config))
+    except (InputError, RunError) as error:
+        print(f"error: {in_flags(str(error), flags_of(kind))}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
 def _spaced(text: str) -> str:
     """A docstring whose lines `Command:`, `Runtime:` and `Result:` stay lines of their own in help.
 

@@ -1,0 +1,137 @@
+"""The learners of two runs of few_shot, compared episode by episode.
+
+Both runs have met the same test episodes, so the difference in one episode is paired. Its interval
+is narrower than the intervals of the two means suggest, because some tasks are hard for all.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxdl.data.prepare.cache import load_arrays
+from jaxdl.errors import InputError, RunError
+from jaxdl.recipes.learners import name_of
+from jaxdl.recipes.score import EPISODES
+from jaxdl.report import tables
+from jaxdl.report.intervals import Interval, over_episodes, over_seeds
+from jaxdl.runs.identity import DIGESTS, recorded_config
+
+SAME = ("data", "split", "rotations", "ways", "shots", "test_queries", "test_episodes")
+"""The fields that decide the test episodes, beside the test fields that stand in for them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Compare the learners of two runs of few_shot on the test episodes that both have met."""
+
+    first: Path
+    """Folder of a finished run."""
+    second: Path
+    """Folder of another one, with the same test episodes."""
+
+
+class Difference(NamedTuple):
+    """The metric of the second run minus that of the first.
+
+    `over_seeds` pairs seed s of both; it is None where they have not the same number of seeds, or
+    a single one.
+    """
+
+    first: float
+    second: float
+    over_episodes: Interval
+    over_seeds: Interval | None
+
+
+def compare(first: Path, second: Path) -> dict[str, Difference]:
+    """The difference of two runs for each metric.
+
+    Raises:
+        InputError: if one is no finished run of few_shot, or their test episodes differ.
+        RunError: if a file of them is damaged.
+    """
+    configs = [recorded_config(path) for path in (first, second)]
+    episodes = [_episodes_of(config) for config in configs]
+    if changed := [key for key in episodes[0] if episodes[0][key] != episodes[1][key]]:
+        pairs = ", ".join(f"{key} {episodes[0][key]} and {episodes[1][key]}" for key in changed)
+        raise InputError(
+            f"{first} and {second} were tested on different episodes: {pairs}. Give two runs with"
+            " the same test episodes"
+        )
+    values = [_values(*each) for each in zip((first, second), configs, strict=True)]
+    return {name: difference(values[0][name], values[1][name]) for name in values[0]}
+
+
+def difference(
+    first: Float[np.ndarray, "seeds episodes"], second: Float[np.ndarray, "others episodes"]
+) -> Difference:
+    """The difference of two arrays of one metric, paired by episode and by seed.
+
+    >>> found = difference(np.array([[0.4, 0.6]]), np.array([[0.5, 0.9]]))
+    >>> [round(float(each), 3) for each in (found.first, found.second, found.over_episodes.mean)]
+    [0.5, 0.7, 0.2]
+    """
+    by_episode = over_episodes(second.mean(axis=0) - first.mean(axis=0))
+    by_seed = None
+    if len(first) == len(second) > 1:
+        by_seed = over_seeds(second.mean(axis=1) - first.mean(axis=1))
+    return Difference(float(first.mean()), float(second.mean()), by_episode, by_seed)
+
+
+def main(arguments: Arguments) -> None:
+    """Prints the comparison as a table."""
+    found = compare(arguments.first, arguments.second)
+    names = [name_of(recorded_config(path)) for path in (arguments.first, arguments.second)]
+    rows = []
+    for metric, each in found.items():
+        scale = 100 if metric == "accuracy" else 1
+        row = [f"{scale * number:.2f}" for number in (each.first, each.second)]
+        row.append(_shown(each.over_episodes, scale))
+        row.append("" if each.over_seeds is None else _shown(each.over_seeds, scale))
+        rows.append(["accuracy in %" if metric == "accuracy" else metric, *row])
+    difference = "difference, ± 95 % over"
+    header = ["", *names, f"{difference} episodes", f"{difference} seeds"]
+    print(tables.markdown(header, rows))
+    print(
+        f"the difference is {names[1]} - {names[0]}, paired by episode; for loss, lower is better"
+    )
+    for name, path in zip(names, (arguments.first, arguments.second), strict=True):
+        print(f"{name}: {path}")
+
+
+def _shown(interval: Interval, scale: float) -> str:
+    half = (interval.high - interval.low) / 2
+    return f"{scale * interval.mean:+.2f} ± {scale * half:.2f}"
+
+
+def _episodes_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the test episodes of a run."""
+    found = {name: config.get(name) for name in SAME}
+    for name in ("data", "ways", "shots"):
+        found[name] = config.get(f"test_{name}") or found[name]
+    return found | {"content": config.get(DIGESTS["path"])}
+
+
+def _values(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The metrics of the run's learner, `[seeds, episodes]`."""
+    file = path / EPISODES
+    if not file.exists():
+        raise InputError(
+            f"{path} has no {EPISODES}. Give a run of few_shot that is finished, or repeat it: runs"
+            " made before did not keep their episodes"
+        )
+    try:
+        prefix, arrays = f"{name_of(config)}/", load_arrays(file)
+    except RunError as error:
+        raise RunError(
+            f"{file} is damaged. Delete the run's result.json and run it again"
+        ) from error
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

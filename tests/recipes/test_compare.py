@@ -1,0 +1,113 @@
+"""Two runs are compared on the episodes that both have met, by SciPy's paired intervals."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import few_shot
+from jaxdl.data.prepare.cache import save_arrays
+from jaxdl.errors import InputError, RunError
+from jaxdl.recipes import command
+from jaxdl.recipes.compare import compare, difference
+from jaxdl.recipes.learners import with_learner
+from jaxdl.runs.config import unflat
+from jaxdl.runs.identity import record_config
+
+RNG = np.random.default_rng(0)
+TASKS = RNG.normal(size=600)
+"""How hard each episode is, for every learner."""
+FIRST = 0.6 + 0.1 * TASKS + 0.01 * RNG.normal(size=(3, 600))
+SECOND = 0.62 + 0.1 * TASKS + 0.01 * RNG.normal(size=(3, 600))
+
+
+def a_run(folder, learner, accuracy, **fields):
+    folder.mkdir()
+    config = unflat(few_shot.Config, fields)
+    record_config(folder, config if learner == "maml" else with_learner(config, learner))
+    arrays = {f"{learner}/accuracy": accuracy, f"{learner}/loss": -accuracy}
+    save_arrays(folder / "episodes.npz", arrays | {"pretrained/accuracy": 0 * accuracy})
+    return folder
+
+
+@pytest.fixture
+def two(tmp_path):
+    first = a_run(tmp_path / "a", "maml", FIRST)
+    return first, a_run(tmp_path / "b", "protonet", SECOND)
+
+
+def test_differences_are_paired_by_episode_and_by_seed():
+    found = difference(FIRST, SECOND)
+    paired = SECOND.mean(axis=0) - FIRST.mean(axis=0)
+    low, high = stats.norm.interval(0.95, paired.mean(), stats.sem(paired))
+    np.testing.assert_allclose(found.over_episodes[:3], (paired.mean(), low, high), rtol=1e-6)
+    # Ten times as narrow as without pairs.
+    alone = 1.96 * np.hypot(stats.sem(FIRST.mean(axis=0)), stats.sem(SECOND.mean(axis=0)))
+    assert (high - low) / 2 < alone / 10
+
+    by_seed = SECOND.mean(axis=1) - FIRST.mean(axis=1)
+    low, high = stats.t.interval(0.95, 2, by_seed.mean(), stats.sem(by_seed))
+    np.testing.assert_allclose(found.over_seeds[:3], (by_seed.mean(), low, high), rtol=1e-6)
+    assert found.over_seeds.over == "3 seeds"
+
+
+def test_other_numbers_of_seeds_leave_the_interval_over_episodes():
+    found = difference(FIRST, SECOND[:2])
+    assert found.over_seeds is None
+    paired = SECOND[:2].mean(axis=0) - FIRST.mean(axis=0)
+    np.testing.assert_allclose(found.over_episodes.mean, paired.mean())
+    assert difference(FIRST[:1], SECOND[:1]).over_seeds is None
+
+
+def test_the_command_prints_a_table(two, capsys):
+    assert command.main(["compare", *map(str, two)]) == 0
+    said = capsys.readouterr().out
+    header, _, accuracy, loss = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in said.splitlines()
+        if line.startswith("|")
+    ]
+    assert header[1:3] == ["maml", "protonet"]
+    assert accuracy[:3] == [
+        "accuracy in %",
+        f"{100 * FIRST.mean():.2f}",
+        f"{100 * SECOND.mean():.2f}",
+    ]
+    difference = 100 * (SECOND.mean() - FIRST.mean())
+    assert accuracy[3].startswith(f"+{difference:.2f} ± 0.0")
+    assert loss[3].startswith(f"-{difference / 100:.2f}")
+    assert "difference: protonet - maml" in said
+
+
+def test_test_fields_stand_in_for_those_of_training(two, tmp_path):
+    """60-way training tasks and 5-way test tasks are the episodes of a 5-way run."""
+    wide = a_run(tmp_path / "c", "protonet", SECOND, ways=60, test_ways=5)
+    assert compare(two[0], wide)["accuracy"] == compare(*two)["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"ways": 4}, "ways 5 and 4"),
+        ({"test_shots": 5}, "shots 1 and 5"),
+        ({"test_queries": 7, "data": "digits"}, "data numbers and digits, test_queries 5 and 7"),
+    ],
+)
+def test_other_episodes_are_refused(fields, words, two, tmp_path, capsys):
+    other = a_run(tmp_path / "c", "protonet", SECOND, **fields)
+    with pytest.raises(InputError, match=re.escape(words)):
+        compare(two[0], other)
+    assert command.main(["compare", str(two[0]), str(other)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_what_is_no_finished_run_is_refused(two, tmp_path):
+    with pytest.raises(InputError, match="there is no run in"):
+        compare(two[0], tmp_path / "none")
+    (two[1] / "episodes.npz").write_bytes(b"PK")
+    with pytest.raises(RunError, match="damaged"):
+        compare(*two)
+    (two[1] / "episodes.npz").unlink()
+    with pytest.raises(InputError, match=r"has no episodes.npz. Give a run of few_shot that is"):
+        compare(*two)
