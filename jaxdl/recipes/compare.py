@@ -96,9 +96,7 @@ def main(arguments: Arguments) -> None:
     difference = "difference, ± 95 % over"
     header = ["", *names, f"{difference} episodes", f"{difference} seeds"]
     print(tables.markdown(header, rows))
-    print(
-        f"the difference is {names[1]} - {names[0]}, paired by episode; for loss, lower is better"
-    )
+    print(f"difference: {names[1]} - {names[0]}, paired by episode. A lower loss is better.")
     for name, path in zip(names, (arguments.first, arguments.second), strict=True):
         print(f"{name}: {path}")
 
@@ -127,9 +125,7 @@ def _values(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     try:
         prefix, arrays = f"{name_of(config)}/", load_arrays(file)
     except RunError as error:
-        raise RunError(
-            f"{file} is damaged. Delete the run's result.json and run it again"
-        ) from error
+        raise RunError(f"{file} is damaged. Delete result.json and run it again") from error
     return {
         name.removeprefix(prefix): array
         for name, array in arrays.items()
