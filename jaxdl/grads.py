@@ -1,10 +1,12 @@
 """Makers and wrappers of `GradFn`, the seam of the library.
 
-`supervised` and `of_loss` make one; `over_tasks`, `over_microbatches` and `over_devices` wrap one
-and return another. Under pmap the outermost wrapper takes the name of the device axis. It averages
-over that axis, and sees to it that no two devices draw the same random numbers. Where devices share
-the tasks of a step, it is `over_tasks(learner.grad, axis_name=...)`. Where they share the examples
-of a batch, it is `over_devices(supervised(model, loss), axis_name)`.
+`supervised` and `of_loss` make a `GradFn`. `over_tasks`, `over_microbatches` and `over_devices`
+wrap one and return another.
+
+Under pmap, the outermost wrapper takes the name of the device axis. It averages over that axis, and
+gives each device random numbers of its own. If devices share the tasks of a step, this wrapper is
+`over_tasks(learner.grad, axis_name=...)`. If they share the examples of a batch, it is
+`over_devices(supervised(model, loss), axis_name)`.
 
 >>> import jaxdl, jax, jax.numpy as jnp
 >>> def loss(w, key, target, step=None):
@@ -51,10 +53,10 @@ from jaxdl.types import (
 
 
 class Objective(Protocol):
-    """`(params, key, batch, step) -> (scalar, metrics)`: `jax.grad` differentiates the first.
+    """`(params, key, batch, step) -> (scalar, metrics)`: `jax.grad` differentiates the scalar.
 
-    Some take None as key: no dropout. `step` is the outer step, an unbatched int32, for losses that
-    are annealed; None where nobody counts steps.
+    Some objectives accept None as key, and then use no dropout. `step` is the outer step, an
+    unbatched int32, for annealed losses. It is None where no steps are counted.
     """
 
     def __call__(
@@ -65,8 +67,8 @@ class Objective(Protocol):
 def objective(model: Model, loss: LossFn) -> Objective:
     """The loss of a model on a `Batch` as a function of its parameters.
 
-    An example of weight 0 counts for nothing: not in the loss, not in statistics of the batch, and
-    not by an input that is NaN. The value does not depend on the step.
+    An example of weight 0 counts neither in the loss nor in statistics of the batch, even if its
+    input is NaN. The value does not depend on the step.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model = jaxdl.mlp([1])
@@ -93,10 +95,10 @@ def objective(model: Model, loss: LossFn) -> Objective:
 
 
 def check_model(model: Any) -> None:
-    """Refuses what learners cannot apply as a `Model`, a Flax module as it is above all.
+    """Validates that a learner can apply `model`. A Flax module, for example, is no `Model`.
 
     Raises:
-        InputError: saying how to make a `Model`.
+        InputError: if not. The message says how to make a `Model`.
     """
     names, any_name = _arguments(getattr(model, "apply", None))
     if "mode" in names:
@@ -130,9 +132,9 @@ def _arguments(function: Any) -> tuple[frozenset[str], bool]:
 
 
 def supervised(model: Model, loss: LossFn) -> GradFn:
-    """The gradient of `loss` on one `Batch`; under pmap, wrap it in `over_devices`.
+    """The gradient of `loss` on one `Batch`. Under pmap, wrap it in `over_devices`.
 
-    The key is the model's, for dropout. Metrics are those of `loss`.
+    The model uses the key for dropout. Metrics are those of `loss`.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> model = jaxdl.mlp([1])
@@ -176,20 +178,20 @@ def of_loss(loss: Objective) -> GradFn:
 def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None = None) -> GradFn:
     """The mean of `grad` over tasks stacked along the leading axis of the batch.
 
-    `chunk` tasks at a time are vmapped, and a scan adds up the chunks. None vmaps all at once,
-    right for tiny nets and for accelerators; on a CPU a conv net wants 1 or 2, so that one task's
-    activations stay in the cache.
+    `chunk` tasks are vmapped at a time, and a scan adds up the chunks. None vmaps all tasks at
+    once, which is right for tiny nets and for accelerators. On a CPU, choose 1 or 2 for a conv net,
+    so that the activations of one task stay in the cache.
 
-    Under pmap `axis_name` names the device axis: the mean is then over the tasks of all devices.
-    Each task gets the key of its *global* index, so that n devices draw what one draws, and agree
-    with it to rounding. No `over_devices` belongs around it.
+    Under pmap, `axis_name` names the device axis. The mean is then over the tasks of all devices.
+    Each task gets the key of its *global* index. So the result on n devices is that of one device,
+    up to rounding. Do not wrap `over_devices` around it.
 
-    The gradient of a loss (`of_loss`) is taken once, of the mean over the chunk: no task keeps a
-    gradient of its own, which costs a fraction where tasks share their weights (ProtoNet, hard
-    sharing; 16 times less on a wide MLP) and spares a product or two where they do not (MAML). A
-    function around it may change key, batch and metrics. One that looks at the gradient of each
-    task, to clip it say, needs these gradients, and gets them; clip the mean instead where that
-    will do: `lambda *args: clip(*over_tasks(grad)(*args))`.
+    The gradient of a loss (`of_loss`) is taken once, of the mean over the chunk. No task then has a
+    gradient of its own. This saves most of the time if tasks share their weights (ProtoNet, hard
+    sharing: 16 times less on a wide MLP), and a product or two if they do not (MAML). A function
+    around `of_loss` may change key, batch and metrics. If it uses the gradient of each task, to
+    clip it for example, it gets these gradients, at their full cost. Clip the mean instead if that
+    is enough: `lambda *args: clip(*over_tasks(grad)(*args))`.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def loss(w, key, target, step=None):
@@ -211,7 +213,7 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
             raise InputError(f"chunk={size} does not divide {tasks} tasks; choose a divisor")
 
         def of_chunk(part: PyTree) -> tuple[Grads, Metrics]:
-            if size == 1:  # no vmap at all: a batch axis of one still costs in convolutions
+            if size == 1:  # no vmap, because even an axis of length 1 makes convolutions slower
                 task_key, task = jax.tree.map(lambda leaf: leaf[0], part)
                 return grad(task_key, step, params, task)
             try:
@@ -227,10 +229,11 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
 
 
 class _Later:
-    """Parameters whose gradient is asked for and not yet taken; `of_loss` leaves its loss here.
+    """Stands for parameters whose gradient is taken later. `of_loss` stores its loss here.
 
-    Functions between `over_tasks` and `of_loss` pass it on in place of parameters and hand it back
-    in place of a gradient. If they do anything else with it they fail, because it is no array.
+    Functions between `over_tasks` and `of_loss` pass it on instead of parameters, and return it
+    instead of a gradient. Any other use of it fails, because it is no array. `_gradient_of_mean`
+    catches that failure.
     """
 
     def __init__(self, params: Params) -> None:
@@ -249,10 +252,10 @@ class _GradientsNeeded(Exception):
 def _gradient_of_mean(
     grad: GradFn, step: Count, params: Params, part: PyTree
 ) -> tuple[Grads, Metrics]:
-    """The gradient of the mean loss of tasks, given as keys and batches side by side.
+    """The gradient of the mean loss of tasks. `part` has keys and batches `[tasks, ...]`.
 
     Raises:
-        _GradientsNeeded: if `grad` looks at the gradients of single tasks.
+        _GradientsNeeded: if `grad` uses the gradients of single tasks.
     """
 
     def mean_loss(params: Params) -> tuple[Scalar, Metrics]:
@@ -260,7 +263,7 @@ def _gradient_of_mean(
             later = _Later(params)
             try:
                 found, metrics = grad(key, step, later, task)
-            except Exception as error:  # a mistake of the caller's comes again without `_Later`
+            except Exception as error:  # if it is an error of the caller, the vmap raises it again
                 raise _GradientsNeeded from error
             if found is not later or len(later.losses) != 1:
                 raise _GradientsNeeded
@@ -275,8 +278,9 @@ def _gradient_of_mean(
 def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
     """The mean of `grad` over `count` equal slices of the batch, taken one after another.
 
-    Equals the gradient of the whole batch where that is a mean over examples, in `1 / count` of the
-    memory; a slice counts as much as the weights of its examples. Each slice has a key of its own.
+    It equals the gradient of the whole batch if that is a mean over examples. It needs `1 / count`
+    of the memory. A slice counts by the sum of the weights of its examples. Each slice has a key of
+    its own.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def loss(w, key, batch, step=None):
@@ -289,41 +293,43 @@ def over_microbatches(grad: GradFn, *, count: int) -> GradFn:
     -6.0
 
     Raises:
-        InputError: when tracing, if `count` does not divide the batch, or slices with weights are
-            averaged over devices one by one.
+        InputError: when tracing, if `count` does not divide the batch, or if `grad` averages over
+            devices and the examples have weights.
     """
 
     def mean_grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         examples = leading_axis(batch)
         if examples % count:
-            raise InputError(f"a batch of {examples} does not split into {count} microbatches")
+            raise InputError(
+                f"a batch of {examples} does not split into {count} microbatches; choose a divisor"
+            )
 
         def of_slice(part: PyTree) -> tuple[Any, Scalar | None]:
             slice_key, examples = part
             total = total_weight(examples)
             if total is not None and isinstance(grad, _Averaged):
                 raise InputError(
-                    "slices with weights do not count alike on all devices: write"
+                    "slices with weights do not count equally on all devices: write"
                     " over_devices(over_microbatches(...), axis_name), and not the other way round"
                 )
             return times(grad(slice_key, step, params, examples), total), total
 
         groups = jax.random.split(key, count), _grouped(batch, count)
         mean, total = _mean_over_groups(of_slice, groups)
-        # Of padding alone the gradient is 0, by whatever it is divided.
+        # A total of 0 means a batch of padding. Its gradient is 0, and 0 / 1 keeps it so.
         return mean if total is None else times(mean, 1 / jnp.where(total > 0, total, 1))
 
     return mean_grad
 
 
 def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
-    """The mean of `grad` over the devices of a pmap axis; `grad` itself where there is no axis.
+    """The mean of `grad` over the devices of a pmap axis. Without an axis, `grad` itself.
 
-    Every device gets a key of its own, and so draws dropout masks of its own; for tasks whose draws
-    must not depend on the number of devices, see `over_tasks`. A device counts as much as the
-    weights of its examples, so that padding may lie on one of them alone.
+    Each device gets a key of its own, and so draws dropout masks of its own. Use `over_tasks` for
+    tasks whose random numbers must not depend on the number of devices. A device counts by the sum
+    of the weights of its examples, so padding may be on one device alone.
 
-    Gradients are averaged and not losses: under pmap, grad-then-pmean is the gradient of the mean.
+    It averages gradients and not losses: under pmap, grad-then-pmean is the gradient of the mean.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def loss(w, key, batch, step=None):
@@ -337,7 +343,7 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
     [-6.0, -6.0]
 
     Raises:
-        InputError: if `grad` is averaged over devices already, and has given out keys for it.
+        InputError: if `grad` averages over devices already.
     """
     if isinstance(grad, _Averaged):
         raise InputError(
@@ -356,7 +362,7 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
 
 @dataclasses.dataclass(frozen=True)
 class _Averaged:
-    """A `GradFn` that is averaged over devices, which must not happen to it twice."""
+    """A `GradFn` that averages over devices. Its type tells other wrappers not to do so again."""
 
     grad: GradFn
 

@@ -1,8 +1,8 @@
 """Losses: `(prediction, target, weight) -> (scalar, metrics)`, means over weighted examples.
 
-An example of weight 0 counts for nothing: `without_void` takes NaN and infinity out of what a net
-sees of it, and every loss takes it out of predictions and targets. Only a finite input that a net
-itself turns into NaN, by overflow say, still reaches the gradient.
+An example of weight 0 counts for nothing. `without_void` replaces NaN and infinity in its input,
+and every loss masks its prediction and its target. One case is left: if a net turns a finite input
+into NaN, by overflow for example, this NaN still reaches the gradient.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ from jaxdl.types import Array, Metrics, PyTree, Scalar
 def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
     """Mean of `values` `[n, ...]` over all elements, each row counted `weight` `[n]` times.
 
-    A value of weight 0 counts for nothing, NaN and infinity included. A weight of zero everywhere
-    gives zero, so that an empty shard of a batch does no harm.
+    A value of weight 0 counts for nothing, even if it is NaN or infinity. If all weights are zero,
+    the mean is zero, so that an empty shard of a batch does no harm.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> values, weight = jnp.array([1.0, 2.0, jnp.nan]), jnp.array([3.0, 1.0, 0.0])
@@ -35,7 +35,7 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
         return jnp.mean(values)
     _check_weight(values, weight)
     values = jnp.reshape(values, (values.shape[0], -1)).mean(axis=1)
-    # Sums of short floats overflow, and NumPy does not know the smallest bfloat16.
+    # Sums of 16-bit floats overflow, and NumPy does not know the smallest bfloat16.
     values = values.astype(jnp.promote_types(values.dtype, "float32"))
     values, weight = jnp.where(weight == 0, 0, values), weight.astype(values.dtype)
     return jnp.vdot(values, weight) / jnp.maximum(jnp.sum(weight), np.finfo(values.dtype).tiny)
@@ -62,9 +62,9 @@ def without_void(x: PyTree, weight: Array | None) -> PyTree:
 
 
 def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
-    """Arrays `[n, ...]` with zeros in the rows whose `weight` `[n]` is 0; as they are without one.
+    """Arrays `[n, ...]` with zeros in the rows whose `weight` `[n]` is 0. None changes nothing.
 
-    A loss begins with it, so that neither its value nor its gradient sees what stood there:
+    Call it first in a loss. Then neither its value nor its gradient depends on these rows:
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def poisson(prediction, target, weight=None):
@@ -94,8 +94,8 @@ def cross_entropy(
 
     A label outside `[0, classes)` makes the loss NaN, unless its weight is 0.
 
-    `smoothing` in `[0, 1)` is the share of each label that goes to all classes alike (Szegedy et
-    al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`.
+    `smoothing` in `[0, 1)` is the share of each label that is spread equally over all classes
+    (Szegedy et al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> logits, labels = jnp.zeros((3, 4)), jnp.array([0, 3, -1])  # the third has no label
@@ -104,7 +104,7 @@ def cross_entropy(
     ('1.386', 0.5)
 
     Raises:
-        InputError: if labels are not integers, or shapes do not fit, `weight` `[n]` among them.
+        InputError: if labels are not integers, or if shapes do not fit (that of `weight` included).
     """
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise InputError(
@@ -114,17 +114,18 @@ def cross_entropy(
     if prediction.ndim < 2 or prediction.shape[:-1] != target.shape:
         raise InputError(
             "cross_entropy takes logits [n, ..., classes] and labels [n, ...], not"
-            f" {list(prediction.shape)} and {list(target.shape)}"
+            f" {list(prediction.shape)} and {list(target.shape)}: reshape one of them"
         )
     prediction, target = counted(weight, prediction, target)
-    # Of a byte it could not be asked whether it is below 300.
+    # Labels of 8 bits cannot be compared with 300 classes.
     target, classes = target.astype(jnp.promote_types(target.dtype, "int32")), prediction.shape[-1]
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(prediction, target)
     if smoothing:
-        # Cross-entropy is linear in the target: the label's own, and the mean over classes.
+        # Cross-entropy is linear in the target, so two terms add up: the cross-entropy with the
+        # label, and the mean of that with each class.
         of_all = -jnp.mean(jax.nn.log_softmax(prediction), axis=-1)
         losses = (1 - smoothing) * losses + smoothing * of_all
-    # Indexing would take -1 for the last class.
+    # Without this line, label -1 would index the last class.
     losses = jnp.where((target >= 0) & (target < classes), losses, jnp.nan)
     loss = weighted_mean(losses, weight)
     correct = (jnp.argmax(prediction, axis=-1) == target).astype(prediction.dtype)
@@ -165,5 +166,5 @@ def _check_weight(array: Array, weight: Array) -> None:
     if jnp.shape(weight) != jnp.shape(array)[:1] or jnp.ndim(array) == 0:
         raise InputError(
             f"weights are [n], one per example, not {list(jnp.shape(weight))} beside an array of"
-            f" shape {list(jnp.shape(array))}"
+            f" shape {list(jnp.shape(array))}: give one weight per row"
         )

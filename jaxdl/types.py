@@ -27,15 +27,15 @@ Count = Int[Array, ""]
 Weight = Shaped[Array, " n"]
 """How much each example counts: 0 or 1, or any number that is not negative."""
 Metrics = dict[str, Array]
-"""What people look at, by name: scalars, or arrays with the leading axes of the caller's vmap."""
+"""Values to report, by name: scalars, or arrays with the leading axes of the caller's vmap."""
 
 
 class Batch(NamedTuple):
     """Examples side by side. `x`, `y` and `weight` share their leading axis.
 
-    `weight` (0 or 1, or any non-negative number per example) masks the padding of a last partial
-    batch and of unequal lengths; None counts every example once. An example of weight 0 counts for
-    nothing, whatever its input and target are: neither in the loss nor in statistics of the batch.
+    `weight` is 0 or 1, or any non-negative number, per example. It masks the padding of a last
+    partial batch and of unequal lengths. None counts every example once. An example of weight 0
+    counts neither in the loss nor in statistics of the batch, whatever its input and target are.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> x, y = jnp.array([[1.0], [2.0], [0.0]]), jnp.array([[2.0], [6.0], [0.0]])
@@ -73,7 +73,7 @@ class Episode(NamedTuple):
 class Example(NamedTuple):
     """One example of a stream of tasks: `x` and `y` without a batch axis, and the task's number.
 
-    `task` is an int32 scalar in `[0, tasks)`. Some learners look at it, others ignore it.
+    `task` is an int32 scalar in `[0, tasks)`. Some learners use it, others ignore it.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> learner = jaxdl.er(
@@ -100,8 +100,8 @@ class InitFn(Protocol):
 class ApplyFn(Protocol):
     """Forward pass over a batch. A key switches dropout on; None switches it off.
 
-    `weight` `[n]` says how much each example counts in statistics of the batch, as `Batch.weight`;
-    a net without such statistics ignores it.
+    `weight` `[n]` says how much each example counts in statistics of the batch, as `Batch.weight`
+    does. A net without such statistics ignores it.
     """
 
     def __call__(
@@ -136,7 +136,7 @@ Embedding = Annotated[Model, "features"]
 """A `Model` whose outputs are features, for learners that compare them or put a head on them."""
 
 NormMode = Literal["train", "eval"]
-"""Whose statistics normalise: those of the batch at hand, or the running averages of training."""
+"""The statistics of normalisation: "train" uses those of the batch, "eval" the running averages."""
 
 
 class StatefulInitFn(Protocol):
@@ -146,7 +146,7 @@ class StatefulInitFn(Protocol):
 
 
 class StatefulApplyFn(Protocol):
-    """Forward pass over a batch, and the statistics after it, which "eval" leaves as they are.
+    """Forward pass over a batch, and the statistics after it. The mode "eval" does not change them.
 
     `key` and `weight` are those of an `ApplyFn`.
     """
@@ -169,8 +169,8 @@ class StatefulModel(NamedTuple):
     `init(key, x) -> (params, stats)`, for inputs that look like the batch x.
     `apply(params, stats, x, *, key=None, weight=None, mode) -> (y, stats)`.
 
-    No gradient goes through `stats`: they are data that training collects. The mode is an argument
-    without a default, so that no figure is made in a mode that nobody chose.
+    No gradient goes through `stats`: they are data that training collects. The mode has no
+    default, so that every caller chooses it.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -193,8 +193,8 @@ class StatefulModel(NamedTuple):
 class LossFn(Protocol):
     """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples.
 
-    Write one with `losses.counted` and `losses.weighted_mean`, and examples of weight 0 count for
-    nothing.
+    Write your own with `losses.counted` and `losses.weighted_mean`. Then examples of weight 0 count
+    for nothing.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> def halved(loss: jaxdl.LossFn) -> jaxdl.LossFn:
@@ -215,12 +215,12 @@ class LossFn(Protocol):
 class GradFn(Protocol):
     """The seam: `(key, step, params, batch) -> (grads, metrics)`.
 
-    A gradient and not a loss, because Reptile, evolution strategies and gradient surgery have no
-    scalar whose `jax.grad` they are. `step` is the outer step, an unbatched int32. `batch` is what
-    one gradient is taken of: a `Batch` of examples, the `Episode` of a meta-learner, or many of
-    them side by side. `grads` look like `params`.
+    The seam is a gradient and not a loss, because Reptile, evolution strategies and gradient
+    surgery are not the `jax.grad` of any scalar. `step` is the outer step, an unbatched int32.
+    `batch` is the data of one gradient: a `Batch` of examples, the `Episode` of a meta-learner, or
+    many of them, stacked along a leading axis. `grads` have the structure and shapes of `params`.
 
-    Call one by position: what wraps it does not know the name of the last argument.
+    Pass the arguments by position, because a wrapper does not know the name of the last one.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def clipped(grad: jaxdl.GradFn) -> jaxdl.GradFn:  # wraps one and returns another
@@ -242,8 +242,8 @@ class GradFn(Protocol):
 class Sampler(Protocol):
     """`key -> one episode` or `key -> one batch`, drawn inside jit.
 
-    A sampler that holds a data set is a `jax.tree_util.Partial`, so that the data set travels as an
-    argument of the compiled program: JAX would write a closed-over array into the program as text.
+    A sampler that holds a data set is a `jax.tree_util.Partial`. The data set is then an argument
+    of the compiled program. JAX would write a closed-over array into the program as text.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def draw(images, key):  # three of them
@@ -257,10 +257,10 @@ class Sampler(Protocol):
 
 
 class Shard(NamedTuple):
-    """Which part of each step's tasks or examples a device takes: part `index` of `parts`.
+    """The part of each step's tasks or examples that a device takes: part `index` of `parts`.
 
-    Keys and indices are cut, not data, so any number of devices trains on the same tasks. `index`
-    lies in `[0, parts)` and may be traced.
+    A shard cuts keys and indices, not data. So any number of devices trains on the same tasks.
+    `index` lies in `[0, parts)` and may be traced.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> rows = jnp.array([7, 1, 4, 9, 0, 2])  # of the examples of one step
@@ -298,9 +298,9 @@ WHOLE = Shard(0, 1)
 class Stream(Protocol):
     """`(run key, step, shard) -> batch`: a device's part of the batch of one step.
 
-    The key is that of the whole run, so that an epoch can have one order; what is new at each step
-    folds the step in. Data sets that a stream holds travel as arguments of the compiled program if
-    it is a `jax.tree_util.Partial`.
+    The key is that of the whole run, so that an epoch can have one order. Fold the step into the
+    key to draw something new at each step. A stream that holds a data set is a
+    `jax.tree_util.Partial`: the data set is then an argument of the compiled program.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def draw(x, y, key, step, shard=jaxdl.Shard(0, 1)):  # 8 examples, new ones at each step
@@ -318,10 +318,10 @@ class Stream(Protocol):
 
 
 class AdaptFn(Protocol):
-    """Learning inside one task; `steps` asks for another depth than the one trained with.
+    """Learning inside one task. `steps` overrides the number of inner steps of training.
 
-    The key is for what the method itself draws. It switches no dropout on unless the learner was
-    made with `inner_dropout=True`.
+    The key is for random numbers of the method itself. It switches dropout on only if the learner
+    was made with `inner_dropout=True`.
     """
 
     def __call__(
@@ -330,7 +330,7 @@ class AdaptFn(Protocol):
 
 
 class PredictFn(Protocol):
-    """Prediction for a batch of inputs by what `adapt` returned.
+    """Prediction for a batch of inputs, from the value that `adapt` returned.
 
     `key` and `weight` are those of an `ApplyFn`.
     """
@@ -341,9 +341,9 @@ class PredictFn(Protocol):
 
 
 class MetaLearner(NamedTuple):
-    """A meta-learning algorithm as four pure functions that see one episode at a time.
+    """A meta-learning algorithm as four pure functions that take one episode at a time.
 
-    `init(key, x) -> params`: the meta-parameters, whatever they are; x is a batch of inputs.
+    `init(key, x) -> params`: the meta-parameters of the algorithm. x is a batch of inputs.
     `adapt(key, params, support, steps=None) -> adapted`: opaque to all but `predict`.
     `predict(adapted, x, *, key=None, weight=None) -> y`.
     `grad(key, step, params, episode) -> (grads, metrics)`: the `GradFn` of one `Episode`.
@@ -370,12 +370,12 @@ class MetaLearner(NamedTuple):
 
 
 class TransferLearner(NamedTuple):
-    """A learner that trains on labelled examples and meets a task only when it adapts.
+    """A learner that trains on labelled examples. It uses tasks only to adapt.
 
     `init`, `adapt` and `predict` are those of a `MetaLearner`.
     `grad(key, step, params, batch) -> (grads, metrics)`: the `GradFn` of one `Batch`, whose labels
-        are the classes of training. No task has a part in it, and `adapt` may replace whatever
-        belongs to those classes alone.
+        are the training classes. It takes no tasks. `adapt` may replace the parameters that belong
+        to the training classes alone.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> learner = jaxdl.finetune(
@@ -398,9 +398,9 @@ class TransferLearner(NamedTuple):
 
 
 class TaskLearner(Protocol):
-    """What `MetaLearner` and `TransferLearner` share: how they begin, learn a task and predict.
+    """The part that `MetaLearner` and `TransferLearner` share: `init`, `adapt` and `predict`.
 
-    Whatever only uses a learner asks for this. How it is trained is said by its `grad`.
+    Code that only uses a learner takes this type. Code that trains one needs its `grad`, too.
     """
 
     @property
@@ -415,15 +415,15 @@ class TaskLearner(Protocol):
 
     @property
     def predict(self) -> PredictFn:
-        """Predicts by what `adapt` returned."""
+        """Predicts from the value that `adapt` returned."""
         ...
 
 
 class TrainState(NamedTuple):
-    """All that the next step needs, and nothing that people look at.
+    """All that the next step needs. Metrics are not part of it.
 
     `step` is an int32 scalar: how many steps are done. `opt_state` is Optax's. `stats` are those of
-    a `StatefulModel`, empty for other nets. `init_state` makes the first one.
+    a `StatefulModel`, and empty for other nets. `init_state` makes the first state.
 
     >>> import jaxdl, jax.numpy as jnp, optax
     >>> params, tx = jnp.zeros(3), optax.adam(1e-3)
@@ -460,11 +460,11 @@ class StepFn(Protocol):
 
 
 class Sample(NamedTuple):
-    """What a memory gave: items `[count, ...]`, and by `[count]` what a learner does with each.
+    """Items `[count, ...]` drawn from a memory, with a weight and an index `[count]` for each.
 
-    `weights`: how much each item counts in a mean over the sample; the largest is 1. All are 1
-    where the memory draws every item alike.
-    `indices`: where each item stands in the memory, int32, for `Replay.update`.
+    `weights`: how much each item counts in a mean over the sample. The largest is 1. All are 1 if
+        the memory draws every item with equal probability.
+    `indices`: the row of each item in the memory, int32, for `Replay.update`.
 
     >>> import jax.numpy as jnp, jaxdl
     >>> drawn = jaxdl.Sample(jnp.array([7.0, 9.0]), weights=jnp.ones(2), indices=jnp.arange(2))
@@ -480,8 +480,8 @@ class Sample(NamedTuple):
 class SampleFn(Protocol):
     """Draws `count` items with replacement.
 
-    `is_exponent`, in [0, 1], is the importance-sampling exponent: 1 makes weights that undo all of
-    the preference for some items, 0 makes weights of 1.
+    `is_exponent`, in [0, 1], is the importance-sampling exponent. With 1, the weights correct the
+    unequal probabilities of the draw in full. With 0, all weights are 1.
     """
 
     def __call__(
@@ -492,11 +492,11 @@ class SampleFn(Protocol):
 class Replay(NamedTuple):
     """A memory of past items as five pure functions over a state of plain arrays.
 
-    `init(item) -> state`: room for items like this one, a pytree of arrays.
+    `init(item) -> state`: an empty memory for items like this one, a pytree of arrays.
     `add(key, state, items) -> state`: one item, or a batch of them along one more leading axis.
     `sample(key, state, count, *, is_exponent=1.0) -> Sample`: see `SampleFn`.
     `update(state, indices, priorities) -> state`: new priorities `[count]` of the items at these
-        indices. A memory without priorities gives its state back.
+        indices. A memory without priorities returns its state unchanged.
     `size(state) -> int32`: how many items there are to draw from.
 
     One learner serves every memory:
@@ -512,9 +512,9 @@ class Replay(NamedTuple):
     1
     1
 
-    Donate the state to a jitted `add`, or carry it through a scan, and nothing is copied. Add
-    before you sample: one program that samples from a state and then adds to the same state makes
-    XLA copy the memory, unless what it adds depends on the whole sample.
+    Donate the state to a jitted `add`, or carry it through a scan. Then XLA copies nothing. Add
+    before you sample. If one program samples from a state and then adds to the same state, XLA
+    copies the memory, unless the added items depend on the whole sample.
     """
 
     init: Callable[[PyTree], PyTree]
