@@ -1,11 +1,11 @@
-"""Returns over several steps (Sutton 1988; Watkins 1989), which stop where the episode does.
+"""Returns over several steps (Sutton 1988; Watkins 1989). A return ends where its episode ends.
 
     many = n_step(steps=3, gamma=0.99)
     window = many.init(step)
     window, transition, ready = many.push(window, step)
     memory = lax.cond(ready, lambda m: replay.add(key, m, transition), lambda m: m, memory)
 
-What a critic is trained towards is `reward + discount * value(next_obs)`.
+The target of a critic is `reward + discount * value(next_obs)`.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from jaxdl.types import Array, Count, PyTree, Scalar
 class Step(NamedTuple):
     """One step in an environment.
 
-    `next_obs` is what the action led to, also where the episode ended and a new one begins.
-    `terminated`: nothing comes after it. `truncated`: the episode ended for another reason, the
-    clock for example, and would have gone on.
+    `next_obs` is the observation after the action, even if the episode ended and a new one begins.
+    `terminated`: the task is over, so later rewards are 0. `truncated`: the episode was cut, by a
+    time limit for example, and later rewards exist.
     """
 
     obs: PyTree
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What is learned from: the `reward` of some steps, and the `discount` of what comes after."""
+    """One example for a critic: the `reward` of some steps, and the `discount` of later rewards."""
 
     obs: PyTree
     action: PyTree
@@ -46,7 +46,7 @@ class Transition(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The last steps `[steps, ...]`, and how many were pushed, int32, at most `steps`."""
+    """The last steps `[steps, ...]`, and how many of these rows are filled (int32)."""
 
     steps: Step
     filled: Count
@@ -55,8 +55,9 @@ class Window(NamedTuple):
 class NStep(NamedTuple):
     """`init(step) -> window`, and `push(window, step) -> (window, transition, ready)`.
 
-    The transition begins `steps - 1` steps before the one that was pushed, and counts only where
-    `ready`, which it is from the `steps`-th push on. One environment at a time: vmap for more.
+    The transition begins `steps - 1` steps before the pushed one. Use it only if `ready` is true.
+    `ready` is true from push number `steps` on. These functions serve one environment: vmap them
+    for more.
     """
 
     init: Callable[[Step], Window]
@@ -64,10 +65,10 @@ class NStep(NamedTuple):
 
 
 def n_step(*, steps: int, gamma: float) -> NStep:
-    """Transitions over `steps` steps from a stream of single ones.
+    """Transitions over `steps` steps from a stream of single steps.
 
-    Every step begins one transition, with as many rewards as its episode still has, at most
-    `steps`; windows go on across the ends of episodes, so nothing has to be flushed there.
+    Every step begins one transition. Its rewards are those of the next `steps` steps, or fewer if
+    the episode ends earlier. A window continues across the end of an episode, so do not reset it.
 
     Raises:
         InputError: if there is no step, or `gamma` is not in [0, 1].
@@ -85,7 +86,7 @@ def n_step(*, steps: int, gamma: float) -> NStep:
     (0.0, 10.0, 0.25)
     """
     if steps < 1:
-        raise InputError(f"steps={steps}: a return is of at least 1 step")
+        raise InputError(f"steps={steps}: a return needs a step. Choose 1 or more")
     if not 0 <= gamma <= 1:
         raise InputError(f"gamma={gamma}: choose a discount from 0 to 1")
 
@@ -121,12 +122,12 @@ def n_step_return(
     *,
     gamma: float,
 ) -> tuple[Scalar, Scalar, Int[Array, ""]]:
-    """The discounted return of consecutive steps `[n]` up to the first at which the episode ended.
+    """The discounted return of consecutive steps `[n]`, up to the first end of the episode.
 
     Returns:
-        `(reward, discount, last)`: the sum of `gamma**k * rewards[k]` for k up to `last`, the
-        int32 index of the last step that counts; and the factor of the value of what comes after
-        it, `gamma ** (last + 1)`, or 0 where the episode terminated.
+        `(reward, discount, last)`. `last` is the int32 index of the last step that counts. `reward`
+        is the sum of `gamma**k * rewards[k]` for k up to `last`. `discount` is the factor of the
+        value of the next state: `gamma ** (last + 1)`, or 0 if the episode terminated.
     """
     powers = jnp.asarray(gamma, rewards.dtype) ** jnp.arange(rewards.shape[0] + 1)
     ended = (terminated | truncated).astype(jnp.int32)

@@ -26,7 +26,10 @@ Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
 
 
 class PrioritizedMemory(NamedTuple):
-    """A ring, the priorities to the power alpha in a sum tree, and the largest there ever was."""
+    """A ring of items, and a sum tree of `priority ** alpha` with one number per row of the ring.
+
+    `largest` is the largest `priority ** alpha` so far.
+    """
 
     memory: uniform.Memory
     tree: sumtree.SumTree
@@ -36,22 +39,23 @@ class PrioritizedMemory(NamedTuple):
 def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
     """The newest `capacity` items, drawn in proportion to `priority ** alpha`.
 
-    A new item has the largest priority that was ever given, 1 at first. An item whose priority is
-    0 is not drawn again (the paper adds a small number to the error). If all priorities are 0, all
-    items are drawn alike. Inside jit an empty memory gives its first row.
+    A new item gets the largest priority so far, which is 1 at first. An item of priority 0 is not
+    drawn again (the paper adds a small number to the error to avoid this). If all priorities are 0,
+    all items have the same probability. Inside jit, an empty memory returns its first row.
 
     Sampling is stratified. `weights` are `(size * probability) ** -is_exponent`, divided by the
-    largest of the sample. The exponent, beta in the paper, goes to 1 as training goes on.
+    largest of the sample. The exponent is beta in the paper, and rises to 1 during training.
 
-    `update` takes priorities that are finite and not negative. Of equal indices the last counts;
-    an index outside of the filled rows takes nothing.
+    `update` takes priorities that are finite and not negative. If an index occurs more than once,
+    its last priority counts. An index outside of the filled rows changes nothing.
 
-    An `is_exponent` or a priority that is out of range is refused where its value is known. Inside
-    jit it is not, and there it makes the weights NaN, as long as such a priority is in the memory.
+    Outside of jit, an `is_exponent` or a priority out of range raises an error. Inside jit, their
+    values are unknown. There a wrong exponent makes the weights NaN. So does a wrong priority, as
+    long as it is in the memory.
 
     Raises:
-        InputError: if `alpha` is negative or not finite, and as a ring does; from `sample` and
-            `update`, as said above.
+        InputError: if `alpha` is negative or not finite, or `capacity` is below 1. `sample` and
+            `update` raise it as said above.
 
     >>> import jax, jax.numpy as jnp, jaxdl
     >>> memory = jaxdl.prioritized(capacity=4, alpha=1.0)
@@ -63,14 +67,14 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
     ({20.0}, {1})
     """
     if not 0 <= alpha < math.inf:
-        raise InputError(f"alpha={alpha}: choose 0, which draws all items alike, or above")
+        raise InputError(f"alpha={alpha}: choose 0 (equal probabilities) or above")
 
     def init(item: PyTree) -> PrioritizedMemory:
         memory = uniform.ring(capacity=capacity).init(item)
         return PrioritizedMemory(memory, sumtree.zeros(capacity), jnp.float32(1))
 
     def add(key: Key | None, state: PrioritizedMemory, items: PyTree) -> PrioritizedMemory:
-        del key  # where an item goes is no matter of chance
+        del key  # a ring draws no random numbers
         memory, indices = uniform.push(state.memory, items)
         largest = jnp.broadcast_to(state.largest, indices.shape)
         return state._replace(memory=memory, tree=sumtree.put(state.tree, indices, largest))
@@ -84,6 +88,8 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
         valid = valid_exponent(jnp.asarray(is_exponent))
 
         def drawn() -> Sample:
+            # The reads: of the sum tree `[groups, FAN]` per level, and of the items
+            # `[capacity, ...]`. The results are `[count]` and `[count, ...]`.
             total = state.tree[-1].sum()
             indices = lax.cond(
                 total > 0,
@@ -91,13 +97,18 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
                 lambda: uniform.uniform_indices(key, state.memory.size, count),
             )
             values = sumtree.get(state.tree, indices)
-            # size and total cancel: the rarest has weight 1, the others by their ratio to it.
+            # size and total cancel: the rarest item has weight 1, the others their ratio to it.
             ratios = values.min(initial=jnp.inf) / values
             weights = jnp.where(total == 0, 1, ratios**is_exponent)
             weights = jnp.where(jnp.isfinite(total) & valid, weights, jnp.nan)
             items = rows.read(state.memory.items, indices)
+            # `update` writes the tree at these indices. `after` makes them depend on the values
+            # that were read from the tree, so the read comes before that write.
             return Sample(items, weights, after(values.sum(), state.memory.size, indices))
 
+        # XLA updates an array in place only if all its reads come before the write. It may also
+        # repeat a read at each use of the result. As the branch of a conditional, all reads happen
+        # once, before every operation that uses the sample.
         return all_at_once(state.memory.size, drawn)
 
     def update(
@@ -113,7 +124,8 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
         nowhere = state.tree[0].size
         indices = rows.last_of_each(jnp.where(filled, indices, nowhere), nowhere)
         largest = jnp.maximum(state.largest, jnp.where(filled, values, 0).max(initial=0))
-        # `add` must not overwrite what the sample still reads: tell XLA that it comes later.
+        # The next `add` writes items at `turn`. `after` makes `turn` depend on the indices of the
+        # sample, so XLA puts this write after the sample's reads and needs no copy of the items.
         memory = state.memory._replace(turn=after(indices, state.memory.size, state.memory.turn))
         return PrioritizedMemory(memory, sumtree.put(state.tree, indices, values), largest)
 
@@ -124,10 +136,10 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
 
 
 def valid_priority(priorities: Numbers) -> Numbers:
-    """Whether each is finite and not negative."""
+    """Whether each priority is finite and not negative."""
     return (priorities >= 0) & (priorities < math.inf)
 
 
 def valid_exponent(exponent: Numbers) -> Numbers:
-    """Whether it is in [0, 1], but for the rounding of a schedule that ends at 1."""
+    """Whether the exponent is in [0, 1]. A schedule that ends at 1 may exceed it by rounding."""
     return (exponent >= 0) & (exponent <= 1 + 1e-6)

@@ -1,7 +1,9 @@
-"""Rows of a memory: items side by side in arrays of fixed length, overwritten in place.
+"""Rows of a memory: arrays `[capacity, ...]`, one item per row, overwritten in place.
 
-Nothing here copies an array of the memory's size when its buffers may be reused: under `jit` with
-the state donated, or as the carry of a `scan`. `tests/replay/test_in_place.py` holds that fast.
+An array of JAX is immutable: to write a row means a copy of the whole memory, unless XLA may reuse
+the buffer. XLA may do so if nobody needs the old array. This holds if the state is donated to
+`jit`, or is the carry of a `scan`, and if all reads of the old array come before the write. No
+function here copies an array of the memory's size then. `tests/replay/test_in_place.py` tests it.
 """
 
 import jax
@@ -18,12 +20,14 @@ def empty(item: PyTree, capacity: int) -> PyTree:
     """Zeros `[capacity, ...]` for items like this one, of arrays or `jax.ShapeDtypeStruct`s.
 
     Raises:
-        InputError: if there is no room for one item, or an item holds nothing.
+        InputError: if `capacity` is below 1, or an item has no arrays.
     """
     if capacity < 1:
-        raise InputError(f"capacity={capacity}: a memory holds at least 1 item")
+        raise InputError(f"capacity={capacity}: a memory holds at least 1 item. Choose 1 or more")
     if not jax.tree.leaves(item):
-        raise InputError("an item without arrays leaves nothing to remember")
+        raise InputError(
+            "an item without arrays leaves nothing to remember: give `init` an item with an array"
+        )
 
     def zeros(leaf: Array | jax.ShapeDtypeStruct) -> Array:
         like = jax.eval_shape(jnp.asarray, leaf)
@@ -33,16 +37,16 @@ def empty(item: PyTree, capacity: int) -> PyTree:
 
 
 def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
-    """One item, or a batch of them, as a batch `[count, ...]` that fits into `rows`, and its count.
+    """One item, or a batch of items, as a batch `[count, ...]` for `rows`, and `count`.
 
     Raises:
-        InputError: when tracing, if the items differ from the rows in structure, shape or type.
+        InputError: when tracing, if the items differ from the rows in structure, shape or dtype.
     """
     here: object = jax.tree.structure(items)
     if here != jax.tree.structure(rows):
         raise InputError(
             f"items are {_described(items)} here and {_described(rows)} in the memory;"
-            " add such items as `init` was given"
+            " add items like the item that `init` got"
         )
     items = jax.tree.map(jnp.asarray, items)
     single = jax.tree.leaves(items)[0].ndim < jax.tree.leaves(rows)[0].ndim
@@ -61,34 +65,38 @@ def as_batch(rows: PyTree, items: PyTree) -> tuple[PyTree, int]:
 
 
 def write(rows: PyTree, indices: Int[Array, " count"], items: PyTree) -> PyTree:
-    """The rows with items `[count, ...]` at int32 indices `[count]`, which differ from one another.
+    """The rows `[capacity, ...]` with items `[count, ...]` at int32 indices `[count]`.
 
-    Indices past the end take nothing.
+    The indices must differ from one another: see `last_of_each`. Items at indices past the end are
+    dropped.
     """
 
     def put(
         row: Shaped[Array, " capacity *item"], item: Shaped[Array, " count *item"]
     ) -> Shaped[Array, " capacity *item"]:
+        # One scatter, which XLA does in the row's own buffer. "drop" keeps it one scatter where an
+        # item is not stored: a `where` over `row` would touch the whole memory.
         return row.at[indices].set(item, mode="drop", unique_indices=True)
 
     return jax.tree.map(put, rows, items)
 
 
 def read(rows: PyTree, indices: Int[Array, "..."]) -> PyTree:
-    """The items at indices in `[0, capacity)`; their shape leads that of each leaf."""
+    """The items `[*indices.shape, ...]` at indices in `[0, capacity)`."""
     return jax.tree.map(lambda row: row.at[indices].get(mode="clip"), rows)
 
 
 def length(rows: PyTree) -> int:
-    """The capacity of the memory that these rows are."""
+    """The capacity: the length of the leading axis of the rows."""
     return int(jax.tree.leaves(rows)[0].shape[0])
 
 
 def last_of_each(indices: Int[Array, " count"], capacity: int) -> Int[Array, " count"]:
-    """Indices `[count]` with those that come again later moved past the end, each to its own.
+    """Indices `[count]`; an index that occurs again later becomes one past the end.
 
-    So that the last of several writes to one index counts, as it would one after another; an
-    accelerator writes them in any order. `write` drops what lies past the end.
+    An accelerator does the writes of one scatter in any order. With these indices the last of
+    several writes to one index counts, as if they came one after another: `write` drops the
+    others. The indices past the end differ from one another, because `write` needs unique ones.
     """
     if indices.shape[0] < 2:
         return indices
@@ -101,10 +109,10 @@ def last_of_each(indices: Int[Array, " count"], capacity: int) -> Int[Array, " c
 
 
 def refuse_empty(size: Int[Array, "..."]) -> None:
-    """Refuses to sample from nothing where that can be seen: see `known`.
+    """Validates that the memory is not empty, if the size has a value: see `known`.
 
     Raises:
-        InputError: if the size is known and zero.
+        InputError: if the size has a value and it is zero.
     """
     here = known(size)
     if here is not None and not here.all():
@@ -112,10 +120,10 @@ def refuse_empty(size: Int[Array, "..."]) -> None:
 
 
 def known(value: ArrayLike) -> np.ndarray | None:
-    """The value on the host; None of what a transformation traces, which has no value yet.
+    """The value as a NumPy array. None if a transformation traces it, because it has no value yet.
 
-    What a jitted function closes over has one. It must be looked at with NumPy: inside jit
-    `jax.numpy` traces whatever it is given, constants too, and the answer would have no value.
+    An array that a jitted function closes over has a value. Compute with it in NumPy: inside jit,
+    `jax.numpy` traces constants, too, and its result would have no value.
     """
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 

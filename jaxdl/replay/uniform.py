@@ -1,9 +1,11 @@
-"""Memories from which every item is drawn alike: of the newest items, or of all that ever came.
+"""Memories with uniform sampling: of the newest items, or of all items that were ever added.
 
-Sampling is with replacement. An empty memory is refused where its size is known: outside of jit,
-and inside for a memory that the function closes over. Nobody can see it of a memory that is an
-argument of a compiled program: a draw then gives the zeros that it was made of. Where learning
-starts before the memory has filled, add first, or learn in `lax.cond(size(state) >= enough, ...)`.
+Sampling is with replacement. To sample from an empty memory is an error if its size has a value:
+outside of jit, and inside for a memory that the function closes over. If the memory is an argument
+of a compiled program, its size has no value, and an empty memory returns zeros. So add first, or
+learn in `lax.cond(size(state) >= enough, ...)`.
+
+The arrays have the axes `[capacity, ...]`, and an `add` overwrites rows in place: see `rows`.
 """
 
 from typing import NamedTuple
@@ -18,11 +20,10 @@ from jaxdl.types import Array, Count, Key, PyTree, Replay, Sample
 
 
 class Memory(NamedTuple):
-    """The first `size` rows of `items` are filled.
+    """Items `[capacity, ...]`, of which the first `size` rows are filled.
 
-    `turn` is what the rule of the memory needs: the index of the next item in a ring, int32; how
-    many items came so far for a reservoir, uint32. Checkpoints store a field under its name, so it
-    stays.
+    In a ring, `turn` is the row of the next item, int32. In a reservoir, `turn` is the number of
+    items added so far, uint32. Checkpoints store each field under its name, so do not rename it.
     """
 
     items: PyTree
@@ -33,7 +34,7 @@ class Memory(NamedTuple):
 def ring(*, capacity: int) -> Replay:
     """The newest `capacity` items (Lin, "Self-improving reactive agents", 1992).
 
-    `add` needs no key and looks at none; a batch counts as its items one after another.
+    `add` ignores its key. A batch counts as its items one after another.
 
     >>> import jax, jax.numpy as jnp, jaxdl
     >>> memory = jaxdl.ring(capacity=3)
@@ -50,18 +51,18 @@ def ring(*, capacity: int) -> Replay:
         return Memory(rows.empty(item, capacity), jnp.int32(0), jnp.int32(0))
 
     def add(key: Key | None, state: Memory, items: PyTree) -> Memory:
-        del key  # where an item goes is no matter of chance
+        del key  # a ring draws no random numbers
         return push(state, items)[0]
 
     return Replay(init, add, draw, update, size)
 
 
 def reservoir(*, capacity: int) -> Replay:
-    """A uniform sample of all items that ever came (Vitter, "Random sampling with a reservoir",
-    1985, algorithm R).
+    """A uniform sample of all items that were ever added (Vitter, "Random sampling with a
+    reservoir", 1985, algorithm R).
 
-    After n items each is kept with probability `capacity / n`, the first as well as the last. A
-    batch counts as its items one after another. Past 2**32 - 1 items the count stands still.
+    After n items, each is in the memory with probability `capacity / n`, the first as well as the
+    last. A batch counts as its items one after another. The count stops at 2**32 - 1 items.
 
     >>> import jax, jax.numpy as jnp, jaxdl
     >>> memory = jaxdl.reservoir(capacity=100)
@@ -87,10 +88,13 @@ def reservoir(*, capacity: int) -> Replay:
 
 
 def push(state: Memory, items: PyTree) -> tuple[Memory, Int[Array, " count"]]:
-    """Items added to a ring, and the indices `[count]` where they went."""
+    """The ring with new items, and the rows `[count]` that they went to.
+
+    Of a batch longer than the ring, only the last `capacity` items go in.
+    """
     batch, count = rows.as_batch(state.items, items)
     capacity = rows.length(state.items)
-    kept = min(count, capacity)  # the first of a long batch would be overwritten by its last
+    kept = min(count, capacity)  # one scatter must not write a row twice: see `rows.write`
     indices = (state.turn + (count - kept) + jnp.arange(kept, dtype=jnp.int32)) % capacity
     newest = jax.tree.map(lambda leaf: leaf[count - kept :], batch)
     after = Memory(
@@ -102,37 +106,40 @@ def push(state: Memory, items: PyTree) -> tuple[Memory, Int[Array, " count"]]:
 
 
 def draw(key: Key, state: Memory, count: int, *, is_exponent: ArrayLike = 1.0) -> Sample:
-    """`count` items `[count, ...]`, each of the filled rows with the same probability.
+    """`count` items `[count, ...]`, drawn from the filled rows with equal probability.
 
     Raises:
-        InputError: if the memory is known to be empty.
+        InputError: if the size has a value and it is zero.
     """
-    del is_exponent  # of equal probabilities every power gives weights of 1
+    del is_exponent  # with equal probabilities, every exponent gives weights of 1
     rows.refuse_empty(state.size)
     indices = uniform_indices(key, state.size, count)
     return Sample(rows.read(state.items, indices), jnp.ones(count), indices)
 
 
 def update(state: Memory, indices: Int[Array, " n"], priorities: Float[Array, " n"]) -> Memory:
-    """The state as it is: these memories have no priorities."""
+    """The state unchanged, because these memories have no priorities."""
     del indices, priorities
     return state
 
 
 def size(state: Memory) -> Count:
-    """How many items there are, int32."""
+    """The number of items in the memory, int32."""
     return state.size
 
 
 def uniform_indices(key: Key, size: Count, count: int) -> Int[Array, " {count}"]:
-    """`count` int32 indices below `size`, all with the same probability; 0 where `size` is 0."""
+    """`count` int32 indices below `size`, with equal probability. All are 0 if `size` is 0."""
     return jax.random.randint(key, (count,), 0, jnp.maximum(size, 1))
 
 
 def reservoir_indices(
     key: Key, seen: UInt[Array, ""], count: int, capacity: int
 ) -> Int[Array, " {count}"]:
-    """Where `count` items go after `seen` others: int32 `[count]`, `capacity` for not at all."""
+    """The rows that `count` items go to after `seen` earlier items, int32 `[count]`.
+
+    The row `capacity` means that the item is not stored.
+    """
     before = _counted(seen, jnp.arange(count, dtype=jnp.uint32))
     chosen = jax.random.randint(key, (count,), 0, _counted(before, 1), jnp.uint32)
     indices = jnp.where(before < capacity, before, jnp.minimum(chosen, capacity))
@@ -140,6 +147,6 @@ def reservoir_indices(
 
 
 def _counted(seen: UInt[Array, "..."], more: UInt[Array, "..."] | int) -> UInt[Array, "..."]:
-    """`seen + more` in uint32, which stands still at the end instead of starting again at 0."""
+    """`seen + more` in uint32, at most 2**32 - 1. It does not wrap around to 0."""
     total = seen + jnp.uint32(more)
     return jnp.where(total < seen, jnp.uint32(2**32 - 1), total)
