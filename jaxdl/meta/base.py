@@ -1,4 +1,4 @@
-"""What all meta-learners share: the default meta-gradient, and evaluation over many episodes."""
+"""The parts that all meta-learners share: the default meta-gradient, and evaluation."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,9 +30,9 @@ from jaxdl.types import (
 def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> GradFn:
     """The gradient of the query loss after adaptation, differentiated through the adaptation.
 
-    A query of weight 0 counts for nothing, neither in the loss nor for its neighbours.
+    A query of weight 0 counts neither in the loss nor in the predictions for other queries.
 
-    A learner that adapts a number to the mean of the support set, by the way `params` of it:
+    The learner of this example predicts one number: `params` times the mean of the support set.
 
     >>> import jax.numpy as jnp, jax, jaxdl
     >>> def adapt(key, params, support, steps=None):
@@ -49,7 +49,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     def query_loss(
         params: Params, key: Key, episode: Episode, step: Count | None = None
     ) -> tuple[Scalar, Metrics]:
-        del step  # the same loss all through training
+        del step  # the loss does not change with training time
         adapt_key, predict_key = jax.random.split(key)
         adapted = adapt(adapt_key, params, episode.support)
         return _query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
@@ -68,13 +68,13 @@ def evaluate(
 ) -> Callable[[Key, Params], Metrics]:
     """A compiled `(key, params) -> metrics` over `episodes` episodes drawn from `sample`.
 
-    Episode e is a function of `(key, e)` alone, so two learners, two depths or two checkpoints that
-    share a key are compared on the same episodes. Prediction is without dropout, and so is
-    adaptation unless the learner was made with `inner_dropout=True`.
+    Episode e is a function of `(key, e)` alone. So the same key compares two learners, two depths
+    or two checkpoints on the same episodes. Prediction uses no dropout. Adaptation uses it only if
+    the learner was made with `inner_dropout=True`.
 
     Args:
-        depths: numbers of inner steps to report; None is the depth that was trained.
-        chunk: episodes that are vmapped together, see `grads.over_tasks`.
+        depths: numbers of inner steps to report. None is the number of training.
+        chunk: episodes that are vmapped together. See `grads.over_tasks`.
 
     Returns:
         Metrics of the query sets, each `[depths, episodes]`.
@@ -106,7 +106,7 @@ def evaluate(
     @jax.jit
     def run(draw: Sampler, key: Key, params: Params) -> Metrics:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.arange(episodes))
-        size = None if chunk == 1 else chunk or episodes  # no vmap at all for one at a time
+        size = None if chunk == 1 else chunk or episodes  # None: one at a time, without vmap
         per_depth = lax.map(lambda k: one(params, draw, k), keys, batch_size=size)
         return jax.tree.map(lambda *values: jax.numpy.stack(values), *per_depth)
 

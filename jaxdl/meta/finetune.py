@@ -1,8 +1,8 @@
 """Pretrain and fine-tune: transfer learning as a baseline for few-shot classification.
 
-No meta-learning at all: a net learns to classify all training classes at once; in a task its head
-is replaced by a new one and everything is trained on the support set (the "baseline" of Chen et al.
-2019, arXiv:1904.04232). A meta-learner that does not beat it has learned nothing but features.
+This is no meta-learning. A net learns to classify all training classes at once. In a task, a new
+head replaces the old one, and all parameters are trained on the support set (the "baseline" of Chen
+et al. 2019, arXiv:1904.04232). A meta-learner that does not beat it has only learned features.
 """
 
 from typing import NamedTuple
@@ -46,13 +46,13 @@ def finetune(
     steps: int,
     inner_dropout: bool = False,
 ) -> TransferLearner:
-    """Pretraining on `classes` classes; `steps` steps of `tx` in a task of `ways`.
+    """Pretraining on `classes` classes, then `steps` steps of `tx` in each task of `ways` classes.
 
-    `grad` is of a `Batch` with labels in `[0, classes)`. The new head starts at zero, where its
-    first gradient step sets each class's weights along the class's mean feature.
+    `grad` takes a `Batch` with labels in `[0, classes)`. The new head starts at zero. From there,
+    the first gradient step moves the weights of a class along its mean feature.
 
-    Features with dropout have it in pretraining, and in a task only with `inner_dropout`: each step
-    then draws new masks from the key of `adapt`.
+    Dropout in the features is on in pretraining. In a task it is on only with `inner_dropout`. Each
+    step then draws new masks from the key of `adapt`.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> learner = jaxdl.finetune(
@@ -76,7 +76,7 @@ def finetune(
 
     def init(key: Key, x: PyTree) -> Classifier:
         params = features.init(key, x)
-        # Of two examples, for batch norm refuses to normalise a single one by itself.
+        # Two examples, because batch norm raises an error for a batch of one.
         two = jax.eval_shape(lambda: features.apply(params, jnp.concatenate([x, x])))
         width = two.size // two.shape[0]
         kernel = jax.nn.initializers.lecun_normal()(key, (width, classes))

@@ -1,7 +1,7 @@
 """Prototypical networks (Snell, Swersky, Zemel 2017, arXiv:1703.05175).
 
-The meta-parameters are those of an embedding. Adapting to a task is taking the mean embedding of
-each class; a query belongs to the class whose mean, or prototype, is nearest.
+The meta-parameters are those of an embedding. To adapt to a task, the learner takes the mean
+embedding of each class, its prototype. A query belongs to the class of the nearest prototype.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from jaxdl.types import (
 
 
 class Prototypes(NamedTuple):
-    """What a task leaves behind: the embedding's parameters, and class means `[ways, features]`."""
+    """The adapted state: the embedding's parameters, and class means `[ways, features]`."""
 
     params: Params
     means: Float[Array, "ways features"]
@@ -40,10 +40,10 @@ def protonet(
     """Prototypical network on the embedding `model`, whose outputs are flattened to vectors.
 
     Predictions are logits `[n, ways]`: minus the squared Euclidean distance to each prototype.
-    There are no inner steps, so `adapt` gives the same at every depth.
+    There are no inner steps, so `adapt` returns the same for all `steps`.
 
-    An embedding with dropout has it for queries in training, and for the support set only with
-    `inner_dropout`, in training and in evaluation alike.
+    Dropout in the embedding is on for queries in training. For the support set it is on only with
+    `inner_dropout`, in training and in evaluation.
 
     >>> import jax, jax.numpy as jnp, jaxdl
     >>> embedding = jaxdl.mlp((16,))
@@ -64,7 +64,7 @@ def protonet(
         return features.reshape(features.shape[0], -1)
 
     def adapt(key: Key, params: Params, support: Batch, steps: int | None = None) -> Prototypes:
-        del steps  # class means are found in one step
+        del steps  # class means need no steps
         x, weight = without_void(support.x, support.weight), support.weight
         features = embed(params, x, key if inner_dropout else None, weight)
         members = jax.nn.one_hot(support.y, ways)
@@ -85,7 +85,7 @@ def protonet(
 
 
 def nearest_centroid(loss: LossFn, *, ways: int) -> MetaLearner:
-    """Nearest class mean of the raw inputs: the baseline that a learner of features must beat.
+    """Nearest class mean of the raw inputs. It is the baseline that learned features must beat.
 
     Its parameters are empty.
 

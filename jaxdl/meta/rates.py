@@ -1,7 +1,7 @@
-"""Step sizes of inner steps as an argument, which can be learnt; mistakes in them are refused.
+"""Learning rates of inner steps as an argument, so that they can be meta-learned; and checks.
 
-Optax drops extra arguments on their way to a transformation that takes none, and an array takes any
-index. So rates that nobody reads, or more of them than steps, would change nothing and say nothing.
+Optax drops extra arguments if a transformation takes none. JAX accepts an index past the end of an
+array. So without checks, unused rates, or a wrong number of them, would cause no error.
 """
 
 import jax
@@ -14,14 +14,14 @@ from jaxdl.types import Grads, Params, PyTree
 
 
 def scale_by_rates() -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by minus the extra argument `rates`, the last link of an inner optimiser.
+    """Multiplies updates by minus the extra argument `rates`. Chain it last in an inner optimiser.
 
-    `rates` is a tree prefix of the parameters: one number, one a layer, or one a parameter. Being
-    an argument, and not a constant of the transformation, it can be meta-learned (Meta-SGD, Li et
-    al. 2017; LSLR of MAML++).
+    `rates` is a tree prefix of the parameters: one number, one per layer, or one per parameter. It
+    is an argument and not a constant of the transformation, so it can be meta-learned (Meta-SGD, Li
+    et al. 2017; LSLR of MAML++).
 
     Raises:
-        InputError: from its update, if it is not given `rates`.
+        InputError: from its update, if `rates` is missing.
 
     >>> import jax.numpy as jnp, jaxdl
     >>> def loss(params, key):
@@ -44,7 +44,7 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
     ) -> tuple[Grads, optax.OptState]:
         del params
         if rates is None:
-            raise InputError("scale_by_rates scales by what it is told: give descend rates=")
+            raise InputError("scale_by_rates needs rates: give descend the argument rates=")
         scaled = jax.tree.map(
             lambda rate, below: jax.tree.map(lambda leaf: -rate * leaf, below), rates, updates
         )
@@ -56,14 +56,14 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
 def check_rates(
     rates: PyTree, steps: int, tx: optax.GradientTransformation, state: PyTree, params: Params
 ) -> None:
-    """Refuses `rates` that do not fit the steps, or that `tx` does not read. All of it is tracing.
+    """Validates that `rates` fit the steps, and that `tx` reads them. It runs while tracing only.
 
     Args:
         rates: a pytree of arrays `[steps, ...]`.
-        tx: takes extra arguments; `state` is its state for these parameters.
+        tx: an optimiser that takes extra arguments. `state` is its state for these parameters.
 
     Raises:
-        InputError: as said above.
+        InputError: if not.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(rates):
         if jnp.shape(leaf)[:1] != (steps,):
@@ -74,20 +74,21 @@ def check_rates(
     if not reads(tx, rates, state, params):
         raise InputError(
             "the inner optimiser does not read rates, so they would change nothing: chain"
-            " scale_by_rates() as its last link, or leave them out"
+            " scale_by_rates() as its last link, or leave out rates"
         )
 
 
 def reads(tx: optax.GradientTransformation, rates: PyTree, state: PyTree, params: Params) -> bool:
     """Whether updates or state of `tx` depend on any leaf of `rates`.
 
-    The program of an update says it, whatever the transformation is made of: a mark on
-    `scale_by_rates` would not survive `optax.chain` or `optax.partition`, which are closures, and
-    a user's own transformation would not have it.
+    The traced program of an update shows it, for every transformation. An attribute of
+    `scale_by_rates` would not do: `optax.chain` and `optax.partition` are closures and would lose
+    it, and a user's own transformation would not have it.
     """
 
     def update(rates: PyTree, state: PyTree, params: Params) -> PyTree:
-        return tx.update(params, state, params, rates=rates)  # gradients look like parameters
+        # Gradients have the shapes of parameters, so the parameters stand in for them.
+        return tx.update(params, state, params, rates=rates)
 
     each = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), rates

@@ -1,7 +1,8 @@
 """Batch norm by the support set's statistics: MetaBN (Bronskill et al. 2020, arXiv:2003.03284).
 
-MAML's batch norm normalises queries by one another (transductive): its accuracy depends on how many
-of them stand in a batch, and a single one cannot be asked at all. Here no query sees another.
+MAML's batch norm normalises queries by the statistics of all queries (transductive). So its
+accuracy depends on the number of queries in a batch, and it cannot predict for a single one. Here a
+prediction does not depend on other queries (inductive).
 """
 
 from typing import NamedTuple, TypeVar
@@ -28,7 +29,7 @@ Learner = TypeVar("Learner", MetaLearner, TransferLearner)
 
 
 class WithSupport(NamedTuple):
-    """What a learner made of the support set, and that set."""
+    """The result of the learner's own `adapt`, and the support set."""
 
     adapted: PyTree
     support: Batch
@@ -37,17 +38,18 @@ class WithSupport(NamedTuple):
 def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learner:
     """The learner whose nets normalise queries by the support set's statistics (inductive).
 
-    A prediction for a query does not depend on the other queries, be there 75 of them or one. To
-    predict, the support set goes through the adapted net beside the queries, which have weight 0
-    there, so that every norm takes its statistics from the support set alone. Nets need norms that
-    take weights, as those of `jaxdl.models` do; the net itself is built with `norm="batch"`.
+    A prediction for a query does not depend on the number of other queries or on their values. To
+    predict, the adapted net takes one batch of support examples and queries. The queries have
+    weight 0, so every norm computes its statistics from the support set alone. Build the net with
+    `norm="batch"`. Its norms must accept weights, as those of `jaxdl.models` do.
 
     Args:
-        loss: of queries, for the `grad` of a meta-learner that trains through its adaptation. None
-            keeps `learner.grad`: that of a `TransferLearner`, or of a learner trained already.
+        loss: the loss of queries, for the `grad` of a meta-learner that trains through its
+            adaptation. None keeps `learner.grad`: choose None for a `TransferLearner`, and for a
+            learner that is trained already.
 
     Raises:
-        InputError: if a `TransferLearner`, which trains on labelled examples, comes with a loss.
+        InputError: if a `TransferLearner` gets a loss, because it trains on labelled examples.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> net, loss = jaxdl.mlp((8, 3), norm="batch"), jaxdl.cross_entropy
@@ -71,7 +73,7 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
     def predict(
         adapted: WithSupport, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> PyTree:
-        del weight  # no query counts
+        del weight  # all queries have weight 0 in the statistics
         given, asked = leading_axis(adapted.support), leading_axis(x)
         weights = adapted.support.weight
         counted = jnp.ones(given) if weights is None else weights

@@ -134,7 +134,7 @@ def test_not_one_rate_per_step_is_refused(steps, shape):
 
 
 def test_who_scales_by_rates_must_be_given_some():
-    with pytest.raises(InputError, match="scale_by_rates scales by what it is told"):
+    with pytest.raises(InputError, match="scale_by_rates needs rates"):
         descend(bowl, START, scale_by_rates(), steps=2)
 
 
