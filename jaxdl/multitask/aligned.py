@@ -7,14 +7,14 @@ from jaxdl.multitask.combine import Gram, PerTask, TaskMethod, weigh_gram
 
 
 def aligned() -> TaskMethod:
-    """The mean of gradients made orthogonal, and all as long as the least of their components.
+    """The mean of the gradients after their matrix gets the condition number 1.
 
-    The matrix of gradients gets the condition number 1: its singular values become the smallest of
-    those that are not zero, its singular vectors stay (algorithm 1 with equal preferences).
-    Identical tasks give the gradient of one. A task without a gradient counts in the mean alone.
+    The singular vectors of the matrix stay. Its singular values become the smallest one that is not
+    zero (algorithm 1 with equal preferences). Identical tasks give the gradient of one. A task with
+    gradient zero counts in the mean alone.
 
-    What counts as zero depends on the precision: in float32, components 2000 times shorter than the
-    longest or so.
+    The precision decides which singular values count as zero. In float32, they are those that are
+    smaller than the largest by a factor of about 2000 or more.
     """
     return weigh_gram(_balanced)
 

@@ -9,35 +9,36 @@ from jaxdl.optim.qp import min_norm
 from jaxdl.types import Array, Scalar
 
 HALVINGS = 26
-"""Of the interval that holds the multiplier: more than float32 tells apart."""
+"""Halvings of the interval that holds the multiplier. More would not change it in float32."""
 SHORT = 1e-4
-"""Of the longest gradient: what is shorter counts as none, for the multiplier would be smaller."""
+"""A gradient shorter than this share of the longest counts as zero, because the bisection does not
+reach a multiplier that small."""
 
 
 def cagrad(*, c: float = 0.5) -> TaskMethod:
-    """The direction that serves the worst-off task best, within `c` lengths of the mean gradient.
+    """The best direction for the task that improves least, in a ball around the mean gradient.
 
-    It maximises the smallest inner product with a task's gradient among all `d` with
-    `|d - mean| <= c * |mean|`; c is in `[0, 1)`, and 0 is the mean. As in the paper there is no
-    rescaling: identical tasks give `1 + c` times their gradient. A task without a gradient, or with
-    one 10,000 times shorter than the longest, counts in the mean alone: nothing serves it.
+    It maximises the smallest inner product with a task's gradient, among all `d` with
+    `|d - mean| <= c * |mean|`. c is in `[0, 1)`, and 0 gives the mean. As in the paper there is no
+    rescaling: identical tasks give `1 + c` times their gradient. A task whose gradient is zero, or
+    10,000 times shorter than the longest, counts in the mean alone.
 
     At the solution `d` is the mean plus `1 / m` times a convex combination of the gradients, and
-    `m * d` is the shortest vector in the convex hull of the gradients plus m times their mean. The
-    multiplier m is found by bisection: the ball is left the further, the smaller it is.
+    `m * d` is the shortest vector in the convex hull of the gradients plus m times their mean.
+    Bisection finds the multiplier m: the smaller m is, the further `d` is outside of the ball.
 
     Raises:
         InputError: if c is not in `[0, 1)`.
     """
     if not 0 <= c < 1:
-        raise InputError(f"cagrad needs c in [0, 1), not {c}")
+        raise InputError(f"cagrad needs c in [0, 1), not {c}: choose 0, the mean, or more")
 
     def weigh(gram: Gram) -> PerTask:
         tasks, squares = gram.shape[0], jnp.diagonal(gram)
         mean_products = jnp.mean(gram, axis=0)
         mean_square = jnp.mean(mean_products)
         radius = c * jnp.sqrt(jnp.maximum(mean_square, 0))
-        # In place of a gradient that is none the longest once more, which changes no convex hull.
+        # The longest gradient replaces each short one, so the convex hull is that of the others.
         longest = jnp.argmax(squares)
         short = squares <= SHORT**2 * squares[longest]
         shown = jnp.where(short, longest, jnp.arange(tasks))
@@ -50,7 +51,7 @@ def cagrad(*, c: float = 0.5) -> TaskMethod:
         def convex(multiplier: Scalar) -> PerTask:
             return min_norm(gram + multiplier * shifts + multiplier**2 * mean_square)
 
-        # Of the convex combinations the shortest and the longest bound the multiplier.
+        # The lengths of the shortest and the longest convex combination bound the multiplier.
         safe = jnp.where(radius > 0, radius, 1)
         high = jnp.sqrt(jnp.max(squares)) / safe
         high = jnp.where(high > 0, high, 1)

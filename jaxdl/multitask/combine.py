@@ -1,17 +1,17 @@
-"""What combinations of task gradients have in common: each is a weighted sum of them.
+"""The common part of all methods that combine task gradients: each takes a weighted sum.
 
-Gradients projected, rotated or averaged stay in the span of the given ones, so a method is a rule
-for `tasks` numbers, found from the losses, from the `[tasks, tasks]` inner products of the
-gradients, from a state, or by chance. The parameters are read twice, to take inner products and to
-add up; what lies between is tiny and independent of the net.
+Projections, rotations and means of gradients stay in their span. So a method is a rule for `tasks`
+weights. It computes them from the losses, from the `[tasks, tasks]` inner products of the
+gradients, from a state, or from random numbers. Gradients are read twice: for the inner products
+and for the sum. The computation between is tiny and does not depend on the net.
 
-A method is an Optax transformation of updates stacked `[tasks, ...]` with the extra arguments
-`losses` `[tasks]` and `key`, to be chained before an optimiser:
+A method is an Optax transformation of updates stacked `[tasks, ...]`. It takes the extra arguments
+`losses` `[tasks]` and `key`. Chain it before an optimiser:
 
     tx = optax.chain(pcgrad(), optax.adam(1e-3))
 
-It is not linear, so it comes *after* the average over devices and microbatches. What it looks at
-stands in its type, `TaskMethod`, because a training step depends on it.
+A method is not linear, so it comes *after* the average over devices and microbatches. Its type,
+`TaskMethod`, says whether it needs gradients, because the training step depends on that.
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ WeighGradients = Callable[[State, Gram, PerTask | None, Key | None], tuple[PerTa
 
 
 class TaskMethod(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
-    """A rule that combines task gradients: an Optax transformation that says what it looks at.
+    """A rule that combines task gradients: an Optax transformation with one more attribute.
 
-    `weighs_losses`: its weights depend on losses, state and key, and never on gradients. Then it
-    weighs the losses as well as their gradients, and `multitask_step` takes one gradient, of the
-    weighted loss, where it takes one per task for other methods.
+    `weighs_losses`: the weights depend on losses, state and key, and never on gradients. Then the
+    weighted sum of gradients is the gradient of the weighted loss, and `multitask_step` computes
+    only this one. For other methods it computes one gradient per task.
 
-    `weigh_losses` and `weigh_gradients` make one of a rule for the weights, and
-    `TaskMethod(init, update)` makes one of any transformation of stacked gradients.
+    `weigh_losses` and `weigh_gradients` make a method from a rule for the weights.
+    `TaskMethod(init, update)` makes one from any transformation of stacked gradients.
     """
 
     weighs_losses: bool = False
@@ -64,9 +64,9 @@ def weigh_losses(
     *,
     tasks: int | None = None,
 ) -> LossWeighting:
-    """The method whose weights are `weigh(state, losses, key)`, from the state `init()` on.
+    """The method whose weights are `weigh(state, losses, key)`. Its first state is `init()`.
 
-    `tasks` is their number, where the state depends on it.
+    `tasks` is the number of tasks. Give it if the state depends on it.
     """
 
     def weights(
@@ -83,7 +83,7 @@ def weigh_gradients(
     *,
     tasks: int | None = None,
 ) -> TaskMethod:
-    """The method whose weights are `weigh(state, gram, losses, key)`; see `weigh_losses`."""
+    """The method whose weights are `weigh(state, gram, losses, key)`. See `weigh_losses`."""
 
     def weights(
         state: State, stacked: Grads, losses: PerTask | None, key: Key | None
@@ -99,24 +99,24 @@ def weigh_gram(weigh: Callable[[Gram], PerTask]) -> TaskMethod:
 
 
 def needs_key(key: Key | None, method: str) -> Key:
-    """The key that a method draws from.
+    """The key of a method that draws random numbers.
 
     Raises:
-        InputError: if there is none.
+        InputError: if it is None.
     """
     if key is None:
-        raise InputError(f"{method} draws at random: give its update the extra argument key=")
+        raise InputError(f"{method} needs a key: give its update the extra argument key=")
     return key
 
 
 def needs_losses(losses: PerTask | None, method: str) -> PerTask:
-    """The losses `[tasks]` that a method looks at.
+    """The losses `[tasks]` of a method that needs them.
 
     Raises:
-        InputError: if there are none.
+        InputError: if they are None.
     """
     if losses is None:
-        raise InputError(f"{method} looks at losses: give its update the extra argument losses=")
+        raise InputError(f"{method} needs losses: give its update the extra argument losses=")
     return losses
 
 
@@ -149,7 +149,10 @@ def _check(updates: Grads, losses: Array | None, tasks: int | None) -> None:
         shapes = [leaf.shape for leaf in jax.tree.leaves(updates)][:3]
         raise InputError(
             "gradients of tasks are stacked [tasks, ...] beside losses [tasks], not"
-            f" {shapes} beside {None if losses is None else losses.shape}"
+            f" {shapes} beside {None if losses is None else losses.shape}: stack them by task"
         )
     if tasks is not None and counts != {tasks}:
-        raise InputError(f"a method made for tasks={tasks} got gradients of {counts.pop()}")
+        raise InputError(
+            f"a method made for tasks={tasks} got gradients of {counts.pop()}: make the method with"
+            " the number of tasks of the net"
+        )

@@ -12,7 +12,7 @@ from jaxdl.types import Count, Key
 
 
 class DwaState(NamedTuple):
-    """Steps taken, the losses summed in this period, and means of the two before it."""
+    """Steps taken, the sum of losses in this period, and the means of the two periods before it."""
 
     taken: Count
     total: PerTask
@@ -23,16 +23,17 @@ class DwaState(NamedTuple):
 def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
     """Weights `tasks * softmax(r / temperature)`, r the ratio of the last two periods' losses.
 
-    What learns slowly is weighed more. A period is `every` steps (the paper's is an epoch, over
-    which it averages the losses); weights are 1 for the first two. A loss that rises from exactly 0
-    takes all of the weight.
+    A task that learns slowly gets a larger weight. A period is `every` steps, and its loss is the
+    mean over them. In the paper a period is an epoch. Weights are 1 in the first two periods. If a
+    loss rises from exactly 0, its task gets all of the weight.
 
     Raises:
-        InputError: a period without steps, or a temperature that is not above 0.
+        InputError: if `every` is below 1, or `temperature` is not above 0.
     """
     if every < 1 or not temperature > 0:
         raise InputError(
-            f"dwa needs every >= 1 and temperature > 0, not every={every} and {temperature}"
+            f"dwa needs every >= 1 and temperature > 0, not every={every} and {temperature}: choose"
+            " the steps of an epoch and 2.0, as in the paper"
         )
 
     def init() -> DwaState:
@@ -40,7 +41,7 @@ def dwa(*, tasks: int, every: int, temperature: float = 2.0) -> LossWeighting:
 
     def weigh(state: DwaState, losses: PerTask, key: Key | None) -> tuple[PerTask, DwaState]:
         del key  # nothing is random
-        # After a loss of exactly zero no ratio is finite, and of infinities there is no softmax.
+        # The ratio to a loss of exactly zero is infinite, and the softmax of infinities is NaN.
         finite = np.finfo(state.before.dtype)
         ratios = state.last / jnp.maximum(state.before, float(finite.tiny))
         ratios = jnp.where(state.taken < 2 * every, 1, ratios)

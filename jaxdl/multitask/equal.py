@@ -6,5 +6,5 @@ from jaxdl.multitask.combine import LossWeighting, weigh_losses
 
 
 def equal() -> LossWeighting:
-    """The mean over tasks; what every other method must beat, tuned as well as they are."""
+    """The mean over tasks. It is the baseline for other methods; tune it as well as them."""
     return weigh_losses(lambda state, losses, key: (jnp.full_like(losses, 1 / len(losses)), state))

@@ -11,7 +11,7 @@ from jaxdl.types import Count, Key
 
 
 class FamoState(NamedTuple):
-    """Logits, their optimiser's state, the log losses of the last step, steps taken."""
+    """Logits, the state of their optimiser, the log losses of the last step, and steps taken."""
 
     logits: PerTask
     tx_state: optax.OptState
@@ -20,15 +20,17 @@ class FamoState(NamedTuple):
 
 
 def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) -> LossWeighting:
-    """Weights under which all losses fall at the same rate, from losses alone (algorithm 1).
+    """Weights that make all losses fall at the same rate. They need losses alone (algorithm 1).
 
-    A step goes down the logarithms of the losses, weighed by `z = softmax(logits)`: the weights are
-    `c * z / losses`, with c such that they sum to 1. Then the logits follow, by `tx`, the fall of
-    the log losses times the Jacobian of the softmax, plus `decay` times the logits: what fell
-    faster weighs less. Losses must be positive, with a lowest value near 0.
+    A step descends the logarithms of the losses, weighted by `z = softmax(logits)`. The weights are
+    `c * z / losses`, with c such that they sum to 1. Then `tx` updates the logits. Their gradient
+    is the fall of the log losses times the Jacobian of the softmax, plus `decay` times the logits.
+    So a task whose loss fell faster gets a smaller weight. Losses must be positive, with a lowest
+    value near 0.
 
-    The fall is that from one step's losses to the next step's, which takes no forward pass of its
-    own; where batches differ, so do they. (The authors' code evaluates a batch twice.)
+    The fall is the difference between the losses of two successive steps, so it needs no extra
+    forward pass. If the two batches differ, this difference is part of the fall. (The authors' code
+    evaluates each batch twice.)
     """
 
     def init() -> FamoState:
@@ -40,7 +42,7 @@ def famo(*, tasks: int, tx: optax.GradientTransformation, decay: float = 0.001) 
         losses = jnp.maximum(losses, 1e-8)
         log_losses = jnp.log(losses)
 
-        # The last step's logits get what its update brought.
+        # Now the fall of the last step is known, so its logits get their update.
         _, pull = jax.vjp(jax.nn.softmax, state.logits)
         (fall,) = pull((state.log_losses - log_losses).astype(state.logits.dtype))
         updates, tx_state = tx.update(fall + decay * state.logits, state.tx_state, state.logits)

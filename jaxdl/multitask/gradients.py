@@ -1,9 +1,9 @@
 """Losses and gradients of many tasks on one batch, and the training step that combines them.
 
-A batch is a `Batch` whose inputs all tasks see, or a tuple of `Batch`es, one a task, of any
-lengths. Of the first kind `y` is `[n, tasks, ...]`, or a tuple of targets `[n, ...]`, one a task;
-`weight` is `[n]`, `[n, tasks]` (0 where a task has no label, say) or a tuple. An example counts in
-the trunk's statistics of the batch as much as for the task for which it counts most.
+A batch is one `Batch`, whose inputs all tasks share, or a tuple of `Batch`es of any lengths, one
+per task. In the first kind, `y` is `[n, tasks, ...]`, or a tuple of targets `[n, ...]`, one per
+task. `weight` is `[n]`, `[n, tasks]` (0 where a task has no label, for example) or a tuple. In the
+trunk's statistics of the batch, an example counts by the largest of its weights over tasks.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,17 +36,17 @@ from jaxdl.types import (
 )
 
 Examples = Batch | tuple[Batch, ...]
-"""What all tasks learn from, or each its own: see above."""
+"""One batch for all tasks, or one per task: see above."""
 
 TaskLosses = Callable[[TaskParams, Key | None, Examples], tuple[PerTask, Metrics]]
 """`(params, key, batch) -> (losses, metrics)`."""
 
 TaskFn = Callable[..., PyTree]
-"""Something of one task, as a function of its head's parameters, its examples and its key."""
+"""A function of one task: of its head's parameters, its examples and its key."""
 
 
 class TaskGrads(NamedTuple):
-    """Losses `[tasks]`; their gradients in the trunk, stacked `[tasks, ...]`; each head's own."""
+    """Losses `[tasks]`, their gradients in the trunk `[tasks, ...]`, and the gradient per head."""
 
     losses: PerTask
     trunk: Grads
@@ -54,13 +54,14 @@ class TaskGrads(NamedTuple):
 
 
 def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
-    """The losses of all tasks, by one pass of the trunk over what they share.
+    """The losses of all tasks. Inputs that all tasks share pass through the trunk once.
 
-    `loss` is one for all, or a sequence, one a task. Metrics are those of every task by its number,
-    `loss/0`, and the means over tasks of what all of them have, `loss`.
+    `loss` is one for all tasks, or a sequence, one per task. Metrics of a task have its number,
+    such as `loss/0`. A metric that all tasks have also has its mean over tasks, such as `loss`.
 
     Raises:
-        InputError: not as many losses as heads; when tracing, not as many targets or batches.
+        InputError: if there are not as many losses as heads; when tracing, if there are not as many
+            targets or batches.
     """
     of_head, kinds = _heads(net, loss)
 
@@ -87,13 +88,13 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
 
 
 def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
-    """The `GradFn` whose gradients are `TaskGrads`, for methods that look at task gradients.
+    """The `GradFn` whose gradients are `TaskGrads`, for methods that need task gradients.
 
-    Tasks that see the same inputs share one forward pass of the trunk, and of their heads there is
-    one forward and one backward pass. Only the trunk's backward pass is made per task, batched by
-    `vmap` into one program, in the memory of one gradient per task and of the cotangents of its
-    activations per task. Tasks with inputs of their own cost the passes of one gradient over all of
-    their examples, and the memory of one gradient per task.
+    Tasks with the same inputs share one forward pass of the trunk. Their heads have one forward and
+    one backward pass. Only the trunk's backward pass runs per task, batched by `vmap` into one
+    program. It needs the memory of one gradient per task, and of the cotangents of the activations
+    per task. Tasks with inputs of their own cost the passes of one gradient over all of their
+    examples, and the memory of one gradient per task.
 
     Metrics and errors are those of `task_losses`.
 
@@ -141,7 +142,7 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
         def of_heads(heads: PyTree, zs: PyTree) -> tuple[PerTask, Metrics]:
             return _gathered(map_tasks(of_head, kinds, heads, zs, parts, keys))
 
-        # Features of its own for each task: one backward pass keeps their cotangents apart.
+        # Each task gets its own copy of z, so one backward pass gives one cotangent per task.
         losses, pull_heads, metrics = jax.vjp(of_heads, params.heads, (z,) * tasks, has_aux=True)
         heads, cotangents = pull_heads(jnp.ones_like(losses))
         (trunk,) = jax.vmap(pull)(stack(cotangents))
@@ -162,13 +163,13 @@ def multitask_step(
 
     The state is `train.init_state(params, optax.chain(method, tx))`.
 
-    A method that weighs losses costs one gradient, of the weighted sum of losses, as its paper
-    defines it (heads included): the weights are the cotangent of the losses. Of other methods the
-    trunk takes the combined gradient, and each head that of its own task's loss.
+    A method that weighs losses costs one gradient: that of the weighted sum of losses, heads
+    included, as its paper defines it. The weights are the cotangent of the losses. With another
+    method, the trunk takes the combined gradient, and each head takes that of its own task's loss.
 
-    Losses and gradients are averaged over a device axis before they are combined: for each task a
-    device counts as much as the weights of its examples. Every device draws dropout masks of its
-    own, and `method` draws the same everywhere.
+    Losses and gradients are averaged over a device axis before they are combined. For each task, a
+    device counts by the sum of the weights of its examples. Each device draws dropout masks of its
+    own. `method` draws the same random numbers on all devices.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> scale = jaxdl.Model(lambda key, x: jnp.ones(()), lambda p, x, key=None, weight=None: p * x)
@@ -184,13 +185,13 @@ def multitask_step(
     [2.0, 0.5]
 
     Raises:
-        InputError: if `method` is no `TaskMethod`; when tracing, if the optimiser's state is not
-            that of `method` and `tx`.
+        InputError: if `method` is no `TaskMethod`; when tracing, if the optimiser's state does not
+            fit `method` and `tx`.
     """
     if not isinstance(method, TaskMethod):
         raise InputError(
             "this method does not say whether it weighs losses: make it with weigh_losses or"
-            " weigh_gradients, and put what follows it into `tx`"
+            " weigh_gradients, and chain other transformations into `tx`"
         )
     losses_of, grads_of = task_losses(net, loss), task_grads(net, loss)
     tx = optax.with_extra_args_support(tx)
@@ -209,7 +210,8 @@ def multitask_step(
                 lambda params: losses_of(params, net_key, batch), state.params, has_aux=True
             )
             losses = average(_times(losses, shares))
-            # The weighted sum of the unit vectors is the vector of the weights.
+            # The method returns a weighted sum of its updates. With unit vectors as updates, this
+            # sum is the vector of the weights.
             unit = jnp.eye(len(losses), dtype=losses.dtype)
             weights, method_state = method.update(unit, method_state, losses=losses, key=method_key)
             grads = average(pull(_times(weights, shares))[0])
@@ -229,8 +231,10 @@ def multitask_step(
 
 
 def _shares(batch: Examples, tasks: int, axis_name: str | None) -> PerTask | None:
-    """How much this device's examples count for each task `[tasks]`, 1 on the mean of devices;
-    None where there are no weights, or no other devices."""
+    """The weight of this device's examples per task `[tasks]`, relative to the mean over devices.
+
+    None if there are no weights, or no other devices.
+    """
     _, parts = _parts(batch, tasks)
     sums = [jnp.sum(part.weight) for part in parts if part.weight is not None]
     if axis_name is None or len(sums) < tasks:
@@ -239,7 +243,7 @@ def _shares(batch: Examples, tasks: int, axis_name: str | None) -> PerTask | Non
 
 
 def _times(tree: PyTree, shares: PerTask | None) -> PyTree:
-    """What is stacked `[tasks, ...]`, each task's times its share."""
+    """A tree stacked `[tasks, ...]`, with each task's part times its share."""
     if shares is None:
         return tree
     return jax.vmap(lambda own, share: jax.tree.map(lambda leaf: leaf * share, own))(tree, shares)
@@ -256,7 +260,7 @@ def _shared_out(found: TaskGrads, shares: PerTask | None) -> TaskGrads:
 
 
 def _averaged(metrics: Metrics, shares: PerTask | None, axis_name: str | None) -> Metrics:
-    """The metrics of `_gathered` over all devices, those of a task by its shares."""
+    """The metrics of `_gathered`, averaged over devices. Those of a task count by its shares."""
     if shares is None:
         return mean_over_devices(metrics, axis_name)
     each: list[Metrics] = [{} for _ in shares]
@@ -282,11 +286,14 @@ def _check(state: TrainState, tx: optax.GradientTransformation) -> None:
 def _heads(
     net: MultiTask, loss: LossFn | Sequence[LossFn]
 ) -> tuple[Callable[[int], TaskFn], list[object]]:
-    """`task -> (own, features, part, key) -> (loss, metrics)`, and what kind each task is of."""
+    """`task -> (own, features, part, key) -> (loss, metrics)`, and the kind of each task.
+
+    Tasks of one kind have the same head and the same loss.
+    """
     losses = [loss] * len(net.heads) if callable(loss) else list(loss)
     if len(losses) != len(net.heads):
         raise InputError(
-            f"{len(losses)} losses for {len(net.heads)} heads: give one for all or one a task"
+            f"{len(losses)} losses for {len(net.heads)} heads: give one for all or one per task"
         )
 
     def of_head(task: int) -> TaskFn:
@@ -300,7 +307,7 @@ def _heads(
 
 
 def _parts(batch: Examples, tasks: int) -> tuple[Batch | None, list[Batch]]:
-    """The inputs and their weights, if all tasks see the same, and a `Batch` a task."""
+    """The inputs that all tasks share and their weights, or None; and one `Batch` per task."""
     if isinstance(batch, Batch):
         ys = _of_tasks(batch.y, tasks, "targets y")
         shared = batch.weight is None or getattr(batch.weight, "ndim", 0) == 1
@@ -312,13 +319,14 @@ def _parts(batch: Examples, tasks: int) -> tuple[Batch | None, list[Batch]]:
         return Batch(batch.x, None, most), parts
     if len(batch) != tasks or not all(isinstance(part, Batch) for part in batch):
         raise InputError(
-            f"a net of {tasks} tasks takes one Batch for all, or a tuple of {tasks}, one a task"
+            f"this batch does not fit a net of {tasks} tasks: give one Batch for all, or a tuple of"
+            f" {tasks}, one per task"
         )
     return None, list(batch)
 
 
 def _of_tasks(values: PyTree, tasks: int, name: str) -> list[PyTree]:
-    """One part a task of a tuple, or of an array `[n, tasks, ...]`."""
+    """One part per task, from a tuple or from an array `[n, tasks, ...]`."""
     if isinstance(values, tuple) and len(values) == tasks:
         return list(values)
     if isinstance(values, tuple) or values.shape[1:2] != (tasks,):
@@ -336,7 +344,7 @@ def _gathered(found: list[tuple[Scalar, Metrics]]) -> tuple[PerTask, Metrics]:
 
 
 def _named(metrics: Sequence[Metrics]) -> Metrics:
-    """The metrics of each task by its number, and the means over tasks of what all of them have."""
+    """The metrics of each task by its number, and the mean over tasks of each common metric."""
     common = [name for name in metrics[0] if all(name in of_task for of_task in metrics)]
     means = {name: jnp.mean(jnp.stack([m[name] for m in metrics])) for name in common}
     each = {f"{name}/{t}": value for t, m in enumerate(metrics) for name, value in m.items()}

@@ -11,7 +11,7 @@ from jaxdl.types import Count, Key
 
 
 class GradNormState(NamedTuple):
-    """Weights, their optimiser's state, the losses of the first step, steps taken."""
+    """Weights, the state of their optimiser, the losses of the first step, and steps taken."""
 
     weights: PerTask
     tx_state: optax.OptState
@@ -20,18 +20,19 @@ class GradNormState(NamedTuple):
 
 
 def gradnorm(*, tasks: int, tx: optax.GradientTransformation, alpha: float) -> TaskMethod:
-    """Weights that balance the lengths of weighted gradients, longer where a task learns slowly.
+    """Weights that balance the lengths of weighted gradients. A slow task gets a longer gradient.
 
-    The weights `[tasks]` start at 1 and follow by `tx` the gradient of the sum of
-    `|weights * lengths - target|`. The target is the mean weighted length, times the loss relative
-    to the first step's and to the mean over tasks of that ratio, to the power `alpha` (0: all
-    lengths alike; the paper takes 0.12 to 1.5); it counts as a constant. Then they are rescaled to
-    the sum `tasks`. A step is taken with the weights as they were before it (algorithm 1).
+    The weights `[tasks]` start at 1. `tx` updates them by the gradient of the sum of
+    `|weights * lengths - target|`, in which the target counts as a constant. The target of a task
+    is the mean weighted length times `(ratio / mean ratio) ** alpha`. The ratio is the loss divided
+    by that of the first step, and the mean is over tasks. With `alpha` 0, all targets are equal;
+    the paper takes 0.12 to 1.5. Then the weights are rescaled to the sum `tasks`. A step uses the
+    weights from before their update (algorithm 1).
 
-    Lengths are those of the gradients given, of all shared parameters; the paper, to save time,
-    takes the last shared layer's. Where the paper's step would make a weight negative, it is 0. The
-    ratio of a loss whose first value is 0 is 1. The weight of a task without a gradient is rescaled
-    with the others, and moves by nothing else.
+    Lengths are those of the given gradients, of all shared parameters. The paper takes only the
+    last shared layer, to save time. A weight that would become negative is 0. If the first loss of
+    a task is 0, its ratio is 1. The weight of a task with gradient zero changes by the rescaling
+    alone.
     """
 
     def init() -> GradNormState:

@@ -10,14 +10,15 @@ from jaxdl.types import Array, Key
 
 
 def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
-    """The sum of the gradients, each turned towards others until they are as alike as usual.
+    """The sum of the gradients, after each pair is moved to at least its usual cosine.
 
-    A gradient whose cosine with another task's is below their target gets as much of the other as
-    lifts it to the target. Targets `[tasks, tasks]`, the state, start at 0, where the method is
-    PCGrad, and are moving averages of the cosines seen: `(1 - beta) * target + beta * cosine`. The
-    others are visited in an order drawn with `key` for each gradient (algorithm 1, with the whole
-    of the given parameters as one component). `tasks` identical tasks give `tasks` times their
-    gradient. A task without a gradient changes nothing, and counts as a cosine of 0.
+    Each pair of tasks has a target for the cosine of their gradients. If the cosine is below it,
+    the gradient of the other task is added, by as much as lifts the cosine to the target. Targets
+    `[tasks, tasks]` are the state. They start at 0, where the method equals PCGrad, and are moving
+    averages of the cosines: `(1 - beta) * target + beta * cosine`. Each gradient visits the others
+    in an order drawn with `key` (algorithm 1, with all given parameters as one component). `tasks`
+    identical tasks give `tasks` times their gradient. A task with gradient zero changes nothing,
+    and its cosines count as 0.
     """
 
     def weigh(
@@ -39,7 +40,7 @@ def gradvac(*, tasks: int, beta: float = 0.01) -> TaskMethod:
 def _vaccinated(
     gram: Gram, task: Int[Array, ""], order: Int[Array, " tasks"], targets: PerTask
 ) -> tuple[PerTask, PerTask]:
-    """Coefficients of one task's gradient, and the cosine with each other as met."""
+    """Coefficients of one task's gradient, and its cosine with each other task when visited."""
 
     def visit(
         carry: tuple[PerTask, PerTask], other: Int[Array, ""]
@@ -52,7 +53,7 @@ def _vaccinated(
         cosine = jnp.where(met, product * lax.rsqrt(jnp.where(met, both, 1)), 0)
         cosine = jnp.clip(cosine, -1, 1)
         target = targets[other]
-        # Of the target's sine there is none at 1, which no average below it reaches.
+        # The sine of a target of 1 is 0 and would be a divisor, so 1e-12 bounds its square.
         sine, target_sine = jnp.sqrt(1 - cosine**2), jnp.sqrt(jnp.maximum(1 - target**2, 1e-12))
         ratio = jnp.sqrt(square / jnp.where(met, gram[other, other], 1))
         added = ratio * (target * sine - cosine * target_sine) / target_sine

@@ -21,11 +21,11 @@ from jaxdl.types import Key
 
 
 def imtl_g() -> TaskMethod:
-    """Impartial gradients: the sum, of weights that add up to 1, with equal projections on all.
+    """Impartial gradients: the weighted sum that has equal projections on all task gradients.
 
-    The weights (some may be negative) solve `gram @ weights = c * lengths`. Where gradients are
-    linearly dependent, they are those of the least sum of squares; a zero gradient has no
-    direction, and weight 0. Of opposite gradients the sum is zero.
+    The weights add up to 1, and some may be negative. They solve `gram @ weights = c * lengths`.
+    If gradients are linearly dependent, the solution has the least sum of squared weights. A
+    gradient of zero has weight 0. The sum of opposite gradients is zero.
     """
     return weigh_gram(_impartial)
 
@@ -38,7 +38,7 @@ class ImtlState(NamedTuple):
 
 
 def imtl_l(*, tasks: int, tx: optax.GradientTransformation) -> LossWeighting:
-    """Impartial losses: weights `exp(s)`, where s goes down `sum(exp(s) * losses - s)` by `tx`.
+    """Impartial losses: weights `exp(s)`, where `tx` minimises `sum(exp(s) * losses - s)` over s.
 
     At the minimum all weighted losses are 1.
     """
@@ -51,7 +51,7 @@ def imtl_l(*, tasks: int, tx: optax.GradientTransformation) -> LossWeighting:
 
 
 def imtl(*, tasks: int, tx: optax.GradientTransformation) -> TaskMethod:
-    """The hybrid: `imtl_g` on the gradients of the losses that `imtl_l` has scaled."""
+    """The hybrid: `imtl_l` scales the losses, and `imtl_g` weighs the gradients of these."""
 
     def weigh(
         state: ImtlState, gram: Gram, losses: PerTask | None, key: Key | None
@@ -80,7 +80,7 @@ def _impartial(gram: Gram) -> PerTask:
     cosines, lengths = correlations(gram)
     present = jnp.diagonal(gram) > 0
     values, vectors = jnp.linalg.eigh(jnp.where(jnp.outer(present, present), cosines, 0))
-    # The pseudo-inverse: eigenvalues that are zero up to rounding are left out.
+    # The pseudo-inverse leaves out eigenvalues that are zero up to rounding.
     keep = values > 10 * len(values) * float(np.finfo(gram.dtype).eps)
     inverse = jnp.where(keep, 1 / jnp.where(keep, values, 1), 0)
     weights = vectors @ (inverse * (vectors.T @ present.astype(gram.dtype))) / lengths

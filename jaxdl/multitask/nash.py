@@ -16,15 +16,15 @@ Newton = tuple[PerTask, Scalar, Count]
 def nash() -> TaskMethod:
     """The bargaining solution: the sum whose weights `a > 0` solve `gram @ a = 1 / a`.
 
-    A task's scale does not matter, and the length of the sum is the root of the number of tasks
-    that have a gradient, however long these are: decay the learning rate, or chain an optimiser
-    that normalises as Adam does. A task without a gradient takes no part in the bargain: the sum is
-    that of the other tasks alone. Where the gradients have no common descent direction there is no
-    solution; the weights stay bounded.
+    The scale of a task does not matter. The length of the sum is the square root of the number of
+    tasks with a gradient above zero, whatever the lengths of these. So decay the learning rate, or
+    chain an optimiser that normalises, as Adam does. A task with gradient zero takes no part: the
+    sum is that of the other tasks alone. If the gradients have no common descent direction, there
+    is no solution, and the weights stay bounded.
 
-    The paper solves the equations by a sequence of convex problems. They are also those of the
-    minimum of `a @ gram @ a / 2 - sum(log(a))`, a self-concordant function, which damped Newton
-    steps reach from anywhere.
+    The paper solves the equations by a sequence of convex problems. Their solution is also the
+    minimum of `a @ gram @ a / 2 - sum(log(a))`. This function is self-concordant, so damped Newton
+    steps reach its minimum from every start.
     """
     return weigh_gram(_bargain)
 
@@ -33,7 +33,7 @@ def _bargain(gram: Gram) -> PerTask:
     cosines, lengths = correlations(gram)
     tasks = len(lengths)
     eps = float(np.finfo(gram.dtype).eps)
-    # So that there is a minimum even if a positive sum of gradients is zero.
+    # The diagonal makes sure of a minimum, even if a positive sum of gradients is zero.
     cosines = cosines + tasks * eps * jnp.eye(tasks, dtype=gram.dtype)
 
     def unfinished(carry: Newton) -> Bool[Array, ""]:
@@ -43,7 +43,7 @@ def _bargain(gram: Gram) -> PerTask:
     def newton(carry: Newton) -> Newton:
         a, _, count = carry
         slope = cosines @ a - 1 / a
-        # In units of a, where the Hessian is well conditioned.
+        # Newton in units of a, because there the Hessian is well conditioned.
         hessian = cosines * jnp.outer(a, a) + jnp.eye(tasks, dtype=gram.dtype)
         step = jnp.linalg.solve(hessian, a * slope)
         decrement = jnp.sqrt(jnp.maximum(step @ (a * slope), 0))

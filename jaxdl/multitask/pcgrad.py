@@ -10,12 +10,12 @@ from jaxdl.types import Array, Key, PyTree
 
 
 def pcgrad() -> TaskMethod:
-    """The sum of the gradients, each freed of what conflicts with another task.
+    """The sum of the gradients, each without its components that conflict with other tasks.
 
-    A gradient with a negative inner product with that of another task loses its component along
-    it; the other tasks are visited one after another, in an order drawn with `key` for each
-    gradient. Algorithm 1 adds up, so `tasks` identical tasks give `tasks` times their gradient, and
-    a task without a gradient changes nothing.
+    Two gradients conflict if their inner product is negative. Then a gradient loses its component
+    along the other. Each gradient visits the other tasks one after another, in an order drawn with
+    `key`. Algorithm 1 takes a sum, so `tasks` identical tasks give `tasks` times their gradient,
+    and a task with gradient zero changes nothing.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> method, key = jaxdl.pcgrad(), jax.random.key(0)
@@ -49,7 +49,7 @@ def _without_conflict(gram: Gram, task: Int[Array, ""], order: Int[Array, " task
         product = coefficients @ gram[other]
         conflict = (product < 0) & (other != task)
         square = jnp.where(conflict, gram[other, other], 1)
-        # A negative product with a zero gradient is rounding alone.
+        # A negative product with a gradient of zero comes from rounding, so nothing is removed.
         removed = jnp.where(conflict & (square > 0), product / jnp.where(square > 0, square, 1), 0)
         return coefficients.at[other].add(-removed), None
 

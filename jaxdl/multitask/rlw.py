@@ -9,7 +9,7 @@ from jaxdl.types import Key, PyTree
 def rlw() -> LossWeighting:
     """Weights that are the softmax of standard normals, drawn anew at each step with `key`.
 
-    In expectation it is `equal`: a baseline for methods whose weights move.
+    In expectation it equals `equal`. It is a baseline for methods whose weights change.
     """
 
     def weigh(state: PyTree, losses: PerTask, key: Key | None) -> tuple[PerTask, PyTree]:

@@ -1,13 +1,13 @@
 """Nets of many tasks: hard sharing (Caruana 1997), and a mixture of experts as the soft form.
 
-A trunk sees the inputs and makes features; each task has a head of its own on them. Everything that
-makes models in `jaxdl.models` serves as either:
+A trunk makes features from the inputs. Each task has a head of its own on these features. Every
+model of `jaxdl.models` can be a trunk or a head:
 
     net = hard_sharing(lenet(84), [mlp((10,))] * 2)
 
-The soft form is the multi-gate mixture of experts, and not cross-stitch units, because it *is* hard
-sharing, with experts as the trunk and gates in the heads: what combines task gradients in the
-trunk, and what weighs losses, serves it unchanged. Of cross-stitched towers all weights are shared.
+The soft form is the multi-gate mixture of experts, and not cross-stitch units. The mixture *is*
+hard sharing, with experts as the trunk and gates in the heads. So all task methods work on it
+unchanged. Cross-stitch units would share all weights of their towers.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,18 +26,18 @@ Tree = TypeVar("Tree")
 
 
 class TaskParams(NamedTuple):
-    """What tasks share, and what each has for itself: `heads` is a tuple, one a task."""
+    """Parameters of the shared trunk and of the heads: `heads` is a tuple, one per task."""
 
     trunk: Params
     heads: tuple[Params, ...]
 
 
 class MultiTask(NamedTuple):
-    """A net of many tasks; `init` and `apply` are those of a `Model` with `TaskParams`.
+    """A net of many tasks. `init` and `apply` are those of a `Model` with `TaskParams`.
 
-    `apply` predicts for all tasks: a tuple, one a task, from one `x` for all or from a tuple of
-    inputs, one a task; so are weights. `trunk` and `heads` are its parts, for what differentiates
-    them apart.
+    `apply` returns a tuple of predictions, one per task. It takes one `x` for all tasks, or a tuple
+    of inputs, one per task. The same holds for weights. `trunk` and `heads` are the parts of the
+    net, for code that differentiates them separately.
     """
 
     init: InitFn
@@ -62,12 +62,12 @@ def hard_sharing(
 
     Args:
         trunk: `x` to features `[n, ...]`.
-        heads: one model per task. Where it is the same model for all, `[mlp((10,))] * tasks`, each
-            has parameters of its own, but all run as one batched program.
+        heads: one model per task. If it is the same model for all, `[mlp((10,))] * tasks`, each
+            task has parameters of its own, but all heads run as one batched program.
         between: applied to the features, because nets of `jaxdl.models` end in a linear layer.
 
     Raises:
-        InputError: no heads, or a trunk or head that is no `Model`.
+        InputError: if there are no heads, or if the trunk or a head is no `Model`.
     """
     for model in (trunk, *heads):
         check_model(model)
@@ -90,20 +90,22 @@ def mmoe(
 ) -> MultiTask:
     """Multi-gate mixture of experts (Ma et al. 2018, doi:10.1145/3219819.3220007).
 
-    Each task mixes the outputs of all experts, with weights that its own gate finds from the
-    input, and has a head on the mixture.
+    Each task mixes the outputs of all experts. Its own gate computes the mixing weights from the
+    input. Its head takes the mixture.
 
     Args:
-        expert: the model of each of `experts` experts, all started differently; `[n, ...]` out.
-        heads: one model a task, as in `hard_sharing`.
-        gate: inputs to logits `[n, experts]`; the paper's is linear, `mlp((experts,))`.
+        expert: the model of each of `experts` experts, with output `[n, ...]`. Each expert has
+            initial parameters of its own.
+        heads: one model per task, as in `hard_sharing`.
+        gate: inputs to logits `[n, experts]`. That of the paper is linear, `mlp((experts,))`.
         between: applied to the output of each expert.
 
     Raises:
-        InputError: no experts, no heads; when tracing: a gate of another width.
+        InputError: if there are no experts or no heads; when tracing, if the gate does not return
+            one logit per expert.
     """
     if experts < 1:
-        raise InputError(f"a mixture needs at least one expert, not experts={experts}")
+        raise InputError(f"a mixture needs at least one expert: experts={experts} is too few")
     for model in (expert, gate, *heads):
         check_model(model)
 
@@ -118,7 +120,7 @@ def mmoe(
         def one(params: Params, key: Key | None) -> Array:
             return between(expert.apply(params, x, key=key, weight=weight))
 
-        # [n, experts, ...], and the input once more, which the gates look at.
+        # [n, experts, ...], and the input, because the gates in the heads need it.
         return jax.vmap(one, out_axes=1)(params, keys), x
 
     def gated(head: Model) -> Model:
@@ -126,7 +128,10 @@ def mmoe(
             outputs, x = features
             logits = gate.apply(params, x, weight=weight)
             if logits.shape[-1] != experts:
-                raise InputError(f"the gate of {experts} experts gives {logits.shape[-1]} logits")
+                raise InputError(
+                    f"the gate of {experts} experts gives {logits.shape[-1]} logits: give it one"
+                    " logit per expert"
+                )
             return jnp.einsum("ne,ne...->n...", jax.nn.softmax(logits), outputs)
 
         def init_head(key: Key, x: PyTree) -> Params:
@@ -151,14 +156,15 @@ def map_tasks(
     kinds: Sequence[object],
     *args: Sequence[PyTree],
 ) -> list[Found]:
-    """`of_task(task)` of each task's arguments: a list of results, one a task.
+    """`of_task(task)` of each task's arguments: a list of results, one per task.
 
-    Tasks of one kind, whose arguments look alike, are stacked and run as one vmapped call;
-    otherwise they run one after another. Each of `args` holds one value a task.
+    If all tasks are of one kind, and their arguments have equal shapes and dtypes, they are stacked
+    and run as one vmapped call. If not, they run one after another. Each of `args` holds one value
+    per task.
     """
     rows = list(zip(*args, strict=True))
     looks = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), row) for row in rows]
-    # One task alone has no batch axis, which costs in convolutions.
+    # One task alone runs without vmap, because a batch axis of length 1 makes convolutions slower.
     if len(rows) > 1 and all(
         kind == kinds[0] and look == looks[0] for kind, look in zip(kinds, looks, strict=True)
     ):
@@ -173,7 +179,7 @@ def stack(trees: Sequence[Tree]) -> Tree:
 
 
 def net_keys(key: Key | None, tasks: int) -> tuple[Key | None, list[Key | None]]:
-    """A key for the trunk and one for each head; without a key (no dropout), none."""
+    """A key for the trunk and one per head. Without a key (no dropout), all are None."""
     if key is None:
         return None, [None] * tasks
     trunk_key, heads_key = jax.random.split(key)
@@ -182,7 +188,7 @@ def net_keys(key: Key | None, tasks: int) -> tuple[Key | None, list[Key | None]]
 
 def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
     if not heads:
-        raise InputError("a net of many tasks needs a head a task, not none")
+        raise InputError("a net of many tasks has no heads: give one head per task")
     tasks = len(heads)
 
     def init(key: Key, x: PyTree) -> TaskParams:
@@ -191,7 +197,7 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         params = trunk.init(trunk_key, xs[0])
 
         def head(head: Model, key: Key, x: PyTree) -> Params:
-            # Heads are made from what features look like: the trunk need not run for it.
+            # A head needs only the shapes of the features, so the trunk does not run.
             looks = jax.eval_shape(lambda x: trunk.apply(params, x), x)
             return head.init(key, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), looks))
 

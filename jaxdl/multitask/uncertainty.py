@@ -22,9 +22,10 @@ def uncertainty(
 ) -> LossWeighting:
     """Weights that are learned precisions: the loss `sum(w * losses + s / 2)`, `w = exp(-s)`.
 
-    The log-variances s start at 0 and follow the gradient of that loss by `tx`; the paper gives
-    them the net's own optimiser. `gaussian`, for all or a task: whether a loss is a squared error,
-    the likelihood of a normal distribution, whose weight is halved (equation 7; otherwise 10).
+    The log-variances s start at 0, and `tx` minimises that loss over them. The paper uses the
+    optimiser of the net. `gaussian` is one value for all tasks, or one per task. True means that
+    the loss is a squared error, the likelihood of a normal distribution. Its weight is halved
+    (equation 7). False is equation 10.
     """
     factor = jnp.broadcast_to(jnp.where(jnp.asarray(gaussian), 0.5, 1.0), (tasks,))
 

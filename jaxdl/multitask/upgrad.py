@@ -10,10 +10,10 @@ from jaxdl.optim.qp import nonnegative
 def upgrad() -> TaskMethod:
     """The mean of the gradients, each projected onto the cone where no loss increases.
 
-    That is the set of all `d` whose inner product with every task's gradient is not negative. The
-    projection of a gradient is itself plus a sum of the others with weights of at least zero, the
-    solution of a quadratic program a task. Identical tasks give the gradient of one. A task without
-    a gradient counts in the mean alone.
+    The cone is the set of all `d` whose inner product with every task's gradient is not negative.
+    The projection of a gradient is the gradient plus a sum of the gradients, with weights of at
+    least zero. These solve one quadratic program per task. Identical tasks give the gradient of
+    one. A task with gradient zero counts in the mean alone.
     """
 
     def weigh(gram: Gram) -> PerTask:

@@ -86,7 +86,7 @@ def n_step(*, steps: int, gamma: float) -> NStep:
     (0.0, 10.0, 0.25)
     """
     if steps < 1:
-        raise InputError(f"steps={steps}: a return needs a step. Choose 1 or more")
+        raise InputError(f"steps={steps}: a return has at least 1 step. Choose 1 or more")
     if not 0 <= gamma <= 1:
         raise InputError(f"gamma={gamma}: choose a discount from 0 to 1")
 

@@ -208,7 +208,7 @@ def test_dropout_draws_for_every_task(key):
             r"\[n, 2, ...\] or a tuple of 2, not \(6, 1",
         ),
         (ALIKE, cross_entropy, Batch(X, (LABELS,) * 3), "not a tuple of 3"),
-        (ALIKE, cross_entropy, (Batch(X, LABELS),), "a net of 2 tasks takes one Batch for all"),
+        (ALIKE, cross_entropy, (Batch(X, LABELS),), "does not fit a net of 2 tasks"),
     ],
 )
 def test_what_does_not_fit_the_heads_is_refused(net, loss, batch, message, key):

@@ -86,7 +86,7 @@ def test_a_mixture_of_one_expert_is_hard_sharing(key):
 
 
 def test_what_makes_no_net_is_refused(key):
-    with pytest.raises(InputError, match="a head a task"):
+    with pytest.raises(InputError, match="one head per task"):
         hard_sharing(mlp((5,)), [])
     with pytest.raises(InputError, match="at least one expert"):
         mmoe(mlp((5,)), [mlp((3,))], experts=0, gate=mlp((1,)))

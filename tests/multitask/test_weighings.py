@@ -160,7 +160,7 @@ def test_random_weights_are_the_softmax_of_normals():
     np.testing.assert_allclose(
         [ratios.mean(), ratios.var(), np.mean(ratios**4)], [0, 2, 12], atol=0.6, rtol=0.05
     )
-    with pytest.raises(InputError, match=r"rlw draws at random.*key="):
+    with pytest.raises(InputError, match=r"rlw needs a key.*key="):
         method.update(jnp.eye(3), (), losses=jnp.ones(3))
 
 
