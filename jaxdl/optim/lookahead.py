@@ -1,9 +1,9 @@
 """Lookahead: slow weights that follow the fast ones (Zhang et al. 2019, arXiv:1907.08610).
 
-In the form of the speed records on CIFAR-10 (Jordan 2024, arXiv:2404.00498): every few steps the
-slow net moves a part of the way to the fast one, which goes on from there; the part shrinks to
-almost nothing at the end of training, so that the last slow net is an average over many steps. The
-running statistics of batch norm are averaged with the weights that they belong to.
+The form is that of the speed records on CIFAR-10 (Jordan 2024, arXiv:2404.00498). Every few steps
+the slow net moves to the fast one by a share of the difference. The fast one continues from there.
+Near the end of training this share is almost zero, so the last slow net is an average over many
+steps. The running statistics of batch norm are averaged together with the weights.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jaxdl.types import Array, Key, Metrics, Params, PyTree, StepFn, TrainState
 
 
 class Slow(NamedTuple):
-    """What lookahead keeps in `opt_state`: the optimiser's own state, and the slow net."""
+    """The `opt_state` of lookahead: the optimiser's own state, and the slow net."""
 
     inner: PyTree
     params: Params
@@ -25,7 +25,7 @@ class Slow(NamedTuple):
 
 
 def with_slow(state: TrainState) -> TrainState:
-    """A state for the step of `lookahead`: the slow net is the one at hand.
+    """A state for the step of `lookahead`. Its slow net equals the net of `state`.
 
     >>> import jaxdl, jax.numpy as jnp, optax
     >>> state = jaxdl.with_slow(jaxdl.init_state(jnp.float32(3), optax.sgd(1.0)))
@@ -38,14 +38,14 @@ def with_slow(state: TrainState) -> TrainState:
 def lookahead(
     step: StepFn, *, every: int, keep: Callable[[Array], Array], steps: int | None = None
 ) -> StepFn:
-    """The training step, with the slow net joined in after every `every` of them.
+    """The training step, with an update of the slow net after every `every` steps.
 
     Args:
-        step: of a `TrainState`; the new step wants a state of `with_slow`.
-        every: at least 1: after so many steps the slow net becomes
-            `keep * slow + (1 - keep) * fast`, and the fast one equals it.
-        keep: the share in `[0, 1]` that stays, by the number of steps done.
-        steps: after so many the fast net ends as the slow one; None: it stays the fast one.
+        step: a step on a `TrainState`. The new step takes a state of `with_slow`.
+        every: number of steps between updates of the slow net, at least 1. An update is
+            `keep * slow + (1 - keep) * fast`, and the fast net then equals the slow one.
+        keep: the share of the slow net in `[0, 1]`, as a function of the number of steps done.
+        steps: after this number of steps, the fast net becomes the slow one. None: it never does.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> tx = optax.sgd(1.0)
@@ -67,7 +67,7 @@ def lookahead(
         share = keep(state.step)
 
         def meet(nets: Any) -> Any:
-            # In this form what is equal, such as constants among the statistics, stays so.
+            # In this form, equal values stay equal, such as constants among the statistics.
             met = jax.tree.map(lambda s, f: s + ((1 - share) * (f - s)).astype(f.dtype), *nets)
             return met, met
 

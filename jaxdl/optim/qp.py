@@ -1,9 +1,9 @@
-"""Inner products of gradients, two small quadratic programs on them, and sums by the solutions.
+"""Inner products of gradients, two small quadratic programs on them, and weighted sums.
 
-Both programs are solved exactly, on the device. An active set is changed one member at a time, and
-on it a linear system is solved: that ends after finitely many steps at the solution itself, where
-first-order methods crawl if gradients differ much in length or nearly agree. Both are functions of
-`[n, n]`; `vmap` solves many.
+Both programs are solved exactly, on the device. The method changes an active set by one member at a
+time, and solves a linear system on it. It ends at the solution after finitely many steps.
+First-order methods are slow if gradients differ much in length or are nearly equal. Both programs
+are functions of `[n, n]`: `vmap` solves many.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from jaxdl.types import Array, Count, Grads
 
 Active = tuple[Float[Array, " n"], Bool[Array, " n"], Bool[Array, ""], Count]
-"""Of an active-set method: the point, which members are active, whether it is done, changes."""
+"""State of the active-set method: the point, the active members, whether it is done, changes."""
 
 
 def gram(stacked: Grads) -> Float[Array, "tasks tasks"]:
@@ -26,7 +26,7 @@ def gram(stacked: Grads) -> Float[Array, "tasks tasks"]:
     def of_leaf(leaf: Float[Array, "tasks ..."]) -> Float[Array, "tasks tasks"]:
         rows = leaf.reshape(leaf.shape[0], -1)
         dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-        # At full precision: conflicts are found in small differences.
+        # Full precision, because conflicts are small differences.
         return jnp.matmul(
             rows, rows.T, precision=lax.Precision.HIGHEST, preferred_element_type=dtype
         )
@@ -50,9 +50,8 @@ def weighted_sum(weights: Float[Array, " tasks"], stacked: Grads) -> Grads:
 def nonnegative(q: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, " n"]:
     """The `x >= 0` `[n]` that minimises `x q x / 2 - b x`, for q `[n, n]` positive semidefinite.
 
-    The active-set method of Lawson and Hanson (1974, chapter 23), which on inner products is that
-    of Bro and de Jong (1997). The minimum must be attained. If it is attained at many places, one
-    of them is found.
+    The active-set method of Lawson and Hanson (1974, chapter 23), in the form of Bro and de Jong
+    (1997) for inner products. A minimum must exist. If there are many, the result is one of them.
     """
     n = b.shape[0]
     diagonal = jnp.diagonal(q)
@@ -63,7 +62,7 @@ def nonnegative(q: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, "
 
     def unfinished(carry: Active) -> Bool[Array, ""]:
         _, _, done, count = carry
-        # Lawson and Hanson's cap; rounding may let a member come and go for ever.
+        # Lawson and Hanson's limit, because rounding may add and remove a member for ever.
         return ~done & (count < 3 * n + 10)
 
     def change(carry: Active) -> Active:
@@ -73,15 +72,15 @@ def nonnegative(q: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, "
         s = jnp.linalg.solve(masked + jnp.diag(ridge), jnp.where(active, b, 0))
         s = jnp.where(active, s, 0)
 
-        # Where the solution on the active set is positive it is taken, and the coordinate along
-        # which the objective falls most becomes active.
+        # If the solution on the active set is positive, x moves there. The coordinate along which
+        # the objective falls most becomes active.
         feasible = jnp.all(s > 0, where=active)
         slope = b - q @ s
         noise = 4 * n * eps * (jnp.abs(b) + jnp.abs(q) @ jnp.abs(s))
         falls = jnp.where(~active & (slope > noise), slope, 0)
         entered = active | (jnp.arange(n) == jnp.argmax(falls))
 
-        # Otherwise one goes towards it until the first coordinate is zero, which leaves.
+        # If not, x moves towards it until a first coordinate is zero. This one becomes inactive.
         blocks = active & (s <= 0)
         ratios = jnp.where(blocks, x / jnp.where(blocks, x - s, 1), jnp.inf)
         ratios = jnp.where(blocks & (x <= 0), 0, ratios)
@@ -102,9 +101,10 @@ def nonnegative(q: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, "
 def min_norm(gram: Float[Array, "n n"]) -> Float[Array, " n"]:
     """Convex weights `[n]` of the shortest vector in the convex hull of n vectors.
 
-    `gram` `[n, n]` holds their inner products. Without the sum fixed, the weights that minimise
-    `|sum|^2 + s^2 (total - 1)^2` are a multiple of them, for any s (by the conditions of Karush,
-    Kuhn and Tucker). The shortest of the vectors is a good s: the total then lies in `[1/2, 1]`.
+    `gram` `[n, n]` holds the inner products of the vectors. The function drops the condition that
+    weights add up to 1. The weights that minimise `|sum|^2 + s^2 (total - 1)^2` are a multiple of
+    the convex ones, for any s (by the conditions of Karush, Kuhn and Tucker). The length of the
+    shortest vector is a good s, because then the total is in `[1/2, 1]`.
     """
     squares = jnp.diagonal(gram)
     largest = jnp.max(squares)
@@ -119,11 +119,11 @@ def correlations(
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
     """Inner products of unit vectors `[n, n]`, and the lengths `[n]` of the given ones.
 
-    A zero vector counts as one that is orthogonal to all others, and of length 1.
+    A zero vector counts as a vector of length 1 that is orthogonal to all others.
     """
     squares = jnp.diagonal(gram)
     none = squares <= 0
     lengths = jnp.sqrt(jnp.where(none, 1, squares))
     cosines = gram / jnp.outer(lengths, lengths)
-    # Its own row is zero already.
+    # The row of a zero vector is zero already, so only its diagonal is set.
     return jnp.where(jnp.diag(none), 1, cosines), lengths

@@ -4,7 +4,7 @@ import optax
 
 
 def cosine(lr: float, decay_steps: int) -> optax.ScalarOrSchedule:
-    """A rate that falls from `lr` to 0 along half a cosine (Loshchilov, Hutter 2017, 1608.03983).
+    """A schedule from `lr` to 0 along half a cosine (Loshchilov, Hutter 2017, arXiv:1608.03983).
 
     After `decay_steps` it stays 0. With `decay_steps=0` it is `lr` at every step.
 

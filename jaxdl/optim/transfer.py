@@ -1,9 +1,9 @@
-"""Transfer learning: a trained net with a new head, and which of its layers train, and from when.
+"""Transfer learning: a trained net with a new head, frozen layers and gradual unfreezing.
 
-A net is a pytree of parameters whose first level names its layers; lists of them here begin at the
-top, with the head. Freezing is Optax's matter: each function makes one optimiser of another, so
-that a training with frozen layers is the same compiled scan as any other. Running averages of
-batch norm are no parameters: apply the net in the mode "eval" to keep them.
+A net is a pytree of parameters. Its first level names its layers. Lists of layers begin at the top
+of the net, with the head. An optimiser does the freezing: each function makes one optimiser from
+another. So training with frozen layers is the same compiled scan as any other training. Running
+averages of batch norm are no parameters: apply the net in the mode "eval" to keep them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,19 +17,19 @@ from jaxdl.errors import InputError
 from jaxdl.types import Array, Params, PyTree
 
 NEVER = 2**31 - 1
-"""A step that no training comes to."""
+"""A step that no training reaches."""
 
 Layers = Sequence[str | tuple[str, ...]]
-"""Names of layers, or of some that belong together, from the top of the net."""
+"""Names of layers, or tuples of names that form one group, from the top of the net."""
 
 
 def with_new_head(trained: Params, fresh: Params, *, head: str | tuple[str, ...]) -> Params:
-    """The trained parameters, but for the layers of the head, which are the fresh ones.
+    """The trained parameters, with the layers of the head replaced by the fresh ones.
 
     Args:
         trained: a mapping of layers, as Flax makes it.
-        fresh: of the net that is to be trained now; its head may have other shapes.
-        head: names of the layers that are new.
+        fresh: the same for the net to be trained now. Its head may have other shapes.
+        head: names of the new layers.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> trained = {"trunk": jnp.ones((8, 4)), "head": jnp.ones((4, 10))}  # ten classes
@@ -59,7 +59,7 @@ def with_new_head(trained: Params, fresh: Params, *, head: str | tuple[str, ...]
 
 
 def only(tx: optax.GradientTransformation, layers: Iterable[str]) -> optax.GradientTransformation:
-    """An optimiser of these layers that leaves all others as they are: a linear probe of the head.
+    """An optimiser that trains these layers alone. With the head alone, it trains a linear probe.
 
     Frozen layers have no moments and no weight decay.
 
@@ -85,7 +85,7 @@ def only(tx: optax.GradientTransformation, layers: Iterable[str]) -> optax.Gradi
 
 
 class Waiting(NamedTuple):
-    """The state of `starting`: steps seen, the first that counts, and the optimiser's own state."""
+    """The state of `starting`: steps done, the step to start at, and the optimiser's own state."""
 
     step: Array
     start: Array
@@ -93,11 +93,11 @@ class Waiting(NamedTuple):
 
 
 def starting(tx: optax.GradientTransformation, start: PyTree) -> optax.GradientTransformation:
-    """An optimiser that does nothing before the step `start`, and begins there as if at step 0.
+    """An optimiser that does nothing before the step `start`. There it begins as if at step 0.
 
-    Until then updates are 0 and its state stays as `init` made it: no decay, no moments, and a
-    schedule or a bias correction counts from `start`. The number is part of the state: it may be
-    traced, and differ between the runs of one program.
+    Before `start`, updates are 0 and its state does not change. So there is no decay and there are
+    no moments, and a schedule or a bias correction counts from `start`. `start` is part of the
+    state. So it may be traced, and may differ between the runs of one program.
     """
 
     def init(params: Params) -> Waiting:
@@ -121,15 +121,15 @@ def starting(tx: optax.GradientTransformation, start: PyTree) -> optax.GradientT
 def unfreezing(
     tx: optax.GradientTransformation, *, layers: Layers, starts: PyTree
 ) -> optax.GradientTransformation:
-    """An optimiser that begins with each layer at a step of its own: see `starting`.
+    """An optimiser that starts to train each layer at a step of its own: see `starting`.
 
     `starts = stage * numpy.arange(len(layers))` is gradual unfreezing (Howard, Ruder 2018,
-    ULMFiT, arXiv:1801.06146, section 3.3): the head alone in the first stage, and in each stage one
-    layer more. 0 for all is full fine-tuning, `NEVER` for all but the head a linear probe: these
-    are numbers, so that one compiled program does them all.
+    ULMFiT, arXiv:1801.06146, section 3.3): the head alone in the first stage, and one more layer in
+    each later stage. Starts of 0 are full fine-tuning. `NEVER` for all but the head is a linear
+    probe. The starts are arrays, so one compiled program serves all of these.
 
     Args:
-        tx: one of its own for each entry of `layers`, with its own moments and counters.
+        tx: the optimiser. Each entry of `layers` has moments and counters of its own.
         layers: all layers of the net, each once.
         starts: ints `[len(layers)]`, which may be traced.
 
@@ -145,21 +145,25 @@ def unfreezing(
     (3.0, 1.0)
 
     Raises:
-        InputError: as many starts as layers are not given; at `init`, if `layers` are not those
-            of the net.
+        InputError: if there are not as many starts as layers; at `init`, if `layers` are not the
+            layers of the net.
     """
     groups = [_names(group) for group in layers]
     names = [name for group in groups for name in group]
     begin = jnp.asarray(starts, jnp.int32)
     if begin.shape != (len(groups),):
-        raise InputError(f"starts of shape {begin.shape} for {len(groups)} layers: give one each")
+        raise InputError(
+            f"starts of shape {begin.shape} for {len(groups)} layers: give one per layer"
+        )
     if len(set(names)) < len(names):
         raise InputError(f"layers {' '.join(names)}: name each once")
 
     def labels(params: Params) -> PyTree:
         _check_names(params, names)
         if left := {_layer(place) for place, _ in _leaves(params)} - set(names):
-            raise InputError(f"layers {' '.join(names)}: the net has {min(left)} too")
+            raise InputError(
+                f"layers {' '.join(names)}: the net has {min(left)} too. Name all of its layers"
+            )
         group_of = {name: " ".join(group) for group in groups for name in group}
         return _labelled(params, lambda name: group_of[name])
 
@@ -192,4 +196,4 @@ def _check_names(params: Params, names: Iterable[str]) -> None:
     known = sorted({_layer(place) for place, _ in _leaves(params)})
     for name in names:
         if name not in known:
-            raise InputError(f"the net has no layer {name}: its layers are {' '.join(known)}")
+            raise InputError(f"the net has no layer {name}: choose among {' '.join(known)}")

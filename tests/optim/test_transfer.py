@@ -166,7 +166,7 @@ def test_a_new_head_on_the_trained_trunk():
 @pytest.mark.parametrize(
     ("attempt", "says"),
     [
-        (lambda: with_new_head(NET, NET, head="fc"), "no layer fc: its layers are bottom middle"),
+        (lambda: with_new_head(NET, NET, head="fc"), "no layer fc: choose among bottom middle"),
         (
             lambda: with_new_head(NET, {**NET, "middle": {"kernel": normal(3, 1)}}, head="top"),
             r"middle/bias is \(2,\) in the trained net and absent in the new one",
