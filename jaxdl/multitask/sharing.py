@@ -105,7 +105,9 @@ def mmoe(
             one logit per expert.
     """
     if experts < 1:
-        raise InputError(f"a mixture needs at least one expert: experts={experts} is too few")
+        raise InputError(
+            f"experts={experts}: a mixture needs at least one expert. Choose 1 or more"
+        )
     for model in (expert, gate, *heads):
         check_model(model)
 

@@ -1,7 +1,7 @@
-"""How much better an action was than usual: returns, GAE and a linear baseline.
+"""Advantages of actions: returns, GAE and a linear baseline.
 
-Everything has time first, `[steps, n]`, for `n` episodes side by side. What comes after the end of
-an episode has reward and value 0 and so changes nothing before it.
+All arrays are `[steps, n]`, time first, for `n` episodes. Steps after the end of an episode have
+reward and value 0, so they change nothing before it.
 """
 
 import math
@@ -17,7 +17,7 @@ from jaxdl.types import Array
 
 
 def discounted(values: Float[Array, " steps *n"], discount: float) -> Float[Array, " steps *n"]:
-    """At each step, the sum of `values` from there on, each weighted by `discount ** delay`."""
+    """At each step, the sum of `values` from this step on, weighted by `discount ** delay`."""
 
     def add(
         later: Float[Array, "*n"], now: Float[Array, "*n"]
@@ -31,9 +31,10 @@ def discounted(values: Float[Array, " steps *n"], discount: float) -> Float[Arra
 def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: float) -> PerStep:
     """The advantages of GAE (Schulman et al. 2016, arXiv:1506.02438).
 
-    The value after the last step is 0: an episode that ran out of time is not bootstrapped, as in
-    the codes of TRPO and MAML, whose returns are those of a finite horizon. A `gae_lambda` of 1
-    gives the return minus the value, 0 the error of one step.
+    The value after the last step is 0. So an episode that was cut by its time limit is not
+    bootstrapped: returns are those of a finite horizon, as in the code of TRPO and MAML. With
+    `gae_lambda` 1, an advantage is the return minus the value. With 0, it is the TD error of one
+    step.
 
     Raises:
         InputError: if the shapes of reward and value differ.
@@ -48,10 +49,10 @@ def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: flo
 
 
 def features(obs: Float[Array, "steps n f"]) -> Float[Array, "steps n 2*f+4"]:
-    """Those of the linear baseline, of observations.
+    """The features of the linear baseline (Duan et al. 2016, arXiv:1604.06778, section 4).
 
-    Observations and their squares, time (in hundreds of steps), its square and its cube, and 1
-    (Duan et al. 2016, arXiv:1604.06778, section 4).
+    They are the observations and their squares, time (in hundreds of steps), its square and its
+    cube, and 1.
     """
     obs = jnp.clip(obs, -10, 10)
     time = jnp.broadcast_to(
@@ -67,11 +68,11 @@ def linear_baseline(
     *,
     ridge: float = 1e-5,
 ) -> PerStep:
-    """The values that a regression on `features` predicts for `target`, 0 after ends.
+    """The values that a regression on `features` predicts for `target`, 0 where `mask` is 0.
 
-    Least squares over what `mask` counts, with `ridge` times the squared coefficients added. By QR
-    of the features and not by their normal equations, whose condition is the square of it: powers
-    of time are nearly dependent, and this is float32.
+    It is least squares over the steps of `mask` 1, plus `ridge` times the squared coefficients. It
+    uses QR of the features and not the normal equations, because these square the condition number.
+    In float32 that is too much: powers of time are nearly dependent.
     """
     rows = features(obs) * mask[..., None]
     count = rows.shape[-1]
@@ -84,7 +85,7 @@ def linear_baseline(
 def advantages(played: Trajectories, *, discount: float, gae_lambda: float) -> PerStep:
     """GAE over a linear baseline that is fitted to these same trajectories.
 
-    With mean 0 and deviation 1 over the steps that count, and 0 after the ends.
+    Advantages have mean 0 and deviation 1 over the steps of mask 1, and are 0 at the others.
     """
     returns = discounted(played.reward, discount)
     value = linear_baseline(played.obs, returns, played.mask)

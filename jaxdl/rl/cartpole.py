@@ -1,9 +1,8 @@
-"""The cart and pole of Barto, Sutton and Anderson (1983), as CartPole-v1 has it, as pure functions.
+"""CartPole-v1 (Barto, Sutton and Anderson 1983) as pure functions.
 
-A cart is pushed left or right, each step, to keep the pole on it upright: one reward a step, the
-last one included, until the pole leans by 12 degrees, or the cart leaves a track of 2.4 to either
-side, or 500 steps are over. Nobody has to tell the last from the others by counting rewards: the
-clock truncates, the fall terminates.
+In each step an action pushes the cart left or right, to keep its pole upright. The reward is 1 per
+step, the last one included. The episode terminates if the pole leans by more than 12 degrees, or if
+the cart is more than 2.4 from the centre. It is truncated after 500 steps.
 """
 
 import math
@@ -17,10 +16,10 @@ from jaxdl.types import Array, Key
 
 GRAVITY, CART_MASS, POLE_MASS = 9.8, 1.0, 0.1
 HALF_LENGTH, FORCE, SECONDS = 0.5, 10.0, 0.02
-"""Of the pole; of a push; of a step of Euler's method."""
+"""Half the length of the pole, the force of a push, and the seconds of a step of Euler's method."""
 
 TRACK, LEAN, LIMIT = 2.4, 12 * math.pi / 180, 500
-"""Where an episode ends: position, angle in radians, steps."""
+"""An episode ends at this position, at this angle in radians, or after these steps."""
 
 
 class CartPole(NamedTuple):
@@ -31,7 +30,7 @@ class CartPole(NamedTuple):
 
 
 def reset(key: Key) -> tuple[CartPole, Array]:
-    """The start of an episode, all four numbers uniform in [-0.05, 0.05), and its observation."""
+    """The start of an episode and its observation. All numbers are uniform in [-0.05, 0.05)."""
     physics = jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
     return CartPole(physics, jnp.int32(0)), physics
 
@@ -39,9 +38,9 @@ def reset(key: Key) -> tuple[CartPole, Array]:
 def step(key: Key | None, state: CartPole, action: Array) -> Outcome:
     """A push to the left (0) or to the right (1).
 
-    One episode, float32; vmap for more. A step after the end goes on with the physics.
+    It steps one episode, in float32: vmap it for more. A step after the end continues the physics.
     """
-    del key  # no chance in its physics
+    del key  # the physics is deterministic
     _, speed, angle, turning = state.physics
     force = jnp.where(action == 1, FORCE, -FORCE)
     sine, cosine = jnp.sin(angle), jnp.cos(angle)

@@ -5,8 +5,9 @@
     state, metrics = agent.step(key, state, ())
 
 `train.loop` repeats the step. With `double`, the net chooses the action whose value the target net
-gives (van Hasselt et al. 2016, arXiv:1509.06461). A prioritised memory (arXiv:1511.05952) corrects
-by its weights and learns the errors; `jaxdl.models.dueling` makes a dueling net of the same kind.
+gives (van Hasselt et al. 2016, arXiv:1509.06461). With a prioritised memory (arXiv:1511.05952), its
+weights correct the loss, and the errors become its priorities. `jaxdl.models.dueling` makes a
+dueling net.
 
 `dqn` joins four parts, each a function that makes a function: `playing`, `learning`, `repeating`
 and `jaxdl.rl.q_values.td_errors`. A variant replaces one part and keeps the others.
@@ -44,15 +45,18 @@ from jaxdl.types import (
 )
 
 LEAST_PRIORITY = 1e-6
-"""Added to an error, so that what was learned well may be drawn again (epsilon of the paper)."""
+"""Added to an error, so that a transition with error 0 may be drawn again (the paper's epsilon)."""
 
 UNBIASED = optax.constant_schedule(1.0)
-"""The importance-sampling exponent whose weights undo all of the preference of a memory."""
+"""The importance-sampling exponent 1, whose weights correct the memory's probabilities in full."""
 
 
 class Play(NamedTuple):
-    """Where `envs` episodes stand: states, observations, last steps, and sums of rewards `[envs]`,
-    `running` of the episodes that go on and `finished` of those before them, 0 at first."""
+    """The current states, observations and last steps of `envs` episodes.
+
+    `running` and `finished` are sums of rewards `[envs]`: of the current episodes, and of the last
+    finished ones (0 at first).
+    """
 
     states: PyTree
     obs: Shaped[Array, "envs ..."]
@@ -75,7 +79,7 @@ class DqnState(NamedTuple):
 class PlayFn(Protocol):
     """Plays `steps` actions in all environments: `(key, params, start, epsilon, steps)`.
 
-    Gives where the episodes stand then, and transitions `[steps * envs]` in the order of time.
+    It returns the new `Play`, and transitions `[steps * envs]` in the order of time.
     """
 
     def __call__(
@@ -84,11 +88,11 @@ class PlayFn(Protocol):
 
 
 LearnFn = Callable[[DqnState, Sample], tuple[DqnState, Float[Array, " n"], Scalar]]
-"""`(state, sample) -> (state, errors, loss)`: an update, the errors before it, their loss."""
+"""`(state, sample) -> (state, errors, loss)`: one update. Errors and loss are from before it."""
 
 
 class Dqn(NamedTuple):
-    """`init(key) -> DqnState`, a `StepFn` that looks at no batch, and two ways to look at a net.
+    """The agent: `init(key) -> DqnState`, a `StepFn` that ignores its batch, and two functions.
 
     `greedy(params, obs [n, ...]) -> actions [n]`.
     `errors(params, target, transitions) -> [n]`: the temporal-difference errors of transitions
@@ -135,7 +139,7 @@ def dqn(
         target_every, target_rate: every `target_every` steps the target net moves to the net by
             the share `target_rate`. 100 and 1 copy the net every 100 steps. 1 and 0.01 average it.
         huber_delta: Huber's loss is linear for errors above it. The paper has 1, with rewards
-            clipped to 1. If values are near 100, a loss with 1 hardly sees a rare failure.
+            clipped to 1. If values are near 100, a rare failure has little effect on a loss with 1.
         is_exponent: importance-sampling exponent by step, in [0, 1], for a prioritised memory. The
             paper begins at 0.4 and ends at 1. A uniform memory ignores it.
 
@@ -178,7 +182,7 @@ def dqn(
         start = first_play(start_key, env, window, envs)
         params = net.init(net_key, start.obs)
         _check_net(net, params, start.obs, env.actions)
-        # The first windows are not full: they are played on, and what they gave is dropped.
+        # The first windows are not full, so the transitions of these `early` steps are dropped.
         early, rounds = n_step - 1, -(-learning_starts // envs)
         played, made = play(play_key, params, start, 1.0, early + rounds)
         made = jax.tree.map(lambda leaf: leaf[early * envs :], made)
@@ -193,7 +197,7 @@ def dqn(
 
 
 def first_play(key: Key, env: Environment, window: NStep, envs: int) -> Play:
-    """`envs` episodes at their starts, with empty windows."""
+    """The starts of `envs` episodes, with empty windows."""
     states, obs = jax.vmap(env.reset)(jax.random.split(key, envs))
     no, zeros = jnp.zeros(envs, bool), jnp.zeros(envs)
     step = Step(obs, jnp.zeros(envs, jnp.int32), zeros, obs, no, no)
@@ -239,7 +243,7 @@ def learning(
     target_every: int,
     target_rate: float,
 ) -> LearnFn:
-    """An update of the net by `tx` down the weighted Huber loss, and the move of the target net."""
+    """The update: `tx` lowers the weighted Huber loss of the net, and the target net moves."""
 
     def learn(state: DqnState, sample: Sample) -> tuple[DqnState, Float[Array, " n"], Scalar]:
         def loss(params: Params) -> tuple[Scalar, Float[Array, " n"]]:
@@ -275,11 +279,11 @@ def repeating(
     """The training step: play, store, learn from a sample, and update the priorities."""
 
     def step(key: Key, state: DqnState, batch: PyTree) -> tuple[DqnState, Metrics]:
-        del batch  # it makes its own
+        del batch  # the memory provides the batch
         play_key, add_key, sample_key = jax.random.split(key, 3)
         explore = epsilon(state.step)
         played, made = play(play_key, state.params, state.play, explore, steps_per_update)
-        # Added before it is sampled: only so does XLA write the memory in place.
+        # `add` comes before `sample`, because only then does XLA write the memory in place.
         memory = replay.add(add_key, state.memory, made)
         correct = is_exponent(state.step)
         sample = replay.sample(sample_key, memory, replay_batch_size, is_exponent=correct)

@@ -1,4 +1,4 @@
-"""What an environment is: two pure functions of one episode, and what a step leads to."""
+"""Environments: `reset` and `step`, two pure functions of one episode."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,10 +11,10 @@ from jaxdl.types import Array, Key, PyTree, Scalar
 
 
 class Outcome(NamedTuple):
-    """What a step leads to: the state, what is seen of it, and whether the episode is over.
+    """The result of a step: state, observation and reward, and whether the episode is over.
 
-    `terminated`: it failed, or is won, and nothing comes after. `truncated`: time is up, and it
-    would go on. Never both.
+    `terminated`: the episode reached a final state, so later rewards are 0. `truncated`: its time
+    limit cut it, and later rewards exist. At most one of the two is true.
     """
 
     state: PyTree
@@ -28,13 +28,13 @@ Reset = Callable[[Key], tuple[PyTree, PyTree]]
 """`key -> (state, obs)`: the start of an episode."""
 
 Step = Callable[[Key, PyTree, Array], Outcome]
-"""`(key, state, action) -> outcome`; vmap for more than one episode."""
+"""`(key, state, action) -> outcome`. Vmap it for more than one episode."""
 
 
 class Environment(NamedTuple):
-    """An environment of numbered actions, int32 in `[0, actions)`, whose view is one array.
+    """An environment with discrete actions, int32 in `[0, actions)`. An observation is one array.
 
-    Every episode is over, terminated or truncated, after `limit` steps at the latest.
+    Every episode ends, terminated or truncated, after `limit` steps at the latest.
     """
 
     reset: Reset
@@ -44,11 +44,11 @@ class Environment(NamedTuple):
 
 
 def auto_reset(reset: Reset, step: Step) -> Callable[[Key, PyTree, Array], tuple[Outcome, PyTree]]:
-    """A step that begins the next episode where one ended: `(key, state, action)` gives a pair.
+    """A step that starts a new episode where one ended: `(key, state, action) -> (outcome, obs)`.
 
-    The outcome has the state and observation to act on, of the new episode where one began. Beside
-    it stands what the action itself led to, the `next_obs` of `jaxdl.replay.nstep.Step`, which is
-    what a truncated episode is bootstrapped from.
+    The outcome has the state and the observation for the next action. After an end, both are those
+    of the new episode. `obs` is the observation after the action itself. It is the `next_obs` of
+    `jaxdl.replay.nstep.Step`: a truncated episode is bootstrapped from it.
     """
 
     def going_on(key: Key, state: PyTree, action: Array) -> tuple[Outcome, PyTree]:

@@ -1,4 +1,4 @@
-"""Policies over real actions: a normal distribution with a diagonal covariance."""
+"""Policies over continuous actions: a normal distribution with a diagonal covariance."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxdl.grads import check_model
 from jaxdl.types import Array, Key, Model, Params, Weight
 
 LEAST_STD = 1e-6
-"""A policy is never more certain than that."""
+"""The smallest standard deviation of a policy."""
 
 
 class Gaussian(NamedTuple):
@@ -21,7 +21,7 @@ class Gaussian(NamedTuple):
     log_std: Float[Array, "*n actions"]
 
     def sample(self, key: Key) -> Float[Array, "*n actions"]:
-        """One draw of each."""
+        """One draw from each distribution."""
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(self.log_std) * noise
 
@@ -39,11 +39,11 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Float[Array, "*n"]:
 
 
 def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
-    """A policy whose mean is `net` of the observation, and whose deviation is a parameter.
+    """A policy whose mean is `net` of the observation. Its deviation is a parameter.
 
-    A `Model` from observations `[..., features]` to `Gaussian`s `[..., actions]`; `net` maps
-    `[n, features]` to `[n, actions]`. The deviation, `std` at first, is the same everywhere: that
-    is the policy of TRPO and MAML.
+    It is a `Model` from observations `[..., features]` to `Gaussian`s `[..., actions]`. `net` maps
+    `[n, features]` to `[n, actions]`. The deviation starts at `std`, and does not depend on the
+    observation, as in TRPO and MAML.
     """
 
     check_model(net)
@@ -61,7 +61,7 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
         key: Key | None = None,
         weight: Weight | None = None,
     ) -> Gaussian:
-        if weight is not None:  # of an episode, say, for each of its steps
+        if weight is not None:  # the weight of an episode, for example, for each of its steps
             weight = jnp.broadcast_to(
                 weight.reshape((-1,) + (1,) * (x.ndim - 2)), x.shape[:-1]
             ).ravel()

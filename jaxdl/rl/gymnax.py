@@ -1,4 +1,4 @@
-"""Environments of gymnax (Lange 2022), with the extra `rl`: discrete actions, one array as view."""
+"""Environments of gymnax (Lange 2022) with discrete actions. They need the extra `rl`."""
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -9,13 +9,14 @@ from jaxdl.types import Array, Key, PyTree
 
 
 def gymnax(name: str) -> Environment:
-    """The gymnax environment of that name with its default parameters; observations are float32.
+    """The gymnax environment `name` with its default parameters. Observations are float32.
 
-    The clock truncates and everything else terminates; a failure in the last step is a failure.
+    The time limit truncates, and every other end terminates. If both happen in one step, the
+    episode is terminated.
 
     Raises:
         InputError: if gymnax is not installed or does not know the name, or if the environment's
-            actions are not numbered.
+            actions are not discrete.
     """
     with extra("rl"):
         import gymnax as package
@@ -27,7 +28,10 @@ def gymnax(name: str) -> Environment:
         raise InputError(f"gymnax has no environment {name!r}; choose among {known}") from error
     space = env.action_space(params)
     if not isinstance(space, Discrete):
-        raise InputError(f"gymnax:{name} has actions that are not numbered; DQN needs a list")
+        raise InputError(
+            f"gymnax:{name} has actions that are not discrete; choose an environment with discrete"
+            " actions for DQN"
+        )
 
     def seen(obs: ArrayLike) -> Array:
         return jnp.asarray(obs, jnp.float32)

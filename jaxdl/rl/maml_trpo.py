@@ -1,15 +1,16 @@
 """MAML by policy gradients (Finn, Abbeel, Levine 2017, arXiv:1703.03400, algorithm 3).
 
-An episode's support is no batch but a task, an environment: before every inner step the policy of
-that moment plays it anew, and learns from what it met. Outside, `trpo_step` is the paper's TRPO;
-the learner's `grad` is the same meta-gradient for an optimiser of Optax.
+The support of an episode is no batch but a task, which is an environment. Before every inner step
+the current policy plays new trajectories in it, and the step learns from them. For the outer step,
+`trpo_step` is the paper's TRPO. The learner's `grad` is the same meta-gradient for an optimiser of
+Optax.
 
-Which estimator: trajectories are data. As in the authors' code the inner step is the gradient of
-the mean of log-probability times advantage over trajectories that stay as they were drawn, and the
-meta-gradient differentiates that step. This leaves out that other initial parameters would have
-drawn other trajectories: the credit that trajectories before the step earn for what they teach
-(E-MAML, arXiv:1803.01118), and half of the Hessian of the expected return (DiCE, arXiv:1802.05098;
-ProMP, arXiv:1810.06784). It is biased, and varies less.
+The estimator takes trajectories as constant data, as the authors' code does. An inner step follows
+the gradient of the mean of log-probability times advantage. The meta-gradient differentiates that
+step. It ignores that other initial parameters would draw other trajectories. So two terms are
+missing: the credit of the trajectories before a step for the return after it (E-MAML,
+arXiv:1803.01118), and half of the Hessian of the expected return (DiCE, arXiv:1802.05098; ProMP,
+arXiv:1810.06784). The estimator is biased, but has less variance.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,7 @@ from jaxdl.types import (
 
 
 class Samples(NamedTuple):
-    """What a policy gradient learns from: steps `[horizon, trajectories, ...]`, time first.
+    """The data of a policy gradient: steps `[horizon, trajectories, ...]`, time first.
 
     `mask` and `reward` are 0 after the end of an episode.
     """
@@ -62,10 +63,11 @@ class Samples(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """All that was played in a task while a policy adapted to it.
+    """All trajectories of a task, from before, during and after the adaptation of a policy to it.
 
-    `support`: what the inner steps learned from, `Samples` with a leading axis `[steps]`, each
-    played before its step. `query`: the `Samples` of the adapted policy, played after the last.
+    `support`: the data of the inner steps, `Samples` with a leading axis `[steps]`. Each is played
+        before its step.
+    `query`: the `Samples` of the adapted policy, played after the last step.
     """
 
     support: Samples
@@ -73,10 +75,10 @@ class Recorded(NamedTuple):
 
 
 Draw = Callable[[Key, Params, PyTree], Samples]
-"""`(key, params, task) -> samples`: what the policy meets in the task."""
+"""`(key, params, task) -> samples`: trajectories of the policy in the task."""
 
 Rates = Callable[[int], Float[Array, " steps"]]
-"""`steps -> [steps]`: the sizes of so many inner steps."""
+"""`steps -> [steps]`: one learning rate per inner step."""
 
 
 def samples_of(
@@ -88,9 +90,10 @@ def samples_of(
     discount: float = 0.99,
     gae_lambda: float = 1.0,
 ) -> Draw:
-    """Draws trajectories of a policy, with advantages over a baseline fitted to them alone.
+    """A function that draws trajectories of a policy, with advantages over a baseline.
 
-    `policy` maps observations to `Gaussian`s, and `environment` a task to reset and step.
+    The baseline is fitted to these trajectories alone. `policy` maps observations to `Gaussian`s.
+    `environment` maps a task to reset and step.
     """
 
     def draw(key: Key, params: Params, task: PyTree) -> Samples:
@@ -109,21 +112,21 @@ def samples_of(
 
 
 def policy_loss(policy: Model, params: Params, samples: Samples) -> Scalar:
-    """Minus the mean of log-probability times advantage: its gradient is REINFORCE's."""
+    """Minus the mean of log-probability times advantage. Its gradient is that of REINFORCE."""
     log_prob = policy.apply(params, samples.obs).log_prob(samples.action)
     return -_mean(log_prob * samples.advantage, samples.mask)
 
 
 def halved(rate: float) -> Rates:
-    """The paper's inner rates: after the first step half of it (appendix A.2)."""
+    """The paper's inner rates: `rate` in the first step, half of it after that (appendix A.2)."""
     return lambda steps: jnp.where(jnp.arange(steps) == 0, rate, rate / 2)
 
 
 def rates_of(rates: Rates, steps: int) -> Float[Array, " {steps}"]:
-    """The sizes of so many inner steps.
+    """The learning rates `[steps]` of the inner steps.
 
     Raises:
-        InputError: if there are more or fewer.
+        InputError: if `rates` returns another shape.
     """
     found = jnp.asarray(rates(steps))
     if found.shape != (steps,):
@@ -136,10 +139,10 @@ def rates_of(rates: Rates, steps: int) -> Float[Array, " {steps}"]:
 def play(
     policy: Model, draw: Draw, rates: Float[Array, " steps"], key: Key, params: Params, task: PyTree
 ) -> tuple[Params, Recorded]:
-    """`len(rates)` inner steps in a task, each on trajectories drawn anew.
+    """`len(rates)` inner steps in a task, each on new trajectories.
 
     Returns:
-        The adapted parameters, and all that was played.
+        The adapted parameters, and all trajectories.
     """
 
     def loss(params: Params, key: Key, task: PyTree) -> tuple[Scalar, Samples]:
@@ -156,19 +159,20 @@ def play(
 def retrace(
     policy: Model, rates: Array, params: Params, support: Samples, *, estimator: Estimator = exact
 ) -> Params:
-    """The inner steps on recorded trajectories, from other parameters perhaps.
+    """The inner steps on recorded trajectories, from any initial parameters.
 
-    From those that played them it leads where `play` led, and is differentiable: the trajectories
-    stay. A line search may try other parameters without playing again.
+    From the parameters that `play` started at, the result is that of `play`. It is differentiable,
+    because the trajectories are constant. A line search can try other parameters without new
+    trajectories.
 
     Raises:
-        InputError: not as many rates as steps in `support`.
+        InputError: if there are not as many rates as steps in `support`.
     """
     if len(rates) != (recorded := leading_axis(support)):
         raise InputError(f"{len(rates)} rates for {recorded} recorded steps: give one per step")
 
     def loss(params: Params, key: None, samples: Samples) -> tuple[Scalar, Metrics]:
-        del key  # everything is recorded
+        del key  # the trajectories are recorded, so nothing is drawn
         return policy_loss(policy, params, samples), {}
 
     for i in range(len(rates)):
@@ -188,11 +192,11 @@ def retrace(
 def maml(
     policy: Model, draw: Draw, *, rates: Rates, steps: int, estimator: Estimator = exact
 ) -> MetaLearner:
-    """The learner: an episode's `support` is a task, its `query` is not looked at.
+    """The learner. The `support` of an episode is a task, and its `query` is not used.
 
-    `adapt` plays the task; `predict` gives the distribution of actions; `grad` is the gradient of
-    the adapted policy's `policy_loss` on trajectories of its own. `steps=0` learns one policy for
-    all tasks.
+    `adapt` plays the task. `predict` returns the distribution of actions. `grad` is the gradient of
+    `policy_loss` of the adapted policy, on trajectories of that policy. `steps=0` learns one policy
+    for all tasks.
     """
     trained_steps = steps
 
@@ -230,15 +234,16 @@ def trpo_step(
     axis_name: str | None = None,
     **region: Any,
 ) -> StepFn:
-    """A meta-iteration on tasks along the leading axis of a batch, whose state has no optimiser's.
+    """A meta-iteration on tasks along the leading axis of a batch. It uses no optimiser state.
 
-    All tasks are played before and after the inner steps. Then `trust_region` moves the initial
-    parameters, which `region` may say more to, so that the adapted policies improve and stay near
-    what they were, each task counting alike. `steps=0` is TRPO on all tasks jointly.
+    It plays all tasks before and after the inner steps. Then `trust_region` moves the initial
+    parameters: the adapted policies improve, and their divergence from the old ones stays small.
+    All tasks have equal weight. `steps=0` is TRPO on all tasks jointly.
 
     Args:
-        thin: the Hessian of the divergence is taken over every `thin`-th step of the trajectories,
-            inside and outside; gradient and line search are over all.
+        thin: the Hessian of the divergence uses every `thin`-th step of the trajectories, of both
+            the support and the query. Gradient and line search use all steps.
+        region: more arguments of `trust_region`.
 
     Metrics: the mean returns `before` and `after` the inner steps, and those of `trust_region`.
     """
@@ -254,7 +259,7 @@ def trpo_step(
             lambda key, task: play(policy, draw, rates_of(rates, steps), key, state.params, task)[1]
         )(keys, batch)
         query = played.query
-        # Tasks, for the support steps, and then time.
+        # Axes: [tasks, inner steps, time, ...] in the support, and [tasks, time, ...] in the query.
         thinned = Recorded(
             jax.tree.map(lambda leaf: leaf[:, :, ::thin], played.support),
             jax.tree.map(lambda leaf: leaf[:, ::thin], query),
@@ -289,7 +294,7 @@ def trpo_step(
 
 
 def returns(played: Recorded) -> Float[Array, " depths"]:
-    """The mean return in a task before the first inner step and after each, `[steps + 1]`."""
+    """The mean return in a task `[steps + 1]`: before the first inner step, and after each."""
     before = jnp.mean(jnp.sum(played.support.reward, axis=1), axis=1)
     return jnp.append(before, jnp.mean(jnp.sum(played.query.reward, axis=0)))
 
@@ -300,7 +305,7 @@ def _ends(played: Recorded) -> Metrics:
 
 
 def _mean(values: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Scalar:
-    """Over the steps that count."""
+    """The mean over the steps of mask 1."""
     return weighted_mean(values.ravel(), mask.ravel())
 
 

@@ -1,10 +1,9 @@
-"""A point in the plane that looks for a goal, the first tasks of MAML's reinforcement learning.
+"""2D navigation: a point in the plane that moves to a goal (MAML, arXiv:1703.03400, section 5.3.1).
 
-Section 5.3.1 of arXiv:1703.03400. A task is a goal, anywhere in a square about the start; the point
-sees where it is and not where it should be. As in the authors' code, and not as in the paper's
-text, the reward is minus the distance and not its square (only with the distance does an untrained
-policy earn the -40 of the paper in 100 steps), actions of one are the longest steps, and the goal
-is reached where both coordinates are right to 0.01.
+A task is a goal in a square around the start. The observation is the position of the point, and not
+the goal. Three things follow the authors' code and not the paper's text. The reward is minus the
+distance, and not minus its square: only so does an untrained policy earn the paper's -40 in 100
+steps. Actions are clipped to 1. The goal is reached if both coordinates are right to 0.01.
 """
 
 from functools import partial
@@ -17,10 +16,10 @@ from jaxdl.rl.environment import Outcome, Reset, Step
 from jaxdl.types import Array, Key
 
 SPEED, REACHED, LIMIT = 0.1, 0.01, 100
-"""The longest step and the precision asked for, of each coordinate; where time is up, in steps."""
+"""Largest step and precision of the goal, both per coordinate, and the time limit in steps."""
 
 SIDE = 1.0
-"""Of the square of goals."""
+"""Side of the square of goals."""
 
 
 class Point(NamedTuple):
@@ -32,25 +31,25 @@ class Point(NamedTuple):
 
 
 def draw_goal(key: Key) -> Array:
-    """A task `[2]`, uniform in the square about the origin."""
+    """A task `[2]`, uniform in the square around the origin."""
     return jax.random.uniform(key, (2,), minval=-SIDE / 2, maxval=SIDE / 2)
 
 
 def reset(key: Key | None, goal: Array) -> tuple[Point, Array]:
-    """The start of an episode, at the origin, which is what is seen."""
-    del key  # every episode starts at the same place
+    """The start of an episode at the origin, and its observation, the position."""
+    del key  # every episode starts at the origin
     return Point(jnp.zeros(2), goal, jnp.int32(0)), jnp.zeros(2)
 
 
 def step(key: Key | None, state: Point, action: Array) -> Outcome:
-    """A move by `action` `[2]`, clipped to `[-1, 1]`, times `SPEED`; the position is seen."""
-    del key  # no chance in its physics
+    """A move by `SPEED` times `action` `[2]`, clipped to `[-1, 1]`. It observes the position."""
+    del key  # moves are deterministic
     position = state.position + SPEED * jnp.clip(action, -1, 1)
     away = position - state.goal
     after = Point(position, state.goal, state.steps + 1)
     terminated = jnp.all(jnp.abs(away) < REACHED)
     truncated = (after.steps >= LIMIT) & ~terminated
-    # The square root has no derivative at 0, and nobody asks for one: returns are data.
+    # The square root has no derivative at 0. None is needed, because returns are data.
     return Outcome(after, position, -jnp.linalg.norm(away), terminated, truncated)
 
 
@@ -60,7 +59,7 @@ def environment(goal: Array) -> tuple[Reset, Step]:
 
 
 def informed(goal: Array) -> tuple[Reset, Step]:
-    """The same for an oracle, which sees `[4]`: the position and the goal."""
+    """The environment of one task for an oracle, which observes position and goal `[4]`."""
 
     def see(state: Point) -> Array:
         return jnp.concatenate([state.position, state.goal])

@@ -1,6 +1,6 @@
-"""What a net that values actions is good for: to choose an action, and what to train it towards.
+"""Q-values: the choice of actions, and the targets and errors of training.
 
-A net gives values `[n, actions]` of observations `[n, ...]`: the expected return of each action.
+A net maps observations `[n, ...]` to values `[n, actions]`: the expected return of each action.
 
     actions = epsilon_greedy(key, net.apply(params, obs), 0.1)
     targets = td_targets(transitions, net.apply(target_params, transitions.next_obs))
@@ -18,22 +18,24 @@ from jaxdl.replay.nstep import Transition
 from jaxdl.types import Array, Key, Model, Params
 
 ErrorsFn = Callable[[Params, Params, Transition], Float[Array, " n"]]
-"""`(params, target, transitions [n]) -> [n]`: temporal-difference errors, target minus estimate."""
+"""`(params, target, transitions [n]) -> [n]`: temporal-difference errors, target minus estimate.
+
+The argument `target` holds the parameters of the target net."""
 
 
 def td_targets(
     transitions: Transition, after: Array, chooser: Array | None = None
 ) -> Float[Array, " n"]:
-    """What the values of transitions `[n]` are trained towards: `reward + discount * value`.
+    """The targets for the values of transitions `[n]`: `reward + discount * value`.
 
     Args:
         transitions: their `discount` is 0 where the episode terminated, and only there.
         after: the target net's values `[n, actions]` of `next_obs`.
-        chooser: values `[n, actions]` of which the largest chooses the action: those of the net
-            itself for double Q-learning; by default `after`.
+        chooser: values `[n, actions]` whose largest chooses the action. Double Q-learning gives
+            those of the net itself. None takes `after`.
 
     Raises:
-        InputError: if the shapes are others: what would broadcast is refused.
+        InputError: if shapes are not as above, even if they would broadcast.
     """
     rewards = transitions.reward.shape
     if transitions.discount.shape != rewards or after.shape[:1] != rewards:
@@ -46,14 +48,14 @@ def td_targets(
 
 
 def of_actions(values: Float[Array, "n actions"], actions: Int[Array, " n"]) -> Float[Array, " n"]:
-    """The values of these actions among those of all."""
+    """The values `[n]` of the actions `[n]`, one per row."""
     return jnp.take_along_axis(values, actions[:, None], axis=1)[:, 0]
 
 
 def epsilon_greedy(
     key: Key, values: Float[Array, "n actions"], epsilon: ArrayLike
 ) -> Int[Array, " n"]:
-    """Actions `[n]`: any with probability `epsilon`, else the best of values `[n, actions]`."""
+    """Actions `[n]`: random with probability `epsilon`, else the best of values `[n, actions]`."""
     count, actions = values.shape
     chance, choice = jax.random.uniform(key, (2, count))
     anything, best = jnp.floor(choice * actions), jnp.argmax(values, axis=1)
@@ -61,10 +63,10 @@ def epsilon_greedy(
 
 
 def td_errors(net: Model, *, double: bool) -> ErrorsFn:
-    """The temporal-difference errors of a net beside its target net."""
+    """The temporal-difference errors of a net with a target net."""
 
     def errors(params: Params, target: Params, made: Transition) -> Float[Array, " n"]:
-        # No gradient goes through the targets: the largest of the chooser's values has none.
+        # No gradient goes through the targets: they depend on `params` by an argmax alone.
         chooser = net.apply(params, made.next_obs) if double else None
         wanted = td_targets(made, net.apply(target, made.next_obs), chooser)
         return wanted - of_actions(net.apply(params, made.obs), made.action)

@@ -1,4 +1,4 @@
-"""Many episodes of one environment side by side: trajectories to learn from, and returns."""
+"""Many episodes of one environment in parallel: trajectories for training, and returns."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from jaxdl.rl.environment import Environment, Reset, Step
 from jaxdl.types import Array, Count, Key, PyTree
 
 PerStep = Float[Array, "steps n"]
-"""A number per step of each of `n` episodes, time first."""
+"""One number per step and episode, time first."""
 
 
 class Trajectories(NamedTuple):
     """`n` episodes, all `[steps, n, ...]`, time first.
 
-    `mask` is 1 up to the step that ends an episode, which counts, and 0 after it, where the other
-    fields hold what nobody should look at; `reward` is 0 there.
+    `mask` is 1 up to and including the step that ends an episode, and 0 after it. Where `mask` is
+    0, `reward` is 0, and the other fields have no meaning.
     """
 
     obs: Shaped[Array, "steps n ..."]
@@ -33,10 +33,10 @@ class Trajectories(NamedTuple):
 
 
 Going = tuple[PyTree, PyTree, Float[Array, " n"]]
-"""States and observations of episodes, and whether each goes on."""
+"""States and observations of episodes, and 1 for each that has not ended."""
 
 Whole = tuple[Count, PyTree, PyTree, Bool[Array, " episodes"], Float[Array, " episodes"]]
-"""Steps taken, states, observations, whether each episode goes on, and its sum of rewards."""
+"""Steps taken, states, observations, whether each episode has not ended, its sum of rewards."""
 
 
 def rollout(
@@ -50,8 +50,8 @@ def rollout(
 ) -> Trajectories:
     """Plays episodes until they end, or for `horizon` steps.
 
-    `act(key, obs) -> action` sees all of them at once, `[trajectories, ...]`, so that a policy is
-    one matrix product a layer and step.
+    `act(key, obs) -> action` gets the observations of all episodes at once, `[trajectories, ...]`.
+    So a policy costs one matrix product per layer and step.
     """
     start_key, scan_key = jax.random.split(key)
     state, obs = jax.vmap(reset)(jax.random.split(start_key, trajectories))
@@ -72,10 +72,10 @@ def rollout(
 def episode_returns(
     key: Key, env: Environment, act: Callable[[PyTree], Int[Array, " episodes"]], *, episodes: int
 ) -> Float[Array, " {episodes}"]:
-    """The sums of rewards of whole episodes, each from a start of its own.
+    """The sums of rewards of whole episodes, each with its own random start.
 
-    `act(obs [episodes, ...]) -> actions [episodes]` is deterministic. What comes after an end does
-    not count, and no episode begins a second time: those that fail early weigh as much as others.
+    `act(obs [episodes, ...]) -> actions [episodes]` is deterministic. Rewards after an end do not
+    count, and no episode begins again. So an episode that fails early counts as much as a long one.
     """
     reset_key, steps_key = jax.random.split(key)
     states, obs = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))

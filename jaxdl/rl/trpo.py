@@ -1,9 +1,9 @@
 """Trust-region policy optimisation (TRPO; Schulman et al. 2015, arXiv:1502.05477).
 
-The natural gradient, as far as the mean KL divergence from the old policy allows. This is no
-`GradFn`: how long the step is depends on loss and divergence at the points that a line search
-tries, and a gradient cannot tell those. So it takes parameters and returns parameters, and who
-calls it is a `StepFn`.
+A step goes along the natural gradient, as far as the mean KL divergence from the old policy allows.
+This is no `GradFn`, because a line search sets the length of the step. It evaluates loss and
+divergence at several points, and a gradient does not give these. So `trust_region` takes parameters
+and returns parameters. Call it from a `StepFn`.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from jaxdl.types import Array, Count, Metrics, Params, PyTree, Scalar
 Tree = TypeVar("Tree")
 
 Search = tuple[Count, Scalar, Scalar, Scalar]
-"""Of a line search: points tried, the share of the way, divergence and improvement there."""
+"""State of a line search: points tried, then share of the step, divergence and improvement."""
 
 Compare = Callable[[PyTree, PyTree], Scalar]
-"""`(old, new) -> scalar`, of two outputs of a policy."""
+"""`(old, new) -> scalar`: a function of the old and the new outputs of a policy."""
 
 
 def trust_region(
@@ -41,30 +41,32 @@ def trust_region(
     curvature: tuple[Callable[[Params], PyTree], Compare] | None = None,
     axis_name: str | None = None,
 ) -> tuple[Params, Metrics]:
-    """One step down `surrogate` with a `divergence` of `max_kl` at most.
+    """One step that lowers `surrogate`, with a `divergence` of at most `max_kl`.
 
-    Both compare the policy's outputs at some states, before and after. The divergence has its
-    minimum, 0, where they are equal, so the gradient by the outputs vanishes there and its Hessian
-    by the parameters is J' H J: J the Jacobian of `predict`, H the Hessian by the outputs. It is
-    exact, and needs no second derivative of `predict`, which may contain a gradient itself (MAML).
-    `predict` is linearised once for all products.
+    Both compare the policy's outputs at some states, before and after the step. The divergence has
+    its minimum, 0, where the outputs are equal. Its gradient by the outputs is 0 there. So its
+    Hessian by the parameters is J' H J: J is the Jacobian of `predict`, and H the Hessian by the
+    outputs. This is exact, and needs no second derivative of `predict`, which may contain a
+    gradient itself (MAML). `predict` is linearised once for all products.
 
     Args:
-        predict: what depends on the parameters: the policy's outputs at the states.
-        surrogate: what to minimise, such as minus the mean of ratio times advantage.
+        predict: the policy's outputs at the states, as a function of the parameters.
+        surrogate: the objective to minimise, such as minus the mean of ratio times advantage.
         divergence: the mean KL divergence of the new outputs from the old.
+        max_kl: the largest divergence of a step.
         cg_steps: steps of conjugate gradients towards the natural gradient.
-        damping: times the identity, added to the Hessian.
-        backtracks: points that the line search tries, the first where the quadratic model says that
-            the divergence is `max_kl`, each `shrink` times as far as the one before. It takes the
-            first that lowers the surrogate within the region; if there is none, nothing changes.
-        curvature: a `predict` and a `divergence` that stand for the others in the Hessian alone, at
-            a part of the states say, whose products are most of the work (appendix C.1).
+        damping: factor of the identity that is added to the Hessian.
+        backtracks: number of points that the line search tries. At the first, the quadratic model
+            predicts a divergence of `max_kl`. The search takes the first point that lowers the
+            surrogate within the region. If there is none, the parameters do not change.
+        shrink: factor on the step from each tried point to the next.
+        curvature: a `predict` and a `divergence` that replace the others in the Hessian alone. Its
+            products are most of the work, so use a part of the states there (appendix C.1).
         axis_name: the pmap axis over which gradients, products and values are averaged.
 
     Returns:
-        The parameters, and metrics: `kl` and `improvement` of the surrogate where it ended, `taken`
-        the share of the first point's way (0 if none was good).
+        The parameters, and metrics: `kl` and `improvement` of the surrogate at the new parameters,
+        and `taken`, the length of the step as a share of the first point's (0 for no step).
     """
 
     def mean(tree: Tree) -> Tree:
@@ -85,7 +87,7 @@ def trust_region(
 
     direction, _ = cg(product, gradient, tol=0.0, maxiter=cg_steps)
     bent = _dot(direction, product(direction))
-    # A gradient of zero has a direction of zero, for which no length is too long.
+    # If the gradient is zero, so is the direction, and its length has no effect.
     length = jnp.sqrt(2 * max_kl / jnp.maximum(bent, np.finfo(bent.dtype).tiny))
     before = mean(surrogate(old, old))
 
@@ -97,7 +99,7 @@ def trust_region(
         share = shrink ** tried.astype(length.dtype)
         new = predict(at(share))
         value, kl = mean((surrogate(old, new), divergence(old, new)))
-        good = (value < before) & (kl <= max_kl)  # so that NaN is not
+        good = (value < before) & (kl <= max_kl)  # false for NaN
         zero = jnp.zeros_like(value)
         return tried + 1, *jax.tree.map(
             lambda found: jnp.where(good, found, zero), (share, kl, before - value)

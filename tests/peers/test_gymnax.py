@@ -142,7 +142,7 @@ def test_an_agent_learns_in_other_environments(name):
 
 
 def test_what_has_no_list_of_actions_is_refused():
-    with pytest.raises(InputError, match="Pendulum-v1 has actions that are not numbered"):
+    with pytest.raises(InputError, match="Pendulum-v1 has actions that are not discrete"):
         gymnax("Pendulum-v1")
     with pytest.raises(InputError, match="no environment 'Nowhere'; choose among"):
         gymnax("Nowhere")
