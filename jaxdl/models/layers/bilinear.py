@@ -2,13 +2,15 @@
 
 A layer, its input gradient and its weight gradient are the three ways to contract the trilinear
 form `T(x, w, y) = <layer(x, w), y>` with two of its arguments. Each is bilinear, and every
-derivative of one is another of the three. As three primitives, each with one fast form a platform,
-they are all that differentiation of any order and mode ever runs (reverse over reverse, forward
-over reverse), where JAX's own rules would transpose and regroup what a kernel wants in one order.
+derivative of one is another of the three. Here they are three primitives, each with one fast form
+per platform. Differentiation of any order and mode runs these three alone (reverse over reverse,
+forward over reverse). JAX's own rules would transpose and regroup operands, although a kernel is
+fast in one order of axes only.
 
-Every operand carries a leading axis `g` of independent problems. Under `vmap` an operand that is
-shared folds the mapped axis into a free axis of the other one (a larger product, no copies of
-weights); where both are mapped, as in MAML, it becomes `g`, a *batched* product.
+Every operand has a leading axis `g` of independent problems. If `vmap` maps one operand alone, the
+mapped axis is folded into a free axis of that operand. This makes a larger product, without copies
+of the shared operand. If `vmap` maps both, as in MAML, the mapped axis is folded into `g`. This
+makes a *batched* product.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +26,11 @@ from jaxtyping import Float, Shaped
 from jaxdl.types import Array
 
 Contraction = Callable[[Array, Array, Any], Array]
-"""`(a, b, geometry) -> array`, each with its leading axis `g`."""
+"""`(a, b, geometry) -> array`. Operands and result have the leading axis `g`."""
 
 
 class Forms(NamedTuple):
-    """How a platform computes the three maps, named by their results."""
+    """The three maps of a platform, named by their results."""
 
     y: Contraction
     """From x and w."""
@@ -40,8 +42,10 @@ class Forms(NamedTuple):
 
 Shape = tuple[int, ...]
 Free = Mapping[tuple[str, str], tuple[int, int]]
-"""Mapping one operand alone folds the mapped axis into the axis that this operand shares with the
-result and not with the other operand: `(operand, result) -> (its axis, the result's axis)`."""
+"""The free axis per map: `(operand, result) -> (its axis in the operand, its axis in the result)`.
+
+A free axis is one that the operand shares with the result, and not with the other operand. If
+`vmap` maps this operand alone, the mapped axis is folded into the free axis."""
 
 ACCELERATORS = ("cuda", "rocm", "tpu")
 
@@ -56,17 +60,18 @@ def trilinear(
 ) -> Callable[[Array, Array, Any], Array]:
     """`(x, w, geometry) -> y`, with all its derivatives by `forms`.
 
-    The caller of what is returned sees to it that shapes fit and dtypes are the same.
+    The returned function does not check shapes and dtypes: its caller makes sure that they fit.
 
     Args:
-        forms: for CPUs, and platforms unknown; `accelerated`: for `ACCELERATORS`.
+        forms: the forms for CPUs and unknown platforms.
+        accelerated: the forms for `ACCELERATORS`.
         free: see `Free`.
-        shape: of the result so named, from the shapes of the operands by name, and geometry.
-            `geometry` is hashable and static: whatever sizes the operands do not tell.
+        shape: `(result, shapes of the operands by name, geometry) -> shape of the result`.
+            `geometry` is hashable and static. It holds the sizes that the operands do not have.
     """
 
     def primitive(kinds: str, form: Contraction, fast: Contraction) -> Primitive:
-        """For one map, with all its rules but the transposes; `kinds`: operands and result."""
+        """One map with all its rules but the transposes. `kinds` names operands and result."""
         made = Primitive(f"jaxdl_{name}_{kinds[2]}")
 
         def bind(a: Array, b: Array, *, geometry: Any) -> Array:
@@ -92,7 +97,8 @@ def trilinear(
     to_y = primitive("xwy", forms.y, accelerated.y)
     to_x = primitive("ywx", forms.x, accelerated.x)
     to_w = primitive("xyw", forms.w, accelerated.w)
-    # transpose(ct, a, b): the operand that is asked for is undefined, the other one is used.
+    # The rules are transpose(cotangent, a, b) for each operand. They use the other operand alone,
+    # because the one whose cotangent they return is undefined.
     ad.defbilinear(
         to_y,
         lambda y, x, w, **geometry: to_x.bind(y, w, **geometry),
@@ -120,7 +126,12 @@ def _batch(
     *,
     geometry: Any,
 ) -> tuple[Array, int]:
-    """vmap of a primitive whose operands and result are called, say, "xwy"."""
+    """vmap of a primitive. `kinds` names its operands and its result, such as "xwy".
+
+    `mapped` has the mapped axis per operand, or None. The result is mapped along the returned axis.
+    """
+    # `axis` (without the mapped axis) takes the mapped axis: the free axis, or `g` if both are
+    # mapped. After the primitive, the reshape splits the two again: [..., mapped, own, ...].
     if None in mapped:
         lone = 0 if mapped[1] is None else 1
         axis, out_axis = free[kinds[lone], kinds[2]]
@@ -135,7 +146,7 @@ def _batch(
 
 
 def _fold(a: Shaped[Array, "..."], mapped: int, axis: int) -> Shaped[Array, "..."]:
-    """Move the mapped axis in front of `axis` (counted without it) and merge the two."""
+    """Moves the mapped axis in front of `axis` (counted without the mapped one) and merges both."""
     a = jnp.moveaxis(a, mapped, axis)
     return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])
 
@@ -143,5 +154,5 @@ def _fold(a: Shaped[Array, "..."], mapped: int, axis: int) -> Shaped[Array, "...
 def batched_product(
     a: Float[Array, "g _ _"], b: Float[Array, "g _ _"], contract: tuple[int, int]
 ) -> Float[Array, "g _ _"]:
-    """Product of `[g, ., .]` and `[g, ., .]`, contracting the given axis of each."""
+    """Batched product of `[g, ., .]` and `[g, ., .]`. `contract` is the contracted axis of each."""
     return jax.lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))

@@ -1,11 +1,11 @@
-"""The cells of recurrent nets, and their repetition over time with a derivative written for speed.
+"""The cells of recurrent nets, and their recurrence over time with a fast derivative.
 
 One step is a matrix product with all weights of a cell, `[x, 1, h] @ W`, and an elementwise
-function of the result and the state. `recurrence` repeats it. Its rule for derivatives collects all
-that they need on the way forward; what remains is linear, as in the papers, and the gradient of the
-weights is *one* product over all steps instead of a sum that grows step by step. The rule is a
-tangent map in plain JAX, so that every mode and order of differentiation works: reverse over
-reverse, forward over reverse, under `vmap`.
+function of the result and the state. `recurrence` repeats it. The forward pass stores all slopes
+that derivatives need. The backward pass is then linear, as in the papers. The gradient of the
+weights is *one* product over all steps, instead of a sum over steps. The rule for derivatives is a
+tangent map in plain JAX, so every mode and order of differentiation works: reverse over reverse,
+forward over reverse, under `vmap`.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ class Cell(NamedTuple):
     """One step of a recurrent net, as functions of arrays `[n, hidden]`.
 
     `matrix(params)`: the weights as one matrix `[features + 1 + hidden, blocks * hidden]`.
-    `step(blocks, state) -> (state, slopes)`: from the blocks of `[x, 1, h] @ matrix`; the first
-    array of a state is h, and slopes are what `tangent` needs.
-    `tangent(slopes, dblocks, dstate) -> dstate`: the derivative, linear in the last two.
+    `step(blocks, state) -> (state, slopes)`: one step from the blocks of `[x, 1, h] @ matrix`. The
+        first array of a state is h. `tangent` needs the slopes.
+    `tangent(slopes, dblocks, dstate) -> dstate`: the derivative, linear in the last two arguments.
     """
 
     gates: int
@@ -52,7 +52,7 @@ def _sigmoid(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _rnn_step(blocks: Blocks, state: State) -> tuple[State, Any]:
-    del state  # h is in the block already
+    del state  # the block contains the product with h already
     h = jnp.tanh(blocks[0])
     return (h,), 1 - h * h
 
@@ -79,7 +79,7 @@ def _lstm_tangent(slopes: Any, dblocks: Blocks, dstate: State) -> State:
 
 
 def _gru_matrix(params: Params) -> Float[Array, "rows columns"]:
-    """The candidate is two blocks, since the reset gate stands between input and state."""
+    """The candidate is two blocks, because the reset gate multiplies the part of the state only."""
     inputs, recurrent = params["input"], params["recurrent"]
     hidden = recurrent.shape[0]
     at = 2 * hidden
@@ -126,8 +126,8 @@ def recurrence(
 ) -> tuple[State, Float[Array, "time n hidden"]]:
     """The last state, and h after every step `[time, n, hidden]`.
 
-    `weights` as `Cell.matrix` makes them; `x` `[time, n, features + 1]`, its last feature is 1;
-    `state`: the arrays `[n, hidden]` to begin with.
+    `weights` is the result of `Cell.matrix`. `x` is `[time, n, features + 1]`, and its last feature
+    is 1. `state` holds the initial arrays `[n, hidden]`.
     """
     last, (states, _, _) = _steps(cell, weights, x, state)
     return last, states
@@ -138,7 +138,7 @@ def _recurrence_jvp(cell: Cell, primals: PyTree, tangents: PyTree) -> PyTree:
     (weights, x, state), (dweights, dx, dstate) = primals, tangents
     last, (states, seen, slopes) = _steps(cell, weights, x, state)
     time, n, features = x.shape
-    # As matrices: of three axes the compiler would make a transposed copy for the gradient.
+    # Products of matrices, because with three axes XLA makes a transposed copy for the gradient.
     direct = dx.reshape(time * n, -1) @ weights[:features]
     direct += seen.reshape(time * n, -1) @ dweights
 
@@ -158,7 +158,7 @@ def _steps(
     x: Float[Array, "time n inputs"],
     state: State,
 ) -> tuple[State, Any]:
-    """The last state; of every step h, what the weights multiplied, and the slopes."""
+    """The last state; and per step h, the input `[x, 1, h]` of the product, and the slopes."""
 
     def step(state: State, x: Float[Array, "n inputs"]) -> tuple[State, Any]:
         seen = jnp.concatenate([x, state[0]], 1)

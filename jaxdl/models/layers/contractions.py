@@ -1,10 +1,10 @@
 """The three contractions of a convolution, each in two forms: matrix products, and XLA's own.
 
 A convolution, its input gradient and its weight gradient contract a trilinear form with two of its
-three arguments (bilinear.py). Here they are plain functions, each by im2col and one (batched)
-matrix product, and each by `lax.conv_general_dilated`; conv.py has primitives made of them.
+three arguments (bilinear.py). Here they are plain functions. Each exists by im2col and one
+(batched) matrix product, and by `lax.conv_general_dilated`. conv.py makes primitives from them.
 
-Every operand carries a leading axis `g` of independent convolutions: x `[g, n, h, w, c]`,
+Every operand has a leading axis `g` of independent convolutions: x `[g, n, h, w, c]`,
 w `[g, kh, kw, c, o]`, y `[g, n, oh, ow, o]`.
 """
 
@@ -26,7 +26,7 @@ X = Float[Array, "g n height width in_channels"]
 W = Float[Array, "g kernel_height kernel_width in_channels out_channels"]
 Y = Float[Array, "g n out_height out_width out_channels"]
 Rows = Float[Array, "g rows inputs"]
-"""A matrix for each convolution, one row per output or strip of outputs."""
+"""One matrix per convolution. A row belongs to one output position, or to one strip of them."""
 
 
 class Geometry(NamedTuple):
@@ -57,7 +57,7 @@ def _columns(x: X, geometry: Geometry) -> Rows:
 
 
 def _columns_cpu(x: X, geometry: Geometry) -> Rows:
-    """The same, in the form that XLA's CPU code runs fastest."""
+    """The same as `_columns`, in the form that XLA's CPU code runs fastest."""
     (kh, kw), (oh, ow) = geometry.kernel, geometry.out
     g, n, _, _, c = x.shape
     if kh * kw == 1 or c < _WIDE or x.size == 0:
@@ -73,6 +73,8 @@ _WIDE = 16
 
 def _pixels(x: X, geometry: Geometry) -> Float[Array, "pixels in_channels"]:
     """The pixels under the kernel, one after the other: `[g * n * oh * ow * kh * kw, c]`."""
+    # `window` has the offsets of the pixels in one image, [1, oh * ow * kh * kw], and `image` the
+    # offset of each image, [g * n, 1]. Their sum indexes the rows of x as `[pixels, c]`.
     (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
     x = _pad(x, geometry)
     g, n, height, width, c = x.shape
@@ -90,7 +92,7 @@ def _pad(x: X, geometry: Geometry) -> Float[Array, "g n padded_height padded_wid
 
 
 def _taps(x: X, geometry: Geometry) -> list[Float[Array, "g n out_height out_width in_channels"]]:
-    """The kh * kw shifted views of x, each `[g, n, oh, ow, c]`, that the kernel multiplies."""
+    """The kh * kw shifted views of x, each `[g, n, oh, ow, c]`, one per entry of the kernel."""
     (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
     x = _pad(x, geometry)
     g, n, _, _, c = x.shape
@@ -107,7 +109,7 @@ def _taps(x: X, geometry: Geometry) -> list[Float[Array, "g n out_height out_wid
 
 
 def conv_product(x: X, w: W, geometry: Geometry, *, cpu: bool = True) -> Y:
-    """y by one matrix product; `cpu`: im2col and product in the forms that CPUs run fast."""
+    """y by one matrix product. `cpu` selects the forms that CPUs run fast."""
     g, n, o = x.shape[0], x.shape[1], w.shape[-1]
     columns, side = (_columns_cpu, _side(x.shape[-1], o, geometry)) if cpu else (_columns, 1)
     if side > 1:
@@ -122,7 +124,8 @@ def grad_w_product(x: X, y: Y, geometry: Geometry, *, cpu: bool = True) -> W:
     g, c, o = x.shape[0], x.shape[-1], y.shape[-1]
     columns, side = (_columns_cpu, _side(c, o, geometry)) if cpu else (_columns, 1)
     if side > 1:
-        # Fenced, lest XLA computes the cotangent as this matrix, each index by divisions.
+        # Without the fence, XLA computes the cotangent in the layout of this matrix, with divisions
+        # for each index.
         y = fenced(lambda y: y, y) if y.size else y
         strips = _strips(x, geometry, side)
         return _off_band(
@@ -132,24 +135,30 @@ def grad_w_product(x: X, y: Y, geometry: Geometry, *, cpu: bool = True) -> W:
     if c < _WIDE or matrix.shape[1] < 3 * o:
         w = batched_product(matrix, y, (1, 1))
     else:
-        # Of a long product Eigen is faster with the wide matrix on the right; of a short one the
-        # transpose costs more.
+        # A product over many rows is faster in Eigen with the wide matrix on the right. With few
+        # rows, the transpose of the result costs more than it saves.
         w = turned_back(batched_product(y, matrix, (1, 1)))
     return w.reshape(g, *geometry.kernel, c, o)
 
 
-# Few channels make im2col dear, for it copies every number kh * kw times, and the product narrow.
-# There `side` neighbouring outputs share a row of the matrix, the strip of image that they all see,
-# and the kernel becomes a band of copies of itself, each one stride further along. The zeros beside
-# the band cost arithmetic, the strips save memory: a LeNet's first layer takes a seventh.
+# Strips, for inputs of few channels. There im2col is expensive, because it copies every number
+# kh * kw times, and the product is narrow. With strips, `side` neighbouring outputs of one image
+# row share a row of the matrix. This row is the strip of the image that all of them depend on. The
+# kernel becomes a banded matrix: one copy of the kernel per output of the strip, each shifted by
+# one stride from the last, and zeros elsewhere:
+#
+#     y[..., side * o] = strip[..., kh * width * c] @ band[kh * width * c, side * o]
+#
+# Here width = (side - 1) * stride + kw is the width of the strip. The zeros cost arithmetic, but
+# the strips save memory traffic: the first layer of a LeNet takes a seventh of the time.
 
 
 _BAND = 32
-"""Columns of the banded kernel, at most: conv-4's 64 filters take the plain matrix."""
+"""Most columns of the banded kernel. So conv-4, with 64 filters, takes the plain matrix."""
 
 
 def _side(c: int, o: int, geometry: Geometry) -> int:
-    """How many neighbouring outputs share a row: a divisor of the output's width."""
+    """The number of neighbouring outputs per row: a divisor of the output's width, 1 for none."""
     width = geometry.out[1]
     if c >= _WIDE or geometry.kernel[1] == 1 or width == 0:
         return 1
@@ -158,13 +167,17 @@ def _side(c: int, o: int, geometry: Geometry) -> int:
 
 
 def _strips(x: X, geometry: Geometry, side: int) -> Rows:
-    """What `side` outputs see, a row each: `[g, n * oh * ow / side, kh * (strip's width) * c]`."""
+    """The strips, one per row: `[g, n * oh * ow / side, kh * (strip's width) * c]`."""
     (kh, kw), (sh, sw), (oh, ow) = geometry.kernel, geometry.strides, geometry.out
     x = _pad(x, geometry)
     g, n, height, _, c = x.shape
     width, step = (side - 1) * sw + kw, side * sw
+    # First along the width: ow / side strips of each image row, [g, n, height, strips, width * c].
+    # Neighbouring strips overlap where the kernel is wider than its stride.
     strips = [x[:, :, :, i * step : i * step + width] for i in range(ow // side)]
     strip = jnp.stack(strips, axis=3).reshape(g, n, height, len(strips), width * c)
+    # Then along the height: the kh image rows under the kernel, each [g, n, oh, strips, width * c].
+    # Joined, the last axis is (kh, width, c), in the order of the rows of `_banded`.
     rows = [strip[:, :, i : i + (oh - 1) * sh + 1 : sh] for i in range(kh)]
     return jnp.concatenate(rows, axis=-1).reshape(g, n * oh * len(strips), kh * width * c)
 
@@ -174,6 +187,8 @@ def _banded(w: W, geometry: Geometry, side: int) -> Float[Array, "g inputs {side
     g, o, sw = w.shape[0], w.shape[-1], geometry.strides[1]
     last = (side - 1) * sw
     none = (0, 0)
+    # Copy j is [g, kh, strip's width, c, o]. It has the kernel at column j * sw, because output j
+    # of a strip begins there, and zeros elsewhere. Stacked: [g, kh, strip's width, c, side, o].
     copies = [jnp.pad(w, (none, none, (j * sw, last - j * sw), none, none)) for j in range(side)]
     return jnp.stack(copies, axis=4).reshape(g, -1, side * o)
 
@@ -181,7 +196,10 @@ def _banded(w: W, geometry: Geometry, side: int) -> Float[Array, "g inputs {side
 def _off_band(
     matrix: Float[Array, "g inputs outputs"], geometry: Geometry, side: int, c: int
 ) -> Float[Array, "g kernel_height kernel_width {c} outputs//{side}"]:
-    """The transpose of `_banded`: the kernel `[g, kh, kw, c, o]`, summed over its copies."""
+    """The transpose of `_banded`: the gradient of the kernel `[g, kh, kw, c, o]`.
+
+    It is the sum over the copies. The gradient of the zeros beside the band is dropped.
+    """
     (kh, kw), (_, sw) = geometry.kernel, geometry.strides
     m = matrix.reshape(matrix.shape[0], kh, (side - 1) * sw + kw, c, side, -1)
     copies = [m[:, :, j * sw : j * sw + kw, :, j] for j in range(side)]
@@ -191,15 +209,16 @@ def _off_band(
 def grad_x_product(y: Y, w: W, geometry: Geometry, *, cpu: bool = True) -> X:
     """The gradient of x: that of its columns by one product, then col2im.
 
-    Rows of x whose index has the same remainder modulo the stride (a phase) are touched by the
-    same taps, so every phase is a sum of shifted arrays and no scatter is needed.
+    A phase is the set of all positions of x with the same remainder modulo the stride. The same
+    taps of the kernel touch all positions of a phase. So every phase is a sum of shifted arrays,
+    and no scatter is needed.
     """
     (kh, kw), (oh, ow) = geometry.kernel, geometry.out
     g, n, c, o = y.shape[0], y.shape[1], w.shape[-2], y.shape[-1]
     columns = batched_product(y.reshape(g, -1, o), w.reshape(g, -1, o), (2, 2))
     back = partial(_image, geometry=geometry)
     columns = columns.reshape(g, n, oh, ow, kh * kw, c)
-    # Unfenced, XLA fuses the sum of all taps into whatever reads it, once for each reader.
+    # Without the fence, XLA fuses the sum of all taps into each of its readers, and repeats it.
     return fenced(back, columns) if cpu and columns.size else back(columns)
 
 
@@ -211,8 +230,11 @@ def _image(
     (top, _), (left, _) = geometry.padding
     g, n, oh, ow, _, c = columns.shape
     zero = jnp.zeros((), columns.dtype)
+    # Positions per phase. All phases together cover rows * sh by cols * sw padded positions.
     rows, cols = oh + (kh - 1) // sh, ow + (kw - 1) // sw
 
+    # The padded positions (a + r * sh, b + s * sw), as [g, n, rows, cols, c]. Output (r', s') adds
+    # its tap (i, j) at row r' + i // sh and column s' + j // sw, for i % sh == a and j % sw == b.
     def phase(a: int, b: int) -> Float[Array, "g n rows columns in_channels"]:
         taps = [
             lax.pad(
@@ -235,9 +257,11 @@ def _image(
             else jnp.zeros((g, n, rows, cols, c), columns.dtype)
         )
 
+    # [g, n, rows, sh, cols, sw, c]: the phases interleaved, and then merged to the padded image.
     x = jnp.stack(
         [jnp.stack([phase(a, b) for b in range(sw)], axis=4) for a in range(sh)], axis=3
     ).reshape(g, n, rows * sh, cols * sw, c)
+    # Negative padding cuts off the padding of x. Rows that no kernel touched are added as zeros.
     return lax.pad(
         x,
         zero,
@@ -252,7 +276,7 @@ def _image(
 
 
 def _library_conv(x: X, w: W, geometry: Geometry) -> Y:
-    """The same map by `lax.conv_general_dilated`, for one shared kernel (g = 1)."""
+    """y by `lax.conv_general_dilated`, for one shared kernel (g = 1)."""
     y = lax.conv_general_dilated(
         x[0],
         w[0],
@@ -264,14 +288,14 @@ def _library_conv(x: X, w: W, geometry: Geometry) -> Y:
 
 
 def conv_library(x: X, w: W, geometry: Geometry) -> Y:
-    """y by the library where all examples share one kernel, else by a batched product."""
+    """y by the library if all examples share one kernel (g = 1), else by a batched product."""
     if x.shape[0] > 1:
         return conv_product(x, w, geometry, cpu=False)
     return _library_conv(x, w, geometry)
 
 
 def grad_x_library(y: Y, w: W, geometry: Geometry) -> X:
-    """The gradient of x, likewise."""
+    """The gradient of x, by the same choice as `conv_library`."""
     if y.shape[0] > 1:
         return grad_x_product(y, w, geometry, cpu=False)
     x = jax.ShapeDtypeStruct((1, y.shape[1], *geometry.size, w.shape[-2]), y.dtype)
@@ -280,7 +304,7 @@ def grad_x_library(y: Y, w: W, geometry: Geometry) -> X:
 
 
 def grad_w_library(x: X, y: Y, geometry: Geometry) -> W:
-    """The gradient of w, likewise."""
+    """The gradient of w, by the same choice as `conv_library`."""
     if x.shape[0] > 1:
         return grad_w_product(x, y, geometry, cpu=False)
     w = jax.ShapeDtypeStruct((1, *geometry.kernel, x.shape[-1], y.shape[-1]), x.dtype)

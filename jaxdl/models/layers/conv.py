@@ -1,10 +1,10 @@
 """Convolution closed under differentiation, as matrix products.
 
-A convolution, its input gradient and its weight gradient contract one trilinear form, and
-`bilinear.trilinear` makes of them three primitives that differentiation never leaves. Each has one
-fast form: im2col and one matrix product. Under `vmap` over tasks with kernels of their own, as in
-MAML, that is a *batched* product and never a grouped convolution, which XLA runs 10 times slower on
-CPU (https://github.com/jax-ml/jax/issues/13800).
+A convolution, its input gradient and its weight gradient contract one trilinear form.
+`bilinear.trilinear` makes three primitives of them. All derivatives use these three alone. Each has
+one fast form: im2col and one matrix product. If `vmap` maps over tasks with kernels of their own,
+as in MAML, this is a *batched* product. It is never a grouped convolution, which XLA runs 10 times
+slower on CPU (https://github.com/jax-ml/jax/issues/13800).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,9 +41,9 @@ def _shape(result: str, of: Mapping[str, tuple[int, ...]], geometry: Geometry) -
     return (of["x"][0], *geometry.kernel, of["x"][4], of["y"][4])
 
 
-# On CPU the matrix products win everywhere (second-order MAML ran 11 to 18 times slower through
-# lax.conv). An accelerator has tuned convolutions, so there a *shared* kernel goes to them and only
-# per-task kernels are products: a rule to measure, for it was written with no accelerator at hand.
+# On CPU the matrix products are always faster (second-order MAML was 11 to 18 times slower with
+# lax.conv). An accelerator has tuned convolutions. So there a *shared* kernel uses these, and only
+# kernels per task use products. This rule was written without an accelerator, so measure it.
 _conv = trilinear(
     "conv",
     Forms(conv_product, grad_x_product, grad_w_product),
@@ -61,7 +61,11 @@ _conv = trilinear(
 
 
 def as_pair(value: int | Sequence[int] | None, name: str) -> Pair:
-    """`value` as (height, width); None is (1, 1). InputError unless both are at least 1."""
+    """`value` as (height, width). None is (1, 1).
+
+    Raises:
+        InputError: if one of both is below 1.
+    """
     pair = (1, 1) if value is None else (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) < 1:
         raise InputError(f"{name} must be one or two positive whole numbers, not {value!r}")
@@ -94,8 +98,8 @@ def conv(
 ) -> Float[Array, "n out_height out_width out_channels"]:
     """Two-dimensional convolution (cross-correlation, as in all deep-learning libraries).
 
-    The same numbers as `lax.conv_general_dilated` with ("NHWC", "HWIO", "NHWC"), fast under
-    `vmap` over `w` and for derivatives of every order and mode.
+    It gives the same numbers as `lax.conv_general_dilated` with ("NHWC", "HWIO", "NHWC"). It is
+    fast under `vmap` over `w`, and for derivatives of every order and mode.
 
     Args:
         x: images `[n, height, width, in_channels]`, floating point.
@@ -107,7 +111,8 @@ def conv(
         `[n, out_height, out_width, out_channels]` in the promoted dtype of x and w.
 
     Raises:
-        InputError: shapes that do not fit together, integers, an image smaller than the kernel.
+        InputError: if shapes do not fit together, if the dtype is not floating point, or if the
+            padded image is smaller than the kernel.
     """
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2]:
         raise InputError(
@@ -116,21 +121,24 @@ def conv(
         )
     dtype = jnp.result_type(x, w)
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(f"conv needs floating-point images and kernels, not {dtype}")
+        raise InputError(f"conv needs floating-point images and kernels, not {dtype}: cast them")
     size, kernel = (x.shape[1], x.shape[2]), (w.shape[0], w.shape[1])
     steps = as_pair(strides, "strides")
     geometry = Geometry(size, kernel, steps, explicit_padding(padding, size, kernel, steps))
     if min(geometry.out) < 1:
-        raise InputError(f"a {kernel} kernel does not fit into an image of {size} with {padding!r}")
+        raise InputError(
+            f"a {kernel} kernel does not fit into an image of {size} with {padding!r}: choose a"
+            " smaller kernel or more padding"
+        )
     return _conv(x.astype(dtype)[None], w.astype(dtype)[None], geometry)[0]
 
 
 class Conv(nn.Module):
     """Drop-in for a two-dimensional `flax.linen.Conv`: same parameters, same numbers.
 
-    Parameters: `kernel` `[kh, kw, in_channels, features]` and, with `use_bias`, `bias`
-    `[features]`. Inputs `[..., height, width, in_channels]` of any dtype (promoted as Flax
-    does). Not here: dilation, groups, masks, circular or causal padding.
+    Parameters are `kernel` `[kh, kw, in_channels, features]` and, with `use_bias`, `bias`
+    `[features]`. Inputs are `[..., height, width, in_channels]` of any dtype, promoted as in Flax.
+    It has no dilation, no groups, no masks, and no circular or causal padding.
     """
 
     features: int
@@ -147,7 +155,9 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Float[Array, "*n out_height out_width {self.features}"]:
         """Images `[..., height, width, in_channels]` to `[..., out_h, out_w, features]`."""
         if x.ndim < 3:
-            raise InputError(f"Conv needs [..., height, width, channels], not shape {x.shape}")
+            raise InputError(
+                f"Conv needs [..., height, width, channels], not shape {x.shape}: reshape the input"
+            )
         shape = (*as_pair(self.kernel_size, "kernel_size"), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None

@@ -1,4 +1,4 @@
-"""Dense layers whose products, and all derivatives of them, are in the form that runs fast."""
+"""Dense layers whose products, and all derivatives of these, have the fastest form."""
 
 import math
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ W = Float[Array, "g inputs outputs"]
 Y = Float[Array, "g n outputs"]
 
 NARROW = 32
-"""Outputs up to which a layer is narrow: heads of classifiers."""
+"""A layer with at most this many outputs is narrow, such as the head of a classifier."""
 FEW = 64
-"""Rows up to which a product with weights of many tasks is short: the examples of a task."""
+"""A product with weights per task is short up to this many rows: the examples of one task."""
 
 
 def _outputs(x: X, w: W, _: None) -> Y:
@@ -38,12 +38,13 @@ def _inputs(y: Y, w: W, _: None) -> X:
 
 
 def _weights(x: X, y: Y, _: None) -> W:
-    """The gradient of weights, which contracts the *first* axes: XLA's fast kernels do the last.
+    """The gradient of weights. It contracts the *first* axes; XLA's fast kernels contract the last.
 
-    A narrow one goes to Eigen, which takes ten times as long for ten columns as for its transpose
-    (80 against 7 microseconds for 512 inputs and a batch of 64). For the few examples of a task,
-    turning the narrower side and a fast kernel take half of Eigen's time (24 against 39 for
-    25 x 10 x 40 x 40); for many the copy costs more than it gains. A single column is no product.
+    For a narrow layer, XLA calls Eigen. There ten columns take ten times as long as their transpose
+    (80 against 7 microseconds for 512 inputs and a batch of 64), so the transpose is computed. For
+    the few examples of a task, a transpose of the narrower side and a fast kernel take 0.6 of
+    Eigen's time (24 against 39 for 25 x 10 x 40 x 40). For many examples, the copy costs more than
+    it saves. A side of length 1 needs no product.
     """
     tasks, rows, inputs = x.shape
     outputs = y.shape[2]
@@ -89,8 +90,8 @@ _product = trilinear(
 def product(x: Array, w: Array, dimension_numbers: Any, **options: Any) -> Array:
     """`lax.dot_general` for `flax.linen.Dense`, fast in every derivative and under `vmap`.
 
-    Anything but x `[..., inputs]` times w `[inputs, outputs]`, both of one floating-point dtype and
-    with no word about precision, is left to `lax.dot_general` itself.
+    It serves x `[..., inputs]` times w `[inputs, outputs]`, both of one floating-point dtype and
+    with no precision set. Every other product goes to `lax.dot_general`.
     """
     layer = ((x.ndim - 1,), (0,)), ((), ())
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and dimension_numbers == layer
@@ -104,4 +105,4 @@ def product(x: Array, w: Array, dimension_numbers: Any, **options: Any) -> Array
 
 
 Dense = partial(nn.Dense, dot_general=product)
-"""`flax.linen.Dense` with such products."""
+"""`flax.linen.Dense` with `product` as its product."""

@@ -1,7 +1,8 @@
-"""Batch norm in two kinds, for the two ways to judge a net.
+"""Batch norm in two kinds.
 
-`BatchNorm` knows only the data at hand, as few-shot learners want it; `RunningBatchNorm` keeps
-running averages for the time when single examples come, as supervised nets want it.
+`BatchNorm` uses the statistics of the batch at hand alone, for few-shot learners.
+`RunningBatchNorm` keeps running averages, so that it can evaluate single examples, for supervised
+nets.
 """
 
 from collections.abc import Sequence
@@ -28,9 +29,10 @@ def standardise(
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "..."]]:
     """`(z, c, r)`: `c = x - mean`, `r = 1 / sqrt(variance + epsilon)`, `z = c * r` over `axes`.
 
-    All that derivatives need is c and r, so they are outputs and the tangent rule is written in
-    them; it calls itself for the next order. In its transpose both reductions read the incoming
-    cotangent directly, which spares two passes over memory against differentiating the formula.
+    Derivatives need c and r alone. So c and r are outputs, and the tangent rule is written in them.
+    For the next order, the rule calls `standardise` again. In the transpose of the rule, both
+    reductions read the incoming cotangent directly. This saves two passes over memory, compared
+    with the derivative of the formula.
     """
     c = x - jnp.mean(x, axes, keepdims=True)
     r = lax.rsqrt(jnp.mean(jnp.square(c), axes, keepdims=True) + epsilon)
@@ -44,7 +46,7 @@ def _standardise_jvp(
     (x,), (dx,) = primals, tangents
     z, c, r = standardise(x, axes, epsilon)
     shift = jnp.mean(dx, axes, keepdims=True)
-    # c sums to zero, so that the shift drops out of mean(c * dc).
+    # c sums to zero, so the shift drops out of mean(c * dc).
     slope = r * r * r * jnp.mean(c * dx, axes, keepdims=True)
     return (z, c, r), (r * dx - r * shift - c * slope, dx - shift, -slope)
 
@@ -57,11 +59,11 @@ def weighted_standardise(
     Float[Array, " channels"],
     Float[Array, "1"],
 ]:
-    """`(z, mean, variance, count)` over all axes but the last, rows of x counted `weight` `[n]`
-    times: a row of weight 2 counts as two rows, and one of weight 0 does not, whatever is in it.
+    """`(z, mean, variance, count)` over all axes but the last, with weights `[n]` of the rows of x.
 
-    `mean` and `variance` are `[channels]`; `count` is how many values each is of. Rows of weight 0
-    are normalised as the others are. With `axis_name` the sums are over the devices of that axis.
+    A row of weight 2 counts as two rows. A row of weight 0 does not count, whatever its values are,
+    but is normalised as the others are. `mean` and `variance` are `[channels]`. `count` is the
+    number of values per channel. With `axis_name`, the sums are over the devices of that axis, too.
 
     Raises:
         InputError: if `weight` is not `[n]`.
@@ -77,7 +79,7 @@ def weighted_standardise(
     least = jnp.maximum(count, np.finfo(x.dtype).tiny)
     mean = total(w * jnp.where(w == 0, 0, x)) / least
     c = x - _along(mean, x)
-    # Twice through the values, for E[x^2] - E[x]^2 cancels in float32.
+    # A second pass over the values, because E[x^2] - E[x]^2 cancels in float32.
     variance = total(w * jnp.square(jnp.where(w == 0, 0, c))) / least
     return c * _along(lax.rsqrt(variance + epsilon), x), mean, variance, count
 
@@ -85,26 +87,27 @@ def weighted_standardise(
 class BatchNorm(nn.Module):
     """Normalises each channel (the last axis) by statistics of the data at hand.
 
-    No running averages, so it is a pure function of its parameters; `mode` says whose statistics:
+    It has no running averages, so it is a pure function of its parameters and its input. `mode`
+    selects the statistics:
 
-    - "batch": mean and variance over all examples (and space) of the batch it is called with.
-      This is what MAML does, also at test time, and it is *transductive*: a prediction depends
-      on which other queries stand in the same batch. Say so beside every number it produced.
-    - "example": each example's own mean and variance over space (instance norm). Inductive: no
-      query sees another. Needs spatial axes with more than one position.
+    - "batch": mean and variance over all examples (and space) of the current batch. MAML does this,
+      also at test time. It is *transductive*: a prediction depends on the other queries of the
+      batch. Say so beside every result.
+    - "example": each example's own mean and variance over space (instance norm). It is inductive: a
+      prediction does not depend on other queries. It needs more than one spatial position.
 
-    With "batch", `weight` says how much each example counts in the statistics: padding of weight 0
-    does not count, and changes nothing for the others. `pure` hands the weights of a batch down to
+    With "batch", `weight` says how much each example counts in the statistics. Padding of weight 0
+    does not count, and changes nothing for other examples. `pure` passes the weights of a batch to
     every norm in a net.
 
-    Parameters: `scale` and `bias`, each `[channels]`, where asked for. `epsilon` is that of
-    `tf.contrib.layers.batch_norm`, which the MAML code uses (with `use_scale=False`). Statistics
-    are computed in float32 at least.
+    Parameters are `scale` and `bias` `[channels]`, with `use_scale` and `use_bias`. `epsilon` is
+    that of `tf.contrib.layers.batch_norm`, which the MAML code uses (with `use_scale=False`).
+    Statistics are computed in float32 at least.
 
     Raises:
-        InputError: an unknown mode; "example" without positions to average over; "batch" with a
-            single example, unless at `init`: it would be normalised by itself, and in a layer
-            without positions every example would become the same numbers.
+        InputError: if the mode is unknown; if "example" has one position only; if "batch" gets a
+            single example (but not at `init`). A single example would be normalised by itself, and
+            in a layer without positions all examples would get the same values.
     """
 
     takes_weight: ClassVar[bool] = True
@@ -162,21 +165,21 @@ class RunningBatchNorm(nn.Module):
     """Batch norm with running averages (Ioffe, Szegedy 2015, arXiv:1502.03167).
 
     - "train" normalises each channel (the last axis) by mean and variance of the batch, over
-      all examples and positions, and moves the running averages towards them.
-    - "eval" normalises by the running averages: a prediction depends on its own input alone.
+      all examples and positions. It moves the running averages towards them.
+    - "eval" normalises by the running averages. A prediction depends on its own input alone.
 
-    With `axis_name` the mean, and then the squared distance from it, are averaged over the devices
-    of that pmap axis *inside* the forward pass, so that n devices normalise as one with the whole
-    batch; variances averaged afterwards would leave out how the devices' means differ.
+    With `axis_name`, the mean, and then the squared distance from it, are averaged over the devices
+    of that pmap axis *inside* the forward pass. So n devices normalise as one device with the whole
+    batch. A later average of variances would ignore the differences between the devices' means.
 
     In "train", `weight` says how much each example counts, as in `BatchNorm`. A batch in which all
-    weights are 0 leaves the running averages as they are.
+    weights are 0 does not change the running averages.
 
-    An average becomes `momentum * average + (1 - momentum) * batch`, with n / (n - 1) times the
-    batch's variance, as in PyTorch (whose `momentum` is one minus this one). All of it is float32
-    at least.
+    An average becomes `momentum * average + (1 - momentum) * batch`. The variance of the batch is
+    multiplied by n / (n - 1) for it, as in PyTorch (whose `momentum` is one minus this one). All of
+    it is float32 at least.
 
-    Parameters: `scale` and `bias` `[channels]`; statistics: `mean` and `var` `[channels]`.
+    Parameters are `scale` and `bias` `[channels]`. Statistics are `mean` and `var` `[channels]`.
     """
 
     takes_weight: ClassVar[bool] = True
@@ -230,7 +233,7 @@ class RunningBatchNorm(nn.Module):
             found = [jnp.mean(x, axes), jnp.mean(jnp.square(centred), axes)]
         else:
             count = count * lax.axis_size(self.axis_name)
-            # Twice over the wire: E[x^2] - E[x]^2 would need once, and cancels in float32.
+            # Two averages over devices. E[x^2] - E[x]^2 would need one, but cancels in float32.
             first = lax.pmean(jnp.mean(x, axes), self.axis_name)
             centred = x - _along(first, x)
             found = [first, lax.pmean(jnp.mean(jnp.square(centred), axes), self.axis_name)]
@@ -244,15 +247,15 @@ class RunningBatchNorm(nn.Module):
 def _along(
     vector: Float[Array, " channels"], x: Shaped[Array, "... channels"]
 ) -> Float[Array, "... channels"]:
-    """`[channels]` with the rank of x, whose last axis it is."""
+    """`[channels]` as `[1, ..., 1, channels]`, with the rank of x."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
 def check_rows(x: Array, weight: Array) -> None:
-    """Refuses weights that are not one per row of the input of a batch norm.
+    """Validates that a batch norm gets one weight per row of its input.
 
     Raises:
-        InputError: with both shapes.
+        InputError: if not.
     """
     if weight.shape != x.shape[:1]:
         raise InputError(

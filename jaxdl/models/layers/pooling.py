@@ -1,9 +1,9 @@
 """Pooling over windows of images, closed under differentiation.
 
-A maximum is made of selections between shifted views, so that its derivatives of any order are
-selections too. `lax.reduce_window` differentiates into scatters, which CPUs run slowly: the
-gradient of a 3x3 pool of stride 2 takes 10 times as long through it (196 ms against 19 ms on two
-cores, 8 images of 112x112x64).
+A maximum is computed by selections between shifted views. So its derivatives of any order are
+selections, too. The derivative of `lax.reduce_window` is a scatter, which is slow on CPUs: with it,
+the gradient of a 3x3 pool of stride 2 takes 10 times as long (196 ms against 19 ms on two cores,
+8 images of 112x112x64).
 """
 
 from collections.abc import Sequence
@@ -28,25 +28,26 @@ def max_pool(
     strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> Float[Array, "n out_height out_width channels"]:
-    """The largest value of each window; by default of each 2x2 block, an odd rest dropped.
+    """The largest value of each window. By default a window is a 2x2 block, and an odd rest is cut.
 
-    Of equal values the first in reading order gets the whole gradient, as in `lax.reduce_window`;
-    NaN wins over numbers. Padding never wins.
+    If values are equal, the first in reading order gets the whole gradient, as in
+    `lax.reduce_window`. NaN counts as larger than all numbers. Padding is never the largest.
 
     Args:
         x: images `[n, height, width, channels]`, floating point.
-        window: height and width, or one number for both; of a few pixels, for each of them is
-            an operation. Over the whole image: `jnp.max(x, (1, 2))`.
-        strides: likewise; None: those of the window.
+        window: height and width, or one number for both. Choose a few pixels, because each pixel is
+            an operation. For the whole image, use `jnp.max(x, (1, 2))`.
+        strides: height and width, or one number for both. None takes those of the window.
         padding: "VALID", "SAME", a number, or `((top, bottom), (left, right))`, less than the
-            window. PyTorch's `MaxPool2d(3, stride=2, padding=1)` is `padding=1`; "SAME" pads
+            window. PyTorch's `MaxPool2d(3, stride=2, padding=1)` is `padding=1`. "SAME" pads
             even images on one side only.
 
     Returns:
         `[n, out_height, out_width, channels]`.
 
     Raises:
-        InputError: integers, an image smaller than the window, padding as wide as the window.
+        InputError: if x is not floating point, if the padded image is smaller than the window, or
+            if the padding is as wide as the window.
     """
 
     def first_largest(
@@ -67,10 +68,10 @@ def max_pool(
 def _largest(
     x: Float[Array, "n h kh w kw c"],
 ) -> tuple[Float[Array, "n h w c"], Int[Array, "n h w c"]]:
-    """The largest value of blocks `[n, h, kh, w, kw, c]`, and which one of a block it is.
+    """The largest value of blocks `[n, h, kh, w, kw, c]`, and its index in the block.
 
-    Its tangent is a selection from the blocks, and the transpose of that one selection of each
-    number by itself: no views are put together again, which takes CPUs several times as long.
+    The tangent is a selection from the blocks. Its transpose is one selection per element. So no
+    views are joined, which would take CPUs several times as long.
     """
     best, place = x[:, :, 0, :, 0], jnp.zeros_like(x[:, :, 0, :, 0], jnp.int32)
     for i in range(x.shape[2]):
@@ -102,9 +103,9 @@ def avg_pool(
     strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> Float[Array, "n out_height out_width channels"]:
-    """The mean of each window, padding counted as zeros, as PyTorch and Flax do by default.
+    """The mean of each window. Padding counts as zeros, as in PyTorch and Flax by default.
 
-    Arguments, result and errors as `max_pool`.
+    Arguments, result and errors are those of `max_pool`.
     """
     rows = _views(x, window, strides, padding, fill=0.0)
     total = reduce(jnp.add, [view for row in rows for view in row])
@@ -128,18 +129,23 @@ def _views(
     if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             "pooling needs floating-point images [n, height, width, channels], not"
-            f" {x.dtype} of shape {x.shape}"
+            f" {x.dtype} of shape {x.shape}: cast or reshape them"
         )
     size = as_pair(window, "window")
     steps = size if strides is None else as_pair(strides, "strides")
     pads = explicit_padding(padding, (x.shape[1], x.shape[2]), size, steps)
     if any(max(pad) >= length for pad, length in zip(pads, size, strict=True)):
-        raise InputError(f"a window of {size} would see nothing but padding of {padding!r}")
+        raise InputError(
+            f"a window of {size} would cover nothing but padding of {padding!r}: choose a smaller"
+            " padding"
+        )
     x = lax.pad(x, jnp.asarray(fill, x.dtype), ((0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)))
     n, h, w, c = x.shape
     if h < size[0] or w < size[1]:
-        raise InputError(f"a window of {size} does not fit into a padded image of {(h, w)}")
-    # The last window ends before `stop`, whatever rest there is.
+        raise InputError(
+            f"a window of {size} does not fit into a padded image of {(h, w)}: choose a smaller one"
+        )
+    # `stop` is one past the start of the last window. A rest of the image is dropped.
     stop = [
         (length - extent) // step * step + 1
         for length, extent, step in zip((h, w), size, steps, strict=True)
