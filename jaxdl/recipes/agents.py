@@ -1,4 +1,4 @@
-"""What an experiment with Q-learning agents does around them: held-out play, evaluation, start."""
+"""The parts of an experiment around Q-learning agents: held-out play, evaluation and start."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,13 +25,13 @@ Evaluation = Callable[[Key, DqnState], Metrics]
 
 
 def everything(key: Key, state: Memory, count: int, *, is_exponent: ArrayLike = 1.0) -> Sample:
-    """The `sample` of a memory that gives all that it holds, once, in place of a draw."""
+    """A `sample` of a memory that returns all of its items once, without a draw."""
     del key, is_exponent  # nothing is drawn
     return Sample(state.items, jnp.ones(count), jnp.arange(count, dtype=jnp.int32))
 
 
 def random_play(env: Environment, *, key: Key, count: int, gamma: float) -> Transition:
-    """Single-step transitions `[count]` of actions drawn at random, in 20 environments."""
+    """Single-step transitions `[count]` of random actions, in 20 environments."""
     agent = dqn(
         env,
         mlp((env.actions,)),
@@ -51,7 +51,7 @@ def evaluation_of(
 ) -> Evaluation:
     """The mean return of greedy episodes, and mean and variance of the temporal-difference errors.
 
-    The episodes of a key have the same starts for all seeds. The errors are those on `held_out`.
+    With one key, the episodes have the same starts for all seeds. The errors are on `held_out`.
     """
 
     @jax.jit
@@ -73,7 +73,7 @@ def evaluation_of(
 
 
 def start(agent: Dqn, keys: Key, weights: Start) -> DqnState:
-    """The state of all seeds before the first step; the target nets start as the nets."""
+    """The state of all seeds before the first step. Target nets start equal to the nets."""
     state: DqnState = jax.jit(lambda keys: lax.map(agent.init, keys))(keys)
     params, _ = from_weights(weights.init_from, weights.init_except, state.params)
     return state._replace(step=jnp.int32(0), params=params, target=params)

@@ -1,4 +1,4 @@
-"""LSTM, GRU and plain RNN beside one another on one task."""
+"""LSTM, GRU and plain RNN, compared on one task."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,10 +25,10 @@ CELLS = {"lstm": lstm, "gru": gru, "rnn": rnn}
 
 
 class Task(NamedTuple):
-    """What the nets learn, and what they are evaluated on.
+    """The training data, the evaluation data and the loss of all nets.
 
-    `validation` and `test` are pairs of stored examples and their targets. `transform` makes a
-    stored example the net's input. `baseline` is the loss of a net without memory.
+    `validation` and `test` are pairs of stored examples and their targets. `transform` turns a
+    stored example into the net's input. `baseline` is the loss of a net without memory.
     """
 
     stream: Stream
@@ -42,8 +42,11 @@ class Task(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What all cells share: units, layers, Adam's learning rate and its decay, the largest norm of
-    a gradient, run keys `[seeds]`, sequences per step, steps between validations, devices."""
+    """The training that all cells share.
+
+    In the order of the fields: units, layers, Adam's learning rate and its decay, the largest norm
+    of a gradient, run keys `[seeds]`, sequences per step, steps between validations, devices.
+    """
 
     hidden: int
     layers: int
@@ -57,10 +60,7 @@ class Training(NamedTuple):
 
 
 def training_of(config: Mapping[str, Any], devices: int) -> Training:
-    """The training that the `flat` fields of a configuration ask for, on so many devices.
-
-    `devices`: as the run flag; 0 takes all.
-    """
+    """The training by the `flat` fields of a configuration, on `devices` devices (0 for all)."""
     names = ("hidden", "layers", "lr", "decay_steps", "clip", "batch", "eval_every")
     return Training(
         keys=run_keys(config["seed"], config["seeds"]),
@@ -70,10 +70,10 @@ def training_of(config: Mapping[str, Any], devices: int) -> Training:
 
 
 def check_cells(cells: Sequence[str], start: Start) -> None:
-    """Refuses cells that repeat or are unknown, and weights of one net for several.
+    """Validates that cells are known and occur once, and that weights are for one cell only.
 
     Raises:
-        InputError: naming the field.
+        InputError: if not. The message names the field.
     """
     each_once("cell", cells, CELLS)
     if start.init_from is not None and len(cells) > 1:
@@ -86,7 +86,7 @@ def compare(
     """Trains each cell of `config`, the `flat` fields of a configuration, in a part of the run.
 
     Returns:
-        What result.json holds, and the `answers` of each cell.
+        The content of result.json, and the `answers` of each cell.
     """
     training = training_of(config, run.flags.devices)
     params = {cell: train(run.part(cell), cell, task, training, start) for cell in config["cell"]}
@@ -134,7 +134,7 @@ def evaluation(cell: str, task: Task, training: Training) -> Callable[..., Metri
 def scores(
     run: Run, task: Task, training: Training, params: Mapping[str, Params]
 ) -> dict[str, dict[str, Any]]:
-    """By cell: summaries over seeds of each metric on test, and `solved_at`."""
+    """Per cell: summaries over seeds of each test metric, and `solved_at`."""
     found: dict[str, dict[str, Any]] = {}
     for cell, each in params.items():
         metrics = evaluation(cell, task, training)(each, {}, *task.test)
@@ -144,14 +144,14 @@ def scores(
 
 
 def solved_at(run: Run, task: Task) -> list[int | None]:
-    """For each seed the first validation with a loss below a tenth of the baseline's."""
+    """Per seed, the step of the first validation with a loss below a tenth of the baseline's."""
     lines = run.metrics("validation")
     below = lines["loss"] < task.baseline / 10
     return [int(lines["step"][row.argmax()]) if row.any() else None for row in below.T]
 
 
 def answers(task: Task, training: Training, params: Mapping[str, Params]) -> dict[str, Array]:
-    """What each cell, of the first seed, answers after each step of the first test sequence."""
+    """The outputs of each cell's first seed, after each step of the first test sequence."""
     x = task.transform(task.test[0][0])[None]
     found = {}
     for cell, each in params.items():

@@ -1,4 +1,4 @@
-"""What experiments on CIFAR-10 share: the data, their augmentation, training and evaluation."""
+"""The common part of experiments on CIFAR-10: data, augmentation, training and evaluation."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from jaxdl.types import Array, Key, Metrics, StatefulModel, StepFn, TrainState
 CLASSES, IMAGES = 10, 50_000
 MEAN, STD = (np.array(each, np.float32) for each in STATISTICS["cifar10"])
 EVALUATED = 10_000
-"""Training images, the first ones, on which the accuracy in training is measured at the end."""
+"""Number of training images, the first ones, for the training accuracy at the end."""
 
 Flip = Literal["none", "random", "alternating"]
 Validate = Callable[[TrainState], Metrics]
@@ -32,29 +32,29 @@ Train = Callable[[ImageData, Validate | None], TrainState]
 
 
 def check_images(validation: int, images: int) -> None:
-    """Refuses more training images than there are.
+    """Validates the numbers of training and validation images.
 
     Raises:
-        InputError: naming the field and its limit.
+        InputError: if there are fewer images. The message names the field and its limit.
     """
     Range(0, IMAGES - 1).refuse("validation", validation)
     Range(0, IMAGES - validation).refuse("images", images)
 
 
 def as_seen(image: Array) -> Array:
-    """Bytes as a net sees them."""
+    """The input of a net from a uint8 image."""
     return normalise(image, MEAN, STD)
 
 
 def augmentation(
     *, flip_by: Flip, pixels: int, border: Border, hole: int
 ) -> Callable[[Key, Array, Visit], Array]:
-    """What a net sees of a stored image in training.
+    """A transform from a stored image to the net's input in training.
 
     Args:
-        flip_by: mirror images at random, or each image in every other epoch.
-        pixels: largest shift along each axis; `border` says what moves in.
-        hole: side of a square that is painted with the mean colour; 0 for none.
+        flip_by: mirror images at random, or each image in every other epoch, or not.
+        pixels: largest shift along each axis. `border` gives the pixels that move in.
+        hole: side of a square that is painted with the mean colour. 0 paints none.
     """
 
     def transform(key: Key, image: Array, visit: Visit) -> Array:
@@ -84,8 +84,8 @@ def train_classifier(
     """The last state of all seeds, on one device.
 
     Args:
-        config: the fields of a configuration: how images are augmented (`flip`, `translate`,
-            `border`, `cutout`), `batch`, `eval_every`, `seed` and `seeds`.
+        config: these fields of a configuration: `flip`, `translate`, `border` and `cutout` for the
+            augmentation; `batch`, `eval_every`, `seed` and `seeds`.
     """
     transform = augmentation(
         flip_by=config["flip"],
@@ -117,13 +117,14 @@ def evaluate_classifier(
     data_dir: Path | None,
     about: dict[str, Any],
 ) -> dict[str, Any]:
-    """Training, the scores on all three sets, and the pictures; what result.json holds.
+    """Trains, evaluates on all three sets, and draws. Returns the content of result.json.
 
     Args:
-        model: as it is evaluated.
-        validation: how many training images are held out.
-        images: how many of the others are used; 0 takes all.
-        about: is added to the result.
+        train: the training, see `Train`.
+        model: the net in its form for evaluation.
+        validation: number of training images to hold out.
+        images: number of the other images to train on. 0 takes all.
+        about: more entries of the result.
     """
     data = image_splits("cifar10", validation=validation, data_dir=data_dir)
     train_data = rows(data["train"], slice(images or None))
@@ -138,11 +139,11 @@ def evaluate_classifier(
 
 
 def image_like(count: int, images: Any) -> Array:
-    """The first images as a net sees them, from which its parameters are made."""
+    """The first images as inputs of a net, for the initialisation of its parameters."""
     return as_seen(jnp.asarray(images[:count]))
 
 
 def devices_of(run: Run) -> tuple[int, str | None]:
-    """How many devices share a step, and the name of their axis."""
+    """The number of devices that share a step, and the name of their axis."""
     devices = parallel.count_devices(run.flags.devices)
     return devices, parallel.axis_name(devices)

@@ -1,4 +1,4 @@
-"""The console command `jaxdl`; `python -m jaxdl.recipes.command` is the same."""
+"""The console command `jaxdl`. `python -m jaxdl.recipes.command` is the same."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from jaxdl import __version__
 
 
 def prepare(arguments: Sequence[str]) -> int:
-    """Makes MNIST, CIFAR-10, CIFAR-100 or Omniglot ready, once."""
+    """Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot, once."""
     from jaxdl.recipes.prepare import main
 
     return main(arguments)
@@ -22,7 +22,7 @@ def compare(arguments: Sequence[str]) -> int:
     return subcommand("jaxdl compare", Arguments, main, arguments)
 
 
-# Each imports what it does when it is called: the list of them is quick.
+# Each command imports its modules when it is called, so the list of commands is fast.
 COMMANDS = {"prepare": prepare, "compare": compare}
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `jaxdl NAME [flags]`, with the arguments of the process by default.
 
     Returns:
-        The exit code: 2 for a command that there is not.
+        The exit code. It is 2 if there is no such command.
 
     Example:
         main(["prepare", "omniglot", "--from", "downloads"])
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def program() -> None:
-    """The process `jaxdl`, which cleans up when it is terminated."""
-    # Without a handler a workspace would be left behind.
+    """The process `jaxdl`. It cleans up when it is terminated."""
+    # Without a handler, SIGTERM would leave a temporary folder behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
 

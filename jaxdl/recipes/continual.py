@@ -1,4 +1,4 @@
-"""One task after another: the stream, learning it with all seeds, the scores after each task."""
+"""One task after another: the stream, the training of all seeds, and the scores after each task."""
 
 import time
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from jaxdl.runs.weights import from_weights
 from jaxdl.types import Array, Key, PyTree, Stream
 
 DATA_SEED = 0
-"""Angles and orders are the same for all seeds, as in MER's paper."""
+"""Seed of the angles and of the orders of pixels. It is one for all runs, as in MER's paper."""
 
 
 class Problem(NamedTuple):
     """A stream of examples, and the test images of all tasks.
 
-    `images` `[n, height, width, 1]`, `labels` `[n]`, and `places` `[tasks, pixels]`: from which
-    pixel of an image each pixel of a task comes.
+    `images` is `[n, height, width, 1]`, `labels` is `[n]`. `places` `[tasks, pixels]` is the index,
+    in the original image, of each pixel of a task's image.
     """
 
     stream: Stream
@@ -42,11 +42,11 @@ class Problem(NamedTuple):
 def load(
     data: str, images: str, tasks: int, examples: int, data_dir: Path | None
 ) -> tuple[Problem, list[float] | None]:
-    """The stream and the test set, on the device; and the angles of rotations.
+    """The stream and the test set, on the device, and the angles of rotations.
 
     Args:
         data: "rotations" or "permutations".
-        images: "mnist", or "digits" of scikit-learn, of which the last 297 are for the test.
+        images: "mnist", or the "digits" of scikit-learn. Their last 297 images are test images.
 
     Raises:
         InputError: if a task has more examples than there are images.
@@ -65,7 +65,9 @@ def load(
     else:
         places = permutations(DATA_SEED, tasks, side * side)
     if examples > len(x):
-        raise InputError(f"`examples={examples}`: there are {len(x):,} images")
+        raise InputError(
+            f"`examples={examples}`: there are {len(x):,} images. Choose no more than that"
+        )
     stream = task_after_task(x, y, places, examples=examples)
     test_set = jnp.asarray(test_x), jnp.asarray(test_y, jnp.int32)
     return Problem(stream, *test_set, jnp.asarray(places)), angles
@@ -83,9 +85,10 @@ def start(stream: Stream, method: Continual, keys: Key, weights: Start) -> Any:
 def learn(
     part: Run, problem: Problem, method: Continual, keys: Key, state: Any, *, examples: int
 ) -> dict[str, Any]:
-    """Learns the stream with all seeds, from `state` or where the run stopped.
+    """Trains all seeds on the stream, from `state`, or from the last checkpoint of the run.
 
-    After every task, of `examples` each, the accuracy on the test images of all tasks is journaled.
+    A task has `examples` examples. After each task, the accuracy on the test images of all tasks is
+    journaled.
 
     Returns:
         The `scores_of` the run.
@@ -118,7 +121,7 @@ def accuracy_of(method: Continual, problem: Problem) -> Callable[[Any], np.ndarr
 
     @jax.jit
     def run(state: Any, images: Array, labels: Array, places: Array) -> Array:
-        by_pixel = images.reshape(len(images), -1).T  # so that a task moves whole rows
+        by_pixel = images.reshape(len(images), -1).T  # [pixels, n], so a task moves whole rows
 
         def of_task(own: PyTree, task: Array) -> Array:
             here = places[task]
@@ -134,9 +137,9 @@ def accuracy_of(method: Continual, problem: Problem) -> Callable[[Any], np.ndarr
 
 
 def scores_of(part: Run) -> dict[str, Any]:
-    """The scores over seeds of a method that has learnt, and the matrix they come from.
+    """The scores over seeds of a trained method, and the matrix of accuracies behind them.
 
-    If the stream was stopped early, the tasks that it reached count.
+    If the run stopped early, only the tasks that it reached count.
     """
     lines, clock = part.metrics("test"), part.metrics("time")
     columns = [values for name, values in lines.items() if name != "step"]

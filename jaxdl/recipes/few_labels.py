@@ -2,8 +2,8 @@
 
 A method has a start: the parameters `[seeds]` of `fresh`, `pretrained` or `meta_trained`. `learn`
 then trains with every count of labels, every seed and every learning rate, in one compiled program.
-It chooses learning rate and number of steps on validation examples. The experiment says what the
-data, the net and the methods are.
+It chooses learning rate and number of steps on validation examples. The experiment provides the
+data, the net and the methods.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,12 +40,11 @@ Images = tuple[np.ndarray, np.ndarray]
 """uint8 or float `[n, h, w, channels]`, and labels `[n]` from 0."""
 
 STARTS = 1_000_002
-"""Folded into a seed's key for its first parameters, the same for all methods."""
+"""A number that is folded into a seed's key for its initial parameters, for all methods."""
 
 
 class Problem(NamedTuple):
-    """Training examples to take subsets of, two pairs of images and labels to judge on, and the
-    labelled images of the source."""
+    """Training examples for subsets, images and labels of validation and test, and the source."""
 
     train: Table
     validation: tuple[Array, Array]
@@ -54,8 +53,11 @@ class Problem(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What all trainings of an experiment share: run keys `[seeds]`, examples per step, steps
-    between validations, and how many devices share a step."""
+    """The training that all methods share.
+
+    In the order of the fields: run keys `[seeds]`, examples per step, steps between validations,
+    and the number of devices that share a step.
+    """
 
     keys: Key
     batch: int
@@ -64,7 +66,7 @@ class Training(NamedTuple):
 
 
 def training_of(random: Seeds, *, batch: int, eval_every: int = 1, devices: int) -> Training:
-    """The training of some seeds on the devices that a run asked for."""
+    """The training of the seeds of `random`, on `devices` devices (0 for all)."""
     keys = run_keys(random.seed, random.seeds)
     return Training(keys, batch, eval_every, parallel.count_devices(devices))
 
@@ -75,7 +77,8 @@ def training_of(random: Seeds, *, batch: int, eval_every: int = 1, devices: int)
 def problem_of(
     images: np.ndarray, labels: np.ndarray, source: Images, parts: tuple[int, int]
 ) -> Problem:
-    """Of each class the first examples for training, the next for validation, the rest for test.
+    """Divides each class: the first examples are for training, the next for validation, the rest
+    for test. `parts` are the arguments of `data.subsets.divided`.
 
     Raises:
         InputError: if labels of the target or the source are not integers from 0, one per image.
@@ -93,10 +96,10 @@ def classes_of(problem: Problem) -> int:
 
 
 def check_counts(counts: Sequence[int]) -> None:
-    """Refuses counts of labels per class that do not rise. 0 at the end stands for all.
+    """Validates that counts of labels per class rise. 0 at the end stands for all.
 
     Raises:
-        InputError: naming the flag.
+        InputError: if not. The message names the field.
     """
     rising = list(counts[:-1] if counts[-1] == 0 else counts)
     if len(counts) < 2 or rising[0] < 1 or rising != sorted(set(rising)):
@@ -107,33 +110,36 @@ def check_counts(counts: Sequence[int]) -> None:
 
 
 def check_rates(rates: Sequence[float]) -> None:
-    """Refuses learning rates to choose from that are not positive and finite, and none.
+    """Validates that there are learning rates, and that they are positive and finite.
 
     Raises:
-        InputError: naming the field.
+        InputError: if not. The message names the field.
     """
     if not rates or min(rates) <= 0 or not np.isfinite(rates).all():
         raise InputError(f"`rates={' '.join(map(str, rates))}`: give learning rates above 0")
 
 
 def check_sizes(problem: Problem, counts: Sequence[int], data: str) -> None:
-    """Refuses counts of more training examples than a class of the data set has.
+    """Validates that every class of the data set has enough training examples for all counts.
 
     Raises:
-        InputError: naming the flag.
+        InputError: if not. The message names the field.
     """
     least, most = int(problem.train.sizes.min()), max(counts)
     if most > least:
-        raise InputError(f"`counts={most}`: a class of {data} has only {least} training examples")
+        raise InputError(
+            f"`counts={most}`: a class of {data} has only {least} training examples. Choose smaller"
+            " counts"
+        )
 
 
 def seen(image: Any) -> Array:
-    """What a net sees: bytes divided by 255, floats as they are (`data.pixels.white`)."""
+    """The input of a net: uint8 images divided by 255, float images unchanged."""
     return jnp.asarray(image, jnp.float32) / white(image)
 
 
 def plain(key: Key, image: Array) -> Array:
-    """What a net sees in training without augmentation."""
+    """The input of a net in training, without augmentation."""
     del key
     return seen(image)
 
@@ -172,8 +178,8 @@ def meta_trained(
 ) -> Params:
     """Parameters `[seeds]` from which one gradient step learns source classes: MAML.
 
-    A task has as many classes as the target, with 1 support and 3 query examples of each; Adam
-    with learning rate `lr` outside.
+    A task has as many classes as the target, with 1 support and 3 query examples per class. The
+    outer optimiser is Adam with learning rate `lr`.
     """
     images, labels = problem.source
     tx, keys = optax.adam(lr), training.keys
@@ -192,8 +198,10 @@ def meta_trained(
 
 
 def adamw(*, weight_decay: float = 0.0) -> Optimiser:
-    """Adam with decoupled weight decay: each step takes `weight_decay` times the
-    learning rate of the weights."""
+    """Adam with decoupled weight decay.
+
+    Each step also subtracts `weight_decay` * learning rate * weights.
+    """
     with_rate = optax.inject_hyperparams(optax.adamw)
     return lambda rate: with_rate(learning_rate=rate, weight_decay=weight_decay)
 
@@ -210,7 +218,7 @@ def fit(
     transform: Callable[[Key, Array], Array] = plain,
     validate: Callable[[TrainState], Metrics] | None = None,
 ) -> Params:
-    """Trains all cells from the parameters `[seeds]`; returns the last ones `[cells]`."""
+    """Trains all cells from the parameters `[seeds]`. Returns the last parameters `[cells]`."""
     make = optimiser or adamw()
     params = jax.tree.map(lambda leaf: leaf[runs.seeds], start)
     state = jax.vmap(lambda each, rate: init_state(each, make(rate)))(params, runs.rates)
@@ -249,14 +257,14 @@ def learn(
     optimiser: Optimiser | None = None,
     transform: Callable[[Key, Array], Array] = plain,
 ) -> dict[str, Any]:
-    """Accuracies `[counts, seeds]` of one method, with what was chosen on validation examples.
+    """Accuracies `[counts, seeds]` of one method, and the choices made on validation examples.
 
-    Validation chooses the number of steps of each run, and the learning rate of each count, by its
-    mean over the seeds. Test examples have no part in it.
+    Validation chooses the number of steps of each run. It chooses the learning rate of each count
+    by the mean accuracy over seeds. Test examples are not used for a choice.
 
     Returns:
-        `train`, on what each run has learnt from, `validation` and `test`, `[counts, seeds]`;
-        `rates`, one per count; `steps`, `[counts, seeds]`.
+        `train` (on the run's own training examples), `validation` and `test`, all
+        `[counts, seeds]`; `rates`, one per count; `steps`, `[counts, seeds]`.
     """
     seeds = len(training.keys)
     runs = cells(training.keys, counts, rates)

@@ -1,7 +1,7 @@
 """A whole training in one call, for notebooks and for first experiments.
 
-It keeps nothing on disk: a training that must survive a restart belongs in `open_run`, and the loop
-that both stand on is `jaxdl.loop`.
+It stores nothing on disk. Use `open_run` for a training that must survive a restart. Both use the
+loop `jaxdl.loop`.
 """
 
 from collections.abc import Callable
@@ -25,16 +25,18 @@ CACHE = 6e6
 """On a CPU, tasks run faster one by one if the gradient of one task moves more bytes than this.
 
 The bytes are counted before XLA fuses operations. The limit was measured on twelve learners that
-move 0.6 to 1,000 MB. It was wrong for one, a ProtoNet on a wide dense net (1.7 times as slow)."""
+move 0.6 to 1,000 MB. It is wrong for one of them, a ProtoNet on a wide dense net, which is 1.7
+times as slow with it."""
 
 
 class Fitted(NamedTuple):
-    """What a training gives.
+    """The result of `fit`.
 
-    `params`: those of the last step, or the best on validation; leaves `[seeds, ...]` if `seeds`
-    was given. `history`: NumPy arrays by name, a row per log point. `step` is `[points]`; each
-    metric of the learner, its mean since the row before, and `validation` are `[points, seeds]`, or
-    `[points]` without `seeds`.
+    `params`: those of the last step, or the best on validation. Leaves are `[seeds, ...]` if
+        `seeds` was given.
+    `history`: NumPy arrays by name, one row per log point. `step` is `[points]`. Each metric of the
+        learner is its mean since the last row. Metrics and `validation` are `[points, seeds]`, or
+        `[points]` without `seeds`.
 
     >>> import jaxdl
     >>> params, history = jaxdl.Fitted({"w": 0.0}, {"step": [100], "loss": [0.5]})
@@ -62,17 +64,19 @@ def fit(
     """Trains a learner for `steps` steps of `tasks` episodes each.
 
     Args:
-        sample: draws an episode inside jit; a `jax.tree_util.Partial` if it holds data.
-        key: decides everything. Seed s of several has the key `jax.random.split(key, seeds)[s]`.
-        seeds: trains so many parameters in one compiled program. None: one, without an axis.
-        validate: `params -> score`, the higher the better, asked of each seed at each log point.
-            The parameters with the highest score are returned, of the first of equals; NaN is the
-            lowest. What it calls should be compiled once, as `jaxdl.evaluate` is.
-        every: steps between log points; by default a twentieth of all. The last step is one too.
-        chunk: tasks that are differentiated together, a divisor of the tasks on a device. By
-            default all; on a CPU 1 if the gradient of one task moves more bytes than a cache holds.
-        devices: how many devices share the tasks.
-        report: called with a line per log point, `print` say.
+        sample: draws an episode inside jit. If it holds data, it is a `jax.tree_util.Partial`.
+        key: the source of all random numbers. Of several seeds, seed s has the key
+            `jax.random.split(key, seeds)[s]`.
+        seeds: number of seeds to train, in one compiled program. None trains one, without an axis.
+        validate: `params -> score`, where higher is better. It is called for each seed at each log
+            point. `fit` returns the parameters with the highest score (the first of equal ones).
+            NaN is the lowest score. It should call a function that compiles once, such as that of
+            `jaxdl.evaluate`.
+        every: steps between log points. By default a twentieth of all. The last step is one, too.
+        chunk: tasks that are differentiated together, a divisor of the tasks per device. By default
+            all. On a CPU it is 1 if the gradient of one task moves more bytes than a cache holds.
+        devices: number of devices that share the tasks.
+        report: a function such as `print`. It gets one line per log point.
 
     Raises:
         InputError: if a number is out of range or does not divide the tasks, or the learner does
@@ -141,7 +145,7 @@ def fit(
 
 
 def _means(window: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-    """Of metrics `[seeds, steps]` of several chunks: `[seeds]`."""
+    """The means `[seeds]` of a metric, from several chunks `[seeds, steps]`."""
     return np.concatenate([chunk[name] for chunk in window], axis=1).mean(axis=1)
 
 

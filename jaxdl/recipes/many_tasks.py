@@ -1,7 +1,7 @@
-"""Many tasks on one image: single nets beside one shared net under each combination method.
+"""Many tasks on one image: single nets, compared to one shared net under each combination method.
 
-An experiment gives the data as a `Problem`, the trunk, the head and the methods; `compare` trains
-all of them from the same start, on the same batches.
+An experiment provides the data as a `Problem`, the trunk, the head and the methods. `compare`
+trains all methods from the same start, on the same batches.
 """
 
 import time
@@ -63,7 +63,7 @@ METHODS: dict[str, Callable[[int], TaskMethod]] = {
     "equal": lambda tasks: equal(),
     "uncertainty": lambda tasks: uncertainty(tasks=tasks, tx=optax.adam(0.002)),
     "gradnorm": lambda tasks: gradnorm(tasks=tasks, tx=optax.adam(0.025), alpha=1.5),
-    # The paper's period is an epoch, of which the default run has two.
+    # The paper's period is an epoch, but the default run has only two epochs.
     "dwa": lambda tasks: dwa(tasks=tasks, every=100),
     "rlw": lambda tasks: rlw(),
     "mgda": lambda tasks: mgda(),
@@ -76,17 +76,17 @@ METHODS: dict[str, Callable[[int], TaskMethod]] = {
     "famo": lambda tasks: famo(tasks=tasks, tx=optax.adam(0.025)),
     "upgrad": lambda tasks: upgrad(),
 }
-"""The methods by name, for so many tasks."""
+"""The methods by name, as functions of the number of tasks."""
 
 Probe = Callable[[Stream, Key, Params, Array], Array]
-"""`(stream, keys, params, step) -> [seeds]`: how often the gradients of two tasks conflict."""
+"""`(stream, keys, params, step) -> [seeds]`: the share of task pairs with conflicting gradients."""
 
 
 class Problem(NamedTuple):
-    """Tasks by name, each with so many classes, and their data.
+    """Names of the tasks, the number of classes per task, and their data.
 
     `stream` gives batches with labels `[batch, tasks]`. `validation` and `test` are pairs of images
-    `[n, height, width, 1]` and labels `[n, tasks]`. `transform` makes images what a net sees.
+    `[n, height, width, 1]` and labels `[n, tasks]`. `transform` turns images into inputs of a net.
     """
 
     names: tuple[str, ...]
@@ -98,8 +98,11 @@ class Problem(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What all trainings of an experiment share: run keys `[seeds]`, images per step, steps between
-    validations, batches on which conflicts are counted, and how many devices share a step."""
+    """The training that all methods share.
+
+    In the order of the fields: run keys `[seeds]`, images per step, steps between validations,
+    batches on which conflicts are counted, and the number of devices that share a step.
+    """
 
     keys: Key
     batch: int
@@ -109,10 +112,7 @@ class Training(NamedTuple):
 
 
 def training_of(config: Mapping[str, Any], devices: int) -> Training:
-    """The training that the `flat` fields of a configuration ask for, on so many devices.
-
-    `devices`: as the run flag; 0 takes all.
-    """
+    """The training by the `flat` fields of a configuration, on `devices` devices (0 for all)."""
     return Training(
         keys=run_keys(config["seed"], config["seeds"]),
         devices=parallel.count_devices(devices),
@@ -121,7 +121,10 @@ def training_of(config: Mapping[str, Any], devices: int) -> Training:
 
 
 class Contender(NamedTuple):
-    """Parameters `[seeds]` before the first step, and logits `[n, tasks, classes]` by `predict`."""
+    """A net to train: parameters `[seeds]` before the first step, and the function that predicts.
+
+    `predict` returns logits `[n, tasks, classes]`.
+    """
 
     start: Params
     predict: Predict
@@ -138,7 +141,7 @@ def contender(problem: Problem, net: Model, keys: Key) -> Contender:
 
 
 def side_by_side(alone: Model, tasks: int) -> Model:
-    """So many nets that share nothing as one: parameters `[tasks, ...]`, logits `[n, tasks, .]`."""
+    """`tasks` separate nets as one: parameters `[tasks, ...]`, logits `[n, tasks, classes]`."""
 
     def init(key: Key, x: Any) -> Params:
         return jax.vmap(alone.init, (0, None))(jax.random.split(key, tasks), x)
@@ -150,7 +153,7 @@ def side_by_side(alone: Model, tasks: int) -> Model:
 
 
 def each_alone(alone: Model) -> GradFn:
-    """The gradients of nets side by side, each of its own task's loss, one after another."""
+    """The gradients of `side_by_side` nets. Each net has its own task's loss, one after another."""
     grad = supervised(alone, cross_entropy)
 
     def grads(key: Key, step: Array, params: Params, batch: Batch) -> tuple[Any, Metrics]:
@@ -168,10 +171,11 @@ def each_alone(alone: Model) -> GradFn:
 
 
 def check_methods(methods: Sequence[str], validation: int) -> None:
-    """Refuses unknown and repeated methods, a choice without equal, and too few held-out images.
+    """Validates that methods are known, occur once and contain "equal", and that two or more images
+    are held out.
 
     Raises:
-        InputError: naming the field.
+        InputError: if not. The message names the field.
     """
     Range(2).refuse("validation", validation)
     each_once("methods", methods, METHODS)
@@ -194,11 +198,12 @@ def compare(
 
     Args:
         methods: names of `METHODS`, "equal" among them.
-        config: the `flat` fields of a configuration; Adam's rate falls by `lr` and `decay_steps`.
+        config: the `flat` fields of a configuration. Adam's learning rate starts at `lr` and falls
+            to 0 in `decay_steps`.
         start: weights of the shared net.
 
     Returns:
-        What result.json holds, the scores of the single nets as "single"; and the logits
+        The content of result.json, with the scores of the single nets as "single". And the logits
         `[seeds, n, tasks, classes]` of equal weights on the test images.
     """
     training = training_of(config, run.flags.devices)
@@ -240,7 +245,7 @@ def learn(
     training: Training,
     probe: Probe | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Trains all seeds. The scores on test, and the logits `[seeds, n, tasks, classes]` there."""
+    """Trains all seeds. Returns test scores, and test logits `[seeds, n, tasks, classes]`."""
     keys, seeds = training.keys, len(training.keys)
     state = jax.jit(jax.vmap(lambda params: init_state(params, tx)))(net.start)
     state = part.restore(state._replace(step=jnp.int32(0)))
@@ -277,9 +282,9 @@ def learn(
 
 
 def clocked(part: Run, validate: Callable[[TrainState], Metrics]) -> Callable[[Any], Metrics]:
-    """`validate`, which also journals the milliseconds of a step since it was asked last.
+    """`validate`, which also journals the milliseconds per step since the last validation.
 
-    Neither compilation nor validation counts, nor what a resumed run did before it was stopped.
+    This time is without compilation, without validation, and without the steps before a resume.
     """
     last: list[tuple[int, float]] = []
 
@@ -296,10 +301,10 @@ def clocked(part: Run, validate: Callable[[TrainState], Metrics]) -> Callable[[A
 
 
 def conflicts(grads: GradFn, count: int) -> Probe:
-    """`(stream, keys, params, step) -> [seeds]`: how often two tasks' gradients conflict.
+    """`(stream, keys, params, step) -> [seeds]`: the share of task pairs that conflict.
 
-    That is the share of pairs of tasks, over the next `count` batches of each seed, whose
-    gradients in the trunk have a negative inner product.
+    Two tasks conflict on a batch if their gradients in the trunk have a negative inner product. The
+    share is over all pairs, and over the next `count` batches of each seed.
     """
 
     @jax.jit
@@ -330,11 +335,12 @@ def right(logits: np.ndarray, labels: Any) -> np.ndarray:
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Figures of logits `[seeds, n, tasks, classes]` and labels `[n, tasks]`, over seeds.
+    """Scores of logits `[seeds, n, tasks, classes]` for labels `[n, tasks]`, over seeds.
 
-    `accuracy`, one per task, and its `mean`. With two classes also the F1 score of class 1, one per
-    task, and its mean: it is 0 if class 1 neither occurs nor is predicted. And `ten_way`: how often
-    the label is 1 of the task with the largest difference of logits.
+    They are `accuracy` per task and its `mean`. With two classes, there are three more. `f1` is the
+    F1 score of class 1 per task, or 0 if class 1 neither occurs nor is predicted. `f1_mean` is its
+    mean. `ten_way` takes the task with the largest difference of logits, and is the share of images
+    on which the label of this task is 1.
     """
     accuracy = right(logits, labels).mean(axis=1)
     found = {"accuracy": each(accuracy), "mean": seeds_summary(accuracy.mean(axis=1))}
@@ -359,5 +365,5 @@ def each(values: np.ndarray) -> list[dict[str, Any]]:
 
 
 def base_rates(labels: np.ndarray) -> list[float]:
-    """By task, the share of the most frequent of the labels `[n, tasks]`."""
+    """Per task, the share of the most frequent label in the labels `[n, tasks]`."""
     return [float(np.bincount(of_task).max() / len(labels)) for of_task in labels.T]

@@ -1,4 +1,4 @@
-"""Meta-training inside a run, which experiments with a meta-learner share."""
+"""Meta-training inside a run, for all experiments with a meta-learner."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,15 +45,15 @@ def meta_train(
     eval_every: int = 1,
     best: str = "",
 ) -> Params:
-    """The parameters `[seeds]` after the last step of the run, which it resumes.
+    """Trains, or resumes, the run. Returns the parameters `[seeds]` after its last step.
 
     Args:
         sample: draws an episode; for a `TransferLearner`, which trains on one device, an example.
         keys: run keys `[seeds]`, see `run_keys`.
-        x: inputs as the learner sees them, from which it makes its parameters.
+        x: example inputs for the initialisation of parameters.
         tasks: episodes or examples per step. The devices of the run share the episodes.
         chunk: see `over_tasks`.
-        start: weights to start from; none by default.
+        start: weights to start from. By default there are none.
         validate, eval_every, best: see `Run.train`.
     """
     devices = parallel.count_devices(run.flags.devices)
@@ -86,10 +86,10 @@ def validation_of(
     steps: int | None,
     chunk: int | None,
 ) -> Validate:
-    """`state -> {metric: [seeds]}`: the means over the same episodes at each call.
+    """`state -> {metric: [seeds]}`: means over episodes, which are the same at each call.
 
     Args:
-        steps: inner steps; None is the number that is trained.
+        steps: inner steps. None is the number of training.
         chunk: as for `evaluate`.
     """
     measure = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
@@ -102,6 +102,6 @@ def validation_of(
 
 
 def one_on_cpu(many: int | None) -> int | None:
-    """How many tasks or episodes to take at once: 1 on a CPU, whose cache holds no more, else
+    """The number of tasks or episodes to compute at once: 1 on a CPU, because of its cache, else
     `many`."""
     return 1 if jax.default_backend() == "cpu" else many

@@ -1,4 +1,4 @@
-"""What a policy earns on new tasks, before and after gradient steps."""
+"""The returns of a policy on new tasks, before and after gradient steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def evaluate_goals(
     """Evaluates a policy on `tasks` tasks, after 0 to `steps` gradient steps in each.
 
     The inner learning rate is `rate` in the first step and half of it later. The tasks are a
-    function of the key alone, so all policies meet the same ones.
+    function of the key alone, so all policies have the same tasks.
     """
 
     @jax.jit
@@ -41,7 +41,7 @@ def evaluate_goals(
 def play_goals(
     policy: Model, draw: Draw, rates: Array, keys: Key, params: Params, tasks: Array
 ) -> Recorded:
-    """What one seed's policy plays in each of some tasks `[tasks, ...]`, with keys `[tasks]`."""
+    """The trajectories of one seed's policy in tasks `[tasks, ...]`, with keys `[tasks]`."""
 
     @jax.jit
     @jax.vmap

@@ -19,7 +19,7 @@ FLAGS = {
     "data_dir": "--data-dir",
     "from_dir": "--from",
 }
-"""The flags of this command by the arguments that messages name."""
+"""The flag of this command for each argument that messages name."""
 
 
 def prepare(
@@ -29,7 +29,7 @@ def prepare(
     from_dir: Path | None = None,
     accept_checksum: bool = False,
 ) -> None:
-    """Makes `source` ready to use in the data folder; does nothing where it is ready already.
+    """Prepares `source` in the data folder. It does nothing if the source is prepared already.
 
     Raises:
         InputError, RunError: as `jaxdl.data.prepare.tfds.prepare`.
@@ -52,7 +52,7 @@ def prepare(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Runs the command line. Returns the exit code."""
     try:
         _prepare_by_name(_parsed(arguments))
     except (InputError, RunError) as error:
@@ -77,19 +77,19 @@ def _parsed(arguments: Sequence[str] | None) -> Any:
         """Prepare an image set once, so that experiments load it in a second."""
 
         name: Annotated[str, tyro.conf.Positional]
-        """mnist, cifar10, cifar100 or omniglot; cifar_fs and fc100 are made from cifar100."""
+        """mnist, cifar10, cifar100 or omniglot. cifar_fs and fc100 are made from cifar100."""
         from_dir: Annotated[Path | None, tyro.conf.arg(name="from", metavar="DIR")] = None
-        """Folder with the publisher's files; without it they are downloaded."""
+        """Folder with the publisher's files. By default they are downloaded."""
         accept_checksum: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-        """Take files whose checksum is not the recorded one, and count their content instead."""
+        """Accept files with another checksum than the recorded one, if their content is complete."""
         data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-        """The data folder; default $JAXDL_DATA, else jaxdl/data in the cache folder."""
+        """The data folder. By default $JAXDL_DATA, or else jaxdl/data in the cache folder."""
 
     return tyro.cli(Arguments, args=arguments, prog="jaxdl prepare")
 
 
 def _prepare_by_name(flags: Any) -> None:
-    """Prepares what a data set of this name is made of.
+    """Prepares the source of the data set with this name.
 
     Raises:
         InputError: if there is no such set, or as `prepare`.

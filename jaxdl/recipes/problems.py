@@ -1,4 +1,4 @@
-"""The problems of experiments with few labels: a target, and a source to learn from before."""
+"""The problems of experiments with few labels: a target, and a source to train on before."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,10 @@ Data = Literal["mnist", "omniglot", "cifar10", "digits"]
 
 
 def alone(data: Data, data_dir: Path | None) -> Problem:
-    """The classes of a data set, which are their own source.
+    """The classes of a data set as target, and the same classes as source.
 
-    MNIST and CIFAR-10 have all their classes, Omniglot a quarter of its test characters, and the
-    digits of scikit-learn 0 to 4.
+    MNIST and CIFAR-10 have all their classes. Omniglot has a quarter of its test characters. The
+    digits of scikit-learn have the classes 0 to 4.
 
     Raises:
         InputError: if the data are not prepared.
@@ -62,10 +62,10 @@ def other_source(data: Data, data_dir: Path | None) -> Problem:
 def other_classes(
     data: Literal["mnist", "omniglot", "cifar100", "digits"], data_dir: Path | None
 ) -> tuple[Problem, Images]:
-    """Some classes of a data set, with others of its classes as source.
+    """Some classes of a data set as target, and other classes of it as source.
 
     Returns:
-        The problem, and images of the source's classes that nothing is trained on.
+        The problem, and held-out images of the source's classes.
 
     Raises:
         InputError: if the data are not prepared.
@@ -100,6 +100,6 @@ def _below_five(images: np.ndarray, digits: np.ndarray) -> Images:
 
 
 def _held_out(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Images, Images]:
-    """All images but the last `count` per class, and those."""
+    """All images but the last `count` per class, and these last ones."""
     first, last, _ = divided(labels, -count, count)
     return (images[first], labels[first]), (images[last], labels[last])

@@ -23,15 +23,15 @@ def best_rate(
     steps: int | None = None,
     chunk: int | None = None,
 ) -> float:
-    """The rate whose learner is best on validation episodes, in the mean of all seeds.
+    """The rate with the best mean over seeds on validation episodes.
 
     All rates run one after another in one compiled program.
 
     Args:
-        learner_of: the learner that adapts with a rate, a scalar array.
+        learner_of: `rate -> learner`. The rate is a scalar array.
         params: leaves `[seeds, ...]`.
-        metric: which metric of the loss decides: of "loss" the lowest, of others the highest.
-        steps: inner steps; None is the number that the learner takes by itself.
+        metric: the metric to compare. "loss" must be low, every other metric high.
+        steps: inner steps. None is the learner's own number.
         chunk: as for `evaluate`.
     """
 
@@ -45,7 +45,7 @@ def best_rate(
 
 
 def highest(rates: Sequence[float], scores: Sequence[float] | Array) -> float:
-    """The rate with the highest score, the first of equals; NaN and infinity are the lowest.
+    """The rate with the highest score (the first of equal ones). NaN and infinity are the lowest.
 
     >>> highest((0.1, 0.3, 1.0), [0.5, 0.7, float("nan")])
     0.3

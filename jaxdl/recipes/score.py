@@ -1,4 +1,4 @@
-"""How good a learner is, with the interval that belongs to the number."""
+"""The scores of a learner, with their intervals."""
 
 from collections.abc import Mapping
 
@@ -30,19 +30,20 @@ def score(
 ) -> dict[str, Interval]:
     """The metrics of the query sets of `episodes` episodes, each with its 95 % interval.
 
-    Episode e is a function of `(key, e)` alone, so learners that share a key meet the same
-    episodes. It compiles at each call; for a validation that comes again and again compile once, by
+    Episode e is a function of `(key, e)` alone, so learners that share a key have the same
+    episodes. `score` compiles at each call. For repeated validation, compile once with
     `jaxdl.evaluate`.
 
     Args:
-        params: of one seed, or of several, leaves `[seeds, ...]`, as `fit` gives them. Of several,
-            the interval is over the means of the seeds by Student's t, and else over the episodes.
-            That of a single seed or episode is NaN.
-        steps: inner steps; None is the number that was trained.
-        chunk: episodes that are adapted together; by default 1 on a CPU, 200 on an accelerator.
+        params: parameters of one seed, or of several, leaves `[seeds, ...]`, as `fit` returns them.
+            With several seeds, the interval is over the means of the seeds by Student's t. With one
+            seed, it is over the episodes. The interval of a single value is NaN.
+        steps: inner steps. None is the number of training.
+        chunk: episodes that are adapted together. By default 1 on a CPU, 200 on an accelerator.
 
     Raises:
-        InputError: if `params` are neither what `learner.init` makes nor several of it.
+        InputError: if `params` do not have the structure and shapes of `learner.init`, with or
+            without a leading axis of seeds.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> loss, sample = jaxdl.mean_squared_error, jaxdl.sinusoid(shots=5, queries=5)
@@ -120,10 +121,10 @@ def keep_episodes(run: Run, values: Mapping[str, Mapping[str, np.ndarray]]) -> N
 
 
 def _several(learner: TaskLearner, params: Params, sample: Sampler) -> bool:
-    """Whether parameters are of several seeds.
+    """Whether the parameters have an axis of seeds.
 
     Raises:
-        InputError: if they do not belong to the learner.
+        InputError: if the parameters do not belong to the learner.
     """
 
     def start(key: Key) -> Params:

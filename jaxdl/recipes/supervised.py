@@ -1,7 +1,7 @@
-"""What an experiment with a classifier of images does around its net and its recipe.
+"""The common part of experiments with an image classifier.
 
-Validation while it trains, figures of all parts of the data in the end, pictures, the report, and
-predictions of a stored run. The net, its augmentation and its optimiser are the experiment's.
+It has validation during training, scores on all parts of the data, pictures, the report, and
+predictions of a stored run. The experiment provides the net, its augmentation and its optimiser.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ Predictor = Callable[[Any], Array]
 
 
 def validation(evaluate: Evaluate, held_out: ImageData) -> Callable[[TrainState], Metrics] | None:
-    """What `Run.train` asks at each validation; None where nothing is held out.
+    """The `validate` of `Run.train`, or None if no images are held out.
 
     Raises:
         InputError: if labels are not in `[0, classes)`, or not one per image.
@@ -54,10 +54,10 @@ def labels_of(data: ImageData) -> Array:
 def scores(
     evaluate: Evaluate, state: TrainState, data: Mapping[Split, ImageData]
 ) -> dict[str, Any]:
-    """Summaries over seeds of every metric, by part of the data; parts without images are left out.
+    """Summaries over seeds of every metric, by part of the data. Parts without images are left out.
 
     Returns:
-        `{part: {metric: seeds_summary}}`, as result.json holds it.
+        `{part: {metric: seeds_summary}}`, for result.json.
 
     Raises:
         InputError: if labels are not in `[0, classes)`, or not one per image.
@@ -77,16 +77,16 @@ def scores(
 def predictor(
     model: StatefulModel, transform: Callable[[Any], Any], state: TrainState
 ) -> Predictor:
-    """The net of the first seed of a state `[seeds]`; arguments as `evaluation.predict_all`."""
+    """The net of the first seed of a state `[seeds]`. Arguments are as in `evaluation.predict_all`."""
     params, stats = per_seed((state.params, state.stats))[0]
     run = predict_all(model, transform)
     return lambda images: run(params, stats, jnp.asarray(images))
 
 
 def draw(run: Run, test: ImageData, logits: Any, figures: Mapping[str, Any]) -> None:
-    """Predictions, confusion matrix, and learning curve with the `figures` of test at its end.
+    """Draws predictions, confusion matrix, and learning curve, which ends with the test scores.
 
-    `logits` `[n, classes]` are those of the test images; `figures` is what `scores` says of them.
+    `logits` `[n, classes]` are those of the test images. `figures` are their `scores`.
     """
     names, labels = test.class_names, test.labels
     predictions = partial(pictures.predictions, test.images, labels, logits, names)
@@ -103,10 +103,10 @@ def draw(run: Run, test: ImageData, logits: Any, figures: Mapping[str, Any]) -> 
 
 
 def show(directory: Path, predict: Predictor, test: ImageData) -> dict[str, Any]:
-    """Prints what a stored net sees in the first ten images, and draws more as predicted.png.
+    """Prints a stored net's predictions for the first ten images, and draws more in predicted.png.
 
     Returns:
-        `true`, `predicted` (class names) and `confidence` of those ten.
+        `true`, `predicted` (class names) and `confidence` of these ten.
 
     Raises:
         RunError: if the picture cannot be written.
@@ -127,12 +127,12 @@ def show(directory: Path, predict: Predictor, test: ImageData) -> dict[str, Any]
 
 
 def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
-    """The accuracy of all parts as a table, and what the numbers depend on.
+    """The accuracy of all parts as a table, with the length of the training and its seeds.
 
     Args:
-        result: what result.json holds: the summaries of `scores`, `train_images`, and the `config`,
-            of which `batch`, `seed`, `seeds` and, if there, `decay_steps` are read.
-        notes: lines that stand between the length of the training and what made the result.
+        result: the content of result.json: the summaries of `scores`, `train_images`, and `config`
+            with `batch`, `seed`, `seeds` and, optionally, `decay_steps`.
+        notes: lines before the last line of the report.
     """
     config, run, count = result["config"], result["run"], result["train_images"]
     rows = [
