@@ -54,7 +54,7 @@ from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, StatefulModel, StepFn, TrainState
 
 WHITENED = 5000
-"""Training images from whose patches the first layer is made."""
+"""Number of training images whose patches give the first layer."""
 FORMER = Former(
     "cifar10",
     {
@@ -65,7 +65,7 @@ FORMER = Former(
         "stem": "cifar",
     },
 )
-"""Runs were made by `scripts/run cifar10 --preset fast` before."""
+"""Older runs were made by `scripts/run cifar10 --preset fast`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Config:
     """--validation 0 holds out none and trains on all training images."""
     images: Natural = 0
     """Training images to use, the first ones. 0 takes all that are not held out."""
-    # In airbench94 9.9 epochs that leave out the last 848 images each. Its learning rate, 11.5, is
-    # divided by 1 + 1 / (1 - momentum), and its weight decay, 0.0153, is that of a step.
+    # airbench94 has 9.9 epochs, each without the last 848 images. Its learning rate is 11.5,
+    # divided by 1 + 1 / (1 - momentum). Its weight decay is 0.0153 per step.
     steps: Count = 475
     """Training steps."""
     batch: Count = 1024
@@ -101,26 +101,26 @@ class Config:
     cutout: Natural = 0
     """Side of a square that is painted with the mean colour. 0 paints none."""
     smoothing: Rate = 0.2
-    """Label smoothing: share of each label that goes to all classes alike."""
+    """Label smoothing: the share of each label that is spread equally over all classes."""
     bias_scale: Positive = 64.0
     """Factor of the learning rate of batch norm's offsets. Their weight decay is divided by it."""
     whitening_epochs: NotNegative = 3.0
-    """Epochs after which the bias of the first layer is frozen."""
+    """Epochs in which the bias of the first layer trains. Then it is frozen."""
     lookahead: bool = True
-    """Average the net with a slow one every five steps."""
+    """Lookahead: average the net with a slow one every five steps."""
     views: bool = True
     """Average the predictions for six shifted and mirrored views of each image."""
     start: Start = Start()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the computation. Parameters and batch norm are always float32."""
     predict: Path | None = None
-    """Directory of a run. Shows its predictions, and trains nothing."""
+    """Show the predictions of the run in this directory. Nothing trains."""
     random: Seeds = Seeds()
     run: RunFlags = RunFlags(log_every=25)
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds. Or predicts."""
+    """Trains, resumes or reprints, and returns the content of result.json. Or predicts."""
     if config.predict is not None:
         test = image_arrays("cifar10", "test", data_dir=config.data_dir)
         return supervised.show(config.predict, load(config.predict), test)
@@ -154,14 +154,14 @@ def net(config: Config, axis_name: str | None = None) -> StatefulModel:
 
 
 def evaluated(config: Config) -> StatefulModel:
-    """The net as it is evaluated: on several views of each image if asked for."""
+    """The net for evaluation, with `views` on several views of each image."""
     return with_views(net(config)) if config.views else net(config)
 
 
 def optimiser(config: Config, images: int) -> optax.GradientTransformation:
-    """Nesterov momentum on a triangle: up to the highest rate after 23 % of the steps, then down.
+    """Nesterov momentum with a triangular learning rate: up in 23 % of the steps, then down.
 
-    The offsets of batch norm and the bias of the first layer have rates of their own.
+    The offsets of batch norm and the bias of the first layer have learning rates of their own.
     """
     end = config.decay_steps or config.steps
     corners = jnp.array([0.0, 0.23, 1.0]), jnp.array([0.2, 1.0, 0.07])
@@ -190,7 +190,7 @@ def optimiser(config: Config, images: int) -> optax.GradientTransformation:
 
 
 def initial(config: Config, images: np.ndarray) -> tuple[TrainState, optax.GradientTransformation]:
-    """The state before the first step, `[seeds]`, and the optimiser that it belongs to."""
+    """The state before the first step, `[seeds]`, and its optimiser."""
     tx, x = optimiser(config, len(images)), recipe.image_like(WHITENED, images)
     keys = run_keys(config.random.seed, config.random.seeds)
     state = init_states(lambda key: net(config).init(key, x), keys, tx, with_stats=True)
@@ -226,8 +226,8 @@ def load(directory: Path | str) -> supervised.Predictor:
     """The net of a run: images uint8 `[n, 32, 32, 3]` to logits `[n, 10]` (of the first seed).
 
     Raises:
-        InputError: if there is no run, or none with a checkpoint.
-        RunError: if it is damaged.
+        InputError: if there is no run, or if it has no checkpoint.
+        RunError: if the checkpoint is damaged.
     """
     config = load_config(Path(directory), Config, FORMER)
     like, _ = initial(config, np.zeros((1, 32, 32, 3), np.uint8))

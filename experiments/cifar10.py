@@ -2,8 +2,8 @@
 
 `lenet` is a tutorial's recipe for a CPU. Its learning rate falls so early that it underfits: three
 seeds reach 54.2 % on test images and 54.8 % on training images. `resnet18` is the standard recipe
-for 95 % and more. It needs a GPU, and its accuracy is not yet measured here. The last parameters
-are reported. By default 5,000 training images are held out for choices.
+for 95 % and more. It needs a GPU, and its accuracy is not yet measured here. Scores are those of
+the last parameters. By default, 5,000 training images are held out for validation.
 
 Command: scripts/run cifar10 [--preset resnet18]; --predict DIRECTORY shows what a run has learnt
 Runtime: 3 seeds of lenet 15 minutes on 2 CPU cores that other work shared; resnet18 needs a GPU
@@ -91,9 +91,9 @@ class Config:
     weight_decay: NotNegative = 0.0
     """L2 weight decay, added to the gradient."""
     schedule: Literal["staircase", "cosine"] = "staircase"
-    """Learning rate: times 0.1 every --decay-epochs, or half a cosine down to 0."""
+    """Schedule of the learning rate: times 0.1 every --decay-epochs, or half a cosine to 0."""
     decay_steps: Natural = added(0)
-    """Length of the cosine. 0 means --steps, which a resumed run then cannot change."""
+    """Steps of the cosine. 0 means --steps, which a resumed run then cannot change."""
     decay_epochs: Positive = 7.0
     """Epochs per stair of the staircase."""
     flip: Literal["none", "random"] = "none"
@@ -105,17 +105,17 @@ class Config:
     cutout: Natural = 0
     """Side of a square that is painted with the mean colour. 0 paints none."""
     smoothing: Rate = 0.0
-    """Label smoothing: share of each label that goes to all classes alike."""
+    """Label smoothing: the share of each label that is spread equally over all classes."""
     dropout: Rate = 0.0
     """Dropout rate of lenet, after both hidden dense layers."""
     stem: Stem = "cifar"
-    """First layer of resnet18: a 3x3 convolution, or a 7x7 one, as torchvision's weights have."""
+    """First layer of resnet18: a 3x3 convolution, or a 7x7 one as in torchvision's weights."""
     start: Start = Start()
     """Resnet18 also takes weights of PyTorch: a .safetensors or .npz in torchvision's layout."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation. Parameters and batch norm are always float32."""
     predict: Path | None = None
-    """Directory of a run. Shows its predictions, and trains nothing."""
+    """Show the predictions of the run in this directory. Nothing trains."""
     random: Seeds = Seeds()
     run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
@@ -140,7 +140,7 @@ PRESETS = {
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds. Or predicts."""
+    """Trains, resumes or reprints, and returns the content of result.json. Or predicts."""
     if config.predict is not None:
         test = image_arrays("cifar10", "test", data_dir=config.data_dir)
         return supervised.show(config.predict, load(config.predict), test)
@@ -200,7 +200,7 @@ def optimiser(config: Config, images: int) -> optax.GradientTransformation:
 
 
 def initial(config: Config, images: np.ndarray) -> tuple[TrainState, optax.GradientTransformation]:
-    """The state before the first step, `[seeds]`, and the optimiser that it belongs to."""
+    """The state before the first step, `[seeds]`, and its optimiser."""
     tx, x, path = optimiser(config, len(images)), recipe.image_like(1, images), torch_file(config)
 
     def init(key: Key) -> tuple[Params, PyTree]:
@@ -215,7 +215,7 @@ def initial(config: Config, images: np.ndarray) -> tuple[TrainState, optax.Gradi
 
 
 def torch_file(config: Config) -> Path | None:
-    """The file to start from, if it is PyTorch's."""
+    """The file of weights to start from, if its layout is PyTorch's."""
     path = config.start.init_from
     if config.net != "resnet18" or path is None or not path.is_file():
         return None
@@ -238,8 +238,8 @@ def load(directory: Path | str) -> supervised.Predictor:
     """The net of a run: images uint8 `[n, 32, 32, 3]` to logits `[n, 10]` (of the first seed).
 
     Raises:
-        InputError: if there is no run, or none with a checkpoint.
-        RunError: if it is damaged.
+        InputError: if there is no run, or if it has no checkpoint.
+        RunError: if the checkpoint is damaged.
     """
     config = load_config(Path(directory), Config, FORMER)
     like, _ = initial(config, np.zeros((1, 32, 32, 3), np.uint8))

@@ -1,11 +1,11 @@
-"""Twenty tasks one after another in one net, an example at a time: who forgets, and who does not.
+"""Continual learning: twenty tasks one after another in one net, one example per step.
 
-A task of MNIST Rotations turns all images by a fixed angle from 0 to 180 degrees. A task of MNIST
-Permutations has a fixed order of the pixels. The net sees 1,000 examples per task, each of them
-once. After every task, it is evaluated on the 10,000 test images of all tasks. It has two hidden
-layers of 100 units. The settings of each method are those of MER's authors (Riemer et al. 2019,
-https://arxiv.org/abs/1810.11910). A-GEM has those of GEM, with 256 old examples per step. Two slow
-methods are not in the default: `--methods gem --seeds 1` and `--methods mer1 --seeds 1`.
+A task of MNIST Rotations rotates all images by a fixed angle from 0 to 180 degrees. A task of MNIST
+Permutations permutes the pixels in a fixed order. The net trains on 1,000 examples per task, each
+of them once. After every task, it is evaluated on the 10,000 test images of all tasks. It has two
+hidden layers of 100 units. The settings of each method are those of MER's authors (Riemer et al.
+2019, https://arxiv.org/abs/1810.11910). A-GEM has those of GEM, with 256 old examples per step. Two
+slow methods are not in the default: `--methods gem --seeds 1` and `--methods mer1 --seeds 1`.
 
 Command: scripts/run continual [--data permutations]
 Runtime: 30 minutes for rotations and 26 for permutations, on 2 CPU cores that other work shared
@@ -55,17 +55,17 @@ class Config:
     images: Literal["mnist", "digits"] = "mnist"
     """Images: MNIST, or scikit-learn's 1,797 digits of 8x8 pixels, which need no download."""
     methods: tuple[str, ...] = ("online", "independent", "ewc", "agem", "er", "mer6")
-    """Methods to compare. There are also gem and mer1, which take long."""
+    """Methods to compare. There are also gem and mer1, which are slow."""
     tasks: Count = 20
-    """Tasks of the stream."""
+    """Number of tasks in the stream."""
     examples: Count = 1000
-    """Examples of each task, a multiple of --log-every."""
+    """Examples per task, a multiple of --log-every."""
     steps: Natural = 0
-    """Examples to learn from. 0 takes the whole stream."""
+    """Examples of the stream to train on. 0 takes the whole stream."""
     memories: Natural = 5120
-    """Examples in a memory. GEM and A-GEM give each task an equal part of it."""
+    """Examples per memory. GEM and A-GEM give each task an equal part of it."""
     data_dir: Path | None = None
-    """Where prepared data live; by default JAXDL_DATA, else the user's cache."""
+    """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     start: Start = Start()
     """Weights that the net of every method starts from. For a run, give the directory of one
     method, for example DIRECTORY/er."""
@@ -74,7 +74,7 @@ class Config:
 
 
 def net(hidden: int = HIDDEN) -> Model:
-    """Bytes `[n, pixels]` to logits."""
+    """A net from uint8 images `[n, pixels]` to logits."""
     dense = mlp((hidden, hidden, CLASSES), kernel_init=INITIALISERS["glorot"])
 
     def scaled(x: Any) -> Array:
@@ -92,12 +92,12 @@ def net(hidden: int = HIDDEN) -> Model:
 
 
 def either(config: Config, rotations: float, permutations: float) -> float:
-    """A setting that depends on the stream."""
+    """The setting for the stream of the configuration."""
     return rotations if config.data == "rotations" else permutations
 
 
 def narrow(config: Config) -> Model:
-    """A net of which all tasks' together have as many hidden units as the others' one net."""
+    """A net per task. All of them together have the hidden units of one `net`."""
     return net(max(1, HIDDEN // config.tasks))
 
 
@@ -147,7 +147,7 @@ METHODS: dict[str, Callable[[Config], Continual]] = {
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Learns, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     config = dataclasses.replace(config, steps=config.steps or config.tasks * config.examples)
     return run_experiment("continual", config, experiment, report, label=config.data, check=check)
 
@@ -168,7 +168,7 @@ def check(config: Config) -> None:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Every method on the same streams, and the pictures."""
+    """Trains every method on the same streams, and draws the pictures."""
     sizes = config.tasks, config.examples
     problem, angles = load(config.data, config.images, *sizes, config.data_dir)
     keys = run_keys(config.random.seed, config.random.seeds)

@@ -1,13 +1,13 @@
 """Deep Q-networks on CartPole-v1 with a long memory, a short one, and none.
 
-A DQN (Mnih et al. 2015) acts and learns in one compiled program, with all seeds in it. We train it
+A DQN (Mnih et al. 2015) acts and learns in one compiled program, for all seeds at once. It trains
 with three memories. "replay" draws batches from the last `--capacity` transitions, "short" from the
 last `--short`, and "none" uses each new transition once. All other settings are equal. After the
-last step the greedy policy plays 100 new episodes. A mean return of 475 or more counts as solved.
-Temporal-difference errors, on the batches and on 2,000 held-out transitions of random play, show
-how stable the training is. The recipe was chosen on seeds 100 to 109. It solves all ten; with
-`--gamma 0.99` it solves eight. Earlier recipes were run on seeds 0 to 14 and solved 3 of 5, 4 of 5
-and 3 of 5.
+last step, the greedy policy plays 100 new episodes. A mean return of 475 or more counts as solved.
+Temporal-difference errors show how stable the training is. They are measured on the batches, and on
+2,000 held-out transitions of random play. The recipe was chosen on seeds 100 to 109. It solves all
+ten; with `--gamma 0.99` it solves eight. Earlier recipes were run on seeds 0 to 14 and solved 3 of
+5, 4 of 5 and 3 of 5.
 
 Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 1]
 Runtime: 84 s for all three memories and five seeds, on 2 CPU cores
@@ -72,9 +72,9 @@ class Config:
     short: Count = 500
     """Transitions that the memory of "short" holds."""
     steps: Count = 30_000
-    """Training steps of each memory. Before each one, --envs times --plays transitions are made."""
+    """Training steps per memory. Each step first plays --envs times --plays transitions."""
     envs: Count = 4
-    """Environments side by side."""
+    """Number of parallel environments."""
     plays: Count = 8
     """Actions per environment between training steps (steps per update)."""
     batch: Count = 32
@@ -88,15 +88,15 @@ class Config:
     decay_steps: Natural = 30_000
     """Steps in which the learning rate falls to 0 along a cosine. 0 keeps it constant."""
     delta: Positive = 100.0
-    """Huber's loss is linear for errors above this. Values are up to 100 here."""
+    """Huber's loss is linear for errors above this number. Values are up to 100 here."""
     gamma: Share = 0.995
     """Discount per step."""
     returns: Count = 3
-    """Number of steps in a transition's return (n-step returns)."""
+    """Steps per return (n-step returns)."""
     explore: Share = 0.05
     """Share of random actions at the end of the schedule. It begins at 1."""
     explore_steps: Count = 1500
-    """Steps in which the share of random actions falls, linearly."""
+    """Steps in which the share of random actions falls linearly from 1 to --explore."""
     target_every: Count = 100
     """Steps between updates of the target net."""
     target_rate: Annotated[float, Range(0, 1, above=True)] = 1.0
@@ -104,9 +104,9 @@ class Config:
     double: bool = False
     """Double DQN: the net chooses the next action, the target net gives its value."""
     dueling: bool = False
-    """Dueling net: one stream for the value of a state, one for the advantages of actions."""
+    """Dueling net: separate outputs for the value of a state and the advantages of actions."""
     prioritized: bool = False
-    """Prioritised replay: transitions are drawn by the size of their last error."""
+    """Prioritised replay: transitions with larger errors are drawn more often."""
     alpha: NotNegative = 0.6
     """Exponent of the priorities in prioritised replay."""
     beta: Share = 0.4
@@ -124,7 +124,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     label = config.env.replace(":", "-").replace("/", "-")
     return run_experiment("dqn", config, experiment, report, label=label, check=check)
 
@@ -145,7 +145,7 @@ def check(config: Config) -> None:
 
 
 def environment(name: str) -> Environment:
-    """The environment of a name on the command line."""
+    """The environment with this name on the command line."""
     if name == "cartpole":
         return cart_pole()
     if name.startswith("gymnax:"):
@@ -154,14 +154,14 @@ def environment(name: str) -> Environment:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """An agent with each memory, and the pictures."""
+    """Trains an agent with each memory, and draws the pictures."""
     if config.prioritized and not config.decay_steps:  # the exponent `beta` follows the steps
         for name in config.memories:
             refuse_other_steps(run.directory, config.steps, "decay_steps", part=name)
     env = environment(config.env)
     agents = {name: agent_of(config, env, name) for name in config.memories}
     held_out = random_play(env, key=jax.random.key(HELD_OUT), count=2000, gamma=config.gamma)
-    first = next(iter(agents.values()))  # one program evaluates all of them: the nets are alike
+    first = next(iter(agents.values()))  # all nets are equal, so one program evaluates all agents
     evaluation = evaluation_of(env, first, held_out, episodes=config.episodes)
     learnt = {
         name: learn(config, run.part(name), agent, evaluation) for name, agent in agents.items()
@@ -174,7 +174,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
-    """The agent with a memory of that name."""
+    """The agent with the memory of this name."""
     capacity = {"replay": config.capacity, "short": config.short, "none": config.batch}[memory]
     replay = ring(capacity=capacity)
     if memory == "none":
@@ -202,14 +202,14 @@ def agent_of(config: Config, env: Environment, memory: str) -> Dqn:
 
 
 def net_of(config: Config, env: Environment) -> Model:
-    """Values of all actions."""
+    """The net, from observations to the values of all actions."""
     if config.dueling:
         return dueling(config.hidden, env.actions)
     return mlp((*config.hidden, env.actions))
 
 
 def learn(config: Config, part: Run, agent: Dqn, evaluation: Evaluation) -> dict[str, Any]:
-    """Trains all seeds of an agent; the scores of each seed at the last step."""
+    """Trains all seeds of an agent. Returns the scores at the last step."""
     keys = run_keys(config.random.seed, config.random.seeds)
     state = part.train(
         agent.step,

@@ -2,9 +2,9 @@
 
 Four methods train the same net on 1, 5, 20, 100 or all labels per class. Transfer starts from a
 classifier of other images: Omniglot for MNIST, CIFAR-100 for CIFAR-10. MAML (arXiv:1703.03400)
-starts from parameters that it has meta-trained on the same images. All methods end in the same
-training by Adam. Learning rate and number of steps are chosen on validation examples. There are
-more of these than the small counts have labels, and all methods have them.
+starts from parameters that are meta-trained on the same images. Then all methods have the same
+training by Adam. Learning rate and number of steps are chosen on validation examples, for all
+methods. There are more validation examples than the small counts have labels.
 
 Command: scripts/run limited_data [--data omniglot]
 Runtime: 39 minutes on 2 CPU cores that other work shared, with the nets of `capacity`
@@ -58,13 +58,13 @@ COUNTS = {
     "digits": (1, 5, 20, 0),
 }
 HEAD = "Dense_2"
-"""The name of LeNet's last layer, which transfer starts anew."""
+"""The name of LeNet's last layer. Transfer starts it from random weights."""
 FORMER = Former(
     "limited_data",
     {"widths": (4, 16, 64, 256, 1024), "width_steps": 2000, "width_lr": 0.001},
     ignored=("widths", "width_steps", "width_lr"),
 )
-"""Runs of before trained the nets of `capacity` too."""
+"""Older runs trained the nets of `capacity`, too."""
 MOVED = dict.fromkeys(("--widths", "--width-steps", "--width-lr"), "capacity")
 
 
@@ -76,7 +76,7 @@ class Config:
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     counts: tuple[Natural, ...] = ()
-    """Labels per class, rising. 0 at the end stands for all. By default 1 5 20 100 0 for MNIST and
+    """Labels per class, rising (0 at the end stands for all). By default 1 5 20 100 0 for MNIST and
     CIFAR-10."""
     steps: Count = 400
     """Training steps per method."""
@@ -99,7 +99,7 @@ class Config:
     inner_lr: Positive = 0.4
     """Learning rate of the one inner step of MAML."""
     lr: Positive = 0.003
-    """Adam's learning rate on the source, in meta-training too."""
+    """Adam's learning rate on the source, also in meta-training."""
     eval_every: Count = 100
     """Steps between validations, a multiple of --log-every."""
     random: Seeds = Seeds(seeds=3)
@@ -108,7 +108,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     options: dict[str, Any] = {"label": config.data, "check": check, "former": FORMER}
     return run_experiment("limited_data", config, experiment, report, **options)
 
@@ -120,12 +120,12 @@ def check(config: Config) -> None:
 
 
 def counts_of(config: Config) -> tuple[int, ...]:
-    """Labels per class; 0 stands for all."""
+    """Labels per class. 0 stands for all."""
     return config.counts or COUNTS[config.data]
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Both trainings on the source, the four methods, and the picture."""
+    """Trains twice on the source, then all four methods, and draws the picture."""
     problem, counts = other_source(config.data, config.data_dir), counts_of(config)
     few_labels.check_sizes(problem, counts, config.data)
     training = few_labels.training_of(
@@ -162,7 +162,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def augmentation(config: Config) -> Callable[[Key, Array], Array]:
-    """Photographs mirrored and moved; characters turned, zoomed and moved."""
+    """The augmentation: photographs are flipped and shifted; characters rotated, zoomed, shifted."""
 
     def photograph(key: Key, image: Array) -> Array:
         flip_key, move_key = jax.random.split(key)
@@ -175,12 +175,12 @@ def augmentation(config: Config) -> Callable[[Key, Array], Array]:
 
 
 def net(classes: int, dropout: float = 0.0) -> Model:
-    """LeNet, which has no batch norm: no prediction depends on another example."""
+    """LeNet. It has no batch norm, so no prediction depends on another example."""
     return lenet(classes, dropout=dropout, torch_init=False)
 
 
 def starts_of(config: Config, run: Run, problem: Problem, training: Training) -> dict[str, Params]:
-    """Parameters `[seeds]` from which each method starts. Two of them need a training."""
+    """The initial parameters `[seeds]` of each method. Two methods need a training for them."""
     model, given = net(classes_of(problem)), config.start
     start = few_labels.fresh(problem, model, training.keys)
     if given.init_from is None:

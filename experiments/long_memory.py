@@ -1,9 +1,9 @@
-"""Two tasks that need a long memory: LSTM beside GRU beside a plain RNN.
+"""Two tasks that need a long memory: a comparison of LSTM, GRU and plain RNN.
 
-`adding` shows pairs of a number and a mark. The net predicts the sum of the two marked numbers
-(Hochreiter, Schmidhuber 1997). A net without memory answers 1 and has an error of 1/6. `copy` shows
-ten symbols, and the net repeats them after a delay. All cells have the same width, data, optimiser
-and number of steps. The last parameters are reported.
+`adding` shows pairs of a number and a mark of 0 or 1. The net predicts the sum of the two numbers
+with mark 1 (Hochreiter, Schmidhuber 1997). A net without memory answers 1 and has an error of 1/6.
+`copy` shows ten symbols, and the net repeats them after a delay. All cells have the same width,
+data, optimiser and number of steps. Scores are those of the last parameters.
 
 Command: scripts/run long_memory [--preset copy] [--seeds 3]
 Runtime: adding 17 minutes for 3 seeds on 2 CPU cores that other work shared
@@ -44,21 +44,21 @@ from jaxdl.train.streams import task_stream
 from jaxdl.types import Array, Batch, Metrics
 
 SYMBOLS, COUNT = 8, 10
-"""Of the copy task."""
+"""Different symbols, and symbols per sequence, of the copy task."""
 TEST_KEY, VALIDATION_KEY = 1_000_001, 1_000_002
-"""Keys apart from all training seeds: every cell and seed meets the same examples."""
+"""Keys that no training seed has. Every cell and seed is evaluated on the same examples."""
 FORMER = Former("sequences", {"data_dir": None})
-"""Runs were made by `scripts/run sequences --preset adding` before."""
+"""Older runs were made by `scripts/run sequences --preset adding`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     task: Literal["adding", "copy"] = "adding"
-    """The sum of two marked numbers, or ten symbols to repeat after a delay."""
+    """The task: the sum of two marked numbers, or ten symbols to repeat after a delay."""
     cell: tuple[Literal["lstm", "gru", "rnn"], ...] = ("lstm", "gru", "rnn")
     """Cells to compare. Each is a part of the run."""
     length: AtLeastTwo = 100
-    """Steps of an adding problem, or of the delay in the copy task."""
+    """Steps per adding problem, or steps of the delay in the copy task."""
     hidden: Count = 64
     """Units of the state."""
     layers: Count = 1
@@ -74,11 +74,11 @@ class Config:
     batch: Count = 64
     """Sequences per step, over all devices."""
     validation: Validation = Validation(1000, eval_every=200)
-    """Sequences are drawn for validation, and none is held out."""
+    """Validation sequences are drawn, so no training data are held out."""
     test: Count = 10_000
-    """Drawn test sequences."""
+    """Number of test sequences to draw."""
     start: Start = Start()
-    """Weights of one net. Choose one `cell`."""
+    """Weights of one net. Choose one --cell for it."""
     random: Seeds = Seeds()
     run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
@@ -87,7 +87,7 @@ PRESETS = {"adding": Config(), "copy": Config(task="copy", hidden=128)}
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     options: dict[str, Any] = {"label": config.task, "check": check, "former": FORMER}
     return run_experiment("long_memory", config, experiment, report, **options)
 
@@ -100,7 +100,7 @@ def check(config: Config) -> None:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Training of each cell, its test, and the pictures."""
+    """Trains and tests each cell, and draws the pictures."""
     task = drawn(config)
     result, answers = cells.compare(run, task, flat(config), config.start)
     run.picture("learning_curve", partial(draw_curve, run, result), size=(6, 4))
@@ -110,7 +110,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def drawn(config: Config) -> Task:
-    """The adding problem or the copy task; validation and test are drawn once."""
+    """The adding problem or the copy task. Validation and test examples are drawn once."""
     add = config.task == "adding"
     sizes = {"symbols": SYMBOLS, "count": COUNT}
     sample = adding(length=config.length) if add else copying(delay=config.length, **sizes)
@@ -133,7 +133,7 @@ def drawn(config: Config) -> Task:
 
 
 def recall(prediction: Array, target: Array, weight: Array | None = None) -> tuple[Array, Metrics]:
-    """Cross-entropy over all steps; the accuracy is that of the symbols to be said again."""
+    """Cross-entropy over all steps, and the accuracy on the repeated symbols."""
     loss, metrics = cross_entropy(prediction, target, weight)
     asked = cross_entropy(prediction[:, -COUNT:], target[:, -COUNT:], weight)[1]
     return loss, {**metrics, "accuracy": asked["accuracy"]}

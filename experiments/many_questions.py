@@ -1,8 +1,8 @@
-"""Ten questions about one digit: one net with ten heads beside ten nets.
+"""Ten questions about one digit: one net with ten heads, compared to ten nets.
 
-Each task asks of an MNIST image, "is it a d?". One LeNet is the shared trunk of ten heads. The
+Task d is the question "is this MNIST image a d?". One LeNet is the shared trunk of ten heads. The
 baseline is ten nets of one task each. Any method of `jaxdl.multitask` can combine the gradients.
-The last 5,000 training images are held out for choices. The last parameters are reported.
+The last 5,000 training images are held out for validation. Scores are those of the last parameters.
 
 Command: scripts/run many_questions
 Runtime: 18 minutes on 2 CPU cores that other work shared
@@ -41,15 +41,15 @@ from jaxdl.runs.run import Run
 from jaxdl.types import Array, Model
 
 FORMER = Former("multitask")
-"""Runs were made by `scripts/run multitask --case binary` before."""
+"""Older runs were made by `scripts/run multitask --case binary`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     case: Literal["binary"] = "binary"
-    """One digit, and ten questions about it."""
+    """The problem: one digit, and ten questions about it."""
     methods: tuple[str, ...] = ()
-    """Combination methods, "equal" among them. By default equal alone."""
+    """Methods that combine task gradients. They must contain equal, the default."""
     steps: Count = 2000
     """Training steps per method."""
     batch: Count = 64
@@ -71,7 +71,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     return run_experiment(
         "many_questions", config, experiment, report, label=config.case, check=check, former=FORMER
     )
@@ -88,7 +88,7 @@ def methods_of(config: Config) -> tuple[str, ...]:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """The single nets, the shared net with each method, and the pictures."""
+    """Trains the single nets, and the shared net with each method, and draws the pictures."""
     problem = load(config)
     net = trunk(), mlp((50, problem.classes))
     result, _ = compare(run, problem, *net, methods_of(config), flat(config), config.start)
@@ -116,12 +116,12 @@ def questions(labels: np.ndarray) -> np.ndarray:
 
 
 def as_seen(image: Any) -> Array:
-    """Bytes as a net sees them."""
+    """The input of a net from a uint8 image."""
     return normalise(image, *STATISTICS["mnist"])
 
 
 def trunk() -> Model:
-    """What the tasks share, or each single net has for itself: LeNet as far as 50 features."""
+    """The trunk of the shared net, and of each single net: LeNet up to its 50 features."""
     return lenet(50, torch_init=False)
 
 

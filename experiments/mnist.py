@@ -3,7 +3,7 @@
 `mlp` is the default: a dense net with Adam, a cosine schedule and dropout. Its training images are
 rotated, zoomed and shifted on the device. `tutorial` is the recipe of introductions: one hidden
 layer, stochastic gradient descent, five epochs. `cnn` is a small convolutional net with batch norm.
-The last 5,000 training images are held out for choices. The last parameters are reported.
+The last 5,000 training images are held out for validation. Scores are those of the last parameters.
 
 Command: scripts/run mnist [--preset cnn] [--seeds 3]; --predict DIRECTORY shows what a run learnt
 Runtime: 3 seeds on 2 CPU cores that other work shared: tutorial 42 s, mlp 5 and cnn 16 minutes
@@ -106,7 +106,7 @@ class Config:
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     start: Start = Start()
     predict: Path | None = None
-    """Directory of a run. Shows its predictions, and trains nothing."""
+    """Show the predictions of the run in this directory. Nothing trains."""
     random: Seeds = Seeds()
     run: RunFlags = dataclasses.field(default_factory=RunFlags)
 
@@ -138,7 +138,7 @@ PRESETS = {
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds. Or predicts."""
+    """Trains, resumes or reprints, and returns the content of result.json. Or predicts."""
     if config.predict is not None:
         test = image_arrays("mnist", "test", data_dir=config.data_dir)
         return supervised.show(config.predict, load(config.predict), test)
@@ -186,12 +186,12 @@ def net(config: Config, axis_name: str | None = None) -> StatefulModel:
 
 
 def as_seen(image: Array) -> Array:
-    """Bytes, or floats in `[0, 1]`, as a net sees them."""
+    """The input of a net from an image, uint8 or float in `[0, 1]`."""
     return normalise(image, MEAN, STD)
 
 
 def augmented(config: Config, key: Key, image: Array) -> Array:
-    """A stored image as the net sees it in training."""
+    """The input of a net in training, from a stored image."""
     if config.degrees or config.zoom or config.pixels:
         ranges = {"degrees": config.degrees, "zoom": config.zoom, "pixels": config.pixels}
         return normalise(affine(key, image, **ranges), MEAN, STD, full=white(image))
@@ -199,7 +199,7 @@ def augmented(config: Config, key: Key, image: Array) -> Array:
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Adam or momentum on a schedule, with decoupled weight decay and clipping if asked for."""
+    """Adam or momentum with a schedule, and optional decoupled weight decay and clipping."""
     parts = [
         optax.clip_by_global_norm(config.clip) if config.clip else None,
         optax.scale_by_adam() if config.optimiser == "adam" else optax.trace(0.9),
@@ -239,8 +239,8 @@ def load(directory: Path | str) -> supervised.Predictor:
     """The net of a run: images uint8 `[n, 28, 28, 1]`, ink 255, to logits `[n, 10]` (first seed).
 
     Raises:
-        InputError: if there is no run, or none with a checkpoint.
-        RunError: if it is damaged.
+        InputError: if there is no run, or if it has no checkpoint.
+        RunError: if the checkpoint is damaged.
     """
     config = load_config(Path(directory), Config)
     return supervised.predictor(net(config), as_seen, load_last(directory, initial(config)))

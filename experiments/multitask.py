@@ -3,8 +3,8 @@
 MultiMNIST (arXiv:1710.09829, arXiv:1810.04650) puts two digits on one canvas. Each digit is a task.
 A LeNet is the shared trunk, and each task has a small head. Every method of `jaxdl.multitask`
 trains this net. The baseline is two nets of one task each. All methods have the same learning rate,
-for Adam, and the settings of their papers. The last 5,000 training images are held out for choices.
-The last parameters are reported.
+for Adam, and the settings of their papers. The last 5,000 training images are held out for
+validation. Scores are those of the last parameters.
 
 Command: scripts/run multitask
 Runtime: 75 minutes on 2 CPU cores that other work shared; a fifth of the steps takes 260 s alone
@@ -43,15 +43,15 @@ from jaxdl.runs.run import Run
 from jaxdl.types import Array, Model
 
 PAIRS = 20_241_017
-"""The seed of the pairs to evaluate on: the same for all runs."""
+"""The seed of the validation and test pairs. It is the same for all runs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     case: Literal["overlaid"] = "overlaid"
-    """Two overlaid digits, each a task."""
+    """The problem: two overlaid digits. Each digit is a task."""
     methods: tuple[str, ...] = ()
-    """Combination methods, "equal" among them. By default all methods."""
+    """Methods that combine task gradients, equal among them. By default all methods."""
     steps: Count = 2000
     """Training steps per method."""
     batch: Count = 64
@@ -73,7 +73,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     return run_experiment("multitask", config, experiment, report, label=config.case, check=check)
 
 
@@ -88,7 +88,7 @@ def methods_of(config: Config) -> tuple[str, ...]:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """The single nets, the shared net with each method, and the pictures."""
+    """Trains the single nets, and the shared net with each method, and draws the pictures."""
     problem = load(config)
     net = trunk(), mlp((50, problem.classes))
     result, logits = compare(run, problem, *net, methods_of(config), flat(config), config.start)
@@ -112,12 +112,12 @@ def load(config: Config) -> Problem:
 
 
 def as_seen(image: Any) -> Array:
-    """Bytes as a net sees them."""
+    """The input of a net from a uint8 image."""
     return normalise(image, *STATISTICS["mnist"])
 
 
 def trunk() -> Model:
-    """What the tasks share, or each single net has for itself: LeNet as far as 50 features."""
+    """The trunk of the shared net, and of each single net: LeNet up to its 50 features."""
     return lenet(50, torch_init=False)
 
 

@@ -1,12 +1,12 @@
 """MAML on 2-D point navigation: the first reinforcement learning of the paper (section 5.3.1).
 
-A task is a goal in a square. The point does not see the goal, and each of 100 steps earns minus its
-distance from it. A policy plays 20 trajectories and takes a policy-gradient step on them, up to
-three times. MAML learns the policy to start from, by TRPO over 20 tasks per meta-iteration
+A task is a goal in a square. The policy does not observe the goal. The reward of each of 100 steps
+is minus the distance to it. A policy plays 20 trajectories and takes a policy-gradient step on
+them, up to three times. MAML learns the initial policy, by TRPO over 20 tasks per meta-iteration
 (arXiv:1703.03400, arXiv:1502.05477). The baselines are the paper's: one policy trained on all
-tasks, an untrained policy, and an oracle that sees the goal. The inner learning rate of the first
-two is chosen on validation tasks. MAML's parameters are the best on validation tasks, and the last
-ones for the others.
+tasks, an untrained policy, and an oracle that observes the goal. The inner learning rate of the
+first two is chosen on validation tasks. MAML reports its best parameters on validation tasks. The
+other methods report their last parameters.
 
 Command: scripts/run navigation
 Runtime: 428 s on 2 CPU cores
@@ -54,9 +54,9 @@ from jaxdl.types import Model, Params, TrainState
 RATES = (0.03, 0.1, 0.3, 1.0)
 VALIDATION_TASKS = 40
 ENVIRONMENTS = {"oracle": point.informed}
-"""What a method plays in, if it is not `point.environment`."""
+"""The environments of methods that do not have `point.environment`."""
 TEST_KEY, VALIDATION_KEY = 1_000_001, 1_000_002
-"""Keys apart from all training seeds, the same for every method and seed."""
+"""Keys that no training seed has. They are the same for every method and seed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Config:
         "oracle",
     )
     """Methods to compare: MAML, one policy trained on all tasks, an untrained policy, and a policy
-    that sees the goal."""
+    that observes the goal."""
     steps: Count = 100
     """Meta-iterations. The paper's text has up to 500, its code 100."""
     tasks: Count = 20
@@ -76,13 +76,13 @@ class Config:
     trajectories: AtLeastTwo = 20
     """Trajectories per goal before each inner step, and after the last one."""
     inner_steps: Count = 1
-    """Gradient steps inside a training task."""
+    """Inner gradient steps per training task."""
     inner_lr: Positive = 0.1
     """Learning rate of the first inner step. Later steps have half of it."""
     max_kl: Positive = 0.01
     """Largest mean KL divergence by which a meta-iteration moves the adapted policies."""
     thin: Count = 5
-    """TRPO's Hessian uses one of so many steps of the trajectories."""
+    """TRPO's Hessian uses every --thin-th step of the trajectories."""
     discount: Annotated[float, Range(0, 1, above=True)] = 0.99
     """Discount of rewards in training. Reported returns are not discounted."""
     hidden: Count = 100
@@ -94,14 +94,14 @@ class Config:
     test_trajectories: AtLeastTwo = 40
     """Trajectories per test goal before each inner step, and after the last one."""
     start: Start = Start()
-    """Weights that all policies start from, but not the oracle's, which has other inputs. For a
+    """Weights that all policies start from, except the oracle's, because it has other inputs. For a
     run, give the directory of one method, for example DIRECTORY/maml."""
     random: Seeds = Seeds(seeds=3)
     run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=5))
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     return run_experiment("navigation", config, experiment, report, check=check)
 
 
@@ -112,7 +112,7 @@ def check(config: Config) -> None:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """The trainings, their evaluation and the pictures."""
+    """Trains and evaluates all methods, and draws the pictures."""
     params: dict[str, Params] = {}
     rates, measured, chosen = {}, {}, {}
     for name in config.method:
@@ -148,7 +148,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def policy_of(config: Config) -> Model:
-    """The paper's: two layers of ReLUs, and one deviation for all places."""
+    """The paper's policy: two hidden layers of ReLUs, and one deviation for all observations."""
     net = mlp((config.hidden, config.hidden, 2), kernel_init=INITIALISERS["glorot"])
     return gaussian_policy(net, actions=2)
 
@@ -160,7 +160,7 @@ def draw_of(config: Config, environment: Any, trajectories: int) -> Draw:
 
 
 def start(config: Config, environment: Any) -> Any:
-    """The state of all seeds before the first step; its optimiser has none."""
+    """The state of all seeds before the first step. TRPO has no optimiser state."""
     _, seen = environment(jnp.zeros(2))[0](jax.random.key(0))
     keys = run_keys(config.random.seed, config.random.seeds)
     init = lambda key: policy_of(config).init(key, seen[None])  # noqa: E731
@@ -169,7 +169,7 @@ def start(config: Config, environment: Any) -> Any:
 
 
 def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Params:
-    """Meta-trains all seeds in one program; the parameters have a leading axis `[seeds]`."""
+    """Meta-trains all seeds in one program. The parameters have a leading axis `[seeds]`."""
     devices = parallel.count_devices(config.run.devices)
     step = trpo_step(
         policy_of(config),
@@ -201,7 +201,7 @@ def evaluation(config: Config, environment: Any, steps: int, tasks: int) -> Eval
 
 
 def validation(config: Config, state: TrainState) -> dict[str, np.ndarray]:
-    """The mean return of MAML after three steps on validation goals, by seed."""
+    """The mean return of MAML per seed, after three steps on validation goals."""
     run = evaluation(config, point.environment, max(DEPTHS), VALIDATION_TASKS)
     found = run(jax.random.key(VALIDATION_KEY), state.params, config.inner_lr)[..., -1]
     return {"return": np.mean(found, axis=1)}

@@ -1,8 +1,8 @@
-"""MNIST row by row: LSTM beside GRU beside a plain RNN.
+"""MNIST row by row: a comparison of LSTM, GRU and plain RNN.
 
-A net reads an image as 28 rows of 28 pixels, one row per step, and then names the digit. All cells
-have the same width, data, optimiser and number of steps. The last 5,000 training images are held
-out for the learning curve. The last parameters are reported.
+A net reads an image as 28 rows of 28 pixels, one row per step, and then predicts the digit. All
+cells have the same width, data, optimiser and number of steps. The last 5,000 training images are
+held out for the learning curve. Scores are those of the last parameters.
 
 Command: scripts/run sequences [--seeds 3]
 Runtime: 14 minutes for 3 seeds on 2 CPU cores that other work shared
@@ -43,9 +43,9 @@ from jaxdl.runs.run import Run
 from jaxdl.types import Array, Key
 
 TEST_KEY = 1_000_001
-"""A key apart from all training seeds."""
+"""A key that no training seed has."""
 FORMER = Former("sequences", {"length": 100, "test": 10_000}, ignored=("length", "test"))
-"""The fields of `long_memory` were part of the configuration before."""
+"""Older configurations had the fields of `long_memory`, too."""
 MOVED = {
     f"{flag} {task}": f"long_memory --preset {task}"
     for flag in ("--task", "--preset")
@@ -56,7 +56,7 @@ MOVED = {
 @dataclasses.dataclass(frozen=True)
 class Config:
     task: Literal["mnist-rows"] = "mnist-rows"
-    """MNIST, one row per step."""
+    """The task: MNIST, one row per step."""
     cell: tuple[Literal["lstm", "gru", "rnn"], ...] = ("lstm", "gru", "rnn")
     """Cells to compare. Each is a part of the run."""
     hidden: Count = 128
@@ -75,7 +75,7 @@ class Config:
     """Sequences per step, over all devices."""
     validation: Validation = Validation(eval_every=200)
     start: Start = Start()
-    """Weights of one net. Choose one `cell`."""
+    """Weights of one net. Choose one --cell for it."""
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     random: Seeds = Seeds()
@@ -86,7 +86,7 @@ PRESETS = {"mnist-rows": Config()}
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     options: dict[str, Any] = {"label": config.task, "check": check, "former": FORMER}
     return run_experiment("sequences", config, experiment, report, **options)
 
@@ -99,7 +99,7 @@ def check(config: Config) -> None:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Training of each cell, its test, and the pictures."""
+    """Trains and tests each cell, and draws the pictures."""
     task = rows(config)
     result, answers = cells.compare(run, task, flat(config), config.start)
     run.picture("learning_curve", partial(draw_curve, run, result), size=(6, 4))
@@ -109,7 +109,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def rows(config: Config) -> Task:
-    """MNIST as sequences of 28 rows; the last training images are held out."""
+    """MNIST as sequences of 28 rows. The last training images are held out."""
     data = image_splits("mnist", validation=config.validation.validation, data_dir=config.data_dir)
     validation, test = (
         (jnp.asarray(data[part].images), jnp.asarray(data[part].labels))

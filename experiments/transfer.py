@@ -1,13 +1,13 @@
 """Transfer learning: linear probe, fine-tuning, gradual unfreezing and MAML, by labels per class.
 
 A net learns to classify a source: the digits 0 to 4, Omniglot's background alphabets, or twelve
-superclasses of CIFAR-100. The target has classes that the net has never seen: the digits 5 to 9,
-110 characters of the evaluation alphabets, or four other superclasses. Five methods learn the
-target. A linear probe trains the head alone. Full fine-tuning trains all layers. Gradual unfreezing
-(arXiv:1801.06146) begins with the head and adds a layer every few steps. MAML (arXiv:1703.03400)
-fine-tunes from parameters that it has meta-trained on the source. Training from scratch is the
-baseline. Learning rate and number of steps are chosen on validation examples. There are more of
-these than the small counts have labels.
+superclasses of CIFAR-100. The target has new classes: the digits 5 to 9, 110 characters of the
+evaluation alphabets, or four other superclasses. Five methods learn the target. A linear probe
+trains the head alone. Full fine-tuning trains all layers. Gradual unfreezing (arXiv:1801.06146)
+begins with the head and adds one layer every --stage steps. MAML (arXiv:1703.03400) fine-tunes from
+parameters that are meta-trained on the source. Training from scratch is the baseline. Learning rate
+and number of steps are chosen on validation examples. There are more validation examples than the
+small counts have labels.
 
 Command: scripts/run transfer [--data omniglot]
 Runtime: 33 minutes on 2 CPU cores that other work shared
@@ -49,7 +49,7 @@ COUNTS = {
     "digits": (1, 5, 20, 0),
 }
 LAYERS = ("Dense_2", "Dense_1", "Dense_0", "Conv_1", "Conv_0")
-"""LeNet's layers from the top, as gradual unfreezing takes them; the first is the head."""
+"""LeNet's layers from the top, in the order of gradual unfreezing. The first is the head."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Config:
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     counts: tuple[Natural, ...] = ()
-    """Labels per class, rising. 0 at the end stands for all. By default 1 5 20 100 0 for MNIST and
+    """Labels per class, rising (0 at the end stands for all). By default 1 5 20 100 0 for MNIST and
     CIFAR-100."""
     steps: Count = 400
     """Training steps per method."""
@@ -70,7 +70,7 @@ class Config:
     stage: Count = 40
     """Steps after which gradual unfreezing adds one layer."""
     start: Start = Start()
-    """Weights whose trunk replaces the training on the source. The head is a new one."""
+    """Weights whose trunk replaces the training on the source. The head is new."""
     source_steps: Count = 3000
     """Training steps on the source."""
     meta_steps: Count = 2000
@@ -80,7 +80,7 @@ class Config:
     inner_lr: Positive = 0.4
     """Learning rate of the one inner step of MAML."""
     lr: Positive = 0.003
-    """Adam's learning rate on the source, in meta-training too."""
+    """Adam's learning rate on the source, also in meta-training."""
     eval_every: Count = 100
     """Steps between validations, a multiple of --log-every."""
     random: Seeds = Seeds(seeds=3)
@@ -89,7 +89,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Trains, or resumes, or reprints; returns what result.json holds."""
+    """Trains, resumes or reprints, and returns the content of result.json."""
     return run_experiment("transfer", config, experiment, report, label=config.data, check=check)
 
 
@@ -100,12 +100,12 @@ def check(config: Config) -> None:
 
 
 def counts_of(config: Config) -> tuple[int, ...]:
-    """Labels per class; 0 stands for all."""
+    """Labels per class. 0 stands for all."""
     return config.counts or COUNTS[config.data]
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Both trainings on the source, the five methods, and the picture."""
+    """Trains twice on the source, then all five methods, and draws the picture."""
     problem, source_test = other_classes(config.data, config.data_dir)
     few_labels.check_sizes(problem, counts_of(config), config.data)
     training = few_labels.training_of(
@@ -151,7 +151,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def net(classes: int) -> Model:
-    """LeNet, which has no batch norm: no prediction depends on another example."""
+    """LeNet. It has no batch norm, so no prediction depends on another example."""
     return lenet(classes, torch_init=False)
 
 
@@ -163,8 +163,11 @@ def transferred(
     training: Training,
     source_test: Images,
 ) -> tuple[Params, Array | None]:
-    """The trunk of a classifier of the source under the head of `start`, `[seeds]`; and how many of
-    its other images the classifier is right on, `[seeds]`, if there is one and no `init_from`."""
+    """The trunk of a source classifier with the head of `start`, and the classifier's accuracy.
+
+    The parameters have a leading axis `[seeds]`. The accuracy `[seeds]` is on held-out source
+    images. It is None with `init_from`, because then there is no classifier.
+    """
     if config.start.init_from is not None:
         new = (LAYERS[0], *config.start.init_except)
         return from_weights(config.start.init_from, new, start)[0], None
@@ -177,7 +180,7 @@ def transferred(
 
 
 def starts_of(method: str, stage: int) -> np.ndarray:
-    """The step at which each of `LAYERS` begins to move, `[layers]`."""
+    """The step at which each of `LAYERS` starts to train, `[layers]`."""
     depth = np.arange(len(LAYERS))
     if method == "probe":
         return np.where(depth == 0, 0, NEVER)
@@ -185,7 +188,7 @@ def starts_of(method: str, stage: int) -> np.ndarray:
 
 
 def optimiser(starts: np.ndarray) -> Optimiser:
-    """Adam, which begins with each layer at its step; both are part of the state."""
+    """Adam that starts each layer at its own step. Learning rate and starts are in its state."""
     adam = few_labels.adamw()
     return lambda rate: unfreezing(adam(rate), layers=LAYERS, starts=starts)
 

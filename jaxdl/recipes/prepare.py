@@ -81,7 +81,7 @@ def _parsed(arguments: Sequence[str] | None) -> Any:
         from_dir: Annotated[Path | None, tyro.conf.arg(name="from", metavar="DIR")] = None
         """Folder with the publisher's files. By default they are downloaded."""
         accept_checksum: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-        """Accept files with another checksum than the recorded one, if their content is complete."""
+        """Accept files with another checksum, and count their examples instead."""
         data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
         """The data folder. By default $JAXDL_DATA, or else jaxdl/data in the cache folder."""
 

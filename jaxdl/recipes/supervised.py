@@ -77,7 +77,7 @@ def scores(
 def predictor(
     model: StatefulModel, transform: Callable[[Any], Any], state: TrainState
 ) -> Predictor:
-    """The net of the first seed of a state `[seeds]`. Arguments are as in `evaluation.predict_all`."""
+    """The net of the first seed of a state `[seeds]`. See `evaluation.predict_all`."""
     params, stats = per_seed((state.params, state.stats))[0]
     run = predict_all(model, transform)
     return lambda images: run(params, stats, jnp.asarray(images))
