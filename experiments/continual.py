@@ -3,9 +3,9 @@
 A task of MNIST Rotations rotates all images by a fixed angle from 0 to 180 degrees. A task of MNIST
 Permutations permutes the pixels in a fixed order. The net trains on 1,000 examples per task, each
 of them once. After every task, it is evaluated on the 10,000 test images of all tasks. It has two
-hidden layers of 100 units. The settings of each method are those of MER's authors (Riemer et al.
-2019, https://arxiv.org/abs/1810.11910). A-GEM has those of GEM, with 256 old examples per step. Two
-slow methods are not in the default: `--methods gem --seeds 1` and `--methods mer1 --seeds 1`.
+hidden layers of 100 units. The settings of each method are those of MER's authors (Riemer et al.,
+https://arxiv.org/abs/1810.11910). A-GEM has those of GEM, with 256 old examples per step. Two slow
+methods are not in the default: `--methods gem --seeds 1` and `--methods mer1 --seeds 1`.
 
 Command: scripts/run continual [--data permutations]
 Runtime: 30 minutes for rotations and 26 for permutations, on 2 CPU cores that other work shared

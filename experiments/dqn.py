@@ -4,10 +4,10 @@ A DQN (Mnih et al. 2015) acts and learns in one compiled program, for all seeds 
 with three memories. "replay" draws batches from the last `--capacity` transitions, "short" from the
 last `--short`, and "none" uses each new transition once. All other settings are equal. After the
 last step, the greedy policy plays 100 new episodes. A mean return of 475 or more counts as solved.
-Temporal-difference errors show how stable the training is. They are measured on the batches, and on
-2,000 held-out transitions of random play. The recipe was chosen on seeds 100 to 109. It solves all
-ten; with `--gamma 0.99` it solves eight. Earlier recipes were run on seeds 0 to 14 and solved 3 of
-5, 4 of 5 and 3 of 5.
+Temporal-difference errors show how stable the training is. They are measured on the batches and on
+held-out data, 2,000 transitions of random play. The recipe was chosen on seeds 100 to 109. It
+solves all ten; with `--gamma 0.99` it solves eight. Earlier recipes were run on seeds 0 to 14, and
+solved 3 of 5, 4 of 5 and 3 of 5.
 
 Command: scripts/run dqn [--double] [--dueling] [--prioritized] [--returns 1]
 Runtime: 84 s for all three memories and five seeds, on 2 CPU cores
@@ -110,8 +110,7 @@ class Config:
     alpha: NotNegative = 0.6
     """Exponent of the priorities in prioritised replay."""
     beta: Share = 0.4
-    """Importance-sampling exponent at the start. It is 1 after --decay-steps, or after --steps
-    if that is 0."""
+    """Importance-sampling exponent at the start. It is 1 after --decay-steps (if 0, --steps)."""
     eval_every: Count = 600
     """Steps between evaluations, a multiple of --log-every."""
     episodes: Count = 100

@@ -76,8 +76,7 @@ class Config:
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     counts: tuple[Natural, ...] = ()
-    """Labels per class, rising (0 at the end stands for all). By default 1 5 20 100 0 for MNIST and
-    CIFAR-10."""
+    """Labels per class, rising (0 for all). By default 1 5 20 100 0 for MNIST and CIFAR-10."""
     steps: Count = 400
     """Training steps per method."""
     batch: Count = 64
@@ -162,7 +161,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def augmentation(config: Config) -> Callable[[Key, Array], Array]:
-    """The augmentation: photographs are flipped and shifted; characters rotated, zoomed, shifted."""
+    """Photographs are flipped and shifted. Characters are rotated, zoomed and shifted."""
 
     def photograph(key: Key, image: Array) -> Array:
         flip_key, move_key = jax.random.split(key)

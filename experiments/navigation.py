@@ -67,8 +67,7 @@ class Config:
         "random",
         "oracle",
     )
-    """Methods to compare: MAML, one policy trained on all tasks, an untrained policy, and a policy
-    that observes the goal."""
+    """Methods to compare: MAML, one policy for all tasks, an untrained policy, and the oracle."""
     steps: Count = 100
     """Meta-iterations. The paper's text has up to 500, its code 100."""
     tasks: Count = 20

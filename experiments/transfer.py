@@ -59,8 +59,7 @@ class Config:
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     counts: tuple[Natural, ...] = ()
-    """Labels per class, rising (0 at the end stands for all). By default 1 5 20 100 0 for MNIST and
-    CIFAR-100."""
+    """Labels per class, rising (0 for all). By default 1 5 20 100 0 for MNIST and CIFAR-100."""
     steps: Count = 400
     """Training steps per method."""
     batch: Count = 64

@@ -31,7 +31,7 @@ Metrics = dict[str, Array]
 
 
 class Batch(NamedTuple):
-    """Examples side by side. `x`, `y` and `weight` share their leading axis.
+    """A batch of examples, stacked along the leading axis of `x`, `y` and `weight`.
 
     `weight` is 0 or 1, or any non-negative number, per example. It masks the padding of a last
     partial batch and of unequal lengths. None counts every example once. An example of weight 0

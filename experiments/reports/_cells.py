@@ -1,4 +1,4 @@
-"""What the experiments with several cells say and draw alike."""
+"""Tables and pictures that the experiments with several cells share."""
 
 from typing import Any
 
@@ -10,7 +10,10 @@ from jaxdl.runs.run import Run
 
 
 def table(result: dict[str, Any], title: str, metric: str, what: str) -> str:
-    """A row per cell: the `metric`, in percent if it is the accuracy, by seed, and the loss."""
+    """One row per cell: mean and values by seed of the `metric`, the loss, and the step of success.
+
+    The accuracy is in percent.
+    """
     shown = {"scale": 100, "digits": 2} if metric == "accuracy" else {"scale": 1, "digits": 5}
     rows = []
     for cell, found in result["cells"].items():
@@ -22,7 +25,7 @@ def table(result: dict[str, Any], title: str, metric: str, what: str) -> str:
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """What the numbers depend on."""
+    """The lines below the table: settings, seeds, data and machine."""
     config, run = result["config"], result["run"]
     return [
         f"{run['steps']:,} steps of {config['batch']} sequences, {config['hidden']} units,"
@@ -35,9 +38,10 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 
 def curve(run: Run, result: dict[str, Any], figure: Any, *, error: bool, name: str) -> None:
-    """The validation of the cells by step: mean over seeds, and their range as a band.
+    """The validation of the cells by step: the mean over seeds, and their range as a band.
 
-    `error`: 100 minus the accuracy in percent, else the loss, with the baseline.
+    With `error`, the value is 100 minus the accuracy in percent. Without it, it is the loss, and
+    the baseline is drawn, too.
     """
     axis = figure.subplots()
     for color, cell in enumerate(result["cells"]):
@@ -53,7 +57,7 @@ def curve(run: Run, result: dict[str, Any], figure: Any, *, error: bool, name: s
 
 
 def draw_answers(axis: Any, answers: dict[str, Any], xlabel: str) -> None:
-    """A line per cell: its answer after each step."""
+    """One line per cell: its output after each step."""
     for cell, answer in answers.items():
         axis.plot(np.asarray(answer), label=cell.upper())
     axis.set(xlabel=xlabel)

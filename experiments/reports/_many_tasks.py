@@ -1,4 +1,4 @@
-"""What the tables of several tasks in one net share."""
+"""The common part of tables of several tasks in one net."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ MARKERS = "osD^v<>Pp*XhHd"
 
 
 def values(summary: dict[str, Any]) -> np.ndarray:
-    """By seed."""
+    """The values of a summary, one per seed."""
     return np.array(summary["values"])
 
 
 def difference(found: dict[str, Any], other: dict[str, Any]) -> np.ndarray:
-    """Of mean accuracies, in points, by seed: both had the same data in the same order."""
+    """The difference of mean accuracies by seed, in points. It is paired: both have the same data."""
     return 100 * (values(found["mean"]) - values(other["mean"]))
 
 
 def shown(by_seed: np.ndarray) -> str:
-    """Mean and interval."""
+    """Mean and interval as text."""
     return tables.interval(seeds_summary(by_seed))
 
 
 def costs(result: dict[str, Any], name: str) -> list[str]:
-    """Conflicts in %, and milliseconds of a step."""
+    """Conflicts in %, and milliseconds per step."""
     found = result["methods"][name]
     conflicts, ms = found["conflicts"], found["ms_per_step"]
     return [
@@ -36,7 +36,7 @@ def costs(result: dict[str, Any], name: str) -> list[str]:
 
 
 def notes(result: dict[str, Any], single: str) -> list[str]:
-    """What the numbers depend on."""
+    """The lines below the table: settings, seeds, data and machine."""
     config, run = result["config"], result["run"]
     nets = (("single", single), ("equal", "the shared net"))
     counts = [f"{result['methods'][name]['parameters']:,} in {what}" for name, what in nets]

@@ -1,4 +1,4 @@
-"""What the experiment says, read off its result."""
+"""The report of the experiment `airbench`."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jaxdl.recipes.cifar10 import EVALUATED
 
 
 def report(result: dict[str, Any]) -> str:
-    """The accuracies, and what the numbers depend on."""
+    """The table of accuracies, then settings, seeds, data and machine."""
     config = result["config"]
     note = (
         f"{config['dtype']}; the last parameters, nothing chosen on test; train: its first"

@@ -1,4 +1,4 @@
-"""What the experiment on capacity says and draws, read off its result."""
+"""Report and picture of the experiment `capacity`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxdl.report.intervals import seeds_mean_ci95
 
 
 def report(result: dict[str, Any]) -> str:
-    """Accuracy in training and test and their gap, by width, and what the numbers depend on."""
+    """Accuracy in training and test and their gap, by width, then settings, seeds and machine."""
     config, run = result["config"], result["run"]
     train, test = (100 * np.array(result["sizes"][name]) for name in ("train", "test"))
     rows = [
@@ -40,7 +40,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def draw_gap(result: dict[str, Any], figure: Any) -> None:
-    """Accuracy in training and test by width, one panel per count; the gap is shaded."""
+    """Accuracy in training and test by width, one panel per count. The gap is shaded."""
     widths = result["config"]["widths"]
     axes = figure.subplots(1, 2, sharey=True)
     for i, (axis, count) in enumerate(zip(axes, result["sizes"]["counts"], strict=True)):

@@ -1,4 +1,4 @@
-"""What the experiment on continual learning says and draws, read off its result."""
+"""Report and pictures of the experiment `continual`."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ PAPER = {
     "rotations": {"online": 53.4, "gem": 87.1, "mer1": 89.6},
     "permutations": {"online": 55.4, "gem": 82.0, "mer1": 85.5},
 }
-"""Retained accuracy in MER's table for a memory of 5,120, recalled and not read from it."""
+"""Retained accuracy in MER's table for a memory of 5,120. The figures are recalled, not read."""
 PAPER_MEMORIES = 5120
 
 
 def beside_er(result: dict[str, Any], name: str) -> str:
-    """Retained accuracy of a method minus that of ER, in points; nothing for ER itself."""
+    """Retained accuracy of a method minus that of ER, in points. It is empty for ER itself."""
     methods = result["methods"]
     if name == "er":
         return ""
@@ -39,7 +39,7 @@ def values(found: dict[str, Any]) -> np.ndarray:
 
 
 def report(result: dict[str, Any]) -> str:
-    """The table of scores, and what the numbers depend on."""
+    """The table of scores, then settings, seeds, data and machine."""
     config, run = result["config"], result["run"]
     paper = PAPER[config["data"]] if of_the_paper(config) else {}
     paired = "er" in result["methods"] and config["seeds"] > 1
@@ -75,7 +75,7 @@ SCORES = {"retained": "RA", "learning": "LA", "transfer": "BTI"}
 
 
 def of_the_paper(config: dict[str, Any]) -> bool:
-    """Whether the run is the paper's, whole and with its largest memory."""
+    """Whether the run is complete, and has the paper's stream and its largest memory."""
     whole = config["steps"] == config["tasks"] * config["examples"] == 20_000
     return (
         whole
@@ -86,13 +86,13 @@ def of_the_paper(config: dict[str, Any]) -> bool:
 
 
 def style(name: str) -> dict[str, Any]:
-    """A colour and a mark of a method, the same in every picture."""
+    """The colour and the marker of a method, the same in every picture."""
     place = list(NAMES).index(name)
     return {"color": f"C{place}", "marker": "os^vDPX*"[place], "markersize": 4, "lw": 1.4}
 
 
 def draw_retention(result: dict[str, Any], figure: Any) -> None:
-    """Accuracy on the first task, and on all so far, after each task; 95 % bands over seeds."""
+    """Accuracy after each task, on the first task and on all so far, with 95 % bands over seeds."""
     panels = figure.subplots(1, 2, sharey=True)
     titles = {"first_task": "the first task", "tasks_so_far": "all tasks so far"}
     for axis, (key, title) in zip(panels, titles.items(), strict=True):
@@ -112,7 +112,7 @@ def draw_retention(result: dict[str, Any], figure: Any) -> None:
 
 
 def draw_matrices(result: dict[str, Any], figure: Any) -> None:
-    """Accuracy on every task after every task, of the methods that differ most."""
+    """Accuracy on every task after every task, for up to three methods."""
     wanted = ("online", "er", "mer1", "mer6")
     methods = [name for name in wanted if name in result["methods"]][:3]
     methods = methods or list(result["methods"])[:3]
@@ -122,7 +122,7 @@ def draw_matrices(result: dict[str, Any], figure: Any) -> None:
         matrix = 100 * np.asarray(found["matrix"])
         image = axis.imshow(matrix, vmin=0, vmax=100, cmap="viridis", origin="upper")
         axis.set(title=f"{NAMES[name]}, RA {100 * found['retained']['mean']:.1f} %")
-        axis.set_xlabel("judged on task")
+        axis.set_xlabel("evaluated on task")
         ticks = np.arange(0, matrix.shape[1], max(1, matrix.shape[1] // 4))
         axis.set_xticks(ticks, ticks + 1)
         rows = np.arange(0, matrix.shape[0], max(1, matrix.shape[0] // 4))
@@ -132,7 +132,7 @@ def draw_matrices(result: dict[str, Any], figure: Any) -> None:
 
 
 def draw_tasks(shown: np.ndarray, angles: list[float] | None, figure: Any) -> None:
-    """The first test images as each task shows them: `shown` uint8 `[images, tasks, pixels]`."""
+    """The first test images in the form of each task, `shown` uint8 `[images, tasks, pixels]`."""
     count, tasks, pixels = shown.shape
     side = int(np.sqrt(pixels))
     panels = figure.subplots(count, tasks, squeeze=False)

@@ -1,4 +1,4 @@
-"""What the experiment on replay says and draws, read off its result and its journals."""
+"""Report and pictures of the experiment `dqn`, from its result and its journals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,20 +12,20 @@ from jaxdl.runs.run import Run
 
 SPLITS = ("train", "validation")
 SOLVED = {"cartpole": 475.0, "gymnax:CartPole-v1": 475.0}
-"""The mean return from which an environment counts as solved, where there is such a number."""
+"""The mean return from which an environment counts as solved. Some environments have none."""
 
 Lines = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
-"""By memory, and by split: what `Run.metrics` returns."""
+"""The result of `Run.metrics`, by memory and by split."""
 
 
 def told_memory(name: str, config: Mapping[str, Any]) -> str:
-    """A memory as a reader sees it."""
+    """The name of a memory with its size, for tables and pictures."""
     sizes = {"replay": config["capacity"], "short": config["short"]}
     return f"{name} ({sizes[name]:,})" if name in sizes else name
 
 
 def solved(result: Mapping[str, Any], name: str) -> int | None:
-    """How many seeds solve the task at the last step, where that means something."""
+    """The number of seeds that solve the task at the last step. None without a threshold."""
     threshold = SOLVED.get(result["config"]["env"])
     if threshold is None:
         return None
@@ -33,7 +33,7 @@ def solved(result: Mapping[str, Any], name: str) -> int | None:
 
 
 def scores(part: Run, last: np.ndarray, steps: int) -> dict[str, Any]:
-    """Returns of the last step by seed, and how steady the second half of training was."""
+    """Scores of a memory: returns of the last step, and the stability of the second half."""
     batches, seen = (second_half(part.metrics(split), steps) for split in SPLITS)
     return {
         "return": seeds_summary(last),
@@ -45,13 +45,13 @@ def scores(part: Run, last: np.ndarray, steps: int) -> dict[str, Any]:
 
 
 def second_half(lines: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
-    """The lines of a journal from the middle of training on."""
+    """The lines of a journal of the second half of training."""
     late = lines["step"] >= steps / 2
     return {name: values[late] for name, values in lines.items()}
 
 
 def report(result: Mapping[str, Any]) -> str:
-    """A row per memory, and what the numbers depend on."""
+    """One row per memory, then settings, seeds and machine."""
     config, run = result["config"], result["run"]
     rows = [
         [
@@ -83,7 +83,7 @@ def report(result: Mapping[str, Any]) -> str:
 
 
 def unfinished(config: Mapping[str, Any], steps: int) -> list[str]:
-    """The schedules that the last step came before."""
+    """The schedules that had not ended at the last step."""
     decay, explore = config["decay_steps"], config["explore_steps"]
     told = []
     if decay > steps:
@@ -95,7 +95,7 @@ def unfinished(config: Mapping[str, Any], steps: int) -> list[str]:
 
 
 def draw_return(result: Mapping[str, Any], lines: Lines, figure: Any) -> None:
-    """The greedy return while training, mean and range over seeds, and each seed's at the end."""
+    """The greedy return: mean and range over seeds during training, and each seed at the end."""
     config = result["config"]
     curve, last = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
     for i, (name, splits) in enumerate(lines.items()):

@@ -1,4 +1,4 @@
-"""What the experiment on few-shot classification says, read off its result."""
+"""Report and pictures of the experiment `few_shot`."""
 
 from typing import Any
 
@@ -40,10 +40,11 @@ METHODS = {
 
 
 def report(result: dict[str, Any]) -> str:
-    """The result as a table, and what the numbers depend on.
+    """The result as a table, then settings, seeds, data and machine.
 
-    What another seed would bring is the interval over seeds; that over episodes is the mean of the
-    seeds' own, and says how well each is known. Of a single seed there is the second alone.
+    The interval over seeds is for training again with another seed. The interval over episodes is
+    the mean of the intervals of the seeds, and is for other test episodes. A single seed has only
+    the second.
     """
     config, run = result["config"], result["run"]
     many, rows = config["seeds"] > 1, []
@@ -118,7 +119,7 @@ def deviations(config: dict[str, Any]) -> list[str]:
 
 
 def draw_curve(run: Run, figure: Any) -> None:
-    """Accuracy by meta-step: on training tasks, and on validation classes."""
+    """Accuracy by meta-step, on training tasks and on validation classes."""
     axis = figure.subplots()
     for split, style in (("train", {"alpha": 0.5}), ("validation", {"marker": "o"})):
         lines = run.metrics(split)

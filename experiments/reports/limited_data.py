@@ -1,4 +1,4 @@
-"""What the experiment on limited data says, read off its result."""
+"""The report of the experiment `limited_data`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ METHODS = {
 
 
 def report(result: dict[str, Any]) -> str:
-    """Accuracies, paired differences, and what the numbers depend on."""
+    """Accuracies and paired differences, then settings, seeds, data and machine."""
     config, run = result["config"], result["run"]
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""What the experiment on a long memory says and draws, read off its result."""
+"""Report and pictures of the experiment `long_memory`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxdl.types import Array
 
 
 def report(result: dict[str, Any]) -> str:
-    """A row per cell, and what the numbers depend on."""
+    """One row per cell, then settings, seeds, data and machine."""
     config = result["config"]
     adding = config["task"] == "adding"
     title = f"{config['task']} {config['length']}"
@@ -27,7 +27,7 @@ def draw_curve(run: Run, result: dict[str, Any], figure: Any) -> None:
 def draw_sample(
     task: str, x: Array, target: np.ndarray, answers: dict[str, Array], figure: Any
 ) -> None:
-    """One test sequence, and what each cell (first seed) answers after each of its steps."""
+    """One test sequence, and the output of each cell's first seed after each step."""
     if task == "copy":
         shown = {"target": target}
         shown |= {cell: np.asarray(each).argmax(1) for cell, each in answers.items()}

@@ -1,4 +1,4 @@
-"""What the experiment on ten questions says and draws, read off its result."""
+"""Report and picture of the experiment `many_questions`."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ SINGLE = "ten single nets"
 
 
 def report(result: dict[str, Any]) -> str:
-    """A row per net, a row per digit, and what the numbers depend on."""
+    """One row per net, one row per digit, then settings, seeds, data and machine."""
     return "\n".join([questions_tables(result), *notes(result, SINGLE)])
 
 
 def questions_tables(result: dict[str, Any]) -> str:
-    """A row per net, the differences paired by seed, and a row per digit."""
+    """One row per net, the differences paired by seed, and one row per digit."""
     steps, seeds = result["run"]["steps"], result["config"]["seeds"]
     names = {name: SINGLE if name == "single" else f"one net, {name}" for name in result["methods"]}
     rows = []
@@ -60,7 +60,7 @@ def questions_tables(result: dict[str, Any]) -> str:
 
 
 def draw_questions(result: dict[str, Any], figure: Any) -> None:
-    """F1 score by question, of the single nets and of the shared one."""
+    """F1 score by question, of the single nets and of the shared net."""
     axis, x = figure.subplots(), np.arange(len(result["tasks"]))
     for i, (name, found) in enumerate(result["methods"].items()):
         mean = [100 * task["mean"] for task in found["f1"]]

@@ -1,4 +1,4 @@
-"""What the experiment on MNIST says, read off its result."""
+"""The report of the experiment `mnist`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from jaxdl.recipes import supervised
 
 
 def report(result: dict[str, Any]) -> str:
-    """The result as a table, and what the numbers depend on."""
+    """The result as a table, then settings, seeds, data and machine."""
     config = result["config"]
     notes = [
         f"the 10,000 test images alone leave ± {100 * result['binomial_ci95']:.2f} (binomial)",

@@ -1,4 +1,4 @@
-"""What the experiment on two overlaid digits says and draws, read off its result."""
+"""Report and pictures of the experiment `multitask`."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ SINGLE = "two single nets"
 
 
 def report(result: dict[str, Any]) -> str:
-    """A row per method, and what the numbers depend on."""
+    """One row per method, then settings, seeds, data and machine."""
     return "\n".join([methods_table(result), *notes(result, SINGLE)])
 
 
 def methods_table(result: dict[str, Any]) -> str:
-    """Accuracies, and paired differences to single nets and to equal weights."""
+    """Accuracies, and paired differences from single nets and from equal weights."""
     methods = result["methods"]
     rows = [
         [
@@ -42,7 +42,7 @@ def methods_table(result: dict[str, Any]) -> str:
 
 
 def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
-    """Accuracy on the left digit against the right one, a mark per method; single nets as lines."""
+    """Accuracy on the left digit against the right one: a marker per method, lines for single nets."""
     axis = figure.subplots()
     lines = [
         (100 * task["mean"], 100 * (task["ci95"] or 0))
@@ -79,7 +79,7 @@ def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
 
 
 def view(accuracies: list[dict[str, Any]], single: float) -> tuple[float, float]:
-    """What an axis shows, in %: all means, and room for usual intervals, not for the widest."""
+    """The limits of an axis in %. They hold all means and typical intervals, not the widest."""
     means = [single, *(100 * found["mean"] for found in accuracies)]
     room = 2 * float(np.median([100 * (found["ci95"] or 0) for found in accuracies])) + 0.2
     return max(min(means) - room, 0), min(max(means) + room, 100)
@@ -88,7 +88,7 @@ def view(accuracies: list[dict[str, Any]], single: float) -> tuple[float, float]
 def draw_samples(
     canvases: np.ndarray, labels: np.ndarray, predicted: np.ndarray, figure: Any
 ) -> None:
-    """The first canvases `[n, h, w, 1]`, and the first with an error; `predicted` is `[n, 2]`."""
+    """The first canvases `[n, h, w, 1]`, and the first with an error. `predicted` is `[n, 2]`."""
     first, wrong = np.arange(len(labels))[:20], np.flatnonzero((predicted != labels).any(axis=1))
     parts = [
         ("the first test images: what the heads see left and right, red: predicted (true)", first),

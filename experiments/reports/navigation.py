@@ -1,4 +1,4 @@
-"""What the experiment on point navigation says and draws, read off its result."""
+"""Report and pictures of the experiment `navigation`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,16 +18,16 @@ from jaxdl.train.loop import per_seed
 from jaxdl.types import Params
 
 FIGURE_KEY = 1_000_003
-"""A key apart from all training seeds."""
+"""A key that no training seed has."""
 
 DEPTHS = (0, 1, 2, 3)
 """Gradient steps after which returns are reported."""
 
 PAPER = (-40.41, -11.68, -3.33, -3.23)
-"""Table 4 of the paper, MAML after so many steps, on 40 goals."""
+"""Table 4 of the paper: MAML after each of these numbers of steps, on 40 goals."""
 
 PAPER_CONTEXT = (-42.42, -13.90, -5.17, -3.18)
-"""The same table: where the inner steps adapt a vector of context alone."""
+"""The same table: inner steps adapt a context vector alone."""
 
 METHODS = {
     "maml": "MAML",
@@ -38,7 +38,7 @@ METHODS = {
 
 
 def report(result: dict[str, Any]) -> str:
-    """The table, and what the numbers depend on."""
+    """The table, then settings, seeds, deviations and machine."""
     config, run = result["config"], result["run"]
     rows = []
     for name, by_depth in result["methods"].items():
@@ -71,7 +71,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def deviations(config: dict[str, Any], steps: int) -> list[str]:
-    """Where this is not what the paper says."""
+    """The differences from the paper."""
     found = [
         "reward: minus the distance, as in the authors' code; the paper says its square, with which"
         " no policy that stays near the start could earn -40 in 100 steps",
@@ -89,7 +89,7 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
 
 
 def summary(found: np.ndarray) -> list[dict[str, Any]]:
-    """By depth: mean and interval over seeds, and the half width over tasks of their means."""
+    """Per number of steps: mean and interval over seeds, and half the interval over tasks."""
     return [
         seeds_summary(of_depth.mean(axis=1))
         | {"ci95_tasks": float(mean_ci95(of_depth.mean(axis=0))[1])}
@@ -100,7 +100,7 @@ def summary(found: np.ndarray) -> list[dict[str, Any]]:
 def draw_pictures(
     run: Run, params: dict[str, Params], result: dict[str, Any], play: Callable[..., Recorded]
 ) -> None:
-    """Paths of two tasks before and after steps, returns by steps, and the learning curves.
+    """Draws paths in two tasks before and after steps, returns by steps, and learning curves.
 
     `play(keys [tasks], params, goals [tasks, 2])` plays MAML's policy.
     """
@@ -115,7 +115,7 @@ def draw_pictures(
 
 
 def draw_paths(goals: Any, played: Recorded, figure: Any) -> None:
-    """A row per task: ten paths before the first step and after each, from the start to the goal.
+    """One row per task: ten paths before the first step and after each, from start to goal.
 
     `goals` `[tasks, 2]`; `played` as `maml_trpo.play` returns it, with a leading `[tasks]`.
     """
@@ -145,7 +145,7 @@ def draw_paths(goals: Any, played: Recorded, figure: Any) -> None:
 
 
 def draw_returns(result: dict[str, Any], figure: Any) -> None:
-    """The paper's figure: return by gradient steps, minus it on a logarithmic axis."""
+    """The paper's figure: the return by gradient steps. Minus the return is on a log axis."""
     axis = figure.subplots()
     for i, (name, found) in enumerate(result["methods"].items()):
         title = METHODS[name]
@@ -163,7 +163,7 @@ def draw_returns(result: dict[str, Any], figure: Any) -> None:
 
 
 def minus_on_log_scale(axis: Any, ticks: list[float]) -> None:
-    """Of an axis on which minus the returns stand: larger returns are higher."""
+    """Formats an axis of minus the returns, so that larger returns are higher."""
     axis.set_yscale("log")
     axis.invert_yaxis()
     axis.set_yticks(ticks, [f"-{tick}" for tick in ticks])
@@ -172,7 +172,7 @@ def minus_on_log_scale(axis: Any, ticks: list[float]) -> None:
 
 
 def draw_curve(curves: dict[str, Any], figure: Any) -> None:
-    """Mean returns on training goals by iteration: line the mean, band the range over seeds."""
+    """Returns on training goals by iteration: a line for the mean, a band for the seeds' range."""
     axis = figure.subplots()
     shown = [("maml", "before", "MAML, before the inner step"), ("maml", "after", "after it")]
     shown += [(name, "after", METHODS[name]) for name in ("pretrained", "oracle")]

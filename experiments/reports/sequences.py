@@ -1,4 +1,4 @@
-"""What the experiment on rows of MNIST says and draws, read off its result."""
+"""Report and pictures of the experiment `sequences`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxdl.types import Array
 
 
 def report(result: dict[str, Any]) -> str:
-    """A row per cell, and what the numbers depend on."""
+    """One row per cell, then settings, seeds, data and machine."""
     task = result["config"]["task"]
     return "\n".join([table(result, task, "accuracy", "accuracy in %"), *notes(result)])
 

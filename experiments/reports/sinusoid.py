@@ -1,4 +1,4 @@
-"""What the experiment on sine waves says and draws."""
+"""Report and pictures of the experiment `sinusoid`."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def draw_task(
     learnt: dict[str, tuple[MetaLearner, Params]],
     figure: Any,
 ) -> None:
-    """One wave, of amplitude and phase, and what the first seed of each learner makes of it."""
+    """One wave (amplitude, phase), and the predictions of each learner's first seed for it."""
     amplitude, phase = wave
     x = jnp.linspace(-5, 5, 200)[:, None]
     axes = figure.subplots(1, 2, sharey=True)

@@ -1,4 +1,4 @@
-"""What the experiment on transfer learning says, read off its result."""
+"""The report of the experiment `transfer`."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ FINE_TUNING = {name: METHODS[name] for name in ("full", "probe", "gradual")}
 
 
 def report(result: dict[str, Any]) -> str:
-    """Accuracies, paired differences, and what the numbers depend on."""
+    """Accuracies and paired differences, then settings, seeds, data and machine."""
     config, run, images = result["config"], result["run"], result["images"]
     return "\n".join(
         [
@@ -40,7 +40,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def source_of(result: dict[str, Any]) -> str:
-    """What the transferred trunk comes from."""
+    """The origin of the transferred trunk."""
     if result["source"] is None:
         return f"but the trunk is that of {result['config']['init_from']}"
     accuracy = tables.interval(seeds_summary(result["source"]), scale=100, digits=1)

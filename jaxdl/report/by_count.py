@@ -26,7 +26,7 @@ def labelled(count: int) -> str:
 
 
 def count_names(counts: Sequence[int], examples: Sequence[float]) -> list[str]:
-    """Row names of a table for counts per class; `examples` has the numbers, also for count 0."""
+    """Row names of a table by counts per class. `examples` has the numbers, also for count 0."""
     return [
         f"{value:,.0f}{' (all)' * (count == 0)}"
         for count, value in zip(counts, examples, strict=True)

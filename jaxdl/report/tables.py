@@ -5,7 +5,7 @@ from typing import Any
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An aligned Markdown table; the first column is left-aligned, the others right-aligned.
+    """An aligned Markdown table. The first column is left-aligned, the others right-aligned.
 
     >>> print(markdown(["shots", "MSE"], [["5", "0.67"], ["10", "0.4"]]))
     | shots |  MSE |
@@ -24,7 +24,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
-    """The mean of `intervals.seeds_summary` with its 95 % interval; a single seed has no interval.
+    """The mean of `intervals.seeds_summary` with its 95 % interval. A single seed has none.
 
     A summary from result.json may hold "nan" and "inf" as text.
 
@@ -46,7 +46,7 @@ def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) 
 
 
 def seeds(first: int, count: int) -> str:
-    """The seeds of a number, and the kind of its interval.
+    """The seeds of a result, and the kind of its interval.
 
     >>> seeds(0, 3)
     "seeds 0 to 2, ± over seeds by Student's t"

@@ -130,7 +130,7 @@ def image_arrays(
     jaxdl.errors.InputError: cifar100 is not in no/such/folder. Run `jaxdl prepare cifar100` ...
 
     Args:
-        data_dir: the folder of prepared sets; None: `$JAXDL_DATA`, else the user's cache folder.
+        data_dir: the folder of prepared sets. None is `$JAXDL_DATA`, or else the cache folder.
 
     Raises:
         InputError: if `data` or `split` is unknown, the set is not in the data folder, or a label
@@ -153,7 +153,7 @@ def image_splits(
     validation: int,
     data_dir: PathLike | None = None,
 ) -> dict[Split, ImageData]:
-    """Training, validation and test set; the last `validation` training images are held out.
+    """Training, validation and test set. The last `validation` training images are held out.
 
     Raises:
         InputError: if no training image is left, or as `image_arrays`.
@@ -195,7 +195,7 @@ def few_shot_arrays(
     omniglot_split: Literal["maml", "vinyals", "alphabets"] = "maml",
     data_dir: PathLike | None = None,
 ) -> ImageData:
-    """The classes of one split of a few-shot set, sorted by label; labels count within the split.
+    """The classes of one split of a few-shot set, sorted by label. Labels count within the split.
 
     `"omniglot"`: `[n, 28, 28, 1]`, 20 drawings per character, ink 255 on paper 0. The characters of
     TFDS's two splits are divided 1100/100/423 at random (`"maml"`), 1028/172/423 as in Matching
@@ -214,9 +214,9 @@ def few_shot_arrays(
     jaxdl.errors.InputError: cifar100 is not in no/such/folder. Run `jaxdl prepare cifar100` ...
 
     Args:
-        split: which classes; no class is in two splits.
-        omniglot_split: see above; the other sets have only one division.
-        data_dir: the folder of prepared sets; None: `$JAXDL_DATA`, else the user's cache folder.
+        split: the part of the classes. No class is in two splits.
+        omniglot_split: see above. The other sets have only one division.
+        data_dir: the folder of prepared sets. None is `$JAXDL_DATA`, or else the cache folder.
 
     Raises:
         InputError: if an argument is unknown, or the set is not in the data folder.

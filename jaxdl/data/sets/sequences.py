@@ -19,7 +19,7 @@ ADDING_BASELINE = 1 / 6
 def adding(*, length: int) -> Sampler:
     """Sampler of one example of the adding problem (LSTM paper, section 5.4).
 
-    x `[length, 2]`: numbers uniform in [0, 1), and a mark, which is 1 at two places, one in each
+    x `[length, 2]`: numbers uniform in [0, 1), and a mark. The mark is 1 at two steps, one in each
     half, and 0 elsewhere. y `[1]`: the sum of the two marked numbers. The constant answer 1, the
     mean, has an error of 1/6. Memory must last for three quarters of the length on average.
 

@@ -1,6 +1,6 @@
 """Few-shot classes from scikit-learn's digits, two side by side: numbers 00 to 99, no download.
 
-Ten digits are too few classes; numbers give a hundred. No two classes look alike, because every
+Ten digits are too few classes. Numbers give a hundred. No two classes look alike, because every
 digit stands upright. The splits share neither numbers nor drawings, but they share the digits. A
 learner must recognise a digit at its place next to any other digit. The test shows new numbers.
 """
