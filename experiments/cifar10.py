@@ -95,7 +95,7 @@ class Config:
     decay_steps: Natural = added(0)
     """Steps of the cosine. 0 means --steps, which a resumed run then cannot change."""
     decay_epochs: Positive = 7.0
-    """Epochs per stair of the staircase."""
+    """Epochs between two falls of the staircase."""
     flip: Literal["none", "random"] = "none"
     """Mirror images at random, or not."""
     translate: Annotated[int, Range(0, 31)] = 0

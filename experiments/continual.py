@@ -161,7 +161,8 @@ def check(config: Config) -> None:
     if config.examples % config.run.log_every:
         raise InputError(
             f"`examples={config.examples}` must be a multiple of"
-            f" `log_every={config.run.log_every}`, because a task ends at a log point"
+            f" `log_every={config.run.log_every}`, because a task ends at a log point. Change one"
+            " of them"
         )
     if config.start.init_from and "independent" in config.methods:
         raise InputError("`init_from=` starts one net: leave independent out of `methods=`")

@@ -71,8 +71,7 @@ MOVED = dict.fromkeys(("--widths", "--width-steps", "--width-lr"), "capacity")
 @dataclasses.dataclass(frozen=True)
 class Config:
     data: Literal["mnist", "omniglot", "cifar10", "digits"] = "mnist"
-    """Data set to learn. The source is Omniglot for MNIST, and CIFAR-100 for CIFAR-10. `digits`
-    needs no download."""
+    """Data set (source: Omniglot for MNIST, CIFAR-100 for CIFAR-10). `digits` has no download."""
     data_dir: Path | None = None
     """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
     counts: tuple[Natural, ...] = ()

@@ -16,7 +16,7 @@ def values(summary: dict[str, Any]) -> np.ndarray:
 
 
 def difference(found: dict[str, Any], other: dict[str, Any]) -> np.ndarray:
-    """The difference of mean accuracies by seed, in points. It is paired: both have the same data."""
+    """The differences of mean accuracies by seed, in points. Both methods have the same data."""
     return 100 * (values(found["mean"]) - values(other["mean"]))
 
 

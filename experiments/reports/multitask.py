@@ -42,7 +42,7 @@ def methods_table(result: dict[str, Any]) -> str:
 
 
 def draw_accuracy(result: dict[str, Any], figure: Any) -> None:
-    """Accuracy on the left digit against the right one: a marker per method, lines for single nets."""
+    """Accuracy on the left digit against the right one. Lines are the single nets."""
     axis = figure.subplots()
     lines = [
         (100 * task["mean"], 100 * (task["ci95"] or 0))

@@ -332,7 +332,8 @@ def _of_tasks(values: PyTree, tasks: int, name: str) -> list[PyTree]:
     if isinstance(values, tuple) or values.shape[1:2] != (tasks,):
         got = f"a tuple of {len(values)}" if isinstance(values, tuple) else values.shape
         raise InputError(
-            f"{name} of {tasks} tasks: [n, {tasks}, ...] or a tuple of {tasks}, not {got}"
+            f"{name} of {tasks} tasks are [n, {tasks}, ...] or a tuple of {tasks}, not {got}: give"
+            " one part per task"
         )
     return [values[:, task] for task in range(tasks)]
 

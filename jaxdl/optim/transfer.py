@@ -52,8 +52,8 @@ def with_new_head(trained: Params, fresh: Params, *, head: str | tuple[str, ...]
         there, here = (trunk.get(place, "absent") for trunk in trunks)
         if there != here:
             raise InputError(
-                f"{_shown(place)} is {there} in the trained net and {here} in the new one: only the"
-                f" head ({' '.join(names)}) may differ"
+                f"{_shown(place)} is {there} in the trained net and {here} in the new one: give two"
+                f" nets that differ in the head ({' '.join(names)}) alone"
             )
     return {name: (fresh if name in names else trained)[name] for name in fresh}
 

@@ -41,8 +41,8 @@ def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: flo
     """
     if reward.shape != value.shape:
         raise InputError(
-            f"rewards {list(reward.shape)} and values {list(value.shape)} differ in shape: both are"
-            " [steps, n]"
+            f"rewards {list(reward.shape)} and values {list(value.shape)} differ in shape: give"
+            " both as [steps, n]"
         )
     after = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
     return discounted(reward + discount * after - value, discount * gae_lambda)

@@ -117,7 +117,8 @@ def conv(
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2]:
         raise InputError(
             "conv needs x [n, height, width, channels] and w [kernel height, kernel width,"
-            f" channels, features] with equal channels, not shapes {x.shape} and {w.shape}"
+            f" channels, features] with equal channels, not shapes {x.shape} and {w.shape}:"
+            " reshape one of them"
         )
     dtype = jnp.result_type(x, w)
     if not jnp.issubdtype(dtype, jnp.floating):

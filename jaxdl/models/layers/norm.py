@@ -148,7 +148,9 @@ class BatchNorm(nn.Module):
 
     def _axes(self, shape: Sequence[int]) -> tuple[int, ...]:
         if self.mode not in get_args(Mode):
-            raise InputError(f"the mode of BatchNorm is 'batch' or 'example', not {self.mode!r}")
+            raise InputError(
+                f"the mode of BatchNorm is 'batch' or 'example', not {self.mode!r}: choose one"
+            )
         if self.mode == "batch":
             return tuple(range(len(shape) - 1))
         axes = tuple(range(1, len(shape) - 1))
@@ -199,7 +201,9 @@ class RunningBatchNorm(nn.Module):
     ) -> Shaped[Array, " n *space channels"]:
         """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype."""
         if mode not in get_args(NormMode):
-            raise InputError(f"the mode of RunningBatchNorm is 'train' or 'eval', not {mode!r}")
+            raise InputError(
+                f"the mode of RunningBatchNorm is 'train' or 'eval', not {mode!r}: choose one"
+            )
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
@@ -259,6 +263,6 @@ def check_rows(x: Array, weight: Array) -> None:
     """
     if weight.shape != x.shape[:1]:
         raise InputError(
-            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: it takes"
-            " one weight per row; a net that moves its batch axis gives it weights or a mask itself"
+            f"batch norm got weights {list(weight.shape)} beside an input {list(x.shape)}: give it"
+            " one weight per row. A net that moves its batch axis must pass them itself"
         )
