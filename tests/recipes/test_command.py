@@ -11,7 +11,7 @@ from jaxdl.recipes import command
 
 LIST = (
     "Commands (jaxdl NAME --help lists the flags of one):\n"
-    "  prepare  Makes MNIST, CIFAR-10, CIFAR-100 or Omniglot ready, once.\n"
+    "  prepare  Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot, once.\n"
     "  compare  Compares the learners of two runs on the test episodes that both have met.\n"
 )
 
