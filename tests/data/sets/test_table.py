@@ -1,0 +1,101 @@
+"""A table by hand, and each mistake in one with its row and column."""
+
+import re
+
+import numpy as np
+import pytest
+
+from jaxdl.data.sets.table import MOST_TEXTS, read_table
+from jaxdl.errors import InputError
+
+TEXT = """\ufeffacid,colour,sugar,grade,vineyard
+3.1,red,-1e1,7,north
+2.9,white,0,5.5,north
+
+3.0,"red, dark",4,6,south
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "wine.csv"
+    file.write_text(TEXT, encoding="utf-8")
+    return file
+
+
+def test_numbers_categories_target_and_tasks(path):
+    table = read_table(path, "grade", task="vineyard")
+    assert table.columns == (
+        "acid",
+        "sugar",
+        "colour=red",
+        "colour=red, dark",
+        "colour=white",
+    )
+    np.testing.assert_array_equal(table.numbers, np.float32([[3.1, -10], [2.9, 0], [3.0, 4]]))
+    np.testing.assert_array_equal(table.categories, [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(table.target, [7, 5.5, 6])
+    assert table.target.dtype == np.float64
+    assert table.tasks.tolist() == ["north", "north", "south"]
+
+
+def test_a_target_of_texts_is_a_class_and_numbers_can_be_one(path):
+    assert read_table(path, "colour").target.tolist() == ["red", "white", "red, dark"]
+    table = read_table(path, "grade", kind="class")
+    assert table.target.tolist() == ["7", "5.5", "6"]
+    assert table.tasks is None
+    assert "vineyard=north" in table.columns
+
+
+def test_columns_of_one_kind_alone(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("a\tb\n1\tx\n2\ty\n")
+    assert read_table(path, "b").categories.shape == (2, 0)
+    assert read_table(path, "a").numbers.shape == (2, 0)
+    np.testing.assert_array_equal(read_table(path, "b").numbers, [[1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        ("a,b\n1,2\n,3\n", {}, "row 2 of .*t.csv has an empty cell in column 'a'. Fill it, or"),
+        ("a,b\n1,2\n4, \n", {}, "row 2 of .* has an empty cell in column 'b'"),
+        ("a,b\n1,2\nnan,3\n", {}, "row 2 of .* has nan in column 'a'. Write a number"),
+        ("a,b\n1,2\n3,inf\n", {}, "row 2 of .* has inf in column 'b'"),
+        ("a,b\n1,2\n\n3\n", {}, "t.csv, line 4: 1 cells, but 2 columns. Correct the line"),
+        ("a,a\n1,2\n", {}, "has two columns 'a'. Name each column once"),
+        ("a,,b\n1,2,3\n", {}, "has a column without a name"),
+        ("a,b\n", {}, "has no rows"),
+        ("", {}, "has no rows"),
+        ("b\n1\n", {}, "has no column beside the target and the task"),
+        ("a,b\n1,2\n", {"target": "c"}, "has no column 'c': `target=` names one of a, b"),
+        ("a,b\n1,2\n", {"task": "c"}, "has no column 'c': `task=` names one of a, b"),
+        ("a,b\n1,2\n", {"task": "b"}, "`task=b` is the target, too"),
+        ("a,b\n1,x\n", {"kind": "number"}, "column 'b' of .* has the text 'x'. Write numbers"),
+        ('a,b\n1,"x\n', {}, "is no CSV file in UTF-8"),
+    ],
+)
+def test_what_is_refused(text, arguments, words, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_table(path, **({"target": "b"} | arguments))
+
+
+def test_files_that_are_no_table(tmp_path):
+    with pytest.raises(InputError, match="there is no file"):
+        read_table(tmp_path / "none.csv", "a")
+    path = tmp_path / "latin.csv"
+    path.write_bytes("a,b\n1,\xe9\n".encode("latin-1"))
+    with pytest.raises(InputError, match=re.escape("is no CSV file in UTF-8")):
+        read_table(path, "b")
+
+
+def test_a_column_of_names_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"name {i},{i}" for i in range(MOST_TEXTS + 1)]
+    path.write_text("\n".join(["who,b", *rows]))
+    with pytest.raises(InputError, match="column 'who' of .* has 101 different texts. Leave the"):
+        read_table(path, "b")
+    path.write_text("\n".join(["who,b", *rows[:-1]]))
+    assert read_table(path, "b").categories.shape == (MOST_TEXTS, MOST_TEXTS)
