@@ -1,14 +1,14 @@
 """Few-shot image classification by MAML, ProtoNet, fine-tuning, or a learner of your own.
 
-A learner trains on many tasks. A task shows K examples of N new classes, and asks for the classes
-of other images. The default is MAML (section 5.2, arXiv:1703.03400) on images that need no
-download. Each of the papers' recipes is a preset. Parameters are chosen on validation classes.
-Accuracy is measured on test classes. Two baselines stand beside it: fine-tuning, and nearest pixel
-centroids.
+A learner trains on many tasks. A task shows a few images of each of its classes, then asks to
+classify other images of them. The default is MAML (section 5.2, arXiv:1703.03400) on pairs of
+digits, which need no download. The papers' recipes are presets. Validation classes choose the
+checkpoint. Test classes give the accuracy. Two baselines are tested too: fine-tuning, and the
+nearest class mean of the pixels.
 
 Command: scripts/run few_shot [--preset omniglot-5way-1shot] [--learner NAME]
-Runtime: 1 minute for the default on 2 CPU cores; the paper's 60,000 steps need a GPU
-Result: accuracy with its 95 % interval beside the paper's, see docs/results.md
+Runtime: 1 minute for the default on 2 CPU cores; use a GPU for the paper's 60,000 steps
+Result: accuracy with its 95 % interval, and the paper's accuracy; see docs/results.md
 """
 
 import dataclasses
@@ -71,61 +71,64 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = added("maml")
-    """Learner: maml, protonet, finetune, or path/to/mine.py:my_learner. It has flags of its own."""
+    """Learner: maml, protonet, finetune, or path/to/mine.py:my_learner. Each has its own flags."""
     data: Data = "numbers"
     """Images. `numbers` (two digits side by side) and `digits` need no download."""
     test_data: Data | None = added(None)
-    """Images of the test tasks. By default those of --data."""
+    """Images of the test tasks. None: those of --data."""
     data_dir: Path | None = None
-    """Folder of prepared data. By default JAXDL_DATA, or else the user's cache."""
+    """Folder of prepared data. None: the variable JAXDL_DATA, or else the user's cache."""
     split: Literal["maml", "vinyals"] = "maml"
     """Split of the Omniglot characters: MAML's 1100/100/423, or Vinyals' 1028/172/423."""
     rotations: Literal["none", "augment", "classes"] = "none"
-    """Rotations by 90 degrees. augment: one per sampled class, as MAML. classes: as new classes."""
+    """Turns by 0, 90, 180 or 270 degrees. augment: a random turn per sampled class, as in MAML.
+    classes: each turn makes a new class."""
     ways: AtLeastTwo = 5
     """Classes per training task."""
     test_ways: AtLeastTwo | None = added(None)
-    """Classes per validation and test task. By default --ways."""
+    """Classes per validation and test task. None: --ways."""
     shots: Count = 1
     """Support examples per class in training tasks."""
     test_shots: Count | None = added(None)
-    """Support examples per class in validation and test tasks. By default --shots."""
+    """Support examples per class in validation and test tasks. None: --shots."""
     queries: Count = 5
     """Query examples per class in training tasks."""
     test_queries: Count = 5
-    """Query examples per class in validation and test tasks. With `--norm batch` the accuracy
-    depends on this number."""
+    """Query examples per class in validation and test tasks. `--norm batch` normalises all queries
+    together, so this number changes the accuracy."""
     filters: Count = 32
-    """Channels of each of the four convolutions."""
+    """Filters of each of the four convolutions."""
     head: Literal["xavier", "normal"] = "xavier"
-    """Initialiser of the head for grey images. `normal` is that of the MAML code, and slower."""
+    """Initialiser of the head, for grey images. `normal` is that of the MAML code, and learns
+    more slowly."""
     norm: Literal["batch", "support", "example"] = "batch"
-    """Statistics of batch norm: of the batch (as MAML), of the support set, or of each example."""
+    """Statistics of batch norm: of all images at hand (as in MAML), of the support set, or of each
+    image alone."""
     steps: Count = 4000
     """Meta-training steps."""
     tasks: Count = 16
     """Tasks per step."""
     test_inner_steps: Natural | None = 3
-    """Inner gradient steps in a validation or test task. By default as many as in training."""
+    """Inner gradient steps in a validation or test task. None: as many as in training."""
     lr: Positive = 0.003
-    """Learning rate of the outer Adam."""
+    """Learning rate of Adam, which trains the meta-parameters."""
     clip: NotNegative = 0.0
-    """Largest absolute value of an element of the meta-gradient. 0 does not clip."""
+    """Clips each element of the meta-gradient to this absolute value. 0 does not clip."""
     batch: Count = added(64)
-    """Labelled images per step, for learners that train on them and for the baseline."""
+    """Images per step, for learners that train on labels and for the fine-tuning baseline."""
     pretraining_steps: Natural = 1000
-    """Training steps of the fine-tuning baseline. 0 leaves it out."""
+    """Pretraining steps of the fine-tuning baseline. 0 leaves the baseline out."""
     chunk: Natural = 0
-    """Tasks that are differentiated together. 0 takes 1 on a CPU, and all on an accelerator."""
+    """Tasks per backward pass. 0 means 1 on a CPU, and all on an accelerator."""
     eval_every: Count = 500
     """Steps between validations, a multiple of --log-every."""
     eval_episodes: AtLeastTwo = 600
-    """Episodes per validation."""
+    """Tasks per validation."""
     test_episodes: AtLeastTwo = 6000
-    """Episodes of the final test."""
+    """Tasks of the final test."""
     method: Any = dataclasses.field(default_factory=Maml)
     start: Start = Start()
-    """Weights that the learner's net starts from. The baseline starts from random weights."""
+    """Initial weights of the learner's net. The fine-tuning baseline starts from random weights."""
     random: Seeds = Seeds()
     run: RunFlags = dataclasses.field(default_factory=partial(RunFlags, log_every=50))
 

@@ -6,10 +6,14 @@ import jax
 import numpy as np
 import optax
 
+from experiments import few_shot
 from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes.few_shot import learner_of_images
+from jaxdl.recipes.learners import with_learner
+from jaxdl.runs.config import flat, unflat
 from jaxdl.types import Batch
 from tests import stored_run
 from tests.readme import GUIDE, README, ROOT, blocks, example
@@ -33,6 +37,21 @@ def test_training_from_own_arrays():
     found = run_block("train")(images, labels, steps=4, seeds=1)
     assert found.mean > 0.5
     assert found.over == "1 seed"
+
+
+def test_the_own_learner_is_one_of_the_command_line(tmp_path):
+    """Its flag is parsed, its net gives features, and its logits are a multiple of ProtoNet's."""
+    code = next(block for block in blocks("python") if "def sharper(" in block)
+    (tmp_path / "mine.py").write_text(code)
+    name = f"{tmp_path}/mine.py:sharper"
+    config = with_learner(unflat(few_shot.Config, {"filters": 2}), name, factor=0.5)
+    x, y = np.random.default_rng(0).random((5, 8, 16, 1), np.float32), np.arange(5)
+    found = []
+    for each in (config, with_learner(config, "protonet")):
+        learner = learner_of_images(flat(each))
+        params = learner.init(jax.random.key(0), x)
+        found.append(learner.predict(learner.adapt(None, params, Batch(x, y)), x))
+    np.testing.assert_allclose(found[0], 0.5 * found[1], rtol=1e-6)
 
 
 def test_training_by_hand(capsys):

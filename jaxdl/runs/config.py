@@ -57,7 +57,7 @@ Rate = Annotated[float, Range(0, 0.999)]
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
-    """Folder, logging and devices of a run. All of these may change when a run is resumed.
+    """Folder, logging and devices of a run. On resuming, you may change any of these.
 
     Example:
         >>> import dataclasses, jaxdl
@@ -70,8 +70,8 @@ class RunFlags:
     """
 
     name: str = ""
-    """Name of the run directory. By default it is made of the other flags, so the same command
-    resumes the same run."""
+    """Name of the run directory. By default the flags above this group give it, so the same
+    command resumes the same run."""
     runs_dir: Path = Path(os.environ.get("JAXDL_RUNS", "runs"))
     """Folder of the run directories. The environment variable JAXDL_RUNS changes the default."""
     log_every: Count = 100
@@ -79,20 +79,20 @@ class RunFlags:
     save_minutes: NotNegative = 2.0
     """Minutes between checkpoints."""
     tensorboard: bool = False
-    """Also write TensorBoard events (needs the tensorboard extra)."""
+    """Also write TensorBoard events. This needs the pip extra `tensorboard`."""
     devices: int = 0
-    """Devices that share the work of a step. 0 takes all."""
+    """Number of devices per step. 0 takes all."""
     coordinator: str = ""
-    """With several processes: host:port of the first one."""
+    """With several processes: host:port of process 0."""
     processes: int = 0
-    """With several processes: how many there are."""
+    """Number of processes, if there are several."""
     process: int = -1
     """With several processes: the index of this one, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """Which seeds train, all of them in one program."""
+    """Seeds to train, all in one compiled program."""
 
     seed: Natural = 0
     """First seed."""
@@ -105,7 +105,7 @@ class Start:
     """Weights to start from, instead of random ones."""
 
     init_from: Path | None = None
-    """A .npz of weights, or a run directory. Each new seed starts from one seed of that run."""
+    """A .npz file of weights, or a run directory, of which seed i starts from seed i."""
     init_except: tuple[str, ...] = ()
     """Layers that still start from random weights."""
 

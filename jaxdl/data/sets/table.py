@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     for line, row in rows:
         if len(row) != len(header):
             raise InputError(
-                f"{path}, line {line}: {len(row)} cells, but {len(header)} columns. Correct the line"
+                f"{path}, line {line}: {len(row)} cells, but {len(header)} columns. Correct it"
             )
     return header, [row for _, row in rows]
 

@@ -62,7 +62,7 @@ def test_columns_of_one_kind_alone(tmp_path):
         ("a,b\n1,2\n4, \n", {}, "row 2 of .* has an empty cell in column 'b'"),
         ("a,b\n1,2\nnan,3\n", {}, "row 2 of .* has nan in column 'a'. Write a number"),
         ("a,b\n1,2\n3,inf\n", {}, "row 2 of .* has inf in column 'b'"),
-        ("a,b\n1,2\n\n3\n", {}, "t.csv, line 4: 1 cells, but 2 columns. Correct the line"),
+        ("a,b\n1,2\n\n3\n", {}, "t.csv, line 4: 1 cells, but 2 columns. Correct it"),
         ("a,a\n1,2\n", {}, "has two columns 'a'. Name each column once"),
         ("a,,b\n1,2,3\n", {}, "has a column without a name"),
         ("a,b\n", {}, "has no rows"),
@@ -95,7 +95,7 @@ def test_a_column_of_names_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     rows = [f"name {i},{i}" for i in range(MOST_TEXTS + 1)]
     path.write_text("\n".join(["who,b", *rows]))
-    with pytest.raises(InputError, match="column 'who' of .* has 101 different texts. Leave the"):
+    with pytest.raises(InputError, match=r"column 'who' of .* has 101 different texts. Leave the"):
         read_table(path, "b")
     path.write_text("\n".join(["who,b", *rows[:-1]]))
     assert read_table(path, "b").categories.shape == (MOST_TEXTS, MOST_TEXTS)
