@@ -22,8 +22,16 @@ def compare(arguments: Sequence[str]) -> int:
     return subcommand("jaxdl compare", Arguments, main, arguments)
 
 
+def new(arguments: Sequence[str]) -> int:
+    """Writes a learner that works, to be changed, with a test to be filled in."""
+    from jaxdl.recipes.new import Arguments, main
+    from jaxdl.runs.cli import subcommand
+
+    return subcommand("jaxdl new", Arguments, main, arguments)
+
+
 # Each command imports its modules when it is called, so the list of commands is fast.
-COMMANDS = {"prepare": prepare, "compare": compare}
+COMMANDS = {"prepare": prepare, "compare": compare, "new": new}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -109,7 +109,11 @@ def maml_of_curves(
     return maml(model, loss, ways=ways, inner_lr=inner_lr, **options)
 
 
-LEARNERS: dict[str, Make] = {"maml": maml, "protonet": protonet, "finetune": finetune}
+LEARNERS: dict[str, Make] = {
+    "maml": maml,
+    "protonet": protonet,
+    "finetune": finetune,
+}
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {"maml": maml_of_curves}
 """The learners of regression. `ways` is the number of the net's outputs."""
