@@ -35,6 +35,7 @@ _FACE = {
     "models.resnet": "resnet18",
     "models.resnet12": "resnet12",
     "models.torch_weights": "load_torch_weights",
+    "data.duplicates": "cross_split_duplicates drop_duplicates",
     "data.episodes": "few_shot",
     "data.epochs": "epochs",
     "data.examples": "examples",

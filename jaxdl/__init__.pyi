@@ -2,6 +2,8 @@
 
 from jaxdl.continual.er import er as er
 from jaxdl.continual.ewc import ewc as ewc
+from jaxdl.data.duplicates import cross_split_duplicates as cross_split_duplicates
+from jaxdl.data.duplicates import drop_duplicates as drop_duplicates
 from jaxdl.data.episodes import few_shot as few_shot
 from jaxdl.data.epochs import epochs as epochs
 from jaxdl.data.examples import examples as examples
