@@ -409,18 +409,18 @@ IMAGES, LABELS = np.zeros((8, 4, 4, 1), np.uint8), np.repeat(np.arange(4), 2)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"images": np.full((8, 4), np.nan, np.float32)}, "NaN"),
-        ({"images": IMAGES[:7]}, "7 examples and 8 labels make no data set"),
-        ({"images": IMAGES.astype(np.int64)}, "must be uint8 or float"),
+        ({"x": np.full((8, 4), np.nan, np.float32)}, "NaN"),
+        ({"x": IMAGES[:7]}, "7 examples and 8 labels make no data set"),
+        ({"x": IMAGES.astype(complex)}, "must be numbers or bools"),
         ({"labels": LABELS.astype(float)}, "must be integers"),
         ({"ways": 5}, "only 4 classes"),
         ({"shots": 2}, "need 3 examples"),
         ({"shots": 1.5}, "whole number"),
         ({"rotations": "mirror"}, "is not one of"),
-        ({"images": np.zeros((8, 4, 5)), "rotations": "augment"}, "square"),
+        ({"x": np.zeros((8, 4, 5)), "rotations": "augment"}, "square"),
     ],
 )
 def test_own_data_that_cannot_give_episodes(changes, words):
-    right = {"images": IMAGES, "labels": LABELS, "ways": 4, "shots": 1, "queries": 1}
+    right = {"x": IMAGES, "labels": LABELS, "ways": 4, "shots": 1, "queries": 1}
     with pytest.raises(InputError, match=words):
         episodes_of(**(right | changes))

@@ -7,6 +7,7 @@ output of the net makes the loss NaN.
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
 from jaxdl.errors import InputError
 
@@ -37,11 +38,8 @@ def check_labels(
     labels = np.asarray(labels)
     if labels.ndim < 1 or (labels.ndim > 1 and not several):
         raise InputError(f"labels have the shape {list(labels.shape)}. Give one per example, [n]")
-    if examples is not None and len(labels) != examples:
-        raise InputError(
-            f"{examples} examples and {len(labels)} labels make no data set. Give one label per"
-            " example"
-        )
+    if examples is not None:
+        check_count(labels, examples)
     if labels.size == 0:
         raise InputError("there are no labels. Give at least one example")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -51,6 +49,42 @@ def check_labels(
         )
     _check_range(labels, classes)
     return labels.astype(np.int32)
+
+
+def name_classes(
+    labels: Any, examples: int
+) -> tuple[Shaped[np.ndarray, " classes"], Int[np.ndarray, " n"]]:
+    """The names of the classes, in the order of `np.unique`, and the place of each label in them.
+
+    Args:
+        labels: `[n]`, strings, or integers from 0, with or without gaps. Strings may be a list, a
+            NumPy array of strings, or an object array.
+        examples: how many examples the labels belong to.
+
+    Raises:
+        InputError: as `check_labels`, or if only some of the labels are strings.
+    """
+    given = np.asarray(labels)
+    if given.dtype.kind in "OT" and all(isinstance(label, str) for label in given.ravel()):
+        given = np.array(given.tolist(), str)
+    if given.dtype.kind != "U" or given.ndim != 1 or given.size == 0:
+        given = check_labels(labels, examples)
+    check_count(given, examples)
+    names, places = np.unique(given, return_inverse=True)
+    return names, places
+
+
+def check_count(labels: np.ndarray, examples: int) -> None:
+    """Refuses another number of labels than of examples.
+
+    Raises:
+        InputError: as said above.
+    """
+    if len(labels) != examples:
+        raise InputError(
+            f"{examples} examples and {len(labels)} labels make no data set. Give one label per"
+            " example"
+        )
 
 
 def _check_range(labels: np.ndarray, classes: int | None) -> None:

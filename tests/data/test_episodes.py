@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
-from jaxdl.data.episodes import few_shot, without_replacement
+from jaxdl.data.episodes import few_shot
 from jaxdl.errors import InputError
 
 ROTATIONS = ("none", "augment", "classes")
@@ -208,37 +206,6 @@ def test_the_data_set_is_an_argument_of_the_program_and_no_constant_in_it():
     assert len(lowered) < images.size
 
 
-# The drawing itself.
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.sampled_from([1, 2, 5, 12]), st.integers(0, 40), st.integers(0, 2**32 - 1))
-def test_without_replacement_is_the_start_of_a_fisher_yates_shuffle(k, more, seed):
-    n = k + more
-    jitted = jax.jit(without_replacement)
-    bits = np.random.default_rng(seed).integers(0, 2**32, k, dtype=np.uint32)
-    places = list(range(n))
-    for i in range(k):
-        j = i + int(bits[i]) % (n - i)
-        places[i], places[j] = places[j], places[i]
-    np.testing.assert_array_equal(jitted(jnp.asarray(bits), n), places[:k])
-
-
-@pytest.mark.parametrize(("k", "n"), [(4, 4), (3, 5), (1, 9), (2, 8)])
-def test_each_ordered_choice_is_equally_likely(k, n):
-    bits = jax.random.bits(jax.random.key(k), (8000, k))
-    drawn = np.asarray(jax.jit(jax.vmap(lambda b: without_replacement(b, n)))(bits))
-    number = {choice: i for i, choice in enumerate(itertools.permutations(range(n), k))}
-    assert_uniform([number[tuple(row)] for row in drawn.tolist()], len(number))
-
-
-def test_a_long_chain_of_swaps_is_followed_to_its_end():
-    # Step i takes the place of step i + 1, so that what lay at place 0 wanders to the end.
-    k = 33
-    bits = jnp.array([1] * (k - 1) + [0], jnp.uint32)
-    np.testing.assert_array_equal(without_replacement(bits, k), [*range(1, k), 0])
-
-
 # Episodes of plain numbers never change, because stored results hang on them.
 
 DIGESTS = {
@@ -270,7 +237,7 @@ def test_episodes_of_plain_numbers_are_the_same_bit_for_bit_as_ever(dtype, rotat
 # Requests that the data cannot meet.
 
 GOOD = {
-    "images": np.zeros((8, 4, 4, 1), np.uint8),
+    "x": np.zeros((8, 4, 4, 1), np.uint8),
     "labels": np.array([3, 3, 3, 8, 8, 8, 8, 8]),
     "ways": 2,
     "shots": 1,
@@ -279,24 +246,40 @@ GOOD = {
 WRONG = [
     ({"ways": 3}, "ways=3, but there are only 2 classes"),
     ({"ways": 9, "rotations": "classes"}, "ways=9, but there are only 8 classes"),
-    ({"queries": 3}, "shots=1 and queries=3 need 4 examples per class, but class 3 has only 3"),
-    ({"shots": 2}, "need 4 examples"),
+    (
+        {"shots": 3},
+        "shots=3 and queries=2 need 5 examples per class, or 4 at least, which leaves 1 of 2",
+    ),
+    ({"shots": (3, 5), "ways": (2, 9)}, r"shots=\(3, 5\) .* 7 .* or 4 at .* ways=\(2, 9\)\."),
+    ({"ways": (3, 5)}, r"ways=\(3, 5\), but there are only 2 classes\. Choose fewer ways"),
+    ({"shots": (2, 1)}, r"shots=\(2, 1\) is no range\. Give two numbers, the smaller one first"),
+    ({"shots": (1, 2, 3)}, "is no range"),
+    ({"shots": ()}, "is no range"),
+    ({"queries": (0, 3)}, r"queries=\(0, 3\) must be a whole number of at least 1"),
+    ({"queries": (1.0, 3)}, r"queries=\(1.0, 3\) must be"),
+    ({"queries": "12"}, "queries=12 must be"),
     ({"ways": 0}, "ways=0 must be a whole number of at least 1"),
     ({"shots": 0}, "shots=0"),
     ({"queries": -1}, "queries=-1"),
     ({"ways": 2.0}, "ways=2.0"),
-    ({"images": np.zeros((8, 4, 5, 1), np.uint8), "rotations": "augment"}, "needs square images"),
-    ({"images": np.zeros((8, 16), np.uint8), "rotations": "classes"}, "needs square images"),
+    ({"x": np.zeros((8, 4, 5, 1), np.uint8), "rotations": "augment"}, "needs square images"),
+    ({"x": np.zeros((8, 16), np.uint8), "rotations": "classes"}, "needs square images"),
     ({"rotations": "flip"}, 'rotations="flip" is not one of'),
     ({"labels": np.zeros(7, int)}, "8 examples and 7 labels make no data set"),
     ({"labels": np.zeros((8, 1), int)}, r"labels have the shape \[8, 1\]"),
-    ({"images": np.float32(1.0)}, "there are no images"),
+    ({"x": np.float32(1.0)}, "there are no images"),
     ({"labels": np.zeros(8)}, "labels are float64, but must be integers"),
     ({"labels": np.array([3, 3, 3, -1, -1, -1, -1, -1])}, "example 3 has the label -1"),
-    ({"images": np.zeros((8, 4), int)}, "images are int64, but must be uint8 or float"),
-    ({"images": np.full((8, 4), np.nan)}, "images contain NaN or infinity"),
-    ({"images": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "there are no images"),
-    ({"images": np.zeros((8, 0))}, "there are no images"),
+    ({"x": {"a": np.zeros((8, 4, 4))}, "rotations": "augment"}, "turns images, but x is a struct"),
+    ({"weights": np.ones(7)}, r"weights are float64 \[7\], but there are 8 examples"),
+    ({"weights": ["a"] * 8}, r"weights are <U1 \[8\], but there are 8 examples"),
+    ({"weights": -np.ones(8)}, "weights must be finite and not negative"),
+    ({"weights": np.full(8, np.nan)}, "weights must be finite"),
+    ({"weights": np.zeros(8)}, "one must be larger than 0"),
+    ({"x": np.zeros((8, 4), int), "scale": 0.5}, "scale=0.5 is for uint8 and floats, but x is int"),
+    ({"x": np.full((8, 4), np.nan)}, "images contain NaN or infinity"),
+    ({"x": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "there are no images"),
+    ({"x": np.zeros((8, 0))}, "there are no images"),
 ]
 
 
@@ -305,6 +288,17 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(change, sentenc
     with pytest.raises(InputError, match=sentence) as error:
         few_shot(**GOOD | change)
     assert "\n" not in str(error.value)
+
+
+def test_the_old_name_of_x_is_told_the_new_one():
+    old = {"images" if name == "x" else name: given for name, given in GOOD.items()}
+    with pytest.warns(DeprecationWarning, match=r"Write few_shot\(x=\.\.\.\)"):
+        sample = few_shot(**old)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        sample(jax.random.key(0)),
+        few_shot(**GOOD)(jax.random.key(0)),
+    )
 
 
 def test_the_limits_themselves_are_allowed():

@@ -8,7 +8,7 @@ import pytest
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.epochs import epochs
 from jaxdl.data.examples import examples
-from jaxdl.data.labels import check_labels
+from jaxdl.data.labels import check_labels, name_classes
 from jaxdl.data.sets.images import choose_classes
 from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
 from jaxdl.data.sets.rotated_permuted import permutations, task_after_task
@@ -82,6 +82,58 @@ def test_no_labels_are_refused():
         check_labels(np.zeros(0, int), 0)
 
 
+# --- Labels that name classes
+
+WORDS = ["owl", "cat", "dog", "dog", "cat", "owl"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        WORDS,
+        tuple(WORDS),
+        np.array(WORDS),
+        np.array(WORDS, object),
+        np.array([np.str_(word) for word in WORDS], object),
+        np.array(WORDS, np.dtypes.StringDType()),
+    ],
+)
+def test_strings_are_named_in_the_order_of_numpy(labels):
+    names, places = name_classes(labels, 6)
+    assert names.tolist() == ["cat", "dog", "owl"]
+    np.testing.assert_array_equal(places, LABELS)
+
+
+def test_integers_name_themselves():
+    names, places = name_classes([70, 3, 70], 3)
+    assert (names.tolist(), places.tolist()) == ([3, 70], [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array([*WORDS[:5], 3], object), "labels are object, but must be integers"),
+        (np.array([*WORDS[:5], None], object), "labels are object, but must be integers"),
+        (np.array(WORDS, bytes), r"labels are \|S3, but must be integers"),
+        (np.array(WORDS)[:, None], r"labels have the shape \[6, 1\]"),
+        (np.array("owl"), r"labels have the shape \[\]"),
+        (WORDS[:5], "6 examples and 5 labels make no data set"),
+        (np.zeros(6), "labels are float64, but must be integers"),
+    ],
+)
+def test_what_names_no_class_is_refused(labels, words):
+    with pytest.raises(InputError, match=words):
+        name_classes(labels, 6)
+    with pytest.raises(InputError, match="there are no labels"):
+        name_classes(np.array([], object), 0)
+
+
+@pytest.mark.parametrize("labels", [WORDS, np.array(WORDS), np.array(WORDS, object)])
+def test_episodes_of_strings_are_those_of_their_places(labels):
+    found = [few_shot(X, of, ways=2, shots=1, queries=1)(KEY) for of in (labels, LABELS)]
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
 # --- Whatever takes labels -----------------------------------------------------------------------
 
 X = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2, 1)
@@ -114,7 +166,10 @@ OTHER_WORDS = {
     ("epochs", "float32"): r"y is float32 of shape \[n\]\. Give class labels as integers",
     ("epochs", "()"): "6 examples and no labels make no data set",
 }
-ALLOWED = {("divided", "(5,)")}  # it gets no examples to compare the number with
+ALLOWED = {
+    ("divided", "(5,)"),  # it gets no examples to compare the number with
+    ("few_shot", str(LABELS.astype(str).dtype)),  # it names classes
+}
 
 
 @pytest.mark.parametrize("maker", MAKERS)

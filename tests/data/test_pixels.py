@@ -61,6 +61,8 @@ def test_bytes_and_the_floats_that_they_stand_for_are_the_same_to_every_maker(ma
     as_bytes, as_floats = maker(BYTES), maker(BYTES.astype(np.float32) / 255)
     np.testing.assert_allclose(as_bytes, as_floats, rtol=1e-6)
     assert 0.4 < float(jnp.max(as_floats)) <= 1
+    if maker is drawn_by_few_shot:  # there, other integers are tokens
+        return
     for maker_type in (np.int64, np.uint16):
         with pytest.raises(InputError, match="must be uint8 or float"):
             maker(BYTES.astype(maker_type))

@@ -1,0 +1,142 @@
+"""Labelled examples sorted by class, and draws from them without replacement."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, UInt
+
+from jaxdl.errors import InputError
+from jaxdl.types import Array, PyTree
+
+
+class Table(NamedTuple):
+    """Examples sorted by class: class c has the rows `starts[c]` to `starts[c] + counts[c]`.
+
+    Where batches are padded, there is one more row, `padding`, of zeros with the weight 0.
+    `weights` is None if every example counts once, and nothing is padded.
+    """
+
+    x: PyTree
+    starts: Int[Array, " classes"]
+    counts: Int[Array, " classes"]
+    weights: Float[Array, " rows"] | None = None
+
+    @property
+    def padding(self) -> int:
+        """The row that stands for no example."""
+        return jax.tree.leaves(self.x)[0].shape[0] - 1
+
+
+def sorted_table(
+    x: PyTree,
+    places: Int[np.ndarray, " n"],
+    kept: Int[np.ndarray, " classes"],
+    weights: Float[np.ndarray, " n"] | None,
+    *,
+    padded: bool,
+) -> Table:
+    """The table of the classes `kept`, in this order.
+
+    Args:
+        x: checked inputs `[n, ...]`.
+        places: the class of each example. Classes that are not in `kept` are left out.
+        kept: which classes, ascending.
+        weights: how much each example counts.
+        padded: whether there is a row for padding.
+    """
+    order = np.argsort(places, kind="stable")
+    order = order[np.isin(places[order], kept)]
+    counts = np.bincount(places)[kept]
+
+    def pad(leaf: np.ndarray) -> np.ndarray:
+        return np.concatenate([leaf, np.zeros_like(leaf[:1])]) if padded else leaf
+
+    if padded and weights is None:
+        weights = np.ones(len(places), np.float32)
+    return Table(
+        jax.tree.map(lambda leaf: jnp.asarray(pad(leaf[order])), x),
+        jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
+        jnp.asarray(counts, jnp.int32),
+        None if weights is None else jnp.asarray(pad(weights[order])),
+    )
+
+
+def check_weights(weights: Any, examples: int) -> Float[np.ndarray, " n"] | None:
+    """Loss weights of examples as float32 `[n]`; None for none.
+
+    Raises:
+        InputError: if they are not `[n]`, or negative or not finite, or all are 0.
+    """
+    if weights is None:
+        return None
+    found = np.asarray(weights)
+    if found.shape != (examples,) or found.dtype.kind not in "biuf":
+        raise InputError(
+            f"weights are {found.dtype} {list(found.shape)}, but there are {examples} examples."
+            " Give one number per example, [n]"
+        )
+    found = found.astype(np.float32)
+    if not (np.isfinite(found).all() and (found >= 0).all() and found.any()):
+        raise InputError(
+            "weights must be finite and not negative, and one must be larger than 0. Correct them,"
+            " or leave out examples that shall never be drawn"
+        )
+    return found
+
+
+def at_rows(
+    table: Table, rows: Int[Array, "*shape"]
+) -> tuple[PyTree, Float[Array, "*shape"] | None]:
+    """The stored examples at these rows, which are in bounds, and their weights."""
+    # A check of the bounds would slow the gather by a third.
+    take = lambda leaf: leaf.at[rows].get(mode="promise_in_bounds")  # noqa: E731
+    return jax.tree.map(take, table.x), jax.tree.map(take, table.weights)
+
+
+def without_replacement(bits: UInt[Array, " k"], n: Integer[Array, ""] | int) -> Int[Array, " k"]:
+    """The first k entries of a random permutation of `range(n)`, int32 `[k]`, in O(k^2) for any n.
+
+    `bits` are k random uint32. `n` may be traced. If it is smaller than k, entry i >= n is i. Each
+    ordered choice has the same probability, up to a relative error of n / 2**32.
+    """
+    steps = jnp.arange(bits.shape[0], dtype=jnp.int32)
+    others = steps + below(bits, n - steps)
+    swapped, origin = origins(steps, others)
+    return jnp.where(swapped, origin, others)
+
+
+def below(bits: UInt[Array, "*shape"], n: Integer[Array, "*shape"]) -> Int[Array, "*shape"]:
+    """Random int32 in `[0, n)` by random uint32; 0 where n is less than 1."""
+    return (bits % jnp.maximum(n, 1).astype(jnp.uint32)).astype(jnp.int32)
+
+
+def origins(
+    places: Int[Array, " k"], others: Int[Array, " k"]
+) -> tuple[Bool[Array, " k"], Int[Array, " k"]]:
+    """Where the entries come from that k steps of a Fisher-Yates shuffle draw, in O(k^2).
+
+    Place p holds p at first. Step i swaps the entries of `places[i]` and `others[i]`, and draws
+    the old entry of `others[i]`. No step uses the place of an earlier one.
+
+    Returns:
+        Whether the entry was swapped into `others[i]` before, and the step whose place held it at
+        first, int32. The step means nothing for an entry that was not.
+    """
+    # Place p holds p until an earlier step i' with others[i'] = p moves the entry of places[i']
+    # there. So the answer is at the end of a chain of earlier steps. Pointer doubling finds that
+    # end, and no array of all places is needed.
+    steps = jnp.arange(places.shape[0], dtype=jnp.int32)
+
+    def last_swap_into(at: Int[Array, " k"]) -> Int[Array, " k"]:
+        """Before step i, the last step that swapped something into at[i]; -1 for none."""
+        swapped = (others[None, :] == at[:, None]) & (steps[None, :] < steps[:, None])
+        return jnp.max(jnp.where(swapped, steps[None, :], -1), axis=1)
+
+    origin = last_swap_into(places)
+    origin = jnp.where(origin < 0, steps, origin)
+    for _ in range((places.shape[0] - 1).bit_length()):
+        origin = origin[origin]
+    swap = last_swap_into(others)
+    return swap >= 0, origin[swap]
