@@ -15,7 +15,14 @@ from jaxtyping import Float, Int, Shaped, UInt
 from jaxdl.data.inputs import as_inputs, check_inputs, check_scale
 from jaxdl.data.labels import name_classes
 from jaxdl.data.ranges import Asked, Range, check_range, divide
-from jaxdl.data.table import Table, at_rows, check_weights, sorted_table, without_replacement
+from jaxdl.data.table import (
+    Table,
+    at_rows,
+    check_weights,
+    class_sizes,
+    sorted_table,
+    without_replacement,
+)
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Episode, Key, PyTree, Sampler
 
@@ -84,8 +91,8 @@ def few_shot(
             episode (ProtoNet, https://arxiv.org/abs/1703.05175).
         scale: bytes and floats are multiplied by it; by default by 1 / 255 for uint8, and by 1 for
             floats.
-        weights: `[N]`, how much each example counts in a loss, at least 0. They do not decide which
-            examples are drawn. None: all count once.
+        weights: `[N]`, how much each example counts in a loss. An example of weight 0 is never
+            drawn; else weights do not decide what is drawn. None: all count once.
         images: the name of `x` in earlier versions.
 
     Returns:
@@ -104,7 +111,7 @@ def few_shot(
     names, places = name_classes(labels, len(jax.tree.leaves(x)[0]))
     weights = check_weights(weights, len(places))
 
-    sizes = np.bincount(places)
+    sizes = class_sizes(places, weights)
     kept = np.flatnonzero(sizes >= asked.least)
     angles = 4 if rotations == "classes" else 1
     classes = len(kept) * angles

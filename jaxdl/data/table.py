@@ -43,12 +43,14 @@ def sorted_table(
         x: checked inputs `[n, ...]`.
         places: the class of each example. Classes that are not in `kept` are left out.
         kept: which classes, ascending.
-        weights: how much each example counts.
+        weights: how much each example counts. Examples of weight 0 are left out.
         padded: whether there is a row for padding.
     """
     order = np.argsort(places, kind="stable")
     order = order[np.isin(places[order], kept)]
-    counts = np.bincount(places)[kept]
+    if weights is not None:
+        order = order[weights[order] > 0]
+    counts = class_sizes(places, weights)[kept]
 
     def pad(leaf: np.ndarray) -> np.ndarray:
         return np.concatenate([leaf, np.zeros_like(leaf[:1])]) if padded else leaf
@@ -61,6 +63,14 @@ def sorted_table(
         jnp.asarray(counts, jnp.int32),
         None if weights is None else jnp.asarray(pad(weights[order])),
     )
+
+
+def class_sizes(
+    places: Int[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None
+) -> Int[np.ndarray, " classes"]:
+    """How many examples each class has, without those of weight 0."""
+    classes = places.max() + 1
+    return np.bincount(places if weights is None else places[weights > 0], minlength=classes)
 
 
 def check_weights(weights: Any, examples: int) -> Float[np.ndarray, " n"] | None:
@@ -80,8 +90,7 @@ def check_weights(weights: Any, examples: int) -> Float[np.ndarray, " n"] | None
     found = found.astype(np.float32)
     if not (np.isfinite(found).all() and (found >= 0).all() and found.any()):
         raise InputError(
-            "weights must be finite and not negative, and one must be larger than 0. Correct them,"
-            " or leave out examples that shall never be drawn"
+            "weights must be finite and not negative, and one must be larger than 0. Correct them"
         )
     return found
 

@@ -77,7 +77,8 @@ def finetune(
     def init(key: Key, x: PyTree) -> Classifier:
         params = features.init(key, x)
         # Two examples, because batch norm raises an error for a batch of one.
-        two = jax.eval_shape(lambda: features.apply(params, jnp.concatenate([x, x])))
+        twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), x)
+        two = jax.eval_shape(lambda: features.apply(params, twice))
         width = two.size // two.shape[0]
         kernel = jax.nn.initializers.lecun_normal()(key, (width, classes))
         return Classifier(params, kernel, jnp.zeros(classes))

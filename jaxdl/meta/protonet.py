@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxdl.grads import check_model
 from jaxdl.losses import without_void
@@ -28,10 +28,15 @@ from jaxdl.types import (
 
 
 class Prototypes(NamedTuple):
-    """The adapted state: the embedding's parameters, and class means `[ways, features]`."""
+    """The adapted state: the embedding's parameters, and class means `[ways, features]`.
+
+    `present` says which classes the support set has. The mean of an absent class is 0, and has no
+    effect.
+    """
 
     params: Params
     means: Float[Array, "ways features"]
+    present: Bool[Array, " ways"]
 
 
 def protonet(
@@ -41,6 +46,10 @@ def protonet(
 
     Predictions are logits `[n, ways]`: minus the squared Euclidean distance to each prototype.
     There are no inner steps, so `adapt` returns the same for all `steps`.
+
+    A task may have fewer than `ways` classes. A class without a support example that counts has no
+    prototype. Its logits are -inf, so that its probability is 0. Label smoothing has no meaning for
+    such a class, and makes the loss infinite.
 
     Dropout in the embedding is on for queries in training. For the support set it is on only with
     `inner_dropout`, in training and in evaluation.
@@ -71,15 +80,17 @@ def protonet(
         if weight is not None:
             members = members * weight[:, None]
             features = jnp.where(weight[:, None] == 0, 0, features)
-        sums = members.T @ features
-        return Prototypes(params, sums / jnp.maximum(members.sum(axis=0), 1e-6)[:, None])
+        sums, counts = members.T @ features, members.sum(axis=0)
+        present = counts > 0
+        return Prototypes(params, sums / jnp.where(present, counts, 1)[:, None], present)
 
     def predict(
         adapted: Prototypes, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Float[Array, "n ways"]:
         features = embed(adapted.params, x, key, weight)
         differences = features[:, None, :] - adapted.means[None, :, :]
-        return -jnp.sum(jnp.square(differences), axis=-1)
+        distances = jnp.sum(jnp.square(differences), axis=-1)
+        return jnp.where(adapted.present[None, :], -distances, -jnp.inf)
 
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
 

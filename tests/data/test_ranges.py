@@ -245,7 +245,6 @@ def test_too_few_classes_are_refused_after_others_are_left_out():
 def test_weights_of_examples_travel_with_them_and_change_no_draw(shots):
     x, labels = ids([5, 6, 7])
     weights = 1 + 100 * x[:, 0] + x[:, 1]
-    weights[(x == [1, 2]).all(axis=1)] = 0
     options = {"ways": 2, "shots": shots, "queries": 3}
     keys = jax.random.split(jax.random.key(0), 200)
     plain, weighted = (
@@ -255,7 +254,23 @@ def test_weights_of_examples_travel_with_them_and_change_no_draw(shots):
         np.testing.assert_array_equal(one.x, other.x)
         who = np.asarray(other.x)
         expected = 1.0 + 100 * who[..., 0] + who[..., 1]
-        expected[(who == [1, 2]).all(axis=-1)] = 0
         padding = np.zeros(who.shape[:2], bool) if one.weight is None else one.weight == 0
         np.testing.assert_array_equal(other.weight, np.where(padding, 0, expected))
         assert other.weight.dtype == jnp.float32
+
+
+def test_an_example_of_weight_0_is_never_drawn_and_is_no_example_of_its_class():
+    """A class must not come in queries without a support example that counts."""
+    x, labels = ids([5, 6, 4])
+    weights = (x[:, 1] != 2).astype(int)
+    sample = few_shot(x, labels, weights=weights, ways=(2, 3), shots=(1, 2), queries=1)
+    assert sample.args[0].counts.tolist() == [4, 5, 3]
+    weights[(x[:, 0] == 1) & (x[:, 1] > 0)] = 0
+    with pytest.warns(UserWarning, match=r"1 of 3 classes, 1 \(1\), have fewer than 2 examples"):
+        sample = few_shot(x, labels, weights=weights, ways=2, shots=(1, 2), queries=(1, 3))
+    found = jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(0), 300))
+    for batch in found:
+        drawn = np.asarray(batch.x)[np.asarray(batch.weight) > 0].astype(int)
+        assert set(map(tuple, drawn.tolist())) == set(map(tuple, x[weights > 0].tolist())) - {
+            (1, 0)
+        }

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxdl.data.episodes import few_shot
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, MetaLearner, TransferLearner
@@ -51,6 +53,29 @@ def lines(key) -> Episode:
     x = jax.random.uniform(x_key, (8, 1), minval=-1.0)
     y = jax.random.normal(slope_key) * x
     return Episode(Batch(x[:3], y[:3]), Batch(x[3:], y[3:]))
+
+
+def uneven() -> tuple[Episode, Episode]:
+    """An episode with padding as `few_shot` makes it, and the same one cut to the rows that count.
+
+    Of `WAYS` classes one is absent. Of the others, one has fewer examples than the other, and both
+    have fewer than there is room for.
+    """
+    rng, counts = np.random.default_rng(0), [30, 4, 30, 4, 30]
+    labels = np.repeat(np.arange(5), counts)
+    x = rng.normal(size=(labels.size, 8)) + 2 * rng.normal(size=(5, 8))[labels]
+    sample = few_shot(x, labels, ways=(2, WAYS), shots=(1, 4), queries=(1, 6))
+    many = jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(0), 300))
+    support, query = (np.asarray(part.weight).reshape(300, WAYS, -1).sum(axis=2) for part in many)
+    uneven_two = (support[:, 2] == 0) & (support[:, 0] < 4) & (support[:, 1] < support[:, 0])
+    chosen = np.flatnonzero(uneven_two & (query[:, 1] > 1) & (support[:, 1] > 1))[0]
+    padded = jax.tree.map(lambda leaf: leaf[chosen], many)
+    return padded, Episode(*(_cut(part) for part in padded))
+
+
+def _cut(batch: Batch) -> Batch:
+    counts = np.asarray(batch.weight) > 0
+    return Batch(batch.x[counts], batch.y[counts])
 
 
 CLASSIFICATION = (mlp((16, WAYS)), cross_entropy, blobs)

@@ -27,7 +27,7 @@ from jaxdl.train.loop import loop
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
 from jaxdl.types import Batch, MetaLearner, TransferLearner
-from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row
+from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row, uneven
 from tests.readme import example
 
 SGD = optax.sgd(0.1)
@@ -177,6 +177,21 @@ def test_padding_counts_for_nothing_in_predictions(row):
     )
     found = learner.predict(adapted, query.x.at[1::2].set(9.0), weight=query.weight)[::2]
     close(found, learner.predict(plain, episode.query.x))
+
+
+@each(META + TRANSFER)
+def test_a_padded_episode_of_few_shot_is_the_same_as_a_cut_one(row):
+    """Row by row, in predictions and in the gradient; a class that is absent included."""
+    _, _, learner, *_, params = build(row, NORMED)
+    padded, cut = uneven()
+    assert len(cut.support.x) < len(padded.support.x)
+    adapted, plain = (
+        learner.adapt(jax.random.key(0), params, each.support) for each in (padded, cut)
+    )
+    found = learner.predict(adapted, padded.query.x, weight=padded.query.weight)
+    close(found[padded.query.weight > 0], learner.predict(plain, cut.query.x))
+    episodes = isinstance(learner, MetaLearner)
+    assert_same_gradient(row, *((padded, cut) if episodes else (padded.query, cut.query)))
 
 
 @each(META + TRANSFER)
