@@ -39,6 +39,7 @@ _FACE = {
     "data.episodes": "few_shot",
     "data.epochs": "epochs",
     "data.examples": "examples",
+    "data.meta_dataset": "meta_dataset_few_shot",
     "data.sets.digits": "digits_few_shot",
     "data.sets.images": "few_shot_arrays image_arrays",
     "data.sets.sinusoid": "sinusoid",

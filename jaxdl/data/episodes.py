@@ -12,17 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt
 
-from jaxdl.data.inputs import as_inputs, check_inputs, check_scale
-from jaxdl.data.labels import name_classes
+from jaxdl.data.inputs import as_inputs
 from jaxdl.data.ranges import Asked, Range, check_range, divide
-from jaxdl.data.table import (
-    Table,
-    at_rows,
-    check_weights,
-    class_sizes,
-    sorted_table,
-    without_replacement,
-)
+from jaxdl.data.table import Table, at_rows, check_examples, sorted_table, without_replacement
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Episode, Key, PyTree, Sampler
 
@@ -102,23 +94,18 @@ def few_shot(
     Raises:
         InputError: if the data have other shapes or types, or too few classes or examples.
     """
-    x = check_inputs(x if images is None else _renamed(images))
+    examples = check_examples(x if images is None else _renamed(images), labels, weights, scale)
+    _check_rotations(examples.x, rotations)
     asked = Asked(
         check_range("ways", ways), check_range("shots", shots), check_range("queries", queries)
     )
-    check_scale(x, scale)
-    _check_rotations(x, rotations)
-    names, places = name_classes(labels, len(jax.tree.leaves(x)[0]))
-    weights = check_weights(weights, len(places))
-
-    sizes = class_sizes(places, weights)
-    kept = np.flatnonzero(sizes >= asked.least)
-    angles = 4 if rotations == "classes" else 1
+    kept = np.flatnonzero(examples.sizes >= asked.least)
+    sizes, angles = examples.sizes[kept], 4 if rotations == "classes" else 1
     classes = len(kept) * angles
-    asked = asked.of_classes(classes, total=len(names) * angles)
-    for line in asked.warnings(names, sizes):
+    asked = asked.of_classes(classes, total=len(examples.names) * angles)
+    for line in asked.warnings(examples.names, examples.sizes):
         warnings.warn(line, stacklevel=2)
-    padded = asked.vary or bool(sizes[kept].min() < asked.points)
+    padded = asked.vary or bool(sizes.min() < asked.points)
     slots, points = asked.ways.most, min(asked.points, int(sizes.max()))
 
     def draw(table: Table, key: Key) -> Episode:
@@ -143,7 +130,7 @@ def few_shot(
             _by_class(x, weight, slice(asked.shots.most, None)),
         )
 
-    return jax.tree_util.Partial(draw, sorted_table(x, places, kept, weights, padded=padded))
+    return jax.tree_util.Partial(draw, sorted_table(examples, kept, padded=padded))
 
 
 def _pad(

@@ -30,21 +30,31 @@ class Span(NamedTuple):
         return str(self.most if self.fewest == self.most else tuple(self))
 
 
+def check_count(name: str, given: Any) -> int:
+    """A count.
+
+    Raises:
+        InputError: if it is no whole number of at least 1.
+    """
+    if not isinstance(given, Integral) or int(given) < 1:
+        raise InputError(f"{name}={given} must be a whole number of at least 1. Choose one")
+    return int(given)
+
+
 def check_range(name: str, given: Any) -> Span:
     """The limits of a `Range`.
 
     Raises:
         InputError: if they are not whole numbers of at least 1, the smaller one first.
     """
-    pair = isinstance(given, Sequence) and not isinstance(given, str)
-    limits = list(given) if pair else [given]
-    if not all(isinstance(limit, Integral) and int(limit) >= 1 for limit in limits):
-        raise InputError(f"{name}={given} must be a whole number of at least 1. Choose one")
-    if pair and (len(limits) != 2 or limits[0] > limits[1]):
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        count = check_count(name, given)
+        return Span(count, count)
+    if len(given) != 2 or check_count(name, given[0]) > check_count(name, given[1]):
         raise InputError(
             f"{name}={given} is no range. Give two numbers, the smaller one first, as {name}=(1, 5)"
         )
-    return Span(int(limits[0]), int(limits[-1]))
+    return Span(int(given[0]), int(given[1]))
 
 
 class Asked(NamedTuple):
@@ -95,12 +105,12 @@ class Asked(NamedTuple):
         """What a user must know of classes `[classes]` that are too small."""
         if (small := sizes < self.least).any():
             yield (
-                f"{_told(names, sizes, small)} fewer than {self.least} examples and are left out."
+                f"{told(names, sizes, small)} fewer than {self.least} examples and are left out."
                 " Choose fewer shots to keep them"
             )
         if not self.vary and (small := (sizes >= self.least) & (sizes < self.points)).any():
             yield (
-                f"{_told(names, sizes, small)} fewer than {self.points} examples and give fewer"
+                f"{told(names, sizes, small)} fewer than {self.points} examples and give fewer"
                 " shots and queries, so batches are padded and have weights. Choose fewer of both"
                 " for episodes of one size"
             )
@@ -121,7 +131,7 @@ def divide(
     return support, given - support
 
 
-def _told(
+def told(
     names: Shaped[np.ndarray, " classes"],
     sizes: Int[np.ndarray, " classes"],
     which: Bool[np.ndarray, " classes"],

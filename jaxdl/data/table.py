@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer, UInt
+from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt
 
+from jaxdl.data.inputs import check_inputs, check_scale
+from jaxdl.data.labels import name_classes
 from jaxdl.errors import InputError
 from jaxdl.types import Array, PyTree
 
@@ -29,58 +31,64 @@ class Table(NamedTuple):
         return jax.tree.leaves(self.x)[0].shape[0] - 1
 
 
-def sorted_table(
-    x: PyTree,
-    places: Int[np.ndarray, " n"],
-    kept: Int[np.ndarray, " classes"],
-    weights: Float[np.ndarray, " n"] | None,
-    *,
-    padded: bool,
-) -> Table:
-    """The table of the classes `kept`, in this order.
+class Examples(NamedTuple):
+    """Checked examples on the host: inputs, class names, the class of each example, loss weights.
+
+    `sizes` says how many examples each class has. Those of weight 0 are none.
+    """
+
+    x: PyTree
+    names: Shaped[np.ndarray, " classes"]
+    places: Int[np.ndarray, " n"]
+    weights: Float[np.ndarray, " n"] | None
+    sizes: Int[np.ndarray, " classes"]
+
+
+def check_examples(x: PyTree, labels: Any, weights: Any, scale: float | None) -> Examples:
+    """Checks labelled examples that a user gives.
+
+    Raises:
+        InputError: as `check_inputs`, `check_scale` and `name_classes`, or if weights are not
+            `[n]`, negative, not finite, or all 0.
+    """
+    x = check_inputs(x)
+    check_scale(x, scale)
+    names, places = name_classes(labels, len(jax.tree.leaves(x)[0]))
+    if weights is None:
+        return Examples(x, names, places, None, np.bincount(places))
+    weights = _check_weights(weights, len(places))
+    sizes = np.bincount(places[weights > 0], minlength=len(names))
+    return Examples(x, names, places, weights, sizes)
+
+
+def sorted_table(examples: Examples, kept: Int[np.ndarray, " kept"], *, padded: bool) -> Table:
+    """The table of the classes `kept`, ascending, without examples of weight 0.
 
     Args:
-        x: checked inputs `[n, ...]`.
-        places: the class of each example. Classes that are not in `kept` are left out.
-        kept: which classes, ascending.
-        weights: how much each example counts. Examples of weight 0 are left out.
         padded: whether there is a row for padding.
     """
+    x, _, places, weights, sizes = examples
     order = np.argsort(places, kind="stable")
     order = order[np.isin(places[order], kept)]
     if weights is not None:
         order = order[weights[order] > 0]
-    counts = class_sizes(places, weights)[kept]
-
-    def pad(leaf: np.ndarray) -> np.ndarray:
-        return np.concatenate([leaf, np.zeros_like(leaf[:1])]) if padded else leaf
-
-    if padded and weights is None:
+    elif padded:
         weights = np.ones(len(places), np.float32)
+    counts = sizes[kept]
+
+    def stored(leaf: np.ndarray) -> Array:
+        rows = leaf[order]
+        return jnp.asarray(np.concatenate([rows, np.zeros_like(rows[:1])]) if padded else rows)
+
     return Table(
-        jax.tree.map(lambda leaf: jnp.asarray(pad(leaf[order])), x),
+        jax.tree.map(stored, x),
         jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
         jnp.asarray(counts, jnp.int32),
-        None if weights is None else jnp.asarray(pad(weights[order])),
+        None if weights is None else stored(weights),
     )
 
 
-def class_sizes(
-    places: Int[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None
-) -> Int[np.ndarray, " classes"]:
-    """How many examples each class has, without those of weight 0."""
-    classes = places.max() + 1
-    return np.bincount(places if weights is None else places[weights > 0], minlength=classes)
-
-
-def check_weights(weights: Any, examples: int) -> Float[np.ndarray, " n"] | None:
-    """Loss weights of examples as float32 `[n]`; None for none.
-
-    Raises:
-        InputError: if they are not `[n]`, or negative or not finite, or all are 0.
-    """
-    if weights is None:
-        return None
+def _check_weights(weights: Any, examples: int) -> Float[np.ndarray, " n"]:
     found = np.asarray(weights)
     if found.shape != (examples,) or found.dtype.kind not in "biuf":
         raise InputError(

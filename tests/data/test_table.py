@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxdl.data.table import at_rows, origins, sorted_table, without_replacement
+from jaxdl.data.table import at_rows, check_examples, origins, sorted_table, without_replacement
 
 
 def assert_uniform(values, n):
@@ -77,7 +77,8 @@ def test_a_table_is_sorted_and_has_a_row_of_nothing_where_it_is_padded():
     x = {"a": np.arange(1, 7, dtype=np.int32), "b": np.arange(1.0, 13.0).reshape(6, 2)}
     places = np.array([2, 0, 1, 2, 0, 2])
     for weights in (None, np.arange(1, 7, dtype=np.float32)):
-        table = sorted_table(x, places, np.array([0, 2]), weights, padded=True)
+        examples = check_examples(x, places, weights, None)
+        table = sorted_table(examples, np.array([0, 2]), padded=True)
         np.testing.assert_array_equal(table.x["a"], [2, 5, 1, 4, 6, 0])
         np.testing.assert_array_equal(table.x["b"][:, 1], [4, 10, 2, 8, 12, 0])
         assert (table.starts.tolist(), table.counts.tolist()) == ([0, 2], [2, 3])
@@ -85,7 +86,7 @@ def test_a_table_is_sorted_and_has_a_row_of_nothing_where_it_is_padded():
         x_of, weight = at_rows(table, jnp.array([[1, 5]]))
         assert x_of["a"].tolist() == [[5, 0]]
         assert weight.tolist() == [[1 if weights is None else 5, 0]]
-    table = sorted_table(x, places, np.arange(3), None, padded=False)
+    table = sorted_table(check_examples(x, places, None, None), np.arange(3), padded=False)
     assert table.weights is None
     assert table.x["a"].tolist() == [2, 5, 3, 1, 4, 6]
     assert at_rows(table, jnp.array([0]))[1] is None
