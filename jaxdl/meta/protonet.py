@@ -54,6 +54,9 @@ def protonet(
     Dropout in the embedding is on for queries in training. For the support set it is on only with
     `inner_dropout`, in training and in evaluation.
 
+    Args:
+        inner_dropout: Dropout in the embedding of the support set, too.
+
     >>> import jax, jax.numpy as jnp, jaxdl
     >>> embedding = jaxdl.mlp((16,))
     >>> learner = jaxdl.protonet(embedding, jaxdl.cross_entropy, ways=5)
