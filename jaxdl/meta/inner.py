@@ -13,8 +13,13 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.meta.probe.verdict import InnerOptimiserWarning as InnerOptimiserWarning
 from jaxdl.meta.rates import check_rates
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
+from jaxdl.meta.safe import adam as adam
+from jaxdl.meta.safe import clip_by_global_norm as clip_by_global_norm
+from jaxdl.meta.safe import radam as radam
+from jaxdl.meta.safe import rmsprop as rmsprop
 from jaxdl.types import Array, Grads, Key, Params, PyTree, Scalar
 
 InnerLoss = Callable[..., tuple[Scalar, PyTree]]
@@ -149,8 +154,9 @@ def descend(
 ) -> tuple[Params, tuple[PyTree, PyTree]]:
     """`steps` steps of `tx` down `loss(params, key, *args)`, with a fresh gradient at each.
 
-    Any Optax transformation serves. Adam wants `eps_root=1e-8`: where a gradient is exactly zero
-    the derivative of its square root is not finite.
+    Any Optax transformation serves, if nothing differentiates through it. The derivatives of many
+    are NaN where a gradient is exactly zero: docs/inner-optimisers.md compares them, and `adam`,
+    `rmsprop`, `radam` and `clip_by_global_norm` of this module are free of it.
 
     Args:
         steps: 0 leaves the parameters as they are.

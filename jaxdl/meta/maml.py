@@ -8,9 +8,11 @@ inner one is in `inner.descend`, the outer one in `base.through_adaptation`.
 
 import optax
 
+from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact, first_order
+from jaxdl.meta.probe.verdict import check
 from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
 
 
@@ -35,6 +37,17 @@ def maml(
     depends on `params` and `support` alone. With `inner_dropout` each inner step draws new masks
     from the key of `adapt`. Queries have dropout in training either way.
 
+    The meta-gradient passes through `tx` itself. Its derivatives are tried on a few numbers first,
+    which takes some tenths of a second for a new `tx`: see docs/inner-optimisers.md.
+
+    Raises:
+        InputError: if the meta-gradient through `tx` is NaN at every point, or cannot be taken; if
+            `steps` is below 0.
+
+    Warns:
+        InnerOptimiserWarning: if the meta-gradient through `tx` is NaN or wrong at some points,
+            such as a gradient of exactly zero, or if it has no second-order part.
+
     >>> import jax, optax, jaxdl
     >>> model = jaxdl.mlp((40, 40, 1))
     >>> learner = jaxdl.maml(model, jaxdl.mean_squared_error, tx=optax.sgd(0.01), steps=1)
@@ -49,6 +62,9 @@ def maml(
     True
     """
     inner_loss = objective(model, loss)
+    if steps < 0:
+        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    check(tx, steps=steps, first_order=estimator is first_order)
     trained_steps = steps
 
     def adapt(key: Key, params: Params, support: PyTree, steps: int | None = None) -> Params:

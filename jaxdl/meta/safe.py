@@ -20,11 +20,9 @@ EPS_ROOT = 1e-8
 RECTIFIED_FROM = 5.0
 """RAdam adapts where the moving average is as long as so many steps; this is Optax's default."""
 
-Rate = optax.ScalarOrSchedule
-
 
 def adam(
-    learning_rate: Rate,
+    learning_rate: optax.ScalarOrSchedule,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
@@ -45,13 +43,14 @@ def adam(
     Raises:
         InputError: if `eps_root` is not above 0.
 
-    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> import jax, jax.numpy as jnp, jaxdl, optax
     >>> from jaxdl.meta import inner
     >>> loss = lambda w, key: (jnp.sum(w**2), {})
     >>> def final(w, tx):
     ...     return jnp.sum(jaxdl.descend(loss, w, tx, steps=2)[0])
     >>> w = jnp.array([1.0, 0.0])  # the second gradient is zero
-    >>> [bool(jnp.isfinite(jax.grad(final)(w, tx)).all()) for tx in (inner.adam(0.1), optax.adam(0.1))]
+    >>> grads = [jax.grad(final)(w, tx) for tx in (inner.adam(0.1), optax.adam(0.1))]
+    >>> [bool(jnp.isfinite(each).all()) for each in grads]
     [True, False]
     """
     _check_positive("eps_root", eps_root)
@@ -59,7 +58,7 @@ def adam(
 
 
 def rmsprop(
-    learning_rate: Rate,
+    learning_rate: optax.ScalarOrSchedule,
     decay: float = 0.9,
     eps: float = 1e-8,
     *,
@@ -89,7 +88,7 @@ def rmsprop(
 
 
 def radam(
-    learning_rate: Rate,
+    learning_rate: optax.ScalarOrSchedule,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
@@ -146,8 +145,8 @@ def radam(
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     """Scales a gradient that is longer than `max_norm` to this length, and no other.
 
-    The norm is of all leaves together. That of Optax has NaN derivatives where the gradient is zero,
-    be `max_norm` so large that it never acts.
+    The norm is of all leaves together. That of Optax has NaN derivatives where the gradient is
+    zero, be `max_norm` so large that it never acts.
 
     Args:
         max_norm: above 0.
@@ -155,7 +154,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     Raises:
         InputError: if `max_norm` is not above 0.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp, optax
     >>> from jaxdl.meta import inner
     >>> clip = lambda grads: inner.clip_by_global_norm(1.0).update(grads, optax.EmptyState())[0]
     >>> jax.jacobian(clip)(jnp.zeros(2)).tolist()
@@ -183,5 +182,5 @@ def _check_positive(name: str, value: PyTree) -> None:
     if not isinstance(value, jax.core.Tracer) and not value > 0:
         raise InputError(
             f"`{name}={value}`: the meta-gradient is then not finite where a gradient is zero."
-            f" Give a number above 0"
+            " Give a number above 0"
         )
