@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 
 from jaxdl import parallel
+from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.train.feed import Feed, HostStream
 from jaxdl.train.streams import step_keys
@@ -85,6 +86,7 @@ def loop(
         so use the state before the next iteration, or copy it by `copy_state`.
 
     Raises:
+        InputError: if the metrics of the step are not arrays by name.
         Any error of the `fetch` of a `HostStream`, unchanged.
     """
     # A copy, because each chunk donates its input buffers, and the caller keeps the first state.
@@ -203,6 +205,7 @@ def _steps_of_all_seeds(
         bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
         size = max(1, min(most_ahead, AHEAD_BYTES // max(1, bytes_of_one)))
         shapes = jax.eval_shape(one_step, first, rest, batch)[1]
+        _check_metrics(shapes)
         rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
         # The loop bounds are traced, so one program serves chunks of any length.
         blocks = first // size, (first + count - 1) // size + 1
@@ -215,3 +218,21 @@ def _steps_of_all_seeds(
     else:
         rest, metrics = jax.vmap(one_seed)(seeds)
     return rest._replace(step=first + count), metrics
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Refuses metrics that are not arrays by name.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
+    if not isinstance(metrics, dict):
+        raise InputError(
+            f"the metrics of a step are a {type(metrics).__name__}: give a dict of arrays by name"
+        )
+    for name, value in metrics.items():
+        if not hasattr(value, "shape"):
+            raise InputError(
+                f"the metric {name!r} is a {type(value).__name__} and not an array: give each number"
+                ' a name of its own, say {"loss/support": ..., "loss/query": ...}'
+            )

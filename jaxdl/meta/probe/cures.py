@@ -4,6 +4,8 @@ The transformations of Optax are closures without names. Their functions have na
 where a function was made. They serve the text of a message alone; `verdict` finds the fault itself.
 """
 
+import contextlib
+
 import optax
 
 from jaxdl.types import PyTree
@@ -61,7 +63,8 @@ def parts(tx: optax.GradientTransformation) -> list[str]:
             if inside and name not in WRAPPERS:
                 names[name] = None
             for cell in getattr(item, "__closure__", None) or ():
-                visit(cell.cell_contents)
+                with contextlib.suppress(ValueError):  # a cell may be empty
+                    visit(cell.cell_contents)
 
     visit(tx.update)
     return list(names)

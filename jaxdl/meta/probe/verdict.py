@@ -61,13 +61,15 @@ def check(tx: optax.GradientTransformation, *, steps: int, first_order: bool) ->
         raise InputError(f"every meta-gradient is NaN ({name}). Use {cure(tx, IN_GENERAL)}. {SEE}")
     for wrong, use in faults(found, steps=steps, first_order=first_order):
         instead = use if isinstance(use, str) else cure(tx, use)
-        text = f"{wrong} ({name}). Use {instead}. {SEE}"
-        warnings.warn(text, InnerOptimiserWarning, stacklevel=_outside())
+        _warn(f"{wrong} ({name}). Use {instead}. {SEE}")
 
 
-def _outside() -> int:
-    """The `stacklevel`, for a warning of the caller, of the first line that is not in jaxdl."""
-    folder, level, frame = str(Path(__file__).parents[2]), 1, sys._getframe(1)
+def _warn(text: str) -> None:
+    """Warns at the first line that is not in jaxdl, as `skip_file_prefixes` does (Python 3.12)."""
+    folder, frame = str(Path(__file__).parents[2]), sys._getframe()
     while frame.f_back and frame.f_code.co_filename.startswith(folder):
-        frame, level = frame.f_back, level + 1
-    return level
+        frame = frame.f_back
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    seen = frame.f_globals.setdefault("__warningregistry__", {})
+    name = frame.f_globals.get("__name__")
+    warnings.warn_explicit(text, InnerOptimiserWarning, file, line, module=name, registry=seen)
