@@ -36,6 +36,43 @@ def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
     return min(found, key=lambda place: place[0], default=None)
 
 
+def suspect(metrics: Mapping[str, np.ndarray], done: int) -> str:
+    """A sentence that names the inner optimiser, where a gradient is the likely cause; or "".
+
+    The derivative of an inner optimiser may be NaN where its steps are finite. Then the loss of a
+    step is as before, and the next one is NaN. A learning rate that is too high mostly shows in
+    losses that grow, or in infinity. So nothing is said of these, nor of the first loss of all,
+    which no gradient came before.
+
+    Args:
+        metrics: of a chunk, `[seeds, steps]`, in which a loss is not finite, or after which the
+            state is not.
+        done: the steps before the chunk.
+
+    >>> calm = {"loss": np.array([[0.5, 0.4, np.nan]])}
+    >>> suspect(calm, done=0)[:71]
+    'The loss was finite one step before, so its gradient is the suspect. If'
+    >>> suspect({"loss": np.array([[0.5, 1e9, np.nan]])}, done=0)
+    ''
+    """
+    if (found := first_bad_loss(metrics)) is not None:
+        offset, name = found
+        rows = metrics[name.partition(" of seed ")[0]]
+        bad = rows[~np.isfinite(rows[:, offset]), : offset + 1]
+        grew = offset and bool(np.any(np.abs(bad[:, -2]) > GREW * np.abs(bad[:, 0])))
+        if done + offset == 0 or grew or not np.isnan(bad[:, -1]).any():
+            return ""
+    return (
+        "The loss was finite one step before, so its gradient is the suspect. If the loss contains"
+        " an inner loop, as that of MAML does, its optimiser may have a NaN derivative:"
+        " docs/inner-optimisers.md"
+    )
+
+
+GREW = 10
+"""A loss that is so many times the first one of its chunk shows a divergence that builds up."""
+
+
 def can_go_on(state: PyTree) -> bool:
     """Whether a state may be saved: its parameters are finite, and nothing is NaN.
 

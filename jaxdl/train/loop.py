@@ -233,6 +233,6 @@ def _check_metrics(metrics: Any) -> None:
     for name, value in metrics.items():
         if not hasattr(value, "shape"):
             raise InputError(
-                f"the metric {name!r} is a {type(value).__name__} and not an array: give each number"
-                ' a name of its own, say {"loss/support": ..., "loss/query": ...}'
+                f"the metric {name!r} is a {type(value).__name__} and not an array: give each"
+                ' number a name of its own, say {"loss/support": ..., "loss/query": ...}'
             )

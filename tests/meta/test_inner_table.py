@@ -7,6 +7,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.meta.probe.verdict import check
+from jaxdl.types import MetaLearner
 from tests.meta.inner_table import COLUMNS, DOCUMENT, ROWS, cells, rows_of, table
 
 WRITTEN = rows_of(DOCUMENT.read_text("utf-8"))
@@ -86,6 +87,12 @@ def test_the_probe_says_what_the_document_says(row):
     assert ("second-order part of the meta-gradient is wrong" in said) == (generic == "wrong")
     if "first-order MAML" not in said and row.name not in BY_VALUES:
         assert ("meta-gradient is wrong where" in said) == (fitted == "wrong")
+
+
+def test_the_example_of_the_document_runs_without_a_warning():
+    found = {}
+    exec(re.search(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)[1], found)
+    assert isinstance(found["learner"], MetaLearner)
 
 
 def test_a_large_number_and_a_share_may_differ_a_little_and_a_word_may_not():

@@ -1,11 +1,20 @@
 """Which metrics are losses, and where the first bad one is."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxdl.train.divergence import can_go_on, first_bad_loss, is_loss
-from jaxdl.types import TrainState
+from jaxdl.grads import over_tasks
+from jaxdl.losses import mean_squared_error
+from jaxdl.meta.maml import maml
+from jaxdl.models.mlp import mlp
+from jaxdl.train.divergence import can_go_on, first_bad_loss, is_loss, suspect
+from jaxdl.train.loop import loop
+from jaxdl.train.steps import init_states, make_step
+from jaxdl.train.streams import task_stream
+from jaxdl.types import Batch, Episode, TrainState
 
 
 @pytest.mark.parametrize("name", ["loss", "loss/0", "value_loss", "loss2", "Loss", "inner loss"])
@@ -38,3 +47,40 @@ def test_a_state_with_infinity_goes_on_but_not_in_its_parameters():
     assert can_go_on({"memory": np.zeros(2, np.int32)})
     assert can_go_on({"key": jax.random.key(0), "w": ones})
     assert not can_go_on({"key": jax.random.key(0), "w": nothing})
+
+
+CALM = [0.5, 0.4, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("losses", "done", "names_it"),
+    [
+        ([[*CALM, np.nan]], 0, True),
+        ([[np.nan, np.nan]], 1, True),  # the first chunk has one step
+        ([[np.nan, np.nan]], 0, False),  # no gradient came before
+        ([[0.5, 40.0, np.nan]], 0, False),
+        ([[*CALM, np.inf]], 0, False),
+        ([[*CALM, 0.5], [*CALM, np.nan]], 0, True),
+        ([CALM], 0, True),  # all losses are finite, and the state is not
+    ],
+)
+def test_the_inner_optimiser_is_named_where_a_calm_loss_becomes_nan(losses, done, names_it):
+    said = suspect({"loss": np.array(losses), "accuracy": np.full((1, 2), np.nan)}, done)
+    assert ("docs/inner-optimisers.md" in said) == names_it
+    assert bool(said) == names_it
+
+
+def test_a_nan_meta_gradient_is_seen_in_the_losses_of_a_training():
+    """MAML with an unsafe Adam, on support sets that are fitted: the first losses are finite."""
+    sample = lambda key: Episode(*[Batch(jnp.zeros((2, 1)), jnp.zeros((2, 1)))] * 2)  # noqa: E731
+    with pytest.warns(UserWarning, match="as of a dead unit"):
+        learner = maml(mlp((4, 1)), mean_squared_error, tx=optax.adam(0.1), steps=2)
+    keys, tx = jax.random.split(jax.random.key(0), 1), optax.sgd(0.1)
+    state = init_states(lambda key: learner.init(key, jnp.zeros((2, 1))), keys, tx)
+    step, stream = make_step(over_tasks(learner.grad), tx), task_stream(sample, 2)
+    said = [
+        suspect(metrics, i - metrics["loss"].shape[1])
+        for i, state, metrics in loop(step, stream, keys, state, steps=3)
+        if first_bad_loss(metrics) or not can_go_on(state)
+    ]
+    assert "docs/inner-optimisers.md" in said[0]

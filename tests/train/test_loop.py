@@ -349,3 +349,19 @@ def test_every_device_draws_dropout_masks_of_its_own():
     for _, _, metrics in loop(step, stream, run_keys(0, 1), state, steps=3, devices=2):
         seen.append(metrics["square"] - metrics["loss"] ** 2)  # the variance between devices
     assert (np.concatenate(seen, axis=1) > 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"loss": {"support": 1.0}}, r"the metric 'loss' is a dict and not an array: give each"),
+        ({"loss": [1.0, 2.0]}, r"the metric 'loss' is a list and not an array"),
+        ({"loss": None}, r"the metric 'loss' is a NoneType and not an array"),
+        ((1.0, 2.0), r"the metrics of a step are a tuple: give a dict of arrays by name"),
+    ],
+)
+def test_metrics_that_are_not_arrays_by_name_are_refused(metrics, message):
+    keys, state = start()
+    step = make_step(lambda key, step, params, batch: (params, metrics), TX)
+    with pytest.raises(InputError, match=message):
+        next(loop(step, task_stream(sample, 2), keys, state, steps=2))
