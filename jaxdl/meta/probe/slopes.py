@@ -25,6 +25,8 @@ from jaxdl.meta.probe.cases import CASES, OFFSETS, Rows
 from jaxdl.types import Array, Params, PyTree, Scalar
 
 QUICKLY = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # later ones do not know it
+    QUICKLY["xla_cpu_use_fusion_emitters"] = False
 EXTRAS = ((), ("rates",), ("value", "grad", "value_fn"))
 """Extra arguments of updates, which some optimisers ask for."""
 

@@ -26,7 +26,7 @@ def made(function, along, by_grads=1.0):
         (lambda t: np.abs(t - 0.01), 1.0, False),  # a kink on the line
         (lambda t: np.sign(t), 0.0, False),  # a jump
         (lambda t: 1 + 0 * t, 0.0, False),
-        (lambda t: 1 + 3e-6 * t, 0.0, False),  # a rounding error, as large as it can be
+        (lambda t: 1 + 6e-6 * t, 0.0, False),  # the last digit of float32
     ],
     ids=["line", "cubic", "off", "lost", "kink", "jump", "constant", "rounding"],
 )
