@@ -54,7 +54,8 @@ class Episode(NamedTuple):
     """One task: a learner adapts on `support` and is evaluated on `query`.
 
     Classification: two `Batch`es with x `[ways * shots, ...]` and `[ways * queries, ...]` and
-    int32 labels in `[0, ways)`. Regression: two `Batch`es `[points, features]`.
+    int32 labels in `[0, ways)`. Where the numbers vary from episode to episode, both are padded,
+    with weights. Regression: two `Batch`es `[points, features]`.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> support = jaxdl.Batch(jnp.array([[1.0], [2.0]]), jnp.array([[2.0], [4.0]]))

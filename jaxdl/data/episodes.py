@@ -63,9 +63,9 @@ def few_shot(
     **Unequal classes.** A class with fewer than `min(shots) + 1` examples is left out, and a
     warning names it. A class of `size` examples, fewer than `shots + queries`, gives fewer of both:
     `size * shots / (shots + queries)` support examples, rounded half up, and the others as queries,
-    with at least one in each. Batches then are padded, with weights. If plain numbers are asked, a
-    warning names such classes too. Batches have no weights (None) if the numbers are plain, no
-    class is too small, and there are no `weights`.
+    with at least one in each. Batches then are padded, with weights. If `shots` and `queries` are
+    plain numbers, a warning names such classes too. Batches have no weights (None) if all numbers
+    are plain, no class is too small, and there are no `weights`.
 
     Args:
         x: arrays `[N, ...]`: one, or a dict or tuple of them (a list is one array). Each follows

@@ -108,7 +108,8 @@ class Asked(NamedTuple):
                 f"{told(names, sizes, small)} fewer than {self.least} examples and are left out."
                 " Choose fewer shots to keep them"
             )
-        if not self.vary and (small := (sizes >= self.least) & (sizes < self.points)).any():
+        plain = self.points == self.shots.fewest + self.queries.fewest
+        if plain and (small := (sizes >= self.least) & (sizes < self.points)).any():
             yield (
                 f"{told(names, sizes, small)} fewer than {self.points} examples and give fewer"
                 " shots and queries, so batches are padded and have weights. Choose fewer of both"

@@ -46,7 +46,7 @@ def finetune(
     steps: int,
     inner_dropout: bool = False,
 ) -> TransferLearner:
-    """Pretraining on `classes` classes, then `steps` steps of `tx` in each task of `ways` classes.
+    """Pretraining on `classes` classes, then `steps` steps of `tx` in each task of `ways` or fewer.
 
     `grad` takes a `Batch` with labels in `[0, classes)`. The new head starts at zero. From there,
     the first gradient step moves the weights of a class along its mean feature.

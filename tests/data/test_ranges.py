@@ -114,6 +114,16 @@ def test_classes_and_examples_are_equally_likely_with_ranges_too():
         assert_uniform(last[last[:, 0] == c, 1], range(count))
 
 
+def test_classes_and_examples_are_drawn_independently_of_the_numbers():
+    """Each has random bits of its own: all triples of ways, shots and first class, or example."""
+    support, query = draw_many(6000, [4] * 4, ways=(1, 2), shots=(1, 2), queries=(1, 2))
+    ways = (counts_of(support, 2) > 0).sum(axis=1)
+    shots, queries = (counts_of(part, 2)[:, 0] for part in (support, query))
+    numbers = 4 * (ways - 1) + 2 * (shots - 1) + queries - 1
+    for drawn in support.x[:, 0].astype(int).T:
+        assert_uniform(8 * drawn + numbers, range(32))
+
+
 COUNTS = [3, 9, 4, 30, 3, 2, 6]
 
 
@@ -214,6 +224,8 @@ def test_plain_numbers_and_a_class_that_is_too_small_make_padding_and_a_warning(
         "1 of 3 classes, 0 (4), have fewer than 6 examples and give fewer shots and queries, so"
         " batches are padded and have weights. Choose fewer of both for episodes of one size"
     )
+    with pytest.warns(UserWarning, match="fewer than 6 examples and give fewer"):
+        few_shot(*ids([4, 9, 9]), ways=(2, 3), shots=3, queries=3)
     small = episode.support.x.reshape(200, 3, 3, 2)[:, :, 0, 0] == 0
     for batch in episode:
         counts = counts_of(batch, 3)
