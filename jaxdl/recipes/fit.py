@@ -15,7 +15,7 @@ import optax
 from jaxdl.errors import InputError, RunError
 from jaxdl.grads import over_tasks
 from jaxdl.parallel import axis_name, count_devices
-from jaxdl.train.divergence import can_go_on, first_bad_loss
+from jaxdl.train.divergence import can_go_on, first_bad_loss, suspect
 from jaxdl.train.loop import copy_state, loop, per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
@@ -157,14 +157,14 @@ def _where(better: np.ndarray, new: Params, old: Params) -> Params:
 
 
 def _refuse_divergence(i: int, state: TrainState, metrics: dict[str, np.ndarray]) -> None:
-    step, what = i, "state"
+    step, what, done = i, "state", i - next(iter(metrics.values())).shape[1]
     if (found := first_bad_loss(metrics)) is not None:
-        step, what = i - next(iter(metrics.values())).shape[1] + found[0] + 1, found[1]
+        step, what = done + found[0] + 1, found[1]
     elif can_go_on(state):
         return
     raise RunError(
         f"training diverged: the {what} is not finite at step {step:,}. Try a lower learning rate"
-        " or clipping"
+        f" or clipping. {suspect(metrics, done)}".rstrip(". ")
     )
 
 

@@ -14,7 +14,7 @@ from jaxdl.runs.config import RunFlags
 from jaxdl.runs.journal import Journal, Window
 from jaxdl.runs.progress import Progress, say
 from jaxdl.runs.signals import Signals
-from jaxdl.train.divergence import can_go_on, first_bad_loss
+from jaxdl.train.divergence import can_go_on, first_bad_loss, suspect
 from jaxdl.types import PyTree
 
 
@@ -148,20 +148,20 @@ class Training:
         """Saves a state that is finite; the losses did not show the effect of the last update."""
         state = parallel.local(state)
         if not can_go_on(state):
-            raise self._diverged(step, "state")
+            raise self._diverged(step, "state", suspect({}, step))
         self.save(state)
 
     def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
         if (found := first_bad_loss(metrics)) is not None:
             first = i - next(iter(metrics.values())).shape[1]
-            raise self._diverged(first + found[0] + 1, found[1])
+            raise self._diverged(first + found[0] + 1, found[1], suspect(metrics, first))
 
-    def _diverged(self, step: int, what: str) -> RunError:
+    def _diverged(self, step: int, what: str, suspicion: str) -> RunError:
         self.checkpoints.wait()
         kept = self.checkpoints.steps()
         good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
         return RunError(
             f"training diverged: the {what} is not finite at step {step:,} ({good} in"
             f" {self.checkpoints.directory}). Try a lower learning rate or clipping, and check"
-            " that labels and task numbers are in range"
+            f" that labels and task numbers are in range. {suspicion}".rstrip(". ")
         )

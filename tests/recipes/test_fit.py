@@ -1,5 +1,7 @@
 """`fit` is the loop that one would write by hand, and keeps what validation prefers."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from jaxdl.recipes.fit import fit
 from jaxdl.train.loop import copy_state, loop
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
-from jaxdl.types import Batch, Episode, MetaLearner
+from jaxdl.types import Batch, Episode, MetaLearner, Model
 
 KEY = jax.random.key(3)
 SAMPLE = sinusoid(shots=5, queries=5)
@@ -129,6 +131,26 @@ def test_divergence_is_told_with_its_step():
 
     with pytest.raises(RunError, match=r"the loss .*is not finite at step 5\. Try a lower"):
         fit(learner._replace(grad=grad), sample, tx=optax.sgd(1.0), steps=9, tasks=1, key=KEY)
+
+
+def test_a_gradient_that_is_nan_where_the_loss_is_not_points_at_the_inner_optimiser():
+    """The derivative of |g|, at a gradient of exactly 0: one step later the loss is NaN."""
+
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda g: -0.1 * g * jnp.sqrt(g * g), updates), state
+
+    tx = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    model = Model(
+        lambda key, x: jnp.zeros(()),
+        lambda params, x, *, key=None, weight=None: params * x,
+    )
+    key, one = jax.random.key(0), jnp.ones((1, 1))
+    flat = Episode(Batch(one, 0 * one), Batch(one, one))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the probe of maml says it, too
+        learner = maml(model, mean_squared_error, tx=tx, steps=1)
+    with pytest.raises(RunError, match=r"its gradient is the suspect.*docs/inner-optimisers\.md$"):
+        fit(learner, lambda key: flat, tx=optax.sgd(0.1), steps=4, tasks=1, key=key)
 
 
 def test_parameters_that_are_not_finite_are_told_too():

@@ -568,6 +568,17 @@ def test_a_diverged_loss_is_named(tmp_path):
         list(run.watch([(4, state._replace(step=np.int32(4)), bad)], tasks=1))
 
 
+def test_a_calm_loss_that_is_nan_at_once_points_at_the_inner_optimiser(tmp_path):
+    settings = config(tmp_path)
+    _, state = start(settings)
+    calm = {"loss": np.array([[0.5, 0.4, np.nan], [0.5, 0.4, 0.3]])}
+    with (
+        open_run("tiny", settings) as run,
+        pytest.raises(RunError, match=r"its gradient is the suspect.*docs/inner-optimisers\.md$"),
+    ):
+        list(run.watch([(3, state._replace(step=np.int32(3)), calm)], tasks=1))
+
+
 def no_room(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
