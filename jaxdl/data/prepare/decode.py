@@ -1,6 +1,6 @@
 """Decodes compressed images of any format to uint8.
 
-Only this file and `tfds` know Pillow. They import it when it is needed.
+Only this file, `tfds` and `jaxdl.data.resize` know Pillow. They import it when it is needed.
 """
 
 import io
@@ -27,7 +27,9 @@ UPRIGHT: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
 """The function that turns `[height, width, channels]` upright, by EXIF's orientation number."""
 
 
-def decode_image(content: bytes, channels: int, name: str = "the image") -> np.ndarray:
+def decode_image(
+    content: bytes, channels: int, name: str = "the image", *, floats: bool = False
+) -> np.ndarray:
     """A compressed image as uint8 `[height, width, channels]` in `[0, 255]`.
 
     It reads all formats of Pillow: PNG, JPEG, GIF, WebP, BMP, TIFF and more.
@@ -45,11 +47,12 @@ def decode_image(content: bytes, channels: int, name: str = "the image") -> np.n
         content: the bytes of the file.
         channels: 1, 3 or 4.
         name: the name of the file in messages.
+        floats: whether floats are pixels. Their white is 1 if none is above 1, else 255.
 
     Raises:
         InputError: if the pixels have no meaning in 8 bits (floats, signed numbers, numbers beyond
-            16 bits); for 4 channels of a 16-bit PNG with one transparent colour; for another
-            number of channels; or if Pillow is not installed.
+            16 bits; with `floats`, those outside `[0, 255]`); for 4 channels of a 16-bit PNG with
+            one transparent colour; for another number of channels; or if Pillow is not installed.
         RunError: if the image cannot be decoded.
     """
     with extra("data"):
@@ -59,7 +62,10 @@ def decode_image(content: bytes, channels: int, name: str = "the image") -> np.n
         raise InputError(f"channels={channels} is not possible. Choose 1, 3 or 4")
     try:
         with Image.open(io.BytesIO(content)) as image:
-            pixels = _pixels(image, content, channels, name)
+            if floats and image.mode == "F":
+                pixels = _from_floats(image, channels, name)
+            else:
+                pixels = _pixels(image, content, channels, name)
             # After the pixels: Pillow itself turns TIFF on load, and then updates the EXIF.
             turn = UPRIGHT.get(_orientation(image))
     except InputError:
@@ -108,6 +114,17 @@ def _from_16_bits(image: Any, channels: int, transparent: Any, name: str) -> np.
         grey = 255 - grey  # 0 is white
     alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
     return np.stack([grey] * min(channels, 3) + [alpha] * (channels == 4), axis=-1)
+
+
+def _from_floats(image: Any, channels: int, name: str) -> np.ndarray:
+    """The pixels of floats in `[0, 1]`, or else in `[0, 255]`."""
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):  # NaN, too
+        raise _no_bytes(name, f"floats from {low:g} to {high:g}")
+    grey = np.round(values * (255 if high <= 1 else 1)).astype(np.uint8)
+    opaque = np.full_like(grey, 255)
+    return np.stack([grey] * min(channels, 3) + [opaque] * (channels == 4), axis=-1)
 
 
 def _tag(image: Any, tag: int, default: int) -> int:

@@ -18,7 +18,7 @@ from jaxdl.data.prepare.folder import PathLike, data_folder, find, missing
 from jaxdl.data.sets import splits
 from jaxdl.errors import InputError
 
-Split = Literal["train", "validation", "test"]
+Split = splits.Split
 
 OMNIGLOT_SHUFFLED = (
     "Omniglot split: 1100/100/423 characters in the order of a seeded hash of their names; the "
@@ -231,7 +231,7 @@ def few_shot_arrays(
     raise InputError(f"there is no few-shot set {data!r}. Choose omniglot, cifar_fs or fc100")
 
 
-def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> ImageData:
+def _omniglot(split: Split, omniglot_split: str, data_dir: PathLike | None) -> ImageData:
     arrays = omniglot28(data_dir=data_dir)
     names = [character_name(name) for name in arrays["label.names"]]
     if omniglot_split == "maml":
@@ -252,7 +252,7 @@ def _omniglot(split: str, omniglot_split: str, data_dir: PathLike | None) -> Ima
     return _image_data("omniglot", images, labels, np.array(chosen[split]), *notes)
 
 
-def _cifar(data: str, split: str, data_dir: PathLike | None) -> ImageData:
+def _cifar(data: str, split: Split, data_dir: PathLike | None) -> ImageData:
     parts = [load_arrays("cifar100", part, data_dir=data_dir) for part in ("train", "test")]
     images, labels, coarse = (
         np.concatenate([part[key] for part in parts]) for key in ("image", "label", "coarse_label")
