@@ -23,8 +23,6 @@ import optax
 
 from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
 from jaxdl import parallel
-from jaxdl.losses import cross_entropy
-from jaxdl.meta.protonet import nearest_centroid
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
 from jaxdl.recipes.learners import (
@@ -40,8 +38,9 @@ from jaxdl.recipes.learners import (
     from_arguments as complete,
 )
 from jaxdl.recipes.meta_training import one_on_cpu
+from jaxdl.recipes.own_data import OwnData, content_of
 from jaxdl.recipes.score import by_seed, keep_episodes, score_by_seed
-from jaxdl.recipes.tasks import Tasks, tasks_of
+from jaxdl.recipes.tasks import Tasks
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
@@ -62,7 +61,8 @@ from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
 from jaxdl.types import Key, Params, TransferLearner
 
-Data = Literal["numbers", "digits", "omniglot", "cifar_fs", "fc100"]
+Prepared = Literal["numbers", "digits", "omniglot", "cifar_fs", "fc100"]
+Data = Prepared | Literal["folder", "mini_imagenet", "table"]
 Maml = own_keywords(maml)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 """Keys apart from all training seeds: every learner, step and seed meets the same episodes."""
@@ -73,8 +73,9 @@ class Config:
     learner: str = added("maml")
     """Learner: maml, protonet, finetune, or path/to/mine.py:my_learner. Each has its own flags."""
     data: Data = "numbers"
-    """Images. `numbers` (two digits side by side) and `digits` need no download."""
-    test_data: Data | None = added(None)
+    """Data. `numbers` (two digits side by side) and `digits` need no download. The last three are
+    your own, at --path."""
+    test_data: Prepared | None = added(None)
     """Images of the test tasks. None: those of --data."""
     data_dir: Path | None = None
     """Folder of prepared data. None: the variable JAXDL_DATA, or else the user's cache."""
@@ -126,6 +127,7 @@ class Config:
     """Tasks per validation."""
     test_episodes: AtLeastTwo = 6000
     """Tasks of the final test."""
+    own: OwnData = OwnData()
     method: Any = dataclasses.field(default_factory=Maml)
     start: Start = Start()
     """Initial weights of the learner's net. The fine-tuning baseline starts from random weights."""
@@ -192,11 +194,12 @@ PRESETS = {
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     choice = find(config.learner)
-    label = f"{config.data}-{config.ways}way-{config.shots}shot"
+    ways = "" if config.own.task else f"{config.ways}way-"
+    label = f"{config.data}-{ways}{config.shots}shot"
     label += f"-{choice.name}" * (choice.name != "maml")
     cores = partial(parallel.split_cores, config.tasks // max(1, config.chunk), config.run.devices)
     options: dict[str, Any] = {"label": label, "check": check, "prepare": cores}
-    options["contents"] = choice.contents
+    options["contents"] = {**choice.contents, **content_of(flat(config))}
     return run_experiment("few_shot", config, partial(experiment, choice), report, **options)
 
 
@@ -207,27 +210,28 @@ def check(config: Config) -> None:
 
 def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Meta-training, both baselines, their test and the pictures."""
-    tasks, ways = tasks_of(flat(config)), config.test_ways or config.ways
-    learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, make=choice.make)
-    learner = learner_of(ways=ways)
-    refuse_other_parameters(learner_of(), learner, tasks.train_x, tasks.test_x)
+    tasks = recipe.tasks_of(flat(config))
+    common: dict[str, Any] = {"make": choice.make, "loss": tasks.loss}
+    learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, **common)
+    trained, learner = (learner_of(ways=ways) for ways in (tasks.ways, tasks.test_ways))
+    refuse_other_parameters(trained, learner, tasks.train_x, tasks.test_x)
     choice.keep(run)
     keys = run_keys(config.random.seed, config.random.seeds)
-    params, best_steps = meta_train(config, run, learner_of(), learner, tasks, keys)
+    params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
 
     scores = partial(
         score_by_seed,
-        loss=cross_entropy,
+        loss=tasks.loss,
         sample=tasks.test,
         episodes=config.test_episodes,
         key=jax.random.key(TEST_KEY),
         chunk=one_on_cpu(200),
     )
     values, rate = {choice.name: scores(learner, params, steps=config.test_inner_steps)}, None
-    if config.pretraining_steps:
+    if config.pretraining_steps and tasks.labelled is not None:
         fine_tuning, pretrained, rate = recipe.fine_tuning_baseline(
             run.part("pretrained", config.pretraining_steps),
-            partial(recipe.fine_tuning_of_images, flat(config), tasks.classes, ways=ways),
+            partial(recipe.fine_tuning_of_images, flat(config), tasks),
             tasks,
             lr=config.lr,
             batch=config.batch,
@@ -235,24 +239,25 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
             key=jax.random.key(VALIDATION_KEY),
         )
         values["pretrained"] = scores(fine_tuning, pretrained)
-    centroid = nearest_centroid(cross_entropy, ways=ways)
-    values["nearest_centroid"] = scores(centroid, jnp.zeros((1, 1)))
+    name, untrained = recipe.untrained_baseline(tasks)
+    values[name] = scores(untrained, jnp.zeros((1, 1)))
     keep_episodes(run, values)
     result = {
-        **{name: by_seed(each) for name, each in values.items()},
+        **{name: by_seed(each, tasks.metric) for name, each in values.items()},
         "best_steps": best_steps,
         "fine_tuning_rate": rate,
         "paper": published(flat(config)),
-        "batch_norm": recipe.BATCH_NORM[config.norm],
+        "batch_norm": "none" if config.data == "table" else recipe.BATCH_NORM[config.norm],
         "split": tasks.split,
         "deviations": [*tasks.notes, *deviations(flat(config))],
+        "metric": tasks.metric,
+        "scaling": tasks.scaling,
+        "outputs": tasks.test_ways,
         "config": flat(config),
     }
-    run.picture("learning_curve", partial(draw_curve, run), size=(6, 4))
-    draw = partial(draw_episode, config.test_inner_steps, learner, per_seed(params)[0])
-    shown = (config.test_shots or config.shots) + min(8, config.test_queries)
-    episode = partial(draw, tasks.test(jax.random.key(FIGURE_KEY)))
-    run.picture("episode", episode, size=(1 + 1.2 * shown, 0.5 + 1.1 * ways))
+    run.picture("learning_curve", partial(draw_curve, run, tasks.metric), size=(6, 4))
+    episode = tasks.test(jax.random.key(FIGURE_KEY))
+    draw_episode(run, tasks, config.test_inner_steps, learner, per_seed(params)[0], episode)
     return run.finish(result)
 
 
@@ -268,7 +273,7 @@ def meta_train(
     clip = [optax.clip(config.clip)] if config.clip else []
     validate = meta_training.validation_of(
         tested,
-        cross_entropy,
+        tasks.loss,
         tasks.validation,
         key=jax.random.key(VALIDATION_KEY),
         episodes=config.eval_episodes,
@@ -279,7 +284,7 @@ def meta_train(
     last = meta_training.meta_train(
         run,
         learner,
-        tasks.labelled if labelled else tasks.train,
+        tasks.train if tasks.labelled is None or not labelled else tasks.labelled,
         tx=optax.chain(*clip, optax.adam(config.lr)),
         keys=keys,
         x=tasks.train_x,
@@ -288,7 +293,7 @@ def meta_train(
         start=config.start,
         validate=validate,
         eval_every=config.eval_every,
-        best="accuracy",
+        best=tasks.metric,
     )
     return run.best(last)
 

@@ -37,6 +37,7 @@ _FACE = {
     "models.torch_weights": "load_torch_weights",
     "data.duplicates": "cross_split_duplicates drop_duplicates",
     "data.episodes": "few_shot",
+    "data.groups": "grouped",
     "data.epochs": "epochs",
     "data.examples": "examples",
     "data.meta_dataset": "meta_dataset_few_shot",

@@ -7,6 +7,7 @@ from jaxdl.data.duplicates import drop_duplicates as drop_duplicates
 from jaxdl.data.episodes import few_shot as few_shot
 from jaxdl.data.epochs import epochs as epochs
 from jaxdl.data.examples import examples as examples
+from jaxdl.data.groups import grouped as grouped
 from jaxdl.data.meta_dataset import meta_dataset_few_shot as meta_dataset_few_shot
 from jaxdl.data.sets.digits import digits_few_shot as digits_few_shot
 from jaxdl.data.sets.images import few_shot_arrays as few_shot_arrays

@@ -1,15 +1,17 @@
 """Report and pictures of the experiment `few_shot`."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdl.recipes.learners import name_of
+from jaxdl.recipes.tasks import Tasks
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.run import Run
-from jaxdl.types import Episode, Params, TaskLearner
+from jaxdl.types import Array, Episode, Params, TaskLearner
 
 PAPER = {
     ("omniglot", 5, 1): "98.7 ± 0.4",
@@ -31,6 +33,7 @@ PROTONET = {
 """The same of ProtoNet: table 1 of arXiv:1703.05175; CIFAR-FS in table 2 of MetaOptNet."""
 
 METHODS = {
+    "support_mean": "mean of the support targets",
     "maml": "MAML",
     "protonet": "ProtoNet",
     "finetune": "trained on labels, fine-tuned",
@@ -49,29 +52,36 @@ def report(result: dict[str, Any]) -> str:
     config, run = result["config"], result["run"]
     many, rows = config["seeds"] > 1, []
     learner = name_of(config)
-    for name in (learner, "pretrained", "nearest_centroid"):
+    metric = result.get("metric", "accuracy")  # runs of before classified
+    accuracy, squared = (100, 2, "accuracy in %"), (1, 3, "mean squared error")
+    scale, digits, unit = accuracy if metric == "accuracy" else squared
+    for name in (learner, "pretrained", "nearest_centroid", "support_mean"):
         if name not in result:  # a run without this baseline
             continue
         title = METHODS.get(name, name)
+        if name == "nearest_centroid" and config["data"] == "table":
+            title = "nearest class mean"
         runs = result[name]  # of the centroid one for all seeds: nothing is trained
-        found = seeds_summary([run["accuracy"] for run in runs])
+        found = seeds_summary([run[metric] for run in runs])
         half = np.mean([run["ci95"] for run in runs])
-        shown = tables.interval(found if many else {**found, "ci95": half}, scale=100)
-        each = tables.by_seed(found, scale=100) * (len(runs) > 1)
-        rows.append([title, shown, f"{100 * half:.2f}", each])
+        shown = tables.interval(
+            found if many else {**found, "ci95": half}, scale=scale, digits=digits
+        )
+        each = tables.by_seed(found, scale=scale, digits=digits) * (len(runs) > 1)
+        rows.append([title, shown, f"{scale * half:.{digits}f}", each])
     if result["paper"]:
         published = f"{METHODS.get(learner, learner)}, published, ± over episodes"
         rows.append([published, result["paper"], "", ""])
-    title = f"{config['data']} {config['ways']}-way {config['shots']}-shot"
+    title = tasks_shown(config)
     if tested := tested_on(config):
         title += f", tested on {tested}"
-    header = [f"{title}, accuracy in %", f"mean, ± 95 % over {'seeds' if many else 'episodes'}"]
+    header = [f"{title}, {unit}", f"mean, ± 95 % over {'seeds' if many else 'episodes'}"]
     header += ["± 95 % over episodes", "by seed"] * many
     table = tables.markdown(header, [row[: len(header)] for row in rows])
     depth, rate = config["test_inner_steps"], result["fine_tuning_rate"]
     notes = [
         f"{run['steps']:,} steps; {config['test_episodes']:,} test episodes with"
-        f" {config['test_queries']} queries per class"
+        f" {config['test_queries']} queries per {'task' if config.get('task') else 'class'}"
         f"{'' if depth is None else f' after {depth} inner steps'};"
         f" {tables.seeds(config['seed'], config['seeds'])}",
         f"batch norm: {result['batch_norm']}; {result['split']}",
@@ -81,6 +91,13 @@ def report(result: dict[str, Any]) -> str:
         tables.made_by(run),
     ]
     return "\n".join([table, *notes])
+
+
+def tasks_shown(config: dict[str, Any]) -> str:
+    """What the training tasks are: "numbers 5-way 1-shot", "table, 1 row per task"."""
+    if config.get("task"):
+        return f"{config['data']} {config['path']}, {config['shots']} rows per task"
+    return f"{config['data']} {config['ways']}-way {config['shots']}-shot"
 
 
 def tested_on(config: dict[str, Any]) -> str:
@@ -102,7 +119,7 @@ def published(config: dict[str, Any]) -> str | None:
 
 def deviations(config: dict[str, Any]) -> list[str]:
     """Where a run of MAML departs from the paper, to be printed beside its number."""
-    if config["data"] in ("numbers", "digits") or name_of(config) != "maml":
+    if config["data"] not in ("omniglot", "cifar_fs", "fc100") or name_of(config) != "maml":
         return []
     inner = {
         "mean": "Inner loss: the mean over the support set, as the paper prints it; its code sums"
@@ -118,19 +135,42 @@ def deviations(config: dict[str, Any]) -> list[str]:
     return found
 
 
-def draw_curve(run: Run, figure: Any) -> None:
-    """Accuracy by meta-step, on training tasks and on validation classes."""
-    axis = figure.subplots()
+def draw_curve(run: Run, metric: str, figure: Any) -> None:
+    """Accuracy, or the loss, by meta-step, on training tasks and on validation tasks."""
+    axis, scale = figure.subplots(), 100 if metric == "accuracy" else 1
     for split, style in (("train", {"alpha": 0.5}), ("validation", {"marker": "o"})):
         lines = run.metrics(split)
-        axis.plot(lines["step"], 100 * lines["accuracy"].mean(axis=1), label=split, **style)
-    axis.set(xlabel="meta-step", ylabel="query accuracy in %")
+        axis.plot(lines["step"], scale * lines[metric].mean(axis=1), label=split, **style)
+    axis.set(xlabel="meta-step", ylabel="query accuracy in %" if scale > 1 else "query loss")
     axis.legend()
 
 
 def draw_episode(
-    steps: int | None, learner: TaskLearner, params: Params, episode: Episode, figure: Any
+    run: Run,
+    tasks: Tasks,
+    steps: int | None,
+    learner: TaskLearner,
+    params: Params,
+    episode: Episode,
 ) -> None:
-    """An episode with the answers of a learner that has adapted to its support set."""
-    adapted = learner.adapt(jax.random.key(0), params, episode.support, steps)
-    pictures.episode(episode, learner.predict(adapted, episode.query.x), figure)
+    """An episode with the predictions of a learner that has adapted to its support set.
+
+    Images are shown with their predicted class. Of a regression, predictions stand over targets.
+    """
+    support, query = episode.support, episode.query
+    adapted = learner.adapt(jax.random.key(0), params, support, steps)
+    found = learner.predict(adapted, query.x)
+    if np.ndim(query.x) == 4:
+        ways = tasks.test_ways
+        size = (1 + 1.2 * (len(support.y) // ways + min(8, len(query.y) // ways)), 0.5 + 1.1 * ways)
+        run.picture("episode", partial(pictures.episode, episode, found), size=size)
+    elif tasks.metric == "loss":
+        run.picture("episode", partial(draw_regression, query.y, found), size=(4, 4))
+
+
+def draw_regression(target: Array, prediction: Array, figure: Any) -> None:
+    """Predictions over targets of the queries of one task."""
+    axis = figure.subplots()
+    axis.plot(target, prediction, "o")
+    axis.axline((0, 0), slope=1, color="0.7")
+    axis.set(xlabel="target, standardised", ylabel="prediction")

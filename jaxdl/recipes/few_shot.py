@@ -4,6 +4,7 @@ The nets are those of MAML (https://arxiv.org/abs/1703.03400): conv-4 on the ima
 and the dense net on the sine waves of section 5.1.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ import optax
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.protonet import nearest_centroid
+from jaxdl.meta.support_mean import support_mean
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.layers.norm import Mode
@@ -19,9 +22,10 @@ from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
 from jaxdl.recipes.learners import REGRESSORS, AnyLearner, Make, build, find, finetune, own_hints
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
 from jaxdl.recipes.rates import best_rate
-from jaxdl.recipes.tasks import Tasks
+from jaxdl.recipes.table_tasks import table_tasks
+from jaxdl.recipes.tasks import Tasks, image_tasks
 from jaxdl.runs.run import Run
-from jaxdl.types import Array, Key, MetaLearner, Model, Params, TransferLearner
+from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params, TransferLearner
 
 IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "numbers": (8, 16, 1),
@@ -30,7 +34,7 @@ IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "cifar_fs": (32, 32, 3),
     "fc100": (32, 32, 3),
 }
-"""The images of each data set of the experiment."""
+"""The images of each data set that comes prepared."""
 BATCH_NORM: dict[str, str] = {
     "batch": "statistics of the batch at hand, at test too (transductive, as MAML)",
     "support": "statistics of the support set, kept for queries (inductive)",
@@ -66,6 +70,7 @@ def learner_of_images(
     *,
     ways: int | None = None,
     make: Make | None = None,
+    loss: LossFn = cross_entropy,
 ) -> AnyLearner:
     """The learner of a run of few_shot, by the fields of its configuration.
 
@@ -73,39 +78,69 @@ def learner_of_images(
         classes: number of training classes, which a `TransferLearner` needs.
         ways: classes per task; by default those of training.
         make: by default the function that the field `learner` names.
+        loss: the inner and the outer loss.
     """
     make = make or find(config.get("learner", "maml")).make
     own = {name: config[name] for name in own_hints(make)}
-    return _of_images(make, config, classes, ways=ways or config["ways"], own=own)
+    return _of_images(make, config, classes, loss, ways=ways or config["ways"], own=own)
 
 
 def fine_tuning_of_images(
-    config: Mapping[str, Any], classes: int, lr: float | Array, *, ways: int | None = None
+    config: Mapping[str, Any], tasks: Tasks, lr: float | Array
 ) -> TransferLearner:
     """The baseline: the net classifies all training classes; in a task a new head and all else
     learn.
 
     Args:
         lr: of the steps in a task.
-        ways: as for `learner_of_images`.
     """
-    own = {"inner_lr": lr}
-    made = _of_images(finetune, config, classes, ways=ways or config["ways"], own=own)
+    options: dict[str, Any] = {"ways": tasks.test_ways, "own": {"inner_lr": lr}}
+    made = _of_images(finetune, config, tasks.classes, tasks.loss, **options)
     assert isinstance(made, TransferLearner)
     return made
 
 
 def _of_images(
-    make: Make, config: Mapping[str, Any], classes: int | None, **options: Any
+    make: Make, config: Mapping[str, Any], classes: int | None, loss: LossFn, **options: Any
 ) -> AnyLearner:
-    shape, norm = IMAGE_SHAPES[config["data"]], config["norm"]
-    net_of = partial(net, shape, filters=config["filters"], norm=norm, head=config["head"])
-    learner = build(make, net_of, cross_entropy, classes=classes, **options)
-    if norm != "support":
+    learner = build(make, net_of(config), loss, classes=classes, **options)
+    if config["norm"] != "support" or config["data"] == "table":
         return learner
     if isinstance(learner, TransferLearner):
         return by_support_statistics(learner)
-    return by_support_statistics(learner, cross_entropy)
+    return by_support_statistics(learner, loss)
+
+
+def image_shape(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of the images of a run of few_shot, by the fields of its configuration."""
+    if config["data"] in ("folder", "mini_imagenet"):
+        return (config["size"], config["size"], 1 if config["grey"] else 3)
+    return IMAGE_SHAPES[config["data"]]
+
+
+def tasks_of(config: Mapping[str, Any]) -> Tasks:
+    """The tasks of a run of few_shot, by the fields of its configuration.
+
+    What `few_shot` warns of, such as classes that are too small, is among the notes.
+
+    Raises:
+        InputError: as `image_tasks` and `table_tasks`.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        tasks = table_tasks(config) if config["data"] == "table" else image_tasks(config)
+    told = dict.fromkeys(f"{warning.message}." for warning in caught)  # each once
+    return tasks._replace(notes=(*tasks.notes, *told))
+
+
+def net_of(config: Mapping[str, Any]) -> Callable[[int | None], Model]:
+    """The net of a run with so many outputs, or features: conv-4, for a table a dense net."""
+    if config["data"] == "table":
+        hidden = tuple(config["hidden"])
+        return lambda outputs: mlp(hidden if outputs is None else (*hidden, outputs))
+    shape = image_shape(config)
+    options = {name: config[name] for name in ("filters", "norm", "head")}
+    return partial(net, shape, **options)
 
 
 def fine_tuning_baseline(
@@ -137,12 +172,13 @@ def fine_tuning_baseline(
         "tasks": batch,
         "chunk": None,
     }
+    assert tasks.labelled is not None
     params = meta_train(run, fine_tuning(0.0), tasks.labelled, **options)
     rate = best_rate(
         fine_tuning,
         FINE_TUNING_RATES,
         params,
-        cross_entropy,
+        tasks.loss,
         tasks.validation,
         key=key,
         episodes=200,
@@ -150,6 +186,13 @@ def fine_tuning_baseline(
         chunk=one_on_cpu(200),
     )
     return fine_tuning(rate), params, rate
+
+
+def untrained_baseline(tasks: Tasks) -> tuple[str, MetaLearner]:
+    """The baseline that trains nothing, and its name: class means of the inputs, or the mean."""
+    if tasks.metric == "loss":
+        return "support_mean", support_mean(tasks.loss)
+    return "nearest_centroid", nearest_centroid(tasks.loss, ways=tasks.test_ways)
 
 
 def learner_of_sines(

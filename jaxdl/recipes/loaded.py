@@ -10,15 +10,19 @@ import numpy as np
 import optax
 
 from jaxdl.errors import InputError, RunError
+from jaxdl.files.atomic import read_json
+from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.recipes.few_shot import (
     BATCH_NORM,
     HEADS,
     IMAGE_SHAPES,
     SINE_INITS,
+    image_shape,
     learner_of_images,
     learner_of_sines,
 )
 from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, find, own_hints
+from jaxdl.recipes.own_data import OWN
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.code import is_file_name
 from jaxdl.runs.identity import DIGESTS, recorded_config
@@ -27,7 +31,7 @@ from jaxdl.runs.stored import load_best, load_last
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, Params, TrainState, TransferLearner
+from jaxdl.types import Array, LossFn, Params, TrainState, TransferLearner
 
 
 class LoadedRun(NamedTuple):
@@ -48,7 +52,7 @@ class LoadedRun(NamedTuple):
 
 
 IMAGES: dict[str, Any] = {
-    "data": tuple(IMAGE_SHAPES),
+    "data": (*IMAGE_SHAPES, *OWN),
     "ways": int,
     "filters": int,
     "norm": tuple(BATCH_NORM),
@@ -69,7 +73,8 @@ def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
         logits = learner.predict(adapted, others)
 
     Images are `[n, height, width, channels]` in `[0, 1]`. With `norm="batch"` the answers for
-    images depend on each other, and a single image is refused. A run with a learner of your own
+    images depend on each other, and a single image is refused. Columns of a table are in the order
+    and the standard units of `scaling` in the run's result.json. A run with a learner of your own
     holds a copy of its code, and load_run executes it: load only runs that you trust.
 
     >>> import jaxdl
@@ -104,13 +109,15 @@ def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
             f"{directory} is a run of another experiment. load_run reads runs of few_shot and"
             " sinusoid; load_weights reads the weights of any run"
         )
-    make = _make(directory, config, LEARNERS if fields is IMAGES else REGRESSORS)
+    make = _make(directory, config, REGRESSORS if fields is SINES else LEARNERS)
+    if config.get("data") in OWN:
+        fields = {**fields, "size": int, "grey": bool, "hidden": tuple[int, ...], "task": str}
     _check(directory, config, {**fields, **own_hints(make), "seeds": int})
     if not 0 <= seed < config["seeds"]:
         raise InputError(
             f"{directory} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}"
         )
-    load = _load_images if fields is IMAGES else _load_sines
+    load = _load_sines if fields is SINES else _load_few_shot
     learner, params = load(directory, config, make)
     return LoadedRun(learner, per_seed(params)[seed], config)
 
@@ -130,14 +137,28 @@ def _make(directory: Path, config: dict[str, Any], learners: Mapping[str, Make])
     return choice.make
 
 
-def _load_images(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
-    image = jnp.zeros((2, *IMAGE_SHAPES[config["data"]]))
-    ways = config.get("test_ways") or config["ways"]
-    learner = learner_of_images(config, 2, ways=ways, make=make)
-    like = _start(learner, image, config["seeds"]).params
-    if isinstance(learner, TransferLearner):
+def _load_few_shot(
+    directory: Path, config: dict[str, Any], make: Make
+) -> tuple[AnyLearner, Params]:
+    table = config["data"] == "table"
+    ways, loss = config.get("test_ways") or config["ways"], cross_entropy
+    if table and config["task"]:
+        ways, loss = _outputs(directory)
+    x = jnp.zeros((2, 1) if table else (2, *image_shape(config)))
+    learner = learner_of_images(config, 2, ways=ways, make=make, loss=loss)
+    like = _start(learner, x, config["seeds"]).params
+    if table or isinstance(learner, TransferLearner):
         like = _as_stored(directory / "best", like)
     return learner, load_best(directory, like)[0]
+
+
+def _outputs(directory: Path) -> tuple[int, LossFn]:
+    """The outputs and the loss for a table with a task column, which no field says."""
+    path = directory / "result.json"
+    if not path.exists():
+        raise InputError(f"{directory} is not finished. Let the run finish before you load it")
+    result = read_json(path)
+    return result["outputs"], mean_squared_error if result["metric"] == "loss" else cross_entropy
 
 
 def _load_sines(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
@@ -157,8 +178,8 @@ def _start(learner: AnyLearner, x: Array, seeds: int) -> TrainState:
 def _as_stored(folder: Path, like: Params) -> Params:
     """Parameters with the structure of `like` and the shapes of the stored ones.
 
-    The head of a pretrained net has an output for each training class, of which the configuration
-    does not know the number.
+    The head of a pretrained net has an output for each training class, and the net of a table has
+    an input for each column. The configuration does not know these numbers.
     """
     with Checkpoints(folder) as checkpoints:
         stored = [array for leaf, array in checkpoints.arrays() if leaf.path[0][1] == "params"]

@@ -86,16 +86,17 @@ def score_by_seed(
     return {name: np.stack([np.asarray(each[name][0]) for each in found]) for name in found[0]}
 
 
-def by_seed(values: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
-    """For each seed: `accuracy`, half of its 95 % interval `ci95` over the episodes, and `loss`.
+def by_seed(values: Mapping[str, np.ndarray], metric: str = "accuracy") -> list[dict[str, float]]:
+    """For each seed: the mean of `metric`, half of its 95 % interval `ci95` over the episodes, and
+    the mean `loss`.
 
     Args:
         values: what `score_by_seed` gives.
     """
     rows = []
-    for accuracies, losses in zip(values["accuracy"], values["loss"], strict=True):
-        accuracy, ci95 = mean_ci95(accuracies)
-        rows.append({"accuracy": accuracy, "ci95": ci95, "loss": float(jnp.mean(losses))})
+    for row, losses in zip(values[metric], values["loss"], strict=True):
+        mean, ci95 = mean_ci95(row)
+        rows.append({"loss": float(jnp.mean(losses)), metric: mean, "ci95": ci95})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The tasks of a run of few_shot: its data, by class split, as samplers of episodes."""
+"""The tasks of a run of few_shot on images: its data, by class split, as samplers of episodes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,68 +7,123 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxdl.data.duplicates import cross_split_duplicates, drop_duplicates
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
+from jaxdl.data.sets import splits
 from jaxdl.data.sets.digits import digits_few_shot
-from jaxdl.data.sets.images import ImageData, Split, few_shot_arrays
+from jaxdl.data.sets.images import TWINS, ImageData, Split, few_shot_arrays
 from jaxdl.data.sets.two_digits import numbers_few_shot
-from jaxdl.types import PyTree, Sampler
+from jaxdl.losses import cross_entropy
+from jaxdl.recipes.own_data import OWN, pictures_of
+from jaxdl.types import LossFn, PyTree, Sampler
 
 
 class Tasks(NamedTuple):
     """What a run trains on, chooses by and is tested on.
 
-    `train`, `validation` and `test` draw an episode, of disjoint classes.
-    `labelled` draws a labelled example of the training classes, of which there are `classes`.
+    `train`, `validation` and `test` draw an episode, of disjoint classes or tasks.
+    `labelled` draws a labelled example of the `classes` training classes; None for a regression.
+    `ways` and `test_ways`: outputs of a learner of training and of test tasks.
     `train_x` and `test_x`: two inputs of training and of test tasks.
-    `split` and `notes` stand beside the numbers.
+    `split` and `notes` stand beside the numbers. `scaling`: how a table was standardised.
+    `metric`: which metric of `loss` is reported; of "loss" the lowest is the best.
     """
 
     train: Sampler
     validation: Sampler
     test: Sampler
-    labelled: Sampler
+    labelled: Sampler | None
     classes: int
+    ways: int
+    test_ways: int
     train_x: PyTree
     test_x: PyTree
     split: str
     notes: tuple[str, ...]
+    scaling: dict[str, Any] | None = None
+    loss: LossFn = cross_entropy
+    metric: str = "accuracy"
 
 
-def tasks_of(config: Mapping[str, Any]) -> Tasks:
-    """The tasks of a run of few_shot, by the fields of its configuration.
+def image_tasks(config: Mapping[str, Any]) -> Tasks:
+    """The tasks of a run of few_shot on images, by the fields of its configuration.
 
     Raises:
         InputError: if the data are not prepared, or give no such tasks.
     """
-    options = {"omniglot_split": config["split"], "data_dir": config["data_dir"]}
-    train, validation = (load_images(config["data"], of, **options) for of in _CHOOSE)
-    test = load_images(config.get("test_data") or config["data"], "test", **options)
-    counts = {name: config[name] for name in ("ways", "shots", "queries")}
-    tested = {
-        "ways": config.get("test_ways") or config["ways"],
-        "shots": config.get("test_shots") or config["shots"],
-        "queries": config["test_queries"],
+    data, notes = _splits(config)
+    draw = {
+        name: few_shot(
+            of.images,
+            # Names, so that a warning can tell them; labels, as runs of before had them.
+            np.array(of.class_names)[of.labels] if config["data"] in OWN else of.labels,
+            rotations=config["rotations"],
+            **counts_of(config, test=name != "train"),
+        )
+        for name, of in data.items()
     }
-    draw = [
-        few_shot(data.images, data.labels, rotations=config["rotations"], **numbers)
-        for data, numbers in ((train, counts), (validation, tested), (test, tested))
-    ]
-    key = jax.random.key(0)
+    key, train = jax.random.key(0), data["train"]
     return Tasks(
-        train=draw[0],
-        validation=draw[1],
-        test=draw[2],
+        train=draw["train"],
+        validation=draw["validation"],
+        test=draw["test"],
         labelled=examples(train.images, train.labels),
         classes=len(train.class_names),
-        train_x=draw[0](key).support.x[:2],
-        test_x=draw[2](key).support.x[:2],
-        split=f"test: {len(test.class_names)} classes that training never saw",
-        notes=tuple(test.notes),
+        ways=config["ways"],
+        test_ways=config.get("test_ways") or config["ways"],
+        train_x=draw["train"](key).support.x[:2],
+        test_x=draw["test"](key).support.x[:2],
+        split=f"test: {len(data['test'].class_names)} classes that training never saw",
+        notes=notes,
     )
 
 
-_CHOOSE: tuple[Split, ...] = ("train", "validation")
+def counts_of(config: Mapping[str, Any], *, test: bool) -> dict[str, Any]:
+    """Ways, shots and queries of training tasks, or of validation and test tasks."""
+    if not test:
+        return {name: config[name] for name in ("ways", "shots", "queries")}
+    found = {name: config.get(f"test_{name}") or config[name] for name in ("ways", "shots")}
+    return {**found, "queries": config["test_queries"]}
+
+
+def _splits(config: Mapping[str, Any]) -> tuple[dict[Split, ImageData], tuple[str, ...]]:
+    """The images of the three splits, and what to say of them."""
+    options = {"omniglot_split": config["split"], "data_dir": config["data_dir"]}
+    if config["data"] in OWN:
+        data = pictures_of(config)
+    else:
+        data = {split: load_images(config["data"], split, **options) for split in splits.NAMES}
+    if other := config.get("test_data"):
+        data = {**data, "test": load_images(other, "test", **options)}
+    notes = data["test"].notes
+    if config["data"] in OWN and not other:
+        pairs = sum(map(len, cross_split_duplicates(_images(data)).values()))
+        if pairs and not config["drop_duplicates"]:
+            notes = (*notes, f"{pairs} pairs of equal images lie in two splits; they are kept.")
+    if config.get("drop_duplicates"):
+        return _without_twins(data, tuple(note for note in notes if note not in TWINS.values()))
+    return data, notes
+
+
+def _without_twins(
+    data: dict[Split, ImageData], notes: tuple[str, ...]
+) -> tuple[dict[Split, ImageData], tuple[str, ...]]:
+    """The images that no later split has, too."""
+    arrays: dict[str, tuple[np.ndarray, ...]] = {
+        name: (of.images, of.labels) for name, of in data.items()
+    }
+    kept = drop_duplicates(arrays)
+    found = {
+        name: of._replace(images=kept[name][0], labels=kept[name][1]) for name, of in data.items()
+    }
+    gone = {name: len(of.labels) - len(found[name].labels) for name, of in data.items()}
+    parts = " and ".join(f"{gone[name]} of {name}" for name in ("train", "validation"))
+    return found, (*notes, f"Images dropped because a later split has them, too: {parts}.")
+
+
+def _images(data: Mapping[Split, ImageData]) -> dict[str, np.ndarray]:
+    return {name: of.images for name, of in data.items()}
 
 
 def load_images(

@@ -12,7 +12,7 @@ from jaxdl.data.pixels import white
 from jaxdl.errors import InputError, extra
 from jaxdl.files.atomic import writing
 from jaxdl.report.intervals import seeds_mean_ci95
-from jaxdl.types import Array, Episode
+from jaxdl.types import Array, Batch, Episode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def episode(shown: Episode, logits: Array, figure: "Figure") -> None:
     predicted = np.argmax(np.asarray(logits), axis=1)
     ways = logits.shape[1]
     rows = [
-        (np.flatnonzero(np.asarray(support.y) == way), np.flatnonzero(np.asarray(query.y) == way))
+        (np.flatnonzero(_labels(support) == way), np.flatnonzero(_labels(query) == way))
         for way in range(ways)
     ]
     shots = max(len(given) for given, _ in rows)
@@ -67,11 +67,18 @@ def episode(shown: Episode, logits: Array, figure: "Figure") -> None:
             _image(axis, query.x[index])
             right = predicted[index] == way
             axis.set_title(f"{predicted[index]}", fontsize="small", color="C2" if right else "C3")
-    accuracy = np.mean(predicted == np.asarray(query.y))
+    labels = _labels(query)
+    accuracy = np.mean((predicted == labels)[labels >= 0])
     figure.suptitle(
         f"support (left) and queries with predicted class, red if wrong; {accuracy:.0%} correct",
         fontsize="medium",
     )
+
+
+def _labels(batch: Batch) -> np.ndarray:
+    """The labels of a batch; -1 for padding."""
+    labels = np.asarray(batch.y)
+    return labels if batch.weight is None else np.where(np.asarray(batch.weight) > 0, labels, -1)
 
 
 def predictions(

@@ -200,7 +200,8 @@ class Run:
             validate: `state -> metrics [seeds]`. It runs every `eval_every` steps, which must be
                 log points, and after the last step. Its results are the "validation" lines of
                 metrics.jsonl.
-            best: the metric by which `keep_best` chooses parameters; "" keeps none.
+            best: the metric by which `keep_best` chooses parameters, of "loss" the lowest; "" keeps
+                none.
             tasks: how many tasks or examples a step takes per seed.
             devices: how many devices share them.
         """
@@ -217,7 +218,7 @@ class Run:
             here = parallel.local(last)
             found = {name: np.asarray(values) for name, values in validate(here).items()}
             if best:  # before the log line: the line marks this validation as complete
-                self.keep_best(i, found[best], here.params)
+                self.keep_best(i, -found[best] if best == "loss" else found[best], here.params)
             self.log(i, "validation", found)
             shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
             say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")

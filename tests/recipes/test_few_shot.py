@@ -16,10 +16,9 @@ from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import evaluate
-from jaxdl.recipes.few_shot import net
+from jaxdl.recipes.few_shot import net, tasks_of
 from jaxdl.recipes.learners import maml
 from jaxdl.recipes.loaded import load_run
-from jaxdl.recipes.tasks import tasks_of
 from jaxdl.runs.config import flat
 from jaxdl.runs.identity import load_config, record_config
 from jaxdl.runs.run import RunFlags

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxdl.data.sets.table import MOST_TEXTS, read_table
+from jaxdl.data.sets.csv_table import MOST_TEXTS, read_table
 from jaxdl.errors import InputError
 
 TEXT = """\ufeffacid,colour,sugar,grade,vineyard

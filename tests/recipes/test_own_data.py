@@ -1,0 +1,199 @@
+"""Own data in few_shot: tables by NumPy, folders of pictures, and what belongs to a run."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import few_shot
+from jaxdl.errors import InputError
+from jaxdl.recipes.few_shot import learner_of_images, tasks_of
+from jaxdl.recipes.learners import with_learner
+from jaxdl.recipes.loaded import load_run
+from jaxdl.runs.config import RunFlags, flat, unflat
+
+RNG = np.random.default_rng(0)
+
+
+def tiny(folder, **fields):
+    values = {"filters": 2, "tasks": 2, "queries": 2, "test_queries": 2, "ways": 2, "steps": 2}
+    values |= {"eval_every": 2, "eval_episodes": 2, "test_episodes": 6, "pretraining_steps": 2}
+    values |= {"hidden": (4,), "size": 16, "data_dir": folder / "data"}
+    run = RunFlags(runs_dir=folder / "runs", log_every=2, devices=1)
+    return unflat(few_shot.Config, {**values, **fields, "run": run})
+
+
+@pytest.fixture
+def table(tmp_path):
+    """14 patients of 6 to 12 rows, each a line of its own slope."""
+    path = tmp_path / "patients.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dose", "sex", "answer", "patient", "kind"])
+        for patient in range(14):
+            for _ in range(6 + patient % 7):
+                dose = 50 + 10 * RNG.normal()
+                row = [dose, RNG.choice(["f", "m"]), 100 + patient * dose, f"p{patient}"]
+                writer.writerow([*row, "good" if dose > 50 else "bad"])
+    return path
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_task_per_group_is_a_regression_in_standard_units(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
+    tasks = tasks_of(flat(tiny(tmp_path, **fields)))
+    assert (tasks.metric, tasks.ways, tasks.test_ways, tasks.labelled) == ("loss", 1, 1, None)
+    scaling = tasks.scaling
+    assert scaling["columns"] == ("dose", "sex=f", "sex=m", "kind=bad", "kind=good")
+    rows = rows_of(table)
+    by_dose = {float(row["dose"]): row for row in rows}
+
+    def told(sample):
+        """The rows of the table that some episodes hold."""
+        found = []
+        for i in range(40):
+            episode = sample(jax.random.key(i))
+            for part in episode:
+                for x, y in zip(np.asarray(part.x), np.asarray(part.y), strict=True):
+                    dose = x[0] * scaling["std"][0] + scaling["mean"][0]
+                    row = by_dose[min(by_dose, key=lambda each: abs(each - dose))]
+                    target = y[0] * scaling["target_std"] + scaling["target_mean"]
+                    np.testing.assert_allclose(target, float(row["answer"]), rtol=1e-4)
+                    assert x[1] == (row["sex"] == "f")
+                    found.append(row["patient"])
+        return set(found)
+
+    train, validation, test = map(told, (tasks.train, tasks.validation, tasks.test))
+    assert not train & validation
+    assert not (train | validation) & test
+    assert (len(train), len(validation), len(test)) == (9, 2, 3)
+    # Standardised by the rows of the training tasks alone.
+    answers = [float(row["answer"]) for row in rows if row["patient"] in train]
+    np.testing.assert_allclose(scaling["target_mean"], np.mean(answers))
+    np.testing.assert_allclose(scaling["target_std"], np.std(answers))
+
+
+def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, capsys):
+    fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
+    config = tiny(tmp_path, **fields)
+    result = few_shot.main(config)
+    assert set(result) >= {"maml", "support_mean"}
+    assert not {"pretrained", "nearest_centroid"} & set(result)
+    assert result["maml"][0]["loss"] > 0
+    shown = capsys.readouterr().out
+    assert "mean squared error" in shown
+    assert "mean of the support targets" in shown
+    (folder,) = (tmp_path / "runs" / "few_shot").iterdir()
+    assert folder.name.startswith("table-3shot-")
+    assert (folder / "episode.png").exists()
+
+
+@pytest.mark.parametrize("target", ["answer", "kind"])
+def test_a_run_of_a_table_is_loaded(target, table, tmp_path):
+    fields = {"data": "table", "path": table, "target": target, "task": "patient", "shots": 3}
+    config = flat(tiny(tmp_path, **fields, pretraining_steps=0))
+    few_shot.main(tiny(tmp_path, **fields, pretraining_steps=0))
+    (folder,) = (tmp_path / "runs" / "few_shot").iterdir()
+    learner, params, _ = load_run(folder)
+    tasks = tasks_of(config)
+    episode = tasks.test(jax.random.key(0))
+    expected = learner_of_images(config, tasks.classes, ways=tasks.test_ways, loss=tasks.loss)
+    adapted = [
+        each.adapt(jax.random.key(1), params, episode.support) for each in (learner, expected)
+    ]
+    assert jax.tree.leaves(params)[-1].shape[-1] == (1 if target == "answer" else 2)
+    if target == "kind":  # the inner loss of a regression is another
+        jax.tree.map(np.testing.assert_array_equal, *adapted)
+
+
+def test_classes_inside_each_group(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "kind", "task": "patient", "shots": 3}
+    tasks = tasks_of(flat(tiny(tmp_path, **fields)))
+    assert (tasks.metric, tasks.ways, tasks.classes) == ("accuracy", 2, 2)
+    result = few_shot.main(tiny(tmp_path, **fields))
+    assert set(result) >= {"maml", "pretrained", "nearest_centroid"}
+    with pytest.raises(InputError, match=r"have all classes of its target. Leave out"):
+        tasks_of(flat(tiny(tmp_path, **fields, test_ways=2)))
+
+
+def test_without_a_task_column_the_values_of_the_target_are_classes(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "patient", "shots": 1}
+    config = with_learner(tiny(tmp_path, **fields), "protonet")
+    tasks = tasks_of(flat(config))
+    assert (tasks.classes, tasks.ways, tasks.metric) == (9, 2, "accuracy")
+    assert len(few_shot.main(config)["protonet"]) == 1
+
+
+def test_another_content_of_the_file_is_another_run(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "patient", "shots": 1}
+    config = tiny(tmp_path, **fields, pretraining_steps=0)
+    few_shot.main(config)
+    moved = table.rename(tmp_path / "moved.csv")
+    few_shot.main(tiny(tmp_path, **fields | {"path": moved}, pretraining_steps=0))
+    assert len(list((tmp_path / "runs" / "few_shot").iterdir())) == 1
+    with moved.open("a") as file:
+        file.write("50,f,3,p0,good\n")
+    few_shot.main(tiny(tmp_path, **fields | {"path": moved}, pretraining_steps=0))
+    assert len(list((tmp_path / "runs" / "few_shot").iterdir())) == 2
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """8 classes of 4 pictures; the first of "c0" stands in "c7", too."""
+    for i in range(8):
+        folder = tmp_path / "pictures" / f"c{i}"
+        folder.mkdir(parents=True)
+        for j in range(4):
+            pixels = RNG.integers(0, 255, (9, 12, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{j}.png")
+    (tmp_path / "pictures/c7/0.png").write_bytes((tmp_path / "pictures/c0/0.png").read_bytes())
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_pictures_of_a_folder(grey, pictures, tmp_path):
+    fields = {"data": "folder", "path": pictures, "grey": grey, "pretraining_steps": 0}
+    config = tiny(tmp_path, **fields)
+    tasks = tasks_of(flat(config))
+    assert tasks.train_x.shape == (2, 16, 16, 1 if grey else 3)
+    assert "Class split: 64/16/20 %" in tasks.notes[0]
+    assert len(few_shot.main(config)["maml"]) == 1
+
+
+def test_equal_images_in_two_splits_are_told_and_dropped(pictures, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name, classes in {"train": "c0 c1 c2 c3", "val": "c4 c5", "test": "c6 c7"}.items():
+        (lists / f"{name}.txt").write_text(classes.replace(" ", "\n"))
+    fields = {"data": "folder", "path": pictures, "class_lists": lists}
+    told = tasks_of(flat(tiny(tmp_path, **fields))).notes
+    assert "1 pairs of equal images lie in two splits; they are kept." in told
+    dropped = tasks_of(flat(tiny(tmp_path, **fields, drop_duplicates=True)))
+    expected = "Images dropped because a later split has them, too: 1 of train and 0 of validation."
+    assert expected in dropped.notes
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"data": "folder"}, "`data=folder` needs a place to read. Give `path=`"),
+        ({"data": "table", "path": "t.csv"}, "name of the column to predict. Give `target=`"),
+        ({"path": "t.csv"}, "`data=numbers` reads no path. Choose `data=` among folder,"),
+        ({"data": "table", "path": "none.csv", "target": "a"}, "there is no file none.csv"),
+        ({"data": "folder", "path": "none"}, "there is no folder none"),
+        (
+            {"data": "table", "path": "t.csv", "target": "a", "test_data": "digits"},
+            "cannot be tested on images. Leave out `test_data=`",
+        ),
+    ],
+)
+def test_what_is_refused(fields, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        few_shot.main(tiny(tmp_path, **fields))
+    assert not (tmp_path / "runs").exists()
