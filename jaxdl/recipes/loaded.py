@@ -141,7 +141,8 @@ def _load_few_shot(
     directory: Path, config: dict[str, Any], make: Make
 ) -> tuple[AnyLearner, Params]:
     table = config["data"] == "table"
-    ways, loss = config.get("test_ways") or config["ways"], cross_entropy
+    ways: int = config.get("test_ways") or config["ways"]
+    loss: LossFn = cross_entropy
     if table and config["task"]:
         ways, loss = _outputs(directory)
     x = jnp.zeros((2, 1) if table else (2, *image_shape(config)))

@@ -28,6 +28,7 @@ from experiments import (
 from jaxdl.data.sets.rotated_permuted import task_after_task
 from jaxdl.errors import InputError, RunError
 from jaxdl.files import leaves
+from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import cells
 from jaxdl.recipes.agents import start as start_of_agent
@@ -475,7 +476,14 @@ def few_shot_start(**start):
     config = unflat(few_shot.Config, {"seeds": 2, "filters": 2, **start})
     learner, x = learner_of_images(flat(config)), jnp.zeros((1, 8, 16, 1))
     sample = lambda key: SimpleNamespace(support=SimpleNamespace(x=x))  # noqa: E731
-    tasks = SimpleNamespace(train=sample, validation=sample, train_x=x)
+    tasks = SimpleNamespace(
+        train=sample,
+        validation=sample,
+        train_x=x,
+        labelled=None,
+        loss=cross_entropy,
+        metric="accuracy",
+    )
     return few_shot.meta_train(config, Untrained(), learner, learner, tasks, run_keys(0, 2))[0]
 
 
