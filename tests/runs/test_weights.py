@@ -476,14 +476,8 @@ def few_shot_start(**start):
     config = unflat(few_shot.Config, {"seeds": 2, "filters": 2, **start})
     learner, x = learner_of_images(flat(config)), jnp.zeros((1, 8, 16, 1))
     sample = lambda key: SimpleNamespace(support=SimpleNamespace(x=x))  # noqa: E731
-    tasks = SimpleNamespace(
-        train=sample,
-        validation=sample,
-        train_x=x,
-        labelled=None,
-        loss=cross_entropy,
-        metric="accuracy",
-    )
+    samples = {"train": sample, "validation": sample, "labelled": None}
+    tasks = SimpleNamespace(**samples, train_x=x, loss=cross_entropy, metric="accuracy")
     return few_shot.meta_train(config, Untrained(), learner, learner, tasks, run_keys(0, 2))[0]
 
 
