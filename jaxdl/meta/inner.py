@@ -1,8 +1,8 @@
 """Learning inside one task, differentiable: `descend`, and four ways to differentiate through it.
 
-An `Estimator` turns an inner loss into its gradient function; what it does to the *second*
-derivative is the only difference between them. All but `first_order` give the exact
-meta-gradient, at different prices in memory and time.
+An `Estimator` turns an inner loss into its gradient function. Estimators differ only in the *second*
+derivative. All but `first_order` give the exact meta-gradient, at different costs in memory and
+time.
 """
 
 from collections.abc import Callable
@@ -23,19 +23,19 @@ from jaxdl.meta.safe import rmsprop as rmsprop
 from jaxdl.types import Array, Grads, Key, Params, PyTree, Scalar
 
 InnerLoss = Callable[..., tuple[Scalar, PyTree]]
-"""`(params, key, *args) -> (scalar, metrics)`. Whatever shall carry a gradient is in `args`.
+"""`(params, key, *args) -> (scalar, metrics)`. Gradients flow through `params` and `args` alone.
 
-Metrics may be any tree of arrays that belongs to a step, such as the trajectories it was made of.
+Metrics may be any tree of arrays of one step, such as its trajectories.
 """
 
 InnerGrad = Callable[..., tuple[Grads, PyTree]]
 """`(params, key, *args) -> (grads, metrics)`."""
 
 Estimator = Callable[[InnerLoss], InnerGrad]
-"""How the gradient of an inner loss is found, and what of it a meta-gradient sees."""
+"""Turns an inner loss into its gradient, and decides how a meta-gradient passes through it."""
 
 Residuals = tuple[Params, Key | None, tuple[PyTree, ...]]
-"""What `mixed_mode` keeps for its backward pass: all that the loss was given."""
+"""What `mixed_mode` keeps for its backward pass: all arguments of the loss."""
 
 
 def exact(loss: InnerLoss) -> InnerGrad:
@@ -138,7 +138,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "rematerialised": rematerialised,
     "mixed-mode": mixed_mode,
 }
-"""By the names that command lines use."""
+"""The estimators by their names on the command line."""
 
 
 def descend(
@@ -152,26 +152,26 @@ def descend(
     rates: PyTree = None,
     visit: Callable[[Params], PyTree] | None = None,
 ) -> tuple[Params, tuple[PyTree, PyTree]]:
-    """`steps` steps of `tx` down `loss(params, key, *args)`, with a fresh gradient at each.
+    """Takes `steps` steps of `tx` on `loss(params, key, *args)`, with a new gradient at each step.
 
-    Any Optax transformation serves, if nothing differentiates through it. The derivatives of many
-    are NaN where a gradient is exactly zero: docs/inner-optimisers.md compares them, and `adam`,
-    `rmsprop`, `radam` and `clip_by_global_norm` of this module are free of it.
+    `tx` may be any Optax transformation, if nothing differentiates through it. Else see
+    docs/inner-optimisers.md, because the derivatives of many are NaN where a gradient is exactly
+    zero. Those of `adam`, `rmsprop`, `radam` and `clip_by_global_norm` of this module are not.
 
     Args:
         steps: 0 leaves the parameters as they are.
-        key: split into one key a step; None calls the loss with None (no dropout).
+        key: split into one key per step. None calls the loss with None, without dropout.
         estimator: how the meta-gradient passes through the inner gradient.
-        rates: meta-learned step sizes, a pytree with a leading axis `[steps]`; each step's slice
-            reaches `tx` as the extra argument `rates`, see `scale_by_rates`.
-        visit: evaluated at the parameters after each step, for losses on the whole path (MAML++).
+        rates: meta-learned learning rates, a pytree with a leading axis `[steps]`. `tx` gets the
+            slice of each step as the extra argument `rates`; see `scale_by_rates`.
+        visit: called with the parameters after each step, for losses on the whole path (MAML++).
 
     Returns:
         The adapted parameters, and the path: the metrics of the loss *before* each step and the
         values of `visit` after it, both with leading axis `[steps]`.
 
     Raises:
-        InputError: fewer than 0 steps; not one rate for each, or rates that `tx` does not read.
+        InputError: if `steps` is below 0, or `rates` do not fit, or `tx` does not read them.
 
     >>> import jax.numpy as jnp, optax, jaxdl
     >>> def loss(w, key, target):

@@ -1,9 +1,9 @@
 """MAML, model-agnostic meta-learning (Finn, Abbeel, Levine 2017, arXiv:1703.03400).
 
-The meta-parameters are an initialisation. Inside a task a few gradient steps on the support set
-adapt it; the loss of the *adapted* parameters on the query set, differentiated through those
-steps, says how the initialisation should have been. That is a `jax.grad` inside a `jax.grad`: the
-inner one is in `inner.descend`, the outer one in `base.through_adaptation`.
+The meta-parameters are an initialisation. Inside a task, a few gradient steps on the support set
+adapt it. The loss of the *adapted* parameters on the query set is differentiated through these
+steps. So a `jax.grad` stands inside another: the inner one is in `inner.descend`, the outer one in
+`base.through_adaptation`.
 """
 
 import optax
@@ -27,15 +27,18 @@ def maml(
 ) -> MetaLearner:
     """MAML with `steps` inner steps of `tx`: `optax.sgd(0.4)` is the paper's for Omniglot.
 
-    `steps=0` trains on the query sets of all tasks jointly, which is the paper's pretrained
-    baseline; it can then be fine-tuned by `adapt(..., steps=k)`.
+    `steps=0` trains on the query sets of all tasks jointly. This is the paper's pretrained
+    baseline. `adapt(..., steps=k)` then fine-tunes it.
 
-    `params` are those of `model`, `adapted` are too. `loss` is both the inner and the outer loss,
-    the mean over examples; a multiple of the inner loss is a multiple of the inner rate.
+    `params` and `adapted` are parameters of `model`. `loss` is both the inner and the outer loss,
+    the mean over examples.
 
-    A net with dropout is adapted without it, in training and in evaluation alike, so that `adapted`
-    depends on `params` and `support` alone. With `inner_dropout` each inner step draws new masks
-    from the key of `adapt`. Queries have dropout in training either way.
+    Adaptation has no dropout, neither in training nor in evaluation, so `adapted` depends on
+    `params` and `support` alone. With `inner_dropout` each inner step draws new masks from the key
+    of `adapt`. Queries have dropout in training in both cases.
+
+    A task may have fewer classes than the net has outputs. The support set then teaches the head
+    that the last ones do not occur.
 
     The meta-gradient passes through `tx` itself. Its derivatives are tried on a few numbers first,
     which takes some tenths of a second for a new `tx`: see docs/inner-optimisers.md.
@@ -91,9 +94,9 @@ def fomaml(
     steps: int,
     inner_dropout: bool = False,
 ) -> MetaLearner:
-    """First-order MAML: the Hessian of the inner loss is taken to be zero (section 5.2).
+    """First-order MAML: it sets the Hessian of the inner loss to zero (section 5.2).
 
-    Of a single inner step on a linear loss it is MAML, because that has no Hessian:
+    On a linear loss, which has no Hessian, it is MAML:
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> def linear(prediction, target, weight=None):
