@@ -1,8 +1,8 @@
 """Learning inside one task, differentiable: `descend`, and four ways to differentiate through it.
 
-An `Estimator` turns an inner loss into its gradient function. Estimators differ only in the *second*
-derivative. All but `first_order` give the exact meta-gradient, at different costs in memory and
-time.
+An `Estimator` turns an inner loss into its gradient function. Estimators differ in the *second*
+derivative alone. All but `first_order` give the exact meta-gradient, at different costs in memory
+and time.
 """
 
 from collections.abc import Callable
