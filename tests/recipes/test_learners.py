@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from pathlib import Path
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -43,13 +43,17 @@ def scaled(model: jaxdl.Embedding, loss: jaxdl.LossFn, *, ways: int, scale: floa
 '''
 
 
-@pytest.fixture
-def mine(tmp_path):
-    folder = tmp_path / "own"
+def write_mine(place):
+    folder = place / "own"
     folder.mkdir()
     (folder / "mine.py").write_text(MINE)
     (folder / "scales.py").write_text("LEAST = 0.0\n")
     return f"{folder}/mine.py:scaled"
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return write_mine(tmp_path)
 
 
 def tiny(folder, **fields):
@@ -165,49 +169,56 @@ def test_maml_has_the_identity_of_before():
 # ---- whole runs
 
 
-def test_a_run_of_an_own_learner_is_its_own(mine, tmp_path, capsys):
-    config = with_learner(tiny(tmp_path), mine)
-    result = few_shot.main(config)
-    run = the_run(tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of an own learner: its file, the folder of runs, configuration and result."""
+    folder = tmp_path_factory.mktemp("trained")
+    name = write_mine(folder)
+    config = with_learner(tiny(folder), name, scale=3.0)
+    return name, folder, config, few_shot.main(config)
+
+
+def test_a_run_of_an_own_learner_is_its_own(trained, capsys):
+    _, folder, config, result = trained
+    run = the_run(folder)
     assert run.name.startswith("digits-2way-1shot-scaled-")
-    assert "| scaled " in capsys.readouterr().out
     assert set(result) >= {"scaled", "nearest_centroid"}
     assert not set(result) & {"maml", "pretrained"}
     assert (run / "learner" / "scales.py").read_text() == "LEAST = 0.0\n"
-
-    # The same command reprints, and goes on with more steps.
-    assert few_shot.main(config) == result
-    longer = few_shot.main(dataclasses.replace(config, steps=4))
-    assert longer["run"]["steps"] == 4
-    assert the_run(tmp_path) == run
-
+    assert few_shot.main(config) == result  # the same command reprints
+    assert "| scaled " in capsys.readouterr().out
     # Plain MAML with the same flags is another run.
-    assert "maml" in few_shot.main(tiny(tmp_path))
-    assert len(list((tmp_path / "few_shot").iterdir())) == 2
+    assert directory("few_shot", tiny(folder), "digits-2way-1shot").name not in run.name
 
 
-def test_another_text_of_a_module_beside_it_is_another_run(mine, tmp_path):
-    config = with_learner(tiny(tmp_path), mine)
-    few_shot.main(config)
-    (Path(mine.rpartition(":")[0]).parent / "scales.py").write_text("LEAST = 9.0\n")
-    few_shot.main(config)
-    assert len(list((tmp_path / "few_shot").iterdir())) == 2
+def test_a_run_of_an_own_learner_goes_on(trained, tmp_path):
+    _, folder, config, _ = trained
+    shutil.copytree(folder / "few_shot", tmp_path / "few_shot")
+    run = dataclasses.replace(config.run, runs_dir=tmp_path)
+    longer = few_shot.main(dataclasses.replace(config, steps=4, run=run))
+    assert longer["run"]["steps"] == 4
+    lines = (the_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines if '"train"' in line]
+    assert steps == [2, 4]
+
+
+def test_another_text_of_a_module_beside_it_is_another_run(trained, tmp_path):
+    _, folder, config, _ = trained
+    name = write_mine(tmp_path)
+    contents = find(name).contents
+    assert contents == find(trained[0]).contents  # the place does not matter
+    (tmp_path / "own" / "scales.py").write_text("LEAST = 9.0\n")
+    changed = with_learner(config, name, scale=3.0)
+    before = directory("few_shot", config, contents=contents)
+    assert directory("few_shot", changed, contents=find(name).contents) != before
+    run = dataclasses.replace(config.run, name=the_run(folder).name)
     with pytest.raises(InputError, match="made with another content of `learner="):
-        few_shot.main(
-            dataclasses.replace(
-                config, run=dataclasses.replace(config.run, name=the_first(tmp_path))
-            )
-        )
+        few_shot.main(dataclasses.replace(changed, run=run))
 
 
-def the_first(folder):
-    texts = {path.parent.parent.name: path.read_text() for path in folder.rglob("scales.py")}
-    return next(name for name, text in texts.items() if text == "LEAST = 0.0\n" and name != "own")
-
-
-def test_the_metrics_of_each_episode_are_those_of_the_result(mine, tmp_path):
-    result = few_shot.main(with_learner(tiny(tmp_path), mine))
-    with np.load(the_run(tmp_path) / "episodes.npz") as stored:
+def test_the_metrics_of_each_episode_are_those_of_the_result(trained):
+    _, folder, _, result = trained
+    with np.load(the_run(folder) / "episodes.npz") as stored:
         accuracies = stored["scaled/accuracy"]
         assert stored["nearest_centroid/loss"].shape == (1, 6)
     assert accuracies.shape == (2, 6)
@@ -215,27 +226,25 @@ def test_the_metrics_of_each_episode_are_those_of_the_result(mine, tmp_path):
     np.testing.assert_allclose(accuracies.mean(axis=1), found, rtol=1e-6)
 
 
-def test_what_is_loaded_predicts_as_it_was_trained_though_the_file_is_gone(mine, tmp_path):
-    config = with_learner(tiny(tmp_path), mine, scale=3.0)
-    few_shot.main(config)
-    for path in Path(mine.rpartition(":")[0]).parent.iterdir():
-        path.unlink()
-    learner, params, fields = load_run(the_run(tmp_path), seed=1)
+def test_what_is_loaded_predicts_as_it_was_trained_though_the_file_is_gone(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(the_run(trained[1]), run)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(trained[1]), "/no/longer/there"))
+    learner, params, fields = load_run(run, seed=1)
     assert fields["scale"] == 3.0
     support = Batch(jax.random.uniform(KEY, (2, 8, 8, 1)), jnp.arange(2))
     x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
-    plain = learner_of_images(
-        {**flat(tiny(tmp_path)), "learner": "protonet", "inner_dropout": False}
-    )
+    plain = learner_of_images(flat(with_learner(tiny(tmp_path), "protonet")))
 
     def logits(learner):
         return learner.predict(learner.adapt(KEY, params, support), x)
 
     np.testing.assert_allclose(logits(learner), 3 * logits(plain), rtol=1e-5)
 
-    (the_run(tmp_path) / "learner" / "scales.py").write_text("LEAST = 9.0\n")
+    (run / "learner" / "scales.py").write_text("LEAST = 9.0\n")
     with pytest.raises(RunError, match="learner is damaged: it is not the code that trained"):
-        load_run(the_run(tmp_path))
+        load_run(run)
 
 
 def test_a_learner_of_labelled_examples_trains_and_is_loaded(tmp_path):
@@ -267,6 +276,7 @@ def test_a_head_for_other_ways_is_refused(fields, tmp_path):
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+@pytest.mark.slow
 def test_own_learners_of_sine_waves(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(

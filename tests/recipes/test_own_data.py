@@ -12,7 +12,9 @@ from jaxdl.errors import InputError
 from jaxdl.recipes.few_shot import learner_of_images, tasks_of
 from jaxdl.recipes.learners import with_learner
 from jaxdl.recipes.loaded import load_run
+from jaxdl.recipes.own_data import content_of
 from jaxdl.runs.config import RunFlags, flat, unflat
+from jaxdl.runs.identity import directory
 
 RNG = np.random.default_rng(0)
 
@@ -130,16 +132,16 @@ def test_without_a_task_column_the_values_of_the_target_are_classes(table, tmp_p
 
 
 def test_another_content_of_the_file_is_another_run(table, tmp_path):
-    fields = {"data": "table", "path": table, "target": "patient", "shots": 1}
-    config = tiny(tmp_path, **fields, pretraining_steps=0)
-    few_shot.main(config)
+    def name(path):
+        config = tiny(tmp_path, data="table", path=path, target="patient")
+        return directory("few_shot", config, contents=content_of(flat(config))).name
+
+    first = name(table)
     moved = table.rename(tmp_path / "moved.csv")
-    few_shot.main(tiny(tmp_path, **fields | {"path": moved}, pretraining_steps=0))
-    assert len(list((tmp_path / "runs" / "few_shot").iterdir())) == 1
+    assert name(moved) == first
     with moved.open("a") as file:
         file.write("50,f,3,p0,good\n")
-    few_shot.main(tiny(tmp_path, **fields | {"path": moved}, pretraining_steps=0))
-    assert len(list((tmp_path / "runs" / "few_shot").iterdir())) == 2
+    assert name(moved) != first
 
 
 @pytest.fixture
@@ -162,7 +164,8 @@ def test_pictures_of_a_folder(grey, pictures, tmp_path):
     tasks = tasks_of(flat(config))
     assert tasks.train_x.shape == (2, 16, 16, 1 if grey else 3)
     assert "Class split: 64/16/20 %" in tasks.notes[0]
-    assert len(few_shot.main(config)["maml"]) == 1
+    if grey:  # the smaller net
+        assert len(few_shot.main(config)["maml"]) == 1
 
 
 def test_equal_images_in_two_splits_are_told_and_dropped(pictures, tmp_path):
