@@ -23,6 +23,7 @@ import optax
 
 from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
 from jaxdl import parallel
+from jaxdl.errors import InputError
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
 from jaxdl.recipes.learners import (
@@ -215,6 +216,10 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, **common)
     trained, learner = (learner_of(ways=ways) for ways in (tasks.ways, tasks.test_ways))
     refuse_other_parameters(trained, learner, tasks.train_x, tasks.test_x)
+    if isinstance(learner, TransferLearner) and tasks.labelled is None:
+        raise InputError(
+            f"`learner={choice.name}` trains on classes, and the target is a number. Choose another"
+        )
     choice.keep(run)
     keys = run_keys(config.random.seed, config.random.seeds)
     params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
@@ -284,7 +289,7 @@ def meta_train(
     last = meta_training.meta_train(
         run,
         learner,
-        tasks.train if tasks.labelled is None or not labelled else tasks.labelled,
+        tasks.labelled or tasks.train if labelled else tasks.train,
         tx=optax.chain(*clip, optax.adam(config.lr)),
         keys=keys,
         x=tasks.train_x,

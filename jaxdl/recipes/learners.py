@@ -117,6 +117,8 @@ LEARNERS: dict[str, Make] = {
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {"maml": maml_of_curves}
 """The learners of regression. `ways` is the number of the net's outputs."""
+TAKEN = (*LEARNERS, "pretrained", "nearest_centroid", "support_mean", "config", "run")
+"""Names in a result that are no own learner."""
 
 
 class Choice(NamedTuple):
@@ -154,9 +156,8 @@ def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
             )
         return Choice(name, learners[name])
     code = load_code(name)
-    title = code.function.__name__
-    if title in (*LEARNERS, "pretrained", "nearest_centroid"):
-        raise InputError(f"`learner={name}`: the name {title} is taken. Rename your function")
+    if code.name in TAKEN:
+        raise InputError(f"`learner={name}`: the name {code.name} is taken. Rename your function")
     positional = [
         argument
         for argument in inspect.signature(code.function).parameters.values()
@@ -166,9 +167,9 @@ def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
     if len(positional) != 2 or "ways" not in keywords:
         raise InputError(
             f"`learner={name}`: a learner takes (model, loss, *, ways, ...). Correct the arguments"
-            f" of {title}"
+            f" of {code.name}"
         )
-    return Choice(title, code.function, code)
+    return Choice(code.name, code.function, code)
 
 
 def name_of(config: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -19,18 +20,19 @@ from jaxdl.files.atomic import write_text, writing
 
 
 class Code(NamedTuple):
-    """A function, and the texts that it is made of: `texts[0]` is that of its own file.
+    """A function by its name in a file, and the texts that it is made of, its own file first.
 
     `texts` are pairs of a path relative to the folder of the file, and the text.
     """
 
+    name: str
     function: Callable[..., Any]
     texts: tuple[tuple[str, str], ...]
 
     @property
     def digest(self) -> str:
         """Of the texts and of the name of the function."""
-        content = repr((self.function.__name__, sorted(self.texts)))
+        content = repr((self.name, sorted(self.texts)))
         return hashlib.sha256(content.encode()).hexdigest()
 
     def keep(self, folder: Path) -> None:
@@ -74,12 +76,12 @@ def load_code(name: str) -> Code:
     _collect(path.parent, texts[path.name], texts, path)
     module = _executed(path, texts)
     found = getattr(module, function, None)
-    if not callable(found):
+    if not inspect.isfunction(found):
         others = [key for key, value in vars(module).items() if _is_own(value, module)]
         raise InputError(
             f"{place} has no function {function}. It has {', '.join(others) or 'none at all'}"
         )
-    return Code(found, tuple(texts.items()))
+    return Code(function, found, tuple(texts.items()))
 
 
 def _read(path: Path) -> str:

@@ -113,6 +113,12 @@ def test_a_run_of_a_table_is_loaded(target, table, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *adapted)
 
 
+def test_a_learner_of_labels_has_none_in_a_regression(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
+    with pytest.raises(InputError, match=r"trains on classes, and the target is a number. Choose"):
+        few_shot.main(with_learner(tiny(tmp_path, **fields), "finetune"))
+
+
 def test_classes_inside_each_group(table, tmp_path):
     fields = {"data": "table", "path": table, "target": "kind", "task": "patient", "shots": 3}
     tasks = tasks_of(flat(tiny(tmp_path, **fields)))

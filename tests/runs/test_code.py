@@ -81,6 +81,12 @@ def test_another_function_of_the_file_is_another_digest(folder):
     assert first.digest != second.digest
 
 
+def test_another_name_of_a_function_is_its_name(folder):
+    with (folder / "mine.py").open("a") as file:
+        file.write("\n\ntwice = double\n")
+    assert load_code(f"{folder}/mine.py:twice").name == "twice"
+
+
 def test_two_versions_of_a_module_beside_it_do_not_meet(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     load_code(f"{folder}/mine.py:double").keep(other)
@@ -122,6 +128,7 @@ def test_a_dataclass_and_a_string_annotation_find_their_module(folder):
         ("none.py:double", "there is no file .*none.py. Write path/to/file.py:function"),
         ("mine.py:triple", "mine.py has no function triple. It has double"),
         ("mine.py:other", "has no function other. It has double"),
+        ("partial.py:f", "has no function f. It has none at all"),
         ("broken.py:f", r"broken.py, line 2: .*Correct the file"),
         ("raises.py:f", r"raises.py, line 3: ZeroDivisionError: division by zero"),
         ("lacks.py:f", r"lacks.py, line 1: ModuleNotFoundError: No module named 'nowhere'"),
@@ -132,6 +139,7 @@ def test_what_is_refused(name, words, folder):
     (folder / "broken.py").write_text("x = 1\ndef f(:\n")
     (folder / "raises.py").write_text("def f():\n    return 1\nx = 1 / 0\n")
     (folder / "lacks.py").write_text("import nowhere\n")
+    (folder / "partial.py").write_text("import functools\nf = functools.partial(max, 3)\n")
     (folder / "bytes.py").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=words):
         load_code(f"{folder}/{name}")
