@@ -8,7 +8,8 @@ import numpy as np
 import optax
 
 from experiments import few_shot, sinusoid
-from jaxdl.recipes.few_shot import IMAGE_SHAPES, learner_of_images, learner_of_sines
+from jaxdl.recipes.few_shot import image_shape, learner_of_images, learner_of_sines
+from jaxdl.recipes.learners import with_learner
 from jaxdl.runs.best import Best
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.config import RunFlags, flat, unflat
@@ -22,10 +23,11 @@ from jaxdl.types import MetaLearner
 def of_few_shot(folder: Path, **fields: Any) -> tuple[MetaLearner, list[Any]]:
     """Writes a run of two seeds; returns its learner and the parameters of each seed."""
     fields |= {"filters": 2, "seeds": 2, "run": RunFlags(runs_dir=folder)}
-    config = unflat(few_shot.Config, fields)
+    name = fields.pop("learner", "maml")
+    config = with_learner(unflat(few_shot.Config, fields), name)
     record_config(folder, config)
     learner = learner_of_images(flat(config))
-    images = jnp.zeros((1, *IMAGE_SHAPES[config.data]))
+    images = jnp.zeros((2, *image_shape(flat(config))))
     start = lambda key: learner.init(key, images)  # noqa: E731
     params = init_states(start, run_keys(0, 2), optax.sgd(0.1)).params
     best = Best(folder / "best")

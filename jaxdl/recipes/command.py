@@ -22,6 +22,14 @@ def compare(arguments: Sequence[str]) -> int:
     return subcommand("jaxdl compare", Arguments, main, arguments)
 
 
+def classify(arguments: Sequence[str]) -> int:
+    """Classifies your own pictures by a run of few_shot."""
+    from jaxdl.recipes.classify import Arguments, main
+    from jaxdl.runs.cli import subcommand
+
+    return subcommand("jaxdl classify", Arguments, main, arguments)
+
+
 def new(arguments: Sequence[str]) -> int:
     """Writes a learner that works, to be changed, with a test to be filled in."""
     from jaxdl.recipes.new import Arguments, main
@@ -31,7 +39,7 @@ def new(arguments: Sequence[str]) -> int:
 
 
 # Each command imports its modules when it is called, so the list of commands is fast.
-COMMANDS = {"prepare": prepare, "compare": compare, "new": new}
+COMMANDS = {"prepare": prepare, "compare": compare, "classify": classify, "new": new}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

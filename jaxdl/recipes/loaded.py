@@ -31,7 +31,7 @@ from jaxdl.runs.stored import load_best, load_last
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, LossFn, Params, TrainState, TransferLearner
+from jaxdl.types import Array, LossFn, Params, PyTree, TrainState, TransferLearner
 
 
 class LoadedRun(NamedTuple):
@@ -65,7 +65,7 @@ SINES: dict[str, Any] = {"init": tuple(SINE_INITS)}
 """The same for a run of sinusoid."""
 
 
-def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
+def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> LoadedRun:
     """A trained learner, for prediction, from a run of the experiment few_shot or sinusoid.
 
         learner, params, config = jaxdl.load_run("runs/few_shot/omniglot-5way-1shot-...")
@@ -87,13 +87,15 @@ def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
     Args:
         path: the run's directory. Those of earlier revisions are read, too.
         seed: which of the seeds that trained in the run, from 0.
+        ways: classes per task, for a run of few_shot. None: those of its test tasks. Only learners
+            such as ProtoNet take another number, because their parameters do not depend on it.
 
     Returns:
         The learner and parameters: those that were best on validation, of sinusoid the last.
 
     Raises:
         InputError: if it is no run, or one of another experiment, or one of sinusoid that has
-            stored nothing yet, or has no such seed.
+            stored nothing yet, or has no such seed, or cannot have so many ways.
         RunError: if it is damaged, or one of few_shot that has stored nothing yet.
     """
     directory = Path(path)
@@ -117,8 +119,10 @@ def load_run(path: Path | str, seed: int = 0) -> LoadedRun:
         raise InputError(
             f"{directory} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}"
         )
-    load = _load_sines if fields is SINES else _load_few_shot
-    learner, params = load(directory, config, make)
+    if fields is SINES:
+        learner, params = _load_sines(directory, config, make)
+    else:
+        learner, params = _load_few_shot(directory, config, make, ways)
     return LoadedRun(learner, per_seed(params)[seed], config)
 
 
@@ -138,7 +142,7 @@ def _make(directory: Path, config: dict[str, Any], learners: Mapping[str, Make])
 
 
 def _load_few_shot(
-    directory: Path, config: dict[str, Any], make: Make
+    directory: Path, config: dict[str, Any], make: Make, asked: int | None
 ) -> tuple[AnyLearner, Params]:
     table = config["data"] == "table"
     ways: int = config.get("test_ways") or config["ways"]
@@ -148,6 +152,14 @@ def _load_few_shot(
     x = jnp.zeros((2, 1) if table else (2, *image_shape(config)))
     learner = learner_of_images(config, 2, ways=ways, make=make, loss=loss)
     like = _start(learner, x, config["seeds"]).params
+    if asked not in (None, ways):
+        other = learner_of_images(config, 2, ways=asked, make=make, loss=loss)
+        if _shapes(_start(other, x, config["seeds"]).params) != _shapes(like):
+            raise InputError(
+                f"{directory} was trained for tasks of {ways} classes, and its parameters depend on"
+                f" that number. Give {ways} classes, not {asked}"
+            )
+        learner = other
     if table or isinstance(learner, TransferLearner):
         like = _as_stored(directory / "best", like)
     return learner, load_best(directory, like)[0]
@@ -174,6 +186,10 @@ def _start(learner: AnyLearner, x: Array, seeds: int) -> TrainState:
         return init_states(lambda key: learner.init(key, x), run_keys(0, seeds), optax.adam(0.001))
 
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(start))
+
+
+def _shapes(params: Params) -> PyTree:
+    return jax.tree.map(np.shape, params)
 
 
 def _as_stored(folder: Path, like: Params) -> Params:

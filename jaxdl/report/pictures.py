@@ -128,6 +128,31 @@ def predictions(
             axis.set_title(text + truth, fontsize="x-small", color="0.2" if right else "C3")
 
 
+def contact_sheet(
+    images: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    figure: "Figure",
+    *,
+    columns: int = 10,
+) -> None:
+    """Images with their most probable class and its probability, `columns` per row.
+
+    Args:
+        images: `[n, height, width, channels]`, 1 or 3 channels, uint8 or in `[0, 1]`.
+        probabilities: `[n, classes]`.
+        names: one per class.
+    """
+    best = probabilities.argmax(1)
+    axes = figure.subplots(-(-len(images) // columns), columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for i, axis in enumerate(axes[: len(images)]):
+        _image(axis, images[i])
+        text = f"{names[best[i]]} ({probabilities[i, best[i]]:.0%})"
+        axis.set_title(text, fontsize="x-small", color="0.2")
+
+
 def confusion(
     labels: ArrayLike, predicted: ArrayLike, names: Sequence[str], figure: "Figure"
 ) -> None:

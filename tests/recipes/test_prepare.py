@@ -6,6 +6,7 @@ import pytest
 from experiments import continual, few_shot, limited_data, transfer
 from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES
 from jaxdl.recipes import prepare
+from jaxdl.recipes.own_data import OWN
 from tests.data.prepare import publishers
 
 
@@ -103,11 +104,17 @@ def test_what_comes_with_scikit_learn_is_ready(asked, tmp_path, capsys, name):
     assert not (tmp_path / "data").exists()
 
 
+def names_of(hint):
+    """The values of a Literal, or of a union of some."""
+    for each in get_args(hint):
+        yield from [each] if isinstance(each, str) else names_of(each)
+
+
 CHOICES = {
     name
     for module in (continual, few_shot, limited_data, transfer)
-    for name in get_args(get_type_hints(module.Config)["data"])
-}
+    for name in names_of(get_type_hints(module.Config)["data"])
+} - set(OWN)
 
 
 @pytest.mark.parametrize("name", sorted(CHOICES))

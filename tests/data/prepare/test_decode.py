@@ -339,3 +339,19 @@ WHOLE = encoded(
 def test_what_is_damaged_is_named(content, words):
     with pytest.raises(RunError, match=rf"cat\.png cannot be decoded \(.*{words}.*\)\. Replace it"):
         decode_image(content, 3, "cat.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0, 0.4, 1], [0, 102, 255]), ([0, 1.4, 255], [0, 1, 255])]
+)
+def test_floats_are_pixels_where_that_is_asked_for(values, expected):
+    content = encoded(image_of(values, dtype=np.float32), "tiff")
+    assert decode_image(content, 1, floats=True).ravel().tolist() == expected
+    assert decode_image(content, 4, floats=True)[0].tolist() == [[v, v, v, 255] for v in expected]
+
+
+@pytest.mark.parametrize("value", [-0.5, 255.5, np.nan, np.inf])
+def test_floats_beyond_bytes_are_refused(value):
+    content = encoded(image_of([0.5, value], dtype=np.float32), "tiff")
+    with pytest.raises(InputError, match=r"a\.tif has floats from .*convert it to 8"):
+        decode_image(content, 1, "a.tif", floats=True)

@@ -10,6 +10,7 @@ SIZES = {
     "omniglot_vinyals": (1028, 172, 423),
     "cifar_fs": (64, 16, 20),
     "fc100": (12, 4, 4),
+    "mini_imagenet": (64, 16, 20),
 }
 
 
@@ -33,6 +34,9 @@ def test_the_published_splits_are_those_of_their_source(shared_data):
         fine = {name for _, name in read("cifar-fs")}
         assert set(splits.published("cifar_fs")[ours]) == fine
         assert set(splits.published("fc100")[ours]) == set(read("fc100"))
+        table = (shared_data / "splits" / "miniimagenet" / f"{theirs}.csv").read_text().splitlines()
+        wnids = {line.partition(",")[2] for line in table[1:]}
+        assert set(splits.published("mini_imagenet")[ours]) == wnids
         characters = {
             f"{alphabet}/{character}"
             for group in read("omniglot_vinyals").values()
@@ -85,3 +89,118 @@ def test_shuffled_never_changes():
 def test_shuffled_refuses_what_leaves_no_test_or_repeats(names, train, validation):
     with pytest.raises(InputError, match="cannot split"):
         splits.shuffled(names, train=train, validation=validation)
+
+
+# ---- classes of the user's own folder
+
+
+def sizes(split):
+    return tuple(len(split[part]) for part in splits.NAMES)
+
+
+def test_seeded_splits_have_64_16_and_20_percent_and_two_classes_at_least():
+    names = [f"class {i}" for i in range(101)]
+    expected = {6: (2, 2, 2), 7: (3, 2, 2), 10: (6, 2, 2), 20: (13, 3, 4), 100: (64, 16, 20)}
+    expected[101] = (65, 16, 20)  # 64.64 and 80.8
+    for count, parts in expected.items():
+        assert sizes(splits.split_classes(names[:count])) == parts
+    for count in range(6, 101):
+        first, second, third = sizes(splits.split_classes(names[:count], seed=count))
+        assert first + second + third == count
+        assert min(first, second, third) >= 2
+    with pytest.raises(InputError, match=r"5 classes are too few to split.*Give at least 6"):
+        splits.split_classes(names[:5])
+
+
+def test_a_seeded_split_never_changes():
+    # `printf 0/a | sha256sum` and so on begin d3 (a), 7d (b), 28 (c), 9d (d), 7e (e), 25 (f).
+    expected = {"train": ("c", "f"), "validation": ("b", "e"), "test": ("a", "d")}
+    assert splits.split_classes(list("abcdef")) == expected
+    assert splits.split_classes(list("fedcba")) == expected
+    assert splits.split_classes(list("abcdef"), seed=1) != expected
+
+
+def test_an_added_class_moves_at_most_one_other_across_each_boundary():
+    names = [f"class {i}" for i in range(60)]
+    place = {}
+    for count in range(6, 60):
+        before, place = place, {}
+        for index, part in enumerate(splits.split_classes(names[:count]).values()):
+            place |= dict.fromkeys(part, index)
+        moves = [(before[name], place[name]) for name in before if before[name] != place[name]]
+        assert all(abs(old - new) == 1 for old, new in moves)
+        assert sum(0 in move for move in moves) <= 1
+        assert sum(2 in move for move in moves) <= 1
+
+
+FOLDERS = ["train/a", "train/b/x", "val/c", "val/d", "test/e", "test/f"]
+
+
+def test_folders_train_validation_and_test_are_the_split():
+    found = splits.split_classes([*FOLDERS, "other/g", "h"])
+    assert [*found.values()] == [("train/a", "train/b/x"), ("val/c", "val/d"), ("test/e", "test/f")]
+    long = [name.replace("val/", "validation/") for name in FOLDERS]
+    assert splits.split_classes(long)["validation"] == ("validation/c", "validation/d")
+    assert splits.rule_of(FOLDERS) == "Class split: by the folders train, validation and test."
+    # Two of the three are classes like others.
+    two = [name for name in FOLDERS if "val" not in name] + ["c", "d"]
+    assert "sha256" in splits.rule_of(two)
+    assert sizes(splits.split_classes(two)) == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([*FOLDERS, "test/a"], "train/a and test/a are one class in two splits. Give each"),
+        (FOLDERS[:-1], "the test split has 1 classes. Give it at least 2"),
+    ],
+)
+def test_folders_that_are_no_split_are_refused(names, words):
+    with pytest.raises(InputError, match=words):
+        splits.split_classes(names)
+
+
+LISTS = {"train.txt": "b\n\n a \n", "validation.txt": "\ufeffc\nd", "test.txt": "Greek/e\r\nf\n"}
+NAMES = [*"abcdf", "Greek/e", "g"]
+
+
+def written(folder, files):
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8", newline="")
+    return folder
+
+
+def test_lists_are_the_split(tmp_path):
+    found = splits.split_classes(NAMES, lists=written(tmp_path, LISTS))
+    expected = {"train": ("a", "b"), "validation": ("c", "d"), "test": ("Greek/e", "f")}
+    assert found == expected
+    (tmp_path / "validation.txt").rename(tmp_path / "val.txt")
+    assert splits.split_classes(NAMES, lists=tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            {"test.txt": "Greek/e\nz"},
+            "test.txt names the class z, but there is no .* example Greek",
+        ),
+        ({"test.txt": "f\nf"}, "test.txt names the class f twice. Name it once"),
+        ({"test.txt": "f\na"}, "names the class a and so does the list for train. Name it once"),
+        ({"test.txt": "f"}, "the test split has 1 classes. Give"),
+        ({"test.txt": ""}, "the test split has 0 classes. Give"),
+    ],
+)
+def test_wrong_lists_are_refused(files, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        splits.split_classes(NAMES, lists=written(tmp_path, LISTS | files))
+
+
+def test_missing_lists_and_lists_of_no_text_are_refused(tmp_path):
+    written(tmp_path, LISTS)
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"train.txt cannot be read \(.*\). Give a folder with"):
+        splits.split_classes(NAMES, lists=tmp_path)
+    (tmp_path / "train.txt").unlink()
+    with pytest.raises(InputError, match=r"train.txt cannot be read \(.*\). Give a folder with"):
+        splits.split_classes(NAMES, lists=tmp_path)
