@@ -118,8 +118,16 @@ def published(config: dict[str, Any]) -> str | None:
 
 
 def deviations(config: dict[str, Any]) -> list[str]:
-    """Where a run of MAML departs from the paper, to be printed beside its number."""
-    if config["data"] not in ("omniglot", "cifar_fs", "fc100") or name_of(config) != "maml":
+    """Where a run departs from its paper, to be printed beside its number."""
+    if config["data"] not in ("omniglot", "cifar_fs", "fc100"):
+        return []
+    if name_of(config) == "protonet":
+        net = ["The paper's net pools; this one has strides of 2, as MAML's."]
+        return [
+            *net * (config["data"] == "omniglot"),
+            "The paper halves the learning rate every 2,000 episodes; here it is constant.",
+        ]
+    if name_of(config) != "maml":
         return []
     inner = {
         "mean": "Inner loss: the mean over the support set, as the paper prints it; its code sums"
