@@ -26,9 +26,9 @@ from jaxdl.meta import maml as maml_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.protonet import protonet
 from jaxdl.runs.code import Code, is_file_name, load_code
-from jaxdl.runs.config import Natural, Positive
+from jaxdl.runs.config import Natural, Positive, flat
 from jaxdl.runs.identity import Contents
-from jaxdl.runs.keywords import keywords_of
+from jaxdl.runs.keywords import hints_of, keywords_of
 from jaxdl.runs.run import Run
 from jaxdl.types import (
     Embedding,
@@ -218,7 +218,7 @@ def build(
         InputError: if it is no learner.
     """
     first = next(iter(inspect.signature(make).parameters))
-    hint = typing.get_type_hints(make, include_extras=True).get(first)
+    hint = hints_of(make).get(first)
     known = {"ways": ways, "classes": classes}
     taken = {name: known[name] for name in inspect.signature(make).parameters if name in known}
     made = make(net(None if hint == Embedding else ways), loss, **taken, **own)
@@ -261,7 +261,8 @@ def with_learner(
     Its class is that of `default` with the fields of `method` typed, for `command_line`.
 
     Raises:
-        InputError: as `find` and `own_keywords`, or if there is no such argument.
+        InputError: as `find` and `own_keywords`, or if there is no such argument, or one has the
+            name of another field.
     """
     make = find(name, learners).make
     kind = own_keywords(make)
@@ -276,7 +277,9 @@ def with_learner(
     elif "test_inner_steps" in values:
         values["test_inner_steps"] = None
     values |= {"learner": _absolute(name), "method": kind(**own)}
-    return typing.cast(Config, _with_method(_base(type(default)), kind)(**values))
+    made = typing.cast(Config, _with_method(_base(type(default)), kind)(**values))
+    flat(made)  # raises if an argument has the name of a flag of the experiment
+    return made
 
 
 def from_arguments(

@@ -33,7 +33,7 @@ def keywords_of(function: Callable[..., Any], *, known: Iterable[str] = ()) -> t
 
 @functools.cache  # one class for each function, so that two configurations can be equal
 def _keywords_of(function: Callable[..., Any], known: frozenset[str]) -> type:
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = hints_of(function)
     fields: list[tuple[str, Any, Any]] = []
     for name, argument in inspect.signature(function).parameters.items():
         if argument.kind is not inspect.Parameter.KEYWORD_ONLY or name in known:
@@ -51,6 +51,20 @@ def _keywords_of(function: Callable[..., Any], known: frozenset[str]) -> type:
     made = dataclasses.make_dataclass(function.__name__, fields, frozen=True)
     made.__doc__ = _help(function)
     return made
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function by argument.
+
+    Raises:
+        InputError: if one is a text that cannot be evaluated.
+    """
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception as error:  # whatever the text of an annotation raises
+        raise InputError(
+            f"the annotations of {function.__name__} cannot be read ({error}). Correct them"
+        ) from error
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -139,6 +139,21 @@ def test_own_functions_that_are_no_learner(text, words, tmp_path):
         find(f"{path}:{text.split()[1].partition('(')[0]}")
 
 
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("lr: float = 1.0", "two fields of the configuration are called lr. Rename one"),
+        ("rate: 'jaxdl.Modl' = 1.0", "the annotations of own cannot be read .* Correct them"),
+        ("rate: float", "the argument rate of own has no default"),
+    ],
+)
+def test_own_arguments_that_cannot_be_flags(argument, words, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"import jaxdl\ndef own(model, loss, *, ways: int, {argument}): ...")
+    with pytest.raises(InputError, match=words):
+        with_learner(few_shot.Config(), f"{path}:own")
+
+
 def test_the_configuration_has_the_learner_s_own_arguments(mine):
     config = with_learner(few_shot.Config(), mine, scale=3.0)
     assert flat(config)["scale"] == 3.0
