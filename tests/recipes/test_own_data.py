@@ -1,6 +1,7 @@
 """Own data in few_shot: tables by NumPy, folders of pictures, and what belongs to a run."""
 
 import csv
+import json
 
 import jax
 import numpy as np
@@ -83,7 +84,7 @@ def test_a_task_per_group_is_a_regression_in_standard_units(table, tmp_path):
 
 def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, capsys):
     fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
-    config = tiny(tmp_path, **fields)
+    config = tiny(tmp_path, **fields, steps=6, lr=0.3)
     result = few_shot.main(config)
     assert set(result) >= {"maml", "support_mean"}
     assert not {"pretrained", "nearest_centroid"} & set(result)
@@ -94,6 +95,10 @@ def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, ca
     (folder,) = (tmp_path / "runs" / "few_shot").iterdir()
     assert folder.name.startswith("table-3shot-")
     assert (folder / "episode.png").exists()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"][0] for line in lines if line["split"] == "validation"}
+    assert len(set(losses.values())) == 3
+    assert result["best_steps"] == [min(losses, key=losses.get)] != [max(losses, key=losses.get)]
 
 
 @pytest.mark.parametrize("target", ["answer", "kind"])
