@@ -80,6 +80,9 @@ def test_a_task_per_group_is_a_regression_in_standard_units(table, tmp_path):
     answers = [float(row["answer"]) for row in rows if row["patient"] in train]
     np.testing.assert_allclose(scaling["target_mean"], np.mean(answers))
     np.testing.assert_allclose(scaling["target_std"], np.std(answers))
+    doses = np.float32([row["dose"] for row in rows if row["patient"] in train])
+    np.testing.assert_allclose(scaling["mean"], [doses.mean()], rtol=1e-6)
+    np.testing.assert_allclose(scaling["std"], [doses.std()], rtol=1e-6)
 
 
 def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, capsys):
