@@ -5,14 +5,12 @@ head replaces the old one, and all parameters are trained on the support set (th
 et al. 2019, arXiv:1904.04232). A meta-learner that does not beat it has only learned features.
 """
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from jaxdl.grads import check_model, objective, of_loss
+from jaxdl.grads import objective, of_loss
+from jaxdl.meta.head import Headed, with_head
 from jaxdl.meta.inner import descend
 from jaxdl.types import (
     Array,
@@ -20,20 +18,10 @@ from jaxdl.types import (
     Embedding,
     Key,
     LossFn,
-    Model,
-    Params,
     PyTree,
     TransferLearner,
     Weight,
 )
-
-
-class Classifier(NamedTuple):
-    """Parameters of the features and of a linear head, kernel `[width, classes]`."""
-
-    features: Params
-    kernel: Float[Array, "width classes"]
-    bias: Float[Array, " classes"]
 
 
 def finetune(
@@ -66,35 +54,20 @@ def finetune(
     [1, 0]
     """
 
-    check_model(features)
+    net = with_head(features, classes)
 
-    def logits(
-        params: Classifier, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> Float[Array, "n classes"]:
-        hidden = features.apply(params.features, x, key=key, weight=weight)
-        return hidden.reshape(hidden.shape[0], -1) @ params.kernel + params.bias[None]
-
-    def init(key: Key, x: PyTree) -> Classifier:
-        params = features.init(key, x)
-        # Two examples, because batch norm raises an error for a batch of one.
-        twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), x)
-        two = jax.eval_shape(lambda: features.apply(params, twice))
-        width = two.size // two.shape[0]
-        kernel = jax.nn.initializers.lecun_normal()(key, (width, classes))
-        return Classifier(params, kernel, jnp.zeros(classes))
-
-    def adapt(key: Key, params: Classifier, support: Batch, steps: int | None = None) -> Classifier:
+    def adapt(key: Key, params: Headed, support: Batch, steps: int | None = None) -> Headed:
         width = params.kernel.shape[0]
-        start = Classifier(params.features, jnp.zeros((width, ways)), jnp.zeros(ways))
+        start = Headed(params.features, jnp.zeros((width, ways)), jnp.zeros(ways))
         depth = default_steps if steps is None else steps
         masks = key if inner_dropout else None
         return descend(value, start, tx, support, steps=depth, key=masks)[0]
 
     def predict(
-        adapted: Classifier, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+        adapted: Headed, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Float[Array, "n classes"]:
-        return logits(adapted, x, key=key, weight=weight)
+        return net.apply(adapted, x, key=key, weight=weight)
 
-    value = objective(Model(init, logits), loss)
+    value = objective(net, loss)
     default_steps = steps
-    return TransferLearner(init, adapt, predict, of_loss(value))
+    return TransferLearner(net.init, adapt, predict, of_loss(value))
