@@ -26,18 +26,15 @@ from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
-from jaxdl.recipes.learners import (
-    AnyLearner,
+from jaxdl.recipes.choice import (
     Choice,
     find,
-    maml,
     own_keywords,
     refuse_other_parameters,
     with_learner,
 )
-from jaxdl.recipes.learners import (
-    from_arguments as complete,
-)
+from jaxdl.recipes.choice import from_arguments as complete
+from jaxdl.recipes.learners import AnyLearner, maml
 from jaxdl.recipes.meta_training import one_on_cpu
 from jaxdl.recipes.own_data import OwnData, content_of
 from jaxdl.recipes.score import by_seed, keep_episodes, score_by_seed

@@ -25,15 +25,9 @@ from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.base import evaluate
+from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
 from jaxdl.recipes.few_shot import learner_of_sines
-from jaxdl.recipes.learners import (
-    REGRESSORS,
-    Choice,
-    find,
-    from_arguments,
-    maml_of_curves,
-    own_keywords,
-)
+from jaxdl.recipes.learners import REGRESSORS, maml_of_curves
 from jaxdl.recipes.meta_training import meta_train
 from jaxdl.recipes.rates import best_rate
 from jaxdl.report.intervals import mean_ci95

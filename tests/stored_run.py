@@ -8,8 +8,8 @@ import numpy as np
 import optax
 
 from experiments import few_shot, sinusoid
+from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.few_shot import image_shape, learner_of_images, learner_of_sines
-from jaxdl.recipes.learners import with_learner
 from jaxdl.runs.best import Best
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.config import RunFlags, flat, unflat

@@ -11,8 +11,8 @@ from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
+from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.few_shot import learner_of_images
-from jaxdl.recipes.learners import with_learner
 from jaxdl.runs.config import flat, unflat
 from jaxdl.types import Batch
 from tests import stored_run

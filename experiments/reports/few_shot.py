@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.recipes.learners import name_of
+from jaxdl.recipes.choice import name_of
 from jaxdl.recipes.tasks import Tasks
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary

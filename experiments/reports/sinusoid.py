@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.recipes.learners import name_of
+from jaxdl.recipes.choice import name_of
 from jaxdl.report import tables
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.report.pictures import band

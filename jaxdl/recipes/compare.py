@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jaxdl.data.prepare.cache import load_arrays
 from jaxdl.errors import InputError, RunError
-from jaxdl.recipes.learners import name_of
+from jaxdl.recipes.choice import name_of
 from jaxdl.recipes.score import EPISODES
 from jaxdl.report import tables
 from jaxdl.report.intervals import Interval, over_episodes, over_seeds

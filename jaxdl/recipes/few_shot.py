@@ -19,7 +19,8 @@ from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.layers.norm import Mode
 from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
-from jaxdl.recipes.learners import REGRESSORS, AnyLearner, Make, build, find, finetune, own_hints
+from jaxdl.recipes.choice import build, find, own_hints
+from jaxdl.recipes.learners import REGRESSORS, AnyLearner, Make, finetune
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
 from jaxdl.recipes.rates import best_rate
 from jaxdl.recipes.table_tasks import table_tasks

@@ -8,38 +8,24 @@ A function that returns a `TransferLearner` trains on labelled examples of all t
 may take `classes: int`, their number.
 """
 
-import dataclasses
-import functools
-import inspect
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal
 
-import jax
 import optax
 
-from jaxdl import parallel
-from jaxdl.errors import InputError
 from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.protonet import protonet
-from jaxdl.runs.code import Code, is_file_name, load_code
-from jaxdl.runs.config import Natural, Positive, flat
-from jaxdl.runs.identity import Contents
-from jaxdl.runs.keywords import hints_of, keywords_of
-from jaxdl.runs.run import Run
+from jaxdl.runs.config import Natural, Positive
 from jaxdl.types import (
     Embedding,
     LossFn,
     MetaLearner,
     Model,
-    PyTree,
     TransferLearner,
 )
 
-Config = TypeVar("Config")
 AnyLearner = MetaLearner | TransferLearner
 Make = Callable[..., AnyLearner]
 KNOWN = ("ways", "classes")
@@ -119,198 +105,3 @@ REGRESSORS: dict[str, Make] = {"maml": maml_of_curves}
 """The learners of regression. `ways` is the number of the net's outputs."""
 TAKEN = (*LEARNERS, "pretrained", "nearest_centroid", "support_mean", "config", "run")
 """Names in a result that are no own learner."""
-
-
-class Choice(NamedTuple):
-    """A learner that a user chose: its name in tables, its function, and its code if it is own."""
-
-    name: str
-    make: Make
-    code: Code | None = None
-
-    @property
-    def contents(self) -> Contents:
-        """The digest of the code, for `open_run`."""
-        return {} if self.code is None else {"learner": self.code.digest}
-
-    def keep(self, run: Run) -> None:
-        """Keeps a copy of own code in the run's directory, for `load_run`."""
-        if self.code is not None and parallel.is_first():
-            self.code.keep(run.directory / "learner")
-
-
-def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
-    """The learner of a name in `learners`, or of a function in a file.
-
-    >>> find("protonet").name
-    'protonet'
-
-    Raises:
-        InputError: if there is none, or it is not `(model, loss, *, ways, ...)`.
-    """
-    if not is_file_name(name):
-        if name not in learners:
-            raise InputError(
-                f"`learner={name}`: choose among {' '.join(learners)}, or give a function of your"
-                " own as path/to/file.py:function"
-            )
-        return Choice(name, learners[name])
-    code = load_code(name)
-    if code.name in TAKEN:
-        raise InputError(f"`learner={name}`: the name {code.name} is taken. Rename your function")
-    positional = [
-        argument
-        for argument in inspect.signature(code.function).parameters.values()
-        if argument.kind is not argument.KEYWORD_ONLY
-    ]
-    keywords = inspect.signature(code.function).parameters.keys()
-    if len(positional) != 2 or "ways" not in keywords:
-        raise InputError(
-            f"`learner={name}`: a learner takes (model, loss, *, ways, ...). Correct the arguments"
-            f" of {code.name}"
-        )
-    return Choice(code.name, code.function, code)
-
-
-def name_of(config: Mapping[str, Any]) -> str:
-    """The name of a run's learner in its result, by its configuration; runs of before had MAML.
-
-    >>> name_of({}), name_of({"learner": "path/to/mine.py:my_learner"})
-    ('maml', 'my_learner')
-    """
-    return str(config.get("learner", "maml")).rpartition(":")[2]
-
-
-def own_keywords(make: Make) -> type:
-    """The dataclass of a learner's own arguments.
-
-    >>> own_keywords(maml)(inner_lr=0.1).inner_lr
-    0.1
-
-    Raises:
-        InputError: if one of them cannot be a flag.
-    """
-    return keywords_of(make, known=KNOWN)
-
-
-def own_hints(make: Make) -> dict[str, Any]:
-    """The types of a learner's own arguments by name."""
-    return {field.name: field.type for field in dataclasses.fields(own_keywords(make))}
-
-
-def build(
-    make: Make,
-    net: Callable[[int | None], Model],
-    loss: LossFn,
-    *,
-    ways: int,
-    classes: int | None,
-    own: Mapping[str, Any],
-) -> AnyLearner:
-    """The learner that `make` makes.
-
-    Args:
-        net: the net with so many outputs, or with features for None.
-        classes: number of training classes.
-        own: the learner's own arguments.
-
-    Raises:
-        InputError: if it is no learner.
-    """
-    first = next(iter(inspect.signature(make).parameters))
-    hint = hints_of(make).get(first)
-    known = {"ways": ways, "classes": classes}
-    taken = {name: known[name] for name in inspect.signature(make).parameters if name in known}
-    made = make(net(None if hint == Embedding else ways), loss, **taken, **own)
-    if not isinstance(made, MetaLearner | TransferLearner):
-        raise InputError(
-            f"{make.__name__} returned {type(made).__name__}. Return a MetaLearner, or a"
-            " TransferLearner, which trains on labelled examples"
-        )
-    return made
-
-
-def refuse_other_parameters(
-    train: AnyLearner, test: AnyLearner, train_x: PyTree, test_x: PyTree
-) -> None:
-    """Refuses test tasks for which a learner needs other parameters than for training tasks.
-
-    Raises:
-        InputError: naming the fields.
-    """
-    key = jax.random.key(0)
-    trained, tested = (
-        jax.eval_shape(train.init, key, train_x),
-        jax.eval_shape(test.init, key, test_x),
-    )
-    if trained != tested:
-        raise InputError(
-            "the parameters of this learner depend on the number of ways or on the shape of the"
-            " inputs. Leave out `test_ways=` and `test_data=`, or choose those that fit training"
-        )
-
-
-# ---- configurations
-
-
-def with_learner(
-    default: Config, name: str, learners: Mapping[str, Make] = LEARNERS, **own: Any
-) -> Config:
-    """A configuration with another learner; its field `method` holds the learner's own arguments.
-
-    Its class is that of `default` with the fields of `method` typed, for `command_line`.
-
-    Raises:
-        InputError: as `find` and `own_keywords`, or if there is no such argument, or one has the
-            name of another field.
-    """
-    make = find(name, learners).make
-    kind = own_keywords(make)
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if unknown := own.keys() - fields:
-        raise InputError(
-            f"{name} has no argument {min(unknown)}. Choose among {', '.join(sorted(fields))}"
-        )
-    values = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}  # type: ignore[arg-type]
-    if values["learner"] == name:
-        own = {**dataclasses.asdict(values["method"]), **own}
-    elif "test_inner_steps" in values:
-        values["test_inner_steps"] = None
-    values |= {"learner": _absolute(name), "method": kind(**own)}
-    made = typing.cast(Config, _with_method(_base(type(default)), kind)(**values))
-    flat(made)  # raises if an argument has the name of a flag of the experiment
-    return made
-
-
-def from_arguments(
-    default: Config, arguments: Sequence[str], learners: Mapping[str, Make] = LEARNERS
-) -> Config:
-    """`with_learner`, by the flag `--learner` among the arguments of a command line."""
-    name = default.learner  # type: ignore[attr-defined]
-    words = iter(arguments)
-    for word in words:
-        if word == "--learner":
-            name = next(words, name)
-        elif word.startswith("--learner="):
-            name = word.partition("=")[2]
-    return with_learner(default, name, learners)
-
-
-def _absolute(name: str) -> str:
-    if not is_file_name(name):
-        return name
-    path, _, function = name.rpartition(":")
-    return f"{Path(path).expanduser().resolve()}:{function}"
-
-
-def _base(kind: type) -> type:
-    """The class that an experiment defines, of a class of `_with_method`."""
-    return kind.__mro__[1] if hasattr(kind, "_of_learner") else kind
-
-
-@functools.cache
-def _with_method(base: type, method: type) -> type:
-    field = ("method", method, dataclasses.field(default_factory=method))
-    namespace = {"_of_learner": True, "__module__": base.__module__}
-    options: dict[str, Any] = {"bases": (base,), "frozen": True, "namespace": namespace}
-    return dataclasses.make_dataclass(base.__name__, [field], **options)

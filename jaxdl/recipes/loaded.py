@@ -12,6 +12,7 @@ import optax
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import read_json
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.recipes.choice import find, own_hints
 from jaxdl.recipes.few_shot import (
     BATCH_NORM,
     HEADS,
@@ -21,7 +22,7 @@ from jaxdl.recipes.few_shot import (
     learner_of_images,
     learner_of_sines,
 )
-from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, find, own_hints
+from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make
 from jaxdl.recipes.own_data import OWN
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.code import is_file_name

@@ -10,8 +10,8 @@ from experiments import few_shot
 from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError, RunError
 from jaxdl.recipes import command
+from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.compare import compare, difference
-from jaxdl.recipes.learners import with_learner
 from jaxdl.runs.config import unflat
 from jaxdl.runs.identity import record_config
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.recipes import command
-from jaxdl.recipes.learners import find
+from jaxdl.recipes.choice import find
 from jaxdl.recipes.new import LONGEST, new_learner
 from tests.project import ROOT
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from experiments import few_shot
 from jaxdl.errors import InputError
+from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.few_shot import learner_of_images, tasks_of
-from jaxdl.recipes.learners import with_learner
 from jaxdl.recipes.loaded import load_run
 from jaxdl.recipes.own_data import content_of
 from jaxdl.runs.config import RunFlags, flat, unflat

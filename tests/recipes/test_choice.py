@@ -16,8 +16,8 @@ from jaxdl.losses import cross_entropy
 from jaxdl.meta.protonet import protonet
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import learners
+from jaxdl.recipes.choice import build, find, from_arguments, with_learner
 from jaxdl.recipes.few_shot import learner_of_images
-from jaxdl.recipes.learners import build, find, from_arguments, with_learner
 from jaxdl.recipes.loaded import load_run
 from jaxdl.runs.config import RunFlags, Seeds, flat
 from jaxdl.runs.identity import directory, load_config
