@@ -23,17 +23,14 @@ import optax
 
 from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
 from jaxdl import parallel
-from jaxdl.errors import InputError
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
 from jaxdl.recipes.choice import (
     Choice,
     find,
     own_keywords,
-    refuse_other_parameters,
     with_learner,
 )
-from jaxdl.recipes.choice import from_arguments as complete
 from jaxdl.recipes.learners import AnyLearner, maml
 from jaxdl.recipes.meta_training import one_on_cpu
 from jaxdl.recipes.own_data import OwnData, content_of
@@ -191,7 +188,7 @@ PRESETS = {
 
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
-    choice = find(config.learner)
+    choice = find(config.learner, recipe.learners_for(flat(config)))
     ways = "" if config.own.task else f"{config.ways}way-"
     label = f"{config.data}-{ways}{config.shots}shot"
     label += f"-{choice.name}" * (choice.name != "maml")
@@ -212,11 +209,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     common: dict[str, Any] = {"make": choice.make, "loss": tasks.loss}
     learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, **common)
     trained, learner = (learner_of(ways=ways) for ways in (tasks.ways, tasks.test_ways))
-    refuse_other_parameters(trained, learner, tasks.train_x, tasks.test_x)
-    if isinstance(learner, TransferLearner) and tasks.labelled is None:
-        raise InputError(
-            f"`learner={choice.name}` trains on classes, and the target is a number. Choose another"
-        )
+    recipe.check_learners(choice, trained, learner, tasks)
     choice.keep(run)
     keys = run_keys(config.random.seed, config.random.seeds)
     params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
@@ -251,7 +244,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
         "paper": published(flat(config)),
         "batch_norm": "none" if config.data == "table" else recipe.BATCH_NORM[config.norm],
         "split": tasks.split,
-        "deviations": [*tasks.notes, *deviations(flat(config))],
+        "deviations": [*tasks.notes, *recipe.failure(values), *deviations(flat(config))],
         "metric": tasks.metric,
         "scaling": tasks.scaling,
         "outputs": tasks.test_ways,
@@ -301,4 +294,4 @@ def meta_train(
 
 
 if __name__ == "__main__":
-    cli.command_line(main, Config, presets=PRESETS, complete=complete)
+    cli.command_line(main, Config, presets=PRESETS, complete=recipe.complete)

@@ -99,6 +99,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Both trainings, their evaluation and the pictures."""
     learner = learner_of_sines(flat(config), make=choice.make)
     jointly = partial(learner_of_sines, flat(config), make=maml_of_curves)
+    choice.check(learner, sinusoid(shots=10, queries=10), mean_squared_error)
     choice.keep(run)
     params = train(config, run, learner)
     pretrained = train(config, run.part("pretrained"), jointly(inner_steps=0))

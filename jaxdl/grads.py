@@ -109,6 +109,11 @@ def check_model(model: Any) -> None:
     if any_name and isinstance(model, Model):
         return
     if isinstance(model, type) or "key" not in names:
+        if isinstance(model, Model):
+            raise InputError(
+                "the apply of this Model takes no key: write apply(params, x, *, key=None,"
+                " weight=None); a net without dropout ignores the key"
+            )
         name = model.__name__ if isinstance(model, type) else type(model).__name__
         raise InputError(
             f"{name} is no Model: make one of a Flax module by jaxdl.models.linen.pure(module) or"

@@ -51,9 +51,10 @@ def few_shot(
 
     **Ranges.** `ways`, `shots` and `queries` may each be a pair, the fewest and the most. Each
     episode then draws its own numbers, uniformly. Batches are padded to the most of them, because
-    all episodes of a program have one shape. Padding has weight 0, zeros as x, and the label of its
-    place. A learner with a head needs an output for each of the most ways. It learns from the
-    support set that the last ones do not occur. `protonet` gives absent classes the logit -inf.
+    all episodes of a program have one shape. Padding has weight 0, an example of the data as x, and
+    the label of its place. A learner with a head needs an output for each of the most ways. It
+    learns from the support set that the last ones do not occur. `protonet` gives absent classes the
+    logit -inf.
 
     >>> sample = jaxdl.few_shot(images, np.arange(12) // 4, ways=2, shots=(1, 2), queries=1)
     >>> support, _ = jax.jit(sample)(jax.random.key(2))

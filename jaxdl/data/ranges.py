@@ -105,8 +105,9 @@ class Asked(NamedTuple):
         """What a user must know of classes `[classes]` that are too small."""
         if (small := sizes < self.least).any():
             yield (
-                f"{told(names, sizes, small)} fewer than {self.least} examples and are left out."
-                " Choose fewer shots to keep them"
+                f"{told(names, sizes, small)} fewer than {self.least} examples and are left out. "
+                + ("Choose fewer shots" if self.least > 2 else "Give them more examples")
+                + " to keep them"
             )
         plain = self.points == self.shots.fewest + self.queries.fewest
         if plain and (small := (sizes >= self.least) & (sizes < self.points)).any():

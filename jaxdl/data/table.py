@@ -16,7 +16,8 @@ from jaxdl.types import Array, PyTree
 class Table(NamedTuple):
     """Examples sorted by class: class c has the rows `starts[c]` to `starts[c] + counts[c]`.
 
-    Where batches are padded, there is one more row, `padding`, of zeros with the weight 0.
+    Where batches are padded, there is one more row, `padding`. It repeats an example, so that no
+    net meets an input that is none, such as a sentence of length 0. Its weight is 0.
     `weights` is None if every example counts once, and nothing is padded.
     """
 
@@ -76,15 +77,16 @@ def sorted_table(examples: Examples, kept: Int[np.ndarray, " kept"], *, padded: 
         weights = np.ones(len(places), np.float32)
     counts = sizes[kept]
 
+    last = order[:1] if padded else order[:0]
+
     def stored(leaf: np.ndarray) -> Array:
-        rows = leaf[order]
-        return jnp.asarray(np.concatenate([rows, np.zeros_like(rows[:1])]) if padded else rows)
+        return jnp.asarray(leaf[np.concatenate([order, last])])
 
     return Table(
         jax.tree.map(stored, x),
         jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
         jnp.asarray(counts, jnp.int32),
-        None if weights is None else stored(weights),
+        None if weights is None else jnp.asarray(np.append(weights[order], 0 * weights[last])),
     )
 
 

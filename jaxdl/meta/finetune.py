@@ -12,6 +12,7 @@ from jaxtyping import Float
 from jaxdl.grads import objective, of_loss
 from jaxdl.meta.head import Headed, with_head
 from jaxdl.meta.inner import descend
+from jaxdl.optim.check import check_tx
 from jaxdl.types import (
     Array,
     Batch,
@@ -54,6 +55,7 @@ def finetune(
     [1, 0]
     """
 
+    check_tx(tx)
     net = with_head(features, classes)
 
     def adapt(key: Key, params: Headed, support: Batch, steps: int | None = None) -> Headed:

@@ -41,6 +41,11 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        if not hasattr(x, "reshape"):
+            raise InputError(
+                f"mlp takes one array, but the inputs are a {type(x).__name__}. Write a Model of"
+                " your own that joins them, or give one of them"
+            )
         x = x.reshape(x.shape[0], -1)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InputError(f"mlp needs floating-point inputs, not {x.dtype}. Scale them first")

@@ -16,13 +16,14 @@ import jax
 
 from jaxdl import parallel
 from jaxdl.errors import InputError
-from jaxdl.recipes.learners import KNOWN, LEARNERS, TAKEN, AnyLearner, Make
+from jaxdl.meta.tried import check_learner
+from jaxdl.recipes.learners import KNOWN, LEARNERS, REGRESSORS, TAKEN, AnyLearner, Make
+from jaxdl.runs import cli
 from jaxdl.runs.code import Code, is_file_name, load_code
-from jaxdl.runs.config import flat
 from jaxdl.runs.identity import Contents
 from jaxdl.runs.keywords import hints_of, keywords_of
 from jaxdl.runs.run import Run
-from jaxdl.types import Embedding, LossFn, MetaLearner, Model, PyTree, TransferLearner
+from jaxdl.types import Embedding, LossFn, MetaLearner, Model, PyTree, Sampler, TransferLearner
 
 Config = TypeVar("Config")
 
@@ -39,6 +40,16 @@ class Choice(NamedTuple):
         """The digest of the code, for `open_run`."""
         return {} if self.code is None else {"learner": self.code.digest}
 
+    def check(self, learner: AnyLearner, sample: Sampler, loss: LossFn) -> None:
+        """Tries a learner of own code on one task.
+
+        Raises:
+            InputError: as `check_learner`.
+        """
+        if self.code is not None:
+            labelled = isinstance(learner, TransferLearner)
+            check_learner(learner, sample(jax.random.key(0)), loss if labelled else None)
+
     def keep(self, run: Run) -> None:
         """Keeps a copy of own code in the run's directory, for `load_run`."""
         if self.code is not None and parallel.is_first():
@@ -52,30 +63,46 @@ def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
     'protonet'
 
     Raises:
-        InputError: if there is none, or it is not `(model, loss, *, ways, ...)`.
+        InputError: if there is none, or it is not `(model, loss, *, ways, ...)` with an annotation
+            of its first argument.
     """
     if not is_file_name(name):
         if name not in learners:
+            what = f" predicts {'classes' if name in LEARNERS else 'numbers'}"
+            what = what if name in {**LEARNERS, **REGRESSORS} else ""
             raise InputError(
-                f"`learner={name}`: choose among {' '.join(learners)}, or give a function of your"
-                " own as path/to/file.py:function"
+                f"`learner={name}`{what}: choose among {' '.join(learners)}, or give a function of"
+                " your own as path/to/file.py:function"
             )
         return Choice(name, learners[name])
     code = load_code(name)
     if code.name in TAKEN:
         raise InputError(f"`learner={name}`: the name {code.name} is taken. Rename your function")
-    positional = [
-        argument
-        for argument in inspect.signature(code.function).parameters.values()
-        if argument.kind is not argument.KEYWORD_ONLY
-    ]
-    keywords = inspect.signature(code.function).parameters.keys()
-    if len(positional) != 2 or "ways" not in keywords:
-        raise InputError(
-            f"`learner={name}`: a learner takes (model, loss, *, ways, ...). Correct the arguments"
-            f" of {code.name}"
-        )
+    _check_signature(code.name, code.function)
     return Choice(code.name, code.function, code)
+
+
+def _check_signature(name: str, function: Make) -> None:
+    """Refuses a function that cannot be called as a learner.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    arguments = inspect.signature(function).parameters.values()
+    positional = [each.name for each in arguments if each.kind is not each.KEYWORD_ONLY]
+    wanted = f"a learner takes (model, loss, *, ways, ...), but {name}"
+    if len(positional) < 2:
+        raise InputError(f"{wanted} has no second argument for the loss. Add `loss`")
+    if len(positional) > 2:
+        raise InputError(f"{wanted} takes {positional[2]} by position. Write `*,` before it")
+    if "ways" not in {each.name for each in arguments}:
+        raise InputError(f"{wanted} has no argument ways. Add `ways: int` after `*,`")
+    if hints_of(function).get(positional[0]) not in (Model, Embedding):
+        raise InputError(
+            f"the argument {positional[0]} of {name} does not say which net it is. Write"
+            f" `{positional[0]}: jaxdl.Model` for a net with an output per class, or"
+            f" `{positional[0]}: jaxdl.Embedding` for one whose outputs are features"
+        )
 
 
 def name_of(config: Mapping[str, Any]) -> str:
@@ -152,7 +179,8 @@ def refuse_other_parameters(
     if trained != tested:
         raise InputError(
             "the parameters of this learner depend on the number of ways or on the shape of the"
-            " inputs. Leave out `test_ways=` and `test_data=`, or choose those that fit training"
+            " inputs. Leave out `test_ways=` and `test_data=`, or choose a learner whose parameters"
+            " do not, such as `learner=protonet`"
         )
 
 
@@ -178,13 +206,17 @@ def with_learner(
             f"{name} has no argument {min(unknown)}. Choose among {', '.join(sorted(fields))}"
         )
     values = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}  # type: ignore[arg-type]
-    if values["learner"] == name:
-        own = {**dataclasses.asdict(values["method"]), **own}
+    if type(method := values["method"]) is kind:
+        own = {**vars(method), **own}
     elif "test_inner_steps" in values:
         values["test_inner_steps"] = None
     values |= {"learner": _absolute(name), "method": kind(**own)}
     made = typing.cast(Config, _with_method(_base(type(default)), kind)(**values))
-    flat(made)  # raises if an argument has the name of a flag of the experiment
+    if taken := cli.flags_of(_base(type(default))).keys() & fields:
+        raise InputError(
+            f"{cli.flag(min(taken))} is a flag of the experiment already. Rename the argument"
+            f" {min(taken)} of {name.rpartition(':')[2]}"
+        )
     return made
 
 
@@ -192,14 +224,18 @@ def from_arguments(
     default: Config, arguments: Sequence[str], learners: Mapping[str, Make] = LEARNERS
 ) -> Config:
     """`with_learner`, by the flag `--learner` among the arguments of a command line."""
-    name = default.learner  # type: ignore[attr-defined]
-    words = iter(arguments)
-    for word in words:
-        if word == "--learner":
-            name = next(words, name)
-        elif word.startswith("--learner="):
-            name = word.partition("=")[2]
-    return with_learner(default, name, learners)
+    name = cli.given(arguments, "learner") or default.learner  # type: ignore[attr-defined]
+    made = with_learner(default, name, learners)
+    own, flags = own_hints(find(name, learners).make), cli.flags_of(type(made))
+    for other, make in learners.items():
+        for field in own_hints(make).keys() - flags.keys():
+            if cli.given(arguments, field) is not None:
+                has = ", ".join(map(cli.flag, own)) or "none of its own"
+                raise InputError(
+                    f"{cli.flag(field)} is a flag of the learner {other}, and {name} has {has}."
+                    " Leave it out"
+                )
+    return made
 
 
 def _absolute(name: str) -> str:

@@ -5,10 +5,11 @@ and the dense net on the sine waves of section 5.1.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import optax
 
 from jaxdl.errors import InputError
@@ -19,14 +20,24 @@ from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
 from jaxdl.models.layers.norm import Mode
 from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
-from jaxdl.recipes.choice import build, find, own_hints
-from jaxdl.recipes.learners import REGRESSORS, AnyLearner, Make, finetune
+from jaxdl.recipes.choice import (
+    Choice,
+    build,
+    find,
+    from_arguments,
+    own_hints,
+    refuse_other_parameters,
+)
+from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, finetune
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
+from jaxdl.recipes.own_data import asks_for_numbers, predicts_numbers
 from jaxdl.recipes.rates import best_rate
 from jaxdl.recipes.table_tasks import table_tasks
 from jaxdl.recipes.tasks import Tasks, image_tasks
 from jaxdl.runs.run import Run
 from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params, TransferLearner
+
+Config = TypeVar("Config")
 
 IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "numbers": (8, 16, 1),
@@ -134,6 +145,17 @@ def tasks_of(config: Mapping[str, Any]) -> Tasks:
     return tasks._replace(notes=(*tasks.notes, *told))
 
 
+def learners_for(config: Mapping[str, Any]) -> Mapping[str, Make]:
+    """The learners that suit the data of a run: of classes, or of numbers."""
+    return REGRESSORS if predicts_numbers(config) else LEARNERS
+
+
+def complete(default: Config, arguments: Sequence[str]) -> Config:
+    """The defaults with the flags of the learner that the arguments of a command line name."""
+    learners = REGRESSORS if asks_for_numbers(arguments) else LEARNERS
+    return from_arguments(default, arguments, learners)
+
+
 def net_of(config: Mapping[str, Any]) -> Callable[[int | None], Model]:
     """The net of a run with so many outputs, or features: conv-4, for a table a dense net."""
     if config["data"] == "table":
@@ -194,6 +216,39 @@ def untrained_baseline(tasks: Tasks) -> tuple[str, MetaLearner]:
     if tasks.metric == "loss":
         return "support_mean", support_mean(tasks.loss)
     return "nearest_centroid", nearest_centroid(tasks.loss, ways=tasks.test_ways)
+
+
+def check_learners(choice: Choice, trained: AnyLearner, tested: AnyLearner, tasks: Tasks) -> None:
+    """Refuses a learner that cannot learn the training tasks or be tested on the test tasks.
+
+    Raises:
+        InputError: as `refuse_other_parameters` and `Choice.check`, or if it trains on classes and
+            the tasks have none.
+    """
+    refuse_other_parameters(trained, tested, tasks.train_x, tasks.test_x)
+    if isinstance(tested, TransferLearner) and tasks.labelled is None:
+        raise InputError(
+            f"`learner={choice.name}` trains on classes, and the target is a number. Choose another"
+        )
+    choice.check(trained, tasks.train, tasks.loss)
+
+
+def failure(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """A sentence for a regression whose learner is no better than the baseline; else none.
+
+    Args:
+        values: of the learner, and then of the baseline: what `score_by_seed` gives.
+    """
+    name = next(iter(values))
+    if "support_mean" not in values:
+        return []
+    mine, baseline = (float(values[each]["loss"].mean()) for each in (name, "support_mean"))
+    if mine < baseline:
+        return []
+    return [
+        f"{name} is no better than the mean of the support targets. Lower its learning rates, or"
+        " train for more steps."
+    ]
 
 
 def learner_of_sines(

@@ -14,7 +14,10 @@ import optax
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.grads import over_tasks
+from jaxdl.meta.tried import check_learner
+from jaxdl.optim.check import check_tx
 from jaxdl.parallel import axis_name, count_devices
+from jaxdl.recipes.arguments import check_key, check_sampler
 from jaxdl.train.divergence import can_go_on, first_bad_loss, suspect
 from jaxdl.train.loop import copy_state, loop, per_seed
 from jaxdl.train.steps import init_states, make_step
@@ -79,8 +82,9 @@ def fit(
         report: a function such as `print`. It gets one line per log point.
 
     Raises:
-        InputError: if a number is out of range or does not divide the tasks, or the learner does
-            not train on episodes.
+        InputError: if a number is out of range or does not divide the tasks, if an argument is of
+            another kind, or if the learner does not train on episodes or has fewer outputs than
+            they have classes.
         RunError: if the loss or the parameters are not finite.
 
     >>> import jax, optax, jaxdl
@@ -102,13 +106,18 @@ def fit(
             "fit trains on episodes, and a TransferLearner on labelled examples. Train it by"
             " jaxdl.loop with its own grad"
         )
+    check_tx(tx)
+    check_key(key)
+    check_sampler(sample)
     devices = count_devices(devices)
     every = every or max(1, steps // 20)
     keys = jax.random.split(key, seeds) if seeds else key[None]
-    inputs = sample(keys[0]).support.x
+    episode = sample(keys[0])
+    check_learner(learner, episode)
+    inputs = episode.support.x
     state = init_states(lambda key: learner.init(key, inputs), keys, tx)
     if chunk is None and jax.default_backend() == "cpu":
-        start, episode = per_seed(state.params)[0], sample(keys[0])
+        start = per_seed(state.params)[0]
         work = jax.jit(learner.grad).lower(keys[0], state.step, start, episode).cost_analysis()
         chunk = 1 if work is not None and work["bytes accessed"] > CACHE else None
     grad = over_tasks(learner.grad, chunk=chunk, axis_name=axis_name(devices))

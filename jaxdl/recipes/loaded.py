@@ -12,6 +12,7 @@ import optax
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import read_json
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.recipes.arguments import check_task
 from jaxdl.recipes.choice import find, own_hints
 from jaxdl.recipes.few_shot import (
     BATCH_NORM,
@@ -112,7 +113,8 @@ def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> Loa
             f"{directory} is a run of another experiment. load_run reads runs of few_shot and"
             " sinusoid; load_weights reads the weights of any run"
         )
-    make = _make(directory, config, REGRESSORS if fields is SINES else LEARNERS)
+    numbers = fields is SINES or (config.get("task") and _outputs(directory)[2] == "loss")
+    make = _make(directory, config, REGRESSORS if numbers else LEARNERS)
     if config.get("data") in OWN:
         fields = {**fields, "size": int, "grey": bool, "hidden": tuple[int, ...], "task": str}
     _check(directory, config, {**fields, **own_hints(make), "seeds": int})
@@ -149,7 +151,7 @@ def _load_few_shot(
     ways: int = config.get("test_ways") or config["ways"]
     loss: LossFn = cross_entropy
     if table and config["task"]:
-        ways, loss = _outputs(directory)
+        ways, loss, _ = _outputs(directory)
     x = jnp.zeros((2, 1) if table else (2, *image_shape(config)))
     learner = learner_of_images(config, 2, ways=ways, make=make, loss=loss)
     like = _start(learner, x, config["seeds"]).params
@@ -161,18 +163,21 @@ def _load_few_shot(
                 f" that number. Give {ways} classes, not {asked}"
             )
         learner = other
+    if loss is cross_entropy:
+        learner = check_task(learner, asked or ways)
     if table or isinstance(learner, TransferLearner):
         like = _as_stored(directory / "best", like)
     return learner, load_best(directory, like)[0]
 
 
-def _outputs(directory: Path) -> tuple[int, LossFn]:
-    """The outputs and the loss for a table with a task column, which no field says."""
+def _outputs(directory: Path) -> tuple[int, LossFn, str]:
+    """The outputs, the loss and the metric for a table with a task column, which no field says."""
     path = directory / "result.json"
     if not path.exists():
         raise InputError(f"{directory} is not finished. Let the run finish before you load it")
     result = read_json(path)
-    return result["outputs"], mean_squared_error if result["metric"] == "loss" else cross_entropy
+    metric = result["metric"]
+    return result["outputs"], mean_squared_error if metric == "loss" else cross_entropy, metric
 
 
 def _load_sines(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:

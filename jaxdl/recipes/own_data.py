@@ -3,21 +3,31 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from jaxdl.data.sets.csv_table import Table, read_table
 from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.data.sets.mini_imagenet import mini_imagenet
 from jaxdl.data.sets.pictures import picture_splits
 from jaxdl.errors import InputError
+from jaxdl.runs.cli import given
 from jaxdl.runs.config import Count, Natural
 from jaxdl.runs.identity import Contents, added
 
-OWN = ("folder", "mini_imagenet", "table")
+READS: dict[str, tuple[str, ...]] = {
+    "folder": ("path", "size", "grey", "class_lists", "split_seed", "drop_duplicates"),
+    "mini_imagenet": ("path", "size", "grey", "drop_duplicates"),
+    "table": ("path", "class_lists", "split_seed", "target", "task", "target_kind", "hidden"),
+}
+"""The fields of `OwnData` that each of the user's own data reads."""
+OWN = tuple(READS)
 """The values of `data` that need a `path`."""
+PREPARED = ("drop_duplicates",)
+"""The fields that other data read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +41,9 @@ class OwnData:
     grey: bool = added(False)
     """Your pictures become grey."""
     class_lists: Path | None = added(None)
-    """Folder with train.txt, validation.txt and test.txt, a class per line. None: folders train,
-    validation and test if there are, else a split of 64, 16 and 20 % by --split-seed."""
+    """Folder with train.txt, validation.txt and test.txt, a class per line (for a table with
+    --task: a task per line). None: folders train, validation and test if there are, else a split of
+    64, 16 and 20 % by --split-seed."""
     split_seed: Natural = added(0)
     """Seed of the split of classes, or of the tasks of a table."""
     target: str = added("")
@@ -41,7 +52,8 @@ class OwnData:
     """Column of the table that names each row's task. Without it, the target's values are the
     classes of few-shot tasks."""
     target_kind: Literal["auto", "class", "number"] = added("auto")
-    """Whether the target is a class or a number. auto: a number if all its cells are numbers."""
+    """Whether the target is a class or a number. auto: a number if all its cells are numbers.
+    Without --task it is always a class."""
     hidden: tuple[Count, ...] = added((64, 64))
     """Widths of the hidden layers of the dense net for tables."""
     drop_duplicates: bool = added(False)
@@ -49,7 +61,7 @@ class OwnData:
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuses own data without a path, and a path without own data.
+    """Refuses own data without a path, and fields that the data do not read.
 
     Raises:
         InputError: naming the fields.
@@ -59,6 +71,18 @@ def check(config: Mapping[str, Any]) -> None:
         raise InputError(f"`data={data}` needs a place to read. Give `path=`")
     if data not in OWN and path is not None:
         raise InputError(f"`data={data}` reads no path. Choose `data=` among {', '.join(OWN)}")
+    for name, default in _DEFAULTS.items():
+        value = config.get(name, default)
+        if name not in READS.get(data, PREPARED) and value != default:
+            raise InputError(f"`data={data}` does not read `{name}={_shown(value)}`. Leave it out")
+    if data == "table" and config["rotations"] != "none":
+        raise InputError(
+            f"`rotations={config['rotations']}` turns images, and a table has none. Leave it out"
+        )
+    if data == "table" and config["target_kind"] == "number" and not config["task"]:
+        raise InputError(
+            "`target_kind=number` needs tasks: rows with one value in a column. Give `task=`"
+        )
     if data == "table" and not config["target"]:
         raise InputError("a table needs the name of the column to predict. Give `target=`")
     if data == "table" and config.get("test_data"):
@@ -75,16 +99,71 @@ def content_of(config: Mapping[str, Any]) -> Contents:
     if config["data"] not in OWN:
         return {}
     if config["data"] == "table":
-        path = Path(config["path"])
-        if not path.is_file():
-            raise InputError(f"there is no file {path}. Check `path=`")
-        return {"path": hashlib.sha256(path.read_bytes()).hexdigest()}
+        _check_file(config)
+        return {"path": hashlib.sha256(Path(config["path"]).read_bytes()).hexdigest()}
     digest = hashlib.sha256()
     for name, data in pictures_of(config).items():
         digest.update(repr((name, data.class_names, data.images.shape)).encode())
         digest.update(np.ascontiguousarray(data.labels).tobytes())
         digest.update(np.ascontiguousarray(data.images).data)
     return {"path": digest.hexdigest()}
+
+
+def table_of(config: Mapping[str, Any]) -> Table:
+    """The table of a run, whose target is text where it is a class.
+
+    Raises:
+        InputError: as `read_table`, or if a target without tasks has numbers with decimals.
+    """
+    _check_file(config)
+    stamp = Path(config["path"]).stat()
+    names = ("target", "task", "target_kind")
+    return _table(str(config["path"]), *(config[name] for name in names), stamp.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)  # read for the default learner, and again for the tasks
+def _table(path: str, target: str, task: str, kind: Any, changed: int) -> Table:
+    if task or kind == "class":
+        return read_table(path, target, task=task, kind=kind)
+    if np.issubdtype((table := read_table(path, target)).target.dtype, np.floating):
+        if (table.target != np.round(table.target)).any():
+            raise InputError(
+                f"the target {target!r} has numbers with decimals, and each would be a class of its"
+                " own. For a regression give `task=`, the column that names each row's task; for"
+                " classes give `target_kind=class`"
+            )
+        return read_table(path, target, kind="class")
+    return table
+
+
+def _check_file(config: Mapping[str, Any]) -> None:
+    if not Path(config["path"]).is_file():
+        raise InputError(f"there is no file {config['path']}. Check `path=`")
+
+
+def asks_for_numbers(arguments: Sequence[str]) -> bool:
+    """Whether the arguments of a command line ask for a regression; False if data cannot be read.
+
+    The defaults of a learner's flags depend on it.
+    """
+    words = {name: given(arguments, name) or "" for name in ("data", "path", "target", "task")}
+    kind = given(arguments, "target_kind") or "auto"
+    try:
+        return predicts_numbers({**_DEFAULTS, "rotations": "none", **words, "target_kind": kind})
+    except InputError:
+        return False  # the run itself says what is wrong
+
+
+def predicts_numbers(config: Mapping[str, Any]) -> bool:
+    """Whether the data of a run are a regression.
+
+    Raises:
+        InputError: as `check` and `table_of`.
+    """
+    check(config)
+    if config["data"] != "table" or not config["task"]:
+        return False
+    return bool(np.issubdtype(table_of(config).target.dtype, np.floating))
 
 
 def pictures_of(config: Mapping[str, Any]) -> dict[Split, ImageData]:
@@ -111,6 +190,13 @@ def _pictures(
     if data == "mini_imagenet":
         return mini_imagenet(path, **options)
     return picture_splits(path, seed=seed, lists=lists, **options)
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(OwnData)}
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _text(value: Any) -> Any:

@@ -11,6 +11,8 @@ from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError
 from jaxdl.files.atomic import writing
 from jaxdl.meta.base import evaluate
+from jaxdl.meta.tried import check_learner
+from jaxdl.recipes.arguments import check_key, check_sampler
 from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
@@ -43,7 +45,8 @@ def score(
 
     Raises:
         InputError: if `params` do not have the structure and shapes of `learner.init`, with or
-            without a leading axis of seeds.
+            without a leading axis of seeds; if an argument is of another kind, or the learner has
+            fewer outputs than the tasks have classes.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> loss, sample = jaxdl.mean_squared_error, jaxdl.sinusoid(shots=5, queries=5)
@@ -53,6 +56,9 @@ def score(
     >>> found["loss"].over, bool(found["loss"].low < found["loss"].mean)
     ('50 episodes', True)
     """
+    check_key(key)
+    check_sampler(sample)
+    check_learner(learner, sample(key), loss)
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else min(episodes, 200)
     run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)

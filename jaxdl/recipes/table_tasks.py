@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
 from jaxdl.data.groups import grouped
 from jaxdl.data.sets import splits
-from jaxdl.data.sets.csv_table import Table, read_table
+from jaxdl.data.sets.csv_table import Table
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.recipes.tasks import Tasks, counts_of
+from jaxdl.recipes.own_data import table_of
+from jaxdl.recipes.tasks import Tasks, counts_of, few_shot_of_split
 from jaxdl.types import Sampler
 
 
@@ -25,17 +25,20 @@ def table_tasks(config: Mapping[str, Any]) -> Tasks:
     tasks.
 
     Raises:
-        InputError: as `read_table`, or if there are too few classes or tasks.
+        InputError: as `table_of`, or if there are too few classes or tasks.
     """
-    kind: Any = config["target_kind"] if config["task"] else "class"
-    table = read_table(config["path"], config["target"], task=config["task"], kind=kind)
+    table = table_of(config)
     units = table.target if table.tasks is None else table.tasks
-    names = splits.split_classes(sorted(set(units.tolist())), seed=config["split_seed"])
+    options = {"seed": config["split_seed"], "lists": config["class_lists"]}
+    found = sorted(set(units.tolist()))
+    names = splits.split_classes(found, **options)
+    rule = splits.rule_of(found, **options, noun="Class" if table.tasks is None else "Task")
+    rule += f" Sizes: {', '.join(f'{len(part)} for {name}' for name, part in names.items())}."
     rows = {name: np.flatnonzero(np.isin(units, part)) for name, part in names.items()}
     x, scaling = _standardised(table, rows["train"])
     if table.tasks is None:
-        return _few_shot(config, table, x, rows, scaling)
-    return _groups(config, table, x, rows, scaling)
+        return _few_shot(config, table, x, rows, scaling, rule)
+    return _groups(config, table, x, rows, scaling, rule)
 
 
 def _few_shot(
@@ -44,10 +47,10 @@ def _few_shot(
     x: np.ndarray,
     rows: Mapping[splits.Split, np.ndarray],
     scaling: dict[str, Any],
+    rule: str,
 ) -> Tasks:
     draw = {
-        name: few_shot(x[of], table.target[of], **counts_of(config, test=name != "train"))
-        for name, of in rows.items()
+        name: few_shot_of_split(config, name, x[of], table.target[of]) for name, of in rows.items()
     }
     numbers = {name: len(set(table.target[of].tolist())) for name, of in rows.items()}
     labels = np.unique(table.target[rows["train"]], return_inverse=True)[1]
@@ -62,7 +65,7 @@ def _few_shot(
         train_x=x[:2],
         test_x=x[:2],
         split=f"test: {numbers['test']} classes that training never saw",
-        notes=(_rule(config, "classes", numbers),),
+        notes=(rule,),
         scaling=scaling,
     )
 
@@ -73,6 +76,7 @@ def _groups(
     x: np.ndarray,
     rows: Mapping[splits.Split, np.ndarray],
     scaling: dict[str, Any],
+    rule: str,
 ) -> Tasks:
     if config.get("test_ways"):
         raise InputError("tasks of a table have all classes of its target. Leave out `test_ways=`")
@@ -106,7 +110,7 @@ def _groups(
         train_x=x[:2],
         test_x=x[:2],
         split=f"test: {numbers['test']} tasks that training never saw",
-        notes=(_rule(config, "tasks", numbers), *notes),
+        notes=(rule, *notes),
         scaling=scaling,
         loss=mean_squared_error if regression else cross_entropy,
         metric="loss" if regression else "accuracy",
@@ -126,8 +130,3 @@ def _mean_and_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wide = values.astype(np.float64)
     std = wide.std(axis=0)
     return wide.mean(axis=0), np.where(std > 0, std, 1.0)
-
-
-def _rule(config: Mapping[str, Any], noun: str, numbers: Mapping[splits.Split, int]) -> str:
-    sizes = ", ".join(f"{count} for {name}" for name, count in numbers.items())
-    return f"Split of {noun} by sha256(seed/name), with seed {config['split_seed']}: {sizes}."

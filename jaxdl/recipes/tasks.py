@@ -14,6 +14,7 @@ from jaxdl.data.sets import splits
 from jaxdl.data.sets.digits import digits_few_shot
 from jaxdl.data.sets.images import TWINS, ImageData, Split, few_shot_arrays
 from jaxdl.data.sets.two_digits import numbers_few_shot
+from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes.own_data import OWN, pictures_of
 from jaxdl.types import LossFn, PyTree, Sampler
@@ -54,12 +55,13 @@ def image_tasks(config: Mapping[str, Any]) -> Tasks:
     """
     data, notes = _splits(config)
     draw = {
-        name: few_shot(
+        name: few_shot_of_split(
+            config,
+            name,
             of.images,
             # Names, so that a warning can tell them; labels, as runs of before had them.
             np.array(of.class_names)[of.labels] if config["data"] in OWN else of.labels,
             rotations=config["rotations"],
-            **counts_of(config, test=name != "train"),
         )
         for name, of in data.items()
     }
@@ -77,6 +79,27 @@ def image_tasks(config: Mapping[str, Any]) -> Tasks:
         split=f"test: {len(data['test'].class_names)} classes that training never saw",
         notes=notes,
     )
+
+
+def few_shot_of_split(
+    config: Mapping[str, Any], split: Split, x: np.ndarray, labels: np.ndarray, **options: Any
+) -> Sampler:
+    """The sampler of training tasks, or of validation or test tasks.
+
+    Raises:
+        InputError: as `few_shot`, with the name of the split.
+    """
+    counts, classes = counts_of(config, test=split != "train"), len(set(labels.tolist()))
+    if (ways := counts["ways"]) > classes and config["data"] in OWN:
+        other = f", or `test_ways={classes}` with a learner such as protonet" * (split != "train")
+        raise InputError(
+            f"the {split} split has {classes} of your classes, but a task takes {ways}. Give"
+            f" `ways={classes}`{other}, or a split of your own by `class_lists=`"
+        )
+    try:
+        return few_shot(x, labels, **options, **counts)
+    except InputError as error:
+        raise InputError(f"{split} tasks: {error}") from error
 
 
 def counts_of(config: Mapping[str, Any], *, test: bool) -> dict[str, Any]:

@@ -164,6 +164,20 @@ def flags_of(config: type) -> dict[str, str]:
     return found
 
 
+def given(arguments: Sequence[str], field: str) -> str | None:
+    """The last value of a field's flag among the arguments of a command line, or None.
+
+    >>> given(["--shots", "5", "--test_data=digits"], "test_data")
+    'digits'
+    """
+    found = None
+    for i, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag(field):
+            found = value if equals else next(iter(arguments[i + 1 :]), "")
+    return found
+
+
 def flag(field: str) -> str:
     """The flag of a field: `--log-every` of `log_every`."""
     return "--" + field.replace("_", "-")

@@ -155,7 +155,7 @@ def test_the_support_set_is_one_block_and_queries_have_one_per_class():
     np.testing.assert_array_equal(episode.query.y, np.tile(np.repeat(np.arange(6), 4), (200, 1)))
     assert (np.diff(episode.query.weight.reshape(200, 6, 4), axis=2) <= 0).all()
     for batch in episode:
-        assert (batch.x[batch.weight == 0] == 0).all()
+        assert set(batch.x[batch.weight == 0][:, 0]) <= set(batch.x[batch.weight > 0][:, 0])
         assert ((batch.y >= 0) & (batch.y < 6)).all()
     few = draw_many(1, [4, 3, 9], ways=(1, 2), max_shots=5)
     assert few.support.x.shape == (1, 5 + 3, 2)  # there cannot be more, whatever is drawn
@@ -171,7 +171,7 @@ def test_inputs_labels_and_weights_are_those_of_few_shot():
     real = np.asarray(support.weight) > 0
     tokens = np.asarray(support.x["tokens"])
     assert tokens.dtype == np.int32
-    np.testing.assert_array_equal(support.x["bytes"], real)
+    np.testing.assert_array_equal(support.x["bytes"], 1.0)  # padding repeats an example
     np.testing.assert_array_equal(support.weight, np.where(real, 1 + tokens[:, 0], 0))
     plain = few_shot(tree, names, ways=2, shots=1, queries=1)(jax.random.key(0)).support
     assert jax.tree.map(lambda leaf: leaf.dtype, support.x) == jax.tree.map(

@@ -127,9 +127,20 @@ def test_the_names_are_those_of_the_table():
     [
         ("def protonet(model, loss, *, ways): ...", "the name protonet is taken"),
         ("def pretrained(model, loss, *, ways): ...", "the name pretrained is taken"),
-        ("def own(model, *, ways): ...", r"takes \(model, loss, \*, ways, ...\). Correct the"),
-        ("def own(model, loss, ways): ...", r"takes \(model, loss, \*, ways, ...\)"),
-        ("def own(model, loss): ...", r"takes \(model, loss, \*, ways, ...\)"),
+        (
+            "def own(model, *, ways): ...",
+            r"has no second argument for the loss. Add",
+        ),
+        (
+            "def own(model, loss, ways): ...",
+            r"own takes ways by position. Write `\*,`",
+        ),
+        ("def own(model, loss): ...", r"but own has no argument ways. Add `ways: int` after `\*,`"),
+        (
+            "def own(net, loss, *, ways): ...",
+            "net of own does not say which net it",
+        ),
+        ("def own(net: int, loss, *, ways): ...", "net of own does not say which net it is"),
     ],
 )
 def test_own_functions_that_are_no_learner(text, words, tmp_path):
@@ -142,14 +153,17 @@ def test_own_functions_that_are_no_learner(text, words, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("lr: float = 1.0", "two fields of the configuration are called lr. Rename one"),
+        (
+            "lr: float = 1.0",
+            "--lr is a flag of the experiment already. Rename the argument lr",
+        ),
         ("rate: 'jaxdl.Modl' = 1.0", "the annotations of own cannot be read .* Correct them"),
         ("rate: float", "the argument rate of own has no default"),
     ],
 )
 def test_own_arguments_that_cannot_be_flags(argument, words, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(f"import jaxdl\ndef own(model, loss, *, ways: int, {argument}): ...")
+    path.write_text(f"import jaxdl\ndef own(m: jaxdl.Model, loss, *, ways: int, {argument}): ...")
     with pytest.raises(InputError, match=words):
         with_learner(few_shot.Config(), f"{path}:own")
 

@@ -23,7 +23,8 @@ RNG = np.random.default_rng(0)
 def tiny(folder, **fields):
     values = {"filters": 2, "tasks": 2, "queries": 2, "test_queries": 2, "ways": 2, "steps": 2}
     values |= {"eval_every": 2, "eval_episodes": 2, "test_episodes": 6, "pretraining_steps": 2}
-    values |= {"hidden": (4,), "size": 16, "data_dir": folder / "data"}
+    values |= {"data_dir": folder / "data"}
+    values |= {"table": {"hidden": (4,)}, "folder": {"size": 16}}.get(fields.get("data"), {})
     run = RunFlags(runs_dir=folder / "runs", log_every=2, devices=1)
     return unflat(few_shot.Config, {**values, **fields, "run": run})
 
@@ -123,7 +124,7 @@ def test_a_run_of_a_table_is_loaded(target, table, tmp_path):
 
 def test_a_learner_of_labels_has_none_in_a_regression(table, tmp_path):
     fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
-    with pytest.raises(InputError, match=r"trains on classes, and the target is a number. Choose"):
+    with pytest.raises(InputError, match=r"`learner=finetune` predicts classes: choose among"):
         few_shot.main(with_learner(tiny(tmp_path, **fields), "finetune"))
 
 

@@ -31,7 +31,7 @@ def texts():
 
 
 def bag_of_words(outputs):
-    """The mean embedding of the words of a text, and a linear layer."""
+    """The mean embedding of the words of a text, and a linear layer. An empty text gives NaN."""
 
     def init(key, x):
         first, second = jax.random.split(key)
@@ -44,7 +44,7 @@ def bag_of_words(outputs):
     def apply(params, x, *, key=None, weight=None):
         there = (jnp.arange(LENGTH)[None] < x["length"][:, None])[..., None]
         words = (params["embedding"][x["tokens"]] * there).sum(axis=1)
-        return words / jnp.maximum(there.sum(axis=1), 1) @ params["kernel"] + params["bias"][None]
+        return words / there.sum(axis=1) @ params["kernel"] + params["bias"][None]
 
     return jaxdl.Model(init, apply)
 

@@ -61,7 +61,7 @@ def read_table(
             another number of cells, or a column holds too many texts.
     """
     path = Path(path)
-    header, rows = _read(path)
+    header, lines, rows = _read(path)
     for name, role in ((target, "target"), (task, "task")):
         if name not in header and (name or role == "target"):
             raise InputError(
@@ -69,11 +69,11 @@ def read_table(
             )
     if task == target:
         raise InputError(f"`task={task}` is the target, too. Choose two columns")
-    _refuse_empty(path, header, rows)
+    _refuse_empty(path, header, lines, rows)
     columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
     wanted, tasks = columns.pop(target), columns.pop(task, None)
     parsed = {name: _numbers(cells) for name, cells in columns.items()}
-    _refuse_infinite(path, parsed)
+    _refuse_infinite(path, lines, parsed)
     numeric = [name for name, values in parsed.items() if values is not None]
     names, indicators = list(numeric), []
     for name in (name for name in columns if name not in numeric):
@@ -92,14 +92,14 @@ def read_table(
     return Table(
         _stacked([parsed[name] or [] for name in numeric], len(rows)),
         _stacked(indicators, len(rows)),
-        _target(path, target, wanted, kind),
+        _target(path, lines, target, wanted, kind),
         None if tasks is None else np.array(tasks),
         tuple(names),
     )
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows, without blank lines."""
+def _read(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
+    """The header, and of each row its line in the file and its cells; without blank lines."""
     if not path.is_file():
         raise InputError(f"there is no file {path}. Check `path=`")
     try:
@@ -120,15 +120,17 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
             raise InputError(
                 f"{path}, line {line}: {len(row)} cells, but {len(header)} columns. Correct it"
             )
-    return header, [row for _, row in rows]
+    return header, [line for line, _ in rows], [row for _, row in rows]
 
 
-def _refuse_empty(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for i, row in enumerate(rows, 1):
+def _refuse_empty(
+    path: Path, header: Sequence[str], lines: Sequence[int], rows: Sequence[Sequence[str]]
+) -> None:
+    for line, row in zip(lines, rows, strict=True):
         if "" in row:
             raise InputError(
-                f"row {i} of {path} has an empty cell in column {header[row.index('')]!r}. Fill it,"
-                " or leave the row out"
+                f"{path}, line {line}: the cell in column {header[row.index('')]!r} is empty. Fill"
+                " it, or leave the row out"
             )
 
 
@@ -139,20 +141,22 @@ def _numbers(cells: Sequence[str]) -> list[float] | None:
         return None
 
 
-def _refuse_infinite(path: Path, columns: dict[str, list[float] | None]) -> None:
+def _refuse_infinite(
+    path: Path, lines: Sequence[int], columns: dict[str, list[float] | None]
+) -> None:
     for name, values in columns.items():
-        for i, value in enumerate(values or (), 1):
+        for line, value in zip(lines, values or (), strict=False):  # no values: a text column
             if not math.isfinite(value):
                 raise InputError(
-                    f"row {i} of {path} has {value} in column {name!r}. Write a number, or leave"
+                    f"{path}, line {line}: column {name!r} has {value}. Write a number, or leave"
                     " the row out"
                 )
 
 
-def _target(path: Path, name: str, cells: list[str], kind: str) -> np.ndarray:
+def _target(path: Path, lines: Sequence[int], name: str, cells: list[str], kind: str) -> np.ndarray:
     values = None if kind == "class" else _numbers(cells)
     if values is not None:
-        _refuse_infinite(path, {name: values})
+        _refuse_infinite(path, lines, {name: values})
         return np.array(values)
     if kind == "number":
         text = next(cell for cell in cells if _numbers([cell]) is None)

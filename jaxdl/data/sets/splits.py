@@ -122,13 +122,19 @@ def split_classes(
     return found
 
 
-def rule_of(class_names: Sequence[str], *, seed: int = 0, lists: PathLike | None = None) -> str:
-    """The rule of `split_classes` as a sentence, to stand beside results."""
+def rule_of(
+    class_names: Sequence[str], *, seed: int = 0, lists: PathLike | None = None, noun: str = "Class"
+) -> str:
+    """The rule of `split_classes` as a sentence, to stand beside results.
+
+    Args:
+        noun: what is split.
+    """
     if lists is not None:
-        return "Class split: by lists of class names."
+        return f"{noun} split: by lists of names."
     if _by_folders(class_names):
-        return "Class split: by the folders train, validation and test."
-    return f"Class split: 64/16/20 % in the order of sha256(seed/name), with seed {seed}."
+        return f"{noun} split: by the folders train, validation and test."
+    return f"{noun} split: 64/16/20 % in the order of sha256(seed/name), with seed {seed}."
 
 
 def _by_hash(names: Sequence[str], seed: int) -> Splits:

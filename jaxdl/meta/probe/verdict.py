@@ -14,6 +14,7 @@ from jaxdl.errors import InputError
 from jaxdl.meta.probe.cures import IN_GENERAL, cure, parts
 from jaxdl.meta.probe.faults import faults, is_finite
 from jaxdl.meta.probe.slopes import NotReversibleError, slopes
+from jaxdl.optim.check import check_tx
 
 SEE = "docs/inner-optimisers.md compares the optimisers of Optax"
 
@@ -46,6 +47,7 @@ def check(tx: optax.GradientTransformation, *, steps: int, first_order: bool) ->
     Raises:
         InputError: if the meta-gradient is NaN wherever it is taken, or cannot be taken.
     """
+    check_tx(tx)
     if steps == 0:
         return
     name = f"inner optimiser: {', '.join(parts(tx)) or 'tx'}"

@@ -1,4 +1,4 @@
-"""A table by hand, and each mistake in one with its row and column."""
+"""A table by hand, and each mistake in one with its line and column."""
 
 import re
 
@@ -58,10 +58,10 @@ def test_columns_of_one_kind_alone(tmp_path):
 @pytest.mark.parametrize(
     ("text", "arguments", "words"),
     [
-        ("a,b\n1,2\n,3\n", {}, "row 2 of .*t.csv has an empty cell in column 'a'. Fill it, or"),
-        ("a,b\n1,2\n4, \n", {}, "row 2 of .* has an empty cell in column 'b'"),
-        ("a,b\n1,2\nnan,3\n", {}, "row 2 of .* has nan in column 'a'. Write a number"),
-        ("a,b\n1,2\n3,inf\n", {}, "row 2 of .* has inf in column 'b'"),
+        ("a,b\n1,2\n,3\n", {}, "t.csv, line 3: the cell in column 'a' is empty. Fill it, or"),
+        ("a,b\n1,2\n4, \n", {}, "line 3: the cell in column 'b' is empty"),
+        ("a,b\n1,2\nnan,3\n", {}, "line 3: column 'a' has nan. Write a number"),
+        ("a,b\n1,2\n3,inf\n", {}, "line 3: column 'b' has inf"),
         ("a,b\n1,2\n\n3\n", {}, "t.csv, line 4: 1 cells, but 2 columns. Correct it"),
         ("a,a\n1,2\n", {}, "has two columns 'a'. Name each column once"),
         ("a,,b\n1,2,3\n", {}, "has a column without a name"),

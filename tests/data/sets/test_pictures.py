@@ -310,7 +310,7 @@ def test_what_no_list_names_is_told_and_not_decoded(tmp_path):
     found = picture_splits(tmp_path / "given", size=4, lists=lists)
     assert [data.class_names for data in found.values()] == [("a", "b"), ("c", "d"), ("e", "f")]
     assert found["test"].notes[:2] == (
-        "Class split: by lists of class names.",
+        "Class split: by lists of names.",
         "Classes in no split, which are left out: g.",
     )
 
