@@ -134,7 +134,12 @@ class Model(NamedTuple):
 
 
 Embedding = Annotated[Model, "features"]
-"""A `Model` whose outputs are features, for learners that compare them or put a head on them."""
+"""A `Model` whose outputs are features, for learners that compare them or put a head on them.
+
+It is a `Model`, and the annotation says which net a learner wants. Its outputs are `[n, ...]`:
+learners flatten them to vectors. A learner that needs their length asks in its `init`:
+`jax.eval_shape(features.apply, params, x).shape`.
+"""
 
 NormMode = Literal["train", "eval"]
 """The statistics of normalisation: "train" uses those of the batch, "eval" the running averages."""

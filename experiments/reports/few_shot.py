@@ -96,7 +96,8 @@ def report(result: dict[str, Any]) -> str:
 def tasks_shown(config: dict[str, Any]) -> str:
     """What the training tasks are: "numbers 5-way 1-shot", "table, 1 row per task"."""
     if config.get("task"):
-        return f"{config['data']} {config['path']}, {config['shots']} rows per task"
+        rows = "1 row" if config["shots"] == 1 else f"{config['shots']} rows"
+        return f"{config['data']} {config['path']}, {rows} per task"
     return f"{config['data']} {config['ways']}-way {config['shots']}-shot"
 
 

@@ -1,6 +1,6 @@
 """Checks of what a user gives to `fit`, to `score` and to a learner that is loaded."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,8 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.meta.tried import takes
-from jaxdl.types import Batch, MetaLearner, PyTree, TransferLearner
-
-Learner = TypeVar("Learner", bound=MetaLearner | TransferLearner)
+from jaxdl.recipes.learners import AnyLearner
+from jaxdl.types import Batch, Key, PyTree, Weight
 
 
 def check_sampler(sample: Any) -> None:
@@ -38,17 +37,41 @@ def check_key(key: Any) -> None:
         raise InputError(f"`key={key}` is no key of JAX. Give jax.random.key(0), say")
 
 
-def check_task(learner: Learner, ways: int) -> Learner:
+def check_task(learner: AnyLearner, ways: int, shape: tuple[int, ...] | None = None) -> AnyLearner:
     """The learner whose `adapt` refuses labels that are not in `[0, ways)`.
 
-    Inside jit the labels are not known, and pass.
+    Inside jit the labels are not known, and pass. With `shape`, that of an image, `adapt` and
+    `predict` refuse other images.
     """
 
     def adapt(key: Any, params: PyTree, support: Batch, steps: int | None = None) -> PyTree:
         check_labels(support.y, ways)
+        check_images(support.x, shape)
         return learner.adapt(key, params, support, steps)
 
-    return learner._replace(adapt=adapt)
+    def predict(
+        adapted: PyTree, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> PyTree:
+        check_images(x, shape)
+        return learner.predict(adapted, x, key=key, weight=weight)
+
+    return learner._replace(adapt=adapt, predict=predict)
+
+
+def check_images(images: Any, shape: tuple[int, ...] | None) -> None:
+    """Refuses images that are not `[n, *shape]`, or are bytes.
+
+    Raises:
+        InputError: naming both shapes.
+    """
+    if shape is None:
+        return
+    found, kind = tuple(np.shape(images)), jnp.result_type(images)
+    if found[1:] != shape or not jnp.issubdtype(kind, jnp.floating):
+        raise InputError(
+            f"the images are {kind} {list(found)}, but the learner was trained on floats in [0, 1]"
+            f" {['n', *shape]}. Resize and scale them, or use `jaxdl classify`"
+        )
 
 
 def check_labels(labels: Any, ways: int) -> None:

@@ -46,7 +46,7 @@ class Arguments:
     support: Path | None = None
     """Folder with a folder of example pictures per class."""
     pictures: Path | None = None
-    """Folder of the pictures to classify."""
+    """Folder of the pictures to classify, or one picture."""
     out: Path = Path("classes.csv")
     """Table to write: file, class, probability. The contact sheet has the same name, as .png."""
     seed: int = 0
@@ -74,7 +74,7 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
         run: folder of a run of few_shot on images.
         support: folder with a folder of pictures per class, as many classes as the run's test
             tasks. A learner such as ProtoNet takes any number.
-        folder: the pictures to classify.
+        folder: the pictures to classify, or a single one.
         seed: which seed of the run.
 
     Raises:
@@ -90,8 +90,10 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
     shape, how = image_shape(config), FITS.get(config["data"], "crop")
     given = tuple(file for name in classes for file in classes[name])
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
-    files = picture_files(folder)
-    images = read(Path(folder), files, shape, how)
+    root, single = Path(folder), Path(folder).is_file()
+    files = (root.name,) if single else picture_files(folder)
+    root = root.parent if single else root
+    images = read(root, files, shape, how)
     support_x = _scaled(read(Path(support), given, shape, how))
     found = _probabilities(loaded, Batch(support_x, jnp.asarray(labels)), images)
     return Classified(images, found, tuple(classes), files, config["norm"] == "batch")
@@ -100,7 +102,10 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
 def main(arguments: Arguments) -> None:
     """Writes the table and the contact sheet, and says where."""
     if arguments.support is None or arguments.pictures is None:
-        raise InputError("give both `support=` and `pictures=`, two folders of pictures")
+        raise InputError(
+            "both `support=` and `pictures=` are needed. Give a folder of class folders, and the"
+            " pictures to classify"
+        )
     if arguments.out.suffix != ".csv":
         raise InputError(f"`out={arguments.out}`: the table is a .csv file. Let the name end so")
     found = classify(arguments.run, arguments.support, arguments.pictures, seed=arguments.seed)

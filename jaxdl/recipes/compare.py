@@ -5,7 +5,7 @@ is narrower than the intervals of the two means suggest, because some tasks are 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,10 @@ def compare(first: Path, second: Path) -> dict[str, Difference]:
     configs = [recorded_config(path) for path in (first, second)]
     episodes = [_episodes_of(config) for config in configs]
     if changed := [key for key in episodes[0] if episodes[0][key] != episodes[1][key]]:
-        pairs = ", ".join(f"{key} {episodes[0][key]} and {episodes[1][key]}" for key in changed)
+        pairs = ", ".join(
+            "other files" if key == "content" else " ".join([key, *_both(episodes, key)])
+            for key in changed
+        )
         raise InputError(
             f"{first} and {second} were tested on different episodes: {pairs}. Give two runs with"
             " the same test episodes"
@@ -97,8 +100,26 @@ def main(arguments: Arguments) -> None:
     header = ["", *names, f"{difference} episodes", f"{difference} seeds"]
     print(tables.markdown(header, rows))
     print(f"difference: {names[1]} - {names[0]}, paired by episode. A lower loss is better.")
+    if told := other_training(arguments.first, arguments.second):
+        print(f"trained otherwise: {told}")
     for name, path in zip(names, (arguments.first, arguments.second), strict=True):
         print(f"{name}: {path}")
+
+
+def other_training(first: Path, second: Path) -> str:
+    """The settings in which two runs differ, beside the learner: "steps 4000 and 500".
+
+    Settings that only one of them has, such as those of its learner, are left out.
+    """
+    one, other = (recorded_config(path) for path in (first, second))
+    own = {"learner", "runs_dir", "seed", "seeds", *DIGESTS.values()}
+    changed = [key for key in one if key in other and key not in own and one[key] != other[key]]
+    return ", ".join(" ".join([key, *_both((one, other), key)]) for key in changed)
+
+
+def _both(values: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
+    """Two values as words: "5", "and", "20"."""
+    return str(values[0][key]), "and", str(values[1][key])
 
 
 def _shown(interval: Interval, scale: float) -> str:

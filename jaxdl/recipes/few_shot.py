@@ -27,6 +27,7 @@ from jaxdl.recipes.choice import (
     from_arguments,
     own_hints,
     refuse_other_parameters,
+    with_learner,
 )
 from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, finetune
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
@@ -34,6 +35,7 @@ from jaxdl.recipes.own_data import asks_for_numbers, predicts_numbers
 from jaxdl.recipes.rates import best_rate
 from jaxdl.recipes.table_tasks import table_tasks
 from jaxdl.recipes.tasks import Tasks, image_tasks
+from jaxdl.runs.config import flat
 from jaxdl.runs.run import Run
 from jaxdl.types import Array, Key, LossFn, MetaLearner, Model, Params, TransferLearner
 
@@ -55,6 +57,8 @@ BATCH_NORM: dict[str, str] = {
 HEADS: dict[str, Any] = {"xavier": XAVIER_HEAD, "normal": MAML_HEAD}
 SINE_INITS: dict[str, Any] = {"lecun": INITIALISERS["lecun"], "code": maml_kernel_init}
 
+TABLE_RATE = 0.05
+"""The inner learning rate for tables whose target is a number, in standard units."""
 FINE_TUNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
@@ -151,9 +155,16 @@ def learners_for(config: Mapping[str, Any]) -> Mapping[str, Make]:
 
 
 def complete(default: Config, arguments: Sequence[str]) -> Config:
-    """The defaults with the flags of the learner that the arguments of a command line name."""
-    learners = REGRESSORS if asks_for_numbers(arguments) else LEARNERS
-    return from_arguments(default, arguments, learners)
+    """The defaults with the flags of the learner that the arguments of a command line name.
+
+    For a regression the learners are those of numbers, with `TABLE_RATE` as the inner rate.
+    """
+    if not asks_for_numbers(arguments):
+        return from_arguments(default, arguments)
+    made = from_arguments(default, arguments, REGRESSORS)
+    if "inner_lr" not in flat(made):
+        return made
+    return with_learner(made, made.learner, REGRESSORS, inner_lr=TABLE_RATE)  # type: ignore[attr-defined]
 
 
 def net_of(config: Mapping[str, Any]) -> Callable[[int | None], Model]:

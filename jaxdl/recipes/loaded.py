@@ -164,7 +164,7 @@ def _load_few_shot(
             )
         learner = other
     if loss is cross_entropy:
-        learner = check_task(learner, asked or ways)
+        learner = check_task(learner, asked or ways, None if table else image_shape(config))
     if table or isinstance(learner, TransferLearner):
         like = _as_stored(directory / "best", like)
     return learner, load_best(directory, like)[0]

@@ -122,6 +122,18 @@ LONGEST = 26
 """Letters of a name. With more, the lines of the templates would have to be broken."""
 
 
+PROGRAM = """\
+import jax, jaxdl, optax
+from {name} import {name}
+images, labels, _ = jaxdl.numbers_few_shot("train")
+sample = jaxdl.few_shot(images, labels, ways=5, shots=1, queries=5)
+learner = {name}(jaxdl.conv4_omniglot(5), jaxdl.cross_entropy, ways=5)
+options = {{"tx": optax.adam(0.001), "steps": 500, "tasks": 8, "key": jax.random.key(0)}}
+params, history = jaxdl.fit(learner, sample, **options, report=print)
+"""
+"""What trains a learner that lies outside a clone."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Write a learner that works, to be changed, and a test of it to be filled in."""
@@ -175,7 +187,9 @@ def new_learner(name: str, folder: Path) -> list[str]:
     return [
         *changed,
         f"Change {new[0].name}. Then fill in the test: python -m pytest {new[1].name}",
-        f"Train it: scripts/run few_shot --learner {new[0]}:{name}",
+        f"Train it in a clone of jaxdl: scripts/run few_shot --learner {new[0].resolve()}:{name}",
+        "Or in a program of your own:",
+        PROGRAM.format(name=name),
     ]
 
 

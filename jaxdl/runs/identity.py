@@ -173,7 +173,10 @@ def record_config(
 
 @contextlib.contextmanager
 def forgotten_if_refused(directory: Path) -> Iterator[None]:
-    """Frees the name after an InputError: removes config.yaml if nothing else is stored."""
+    """Frees the name after an InputError: removes config.yaml if nothing else is stored.
+
+    A directory that then holds the lock alone is removed, too.
+    """
     try:
         yield
     except InputError:
@@ -182,6 +185,9 @@ def forgotten_if_refused(directory: Path) -> Iterator[None]:
         if stored <= {"config.yaml", "lock"} and not (directory / "checkpoints").exists():
             with contextlib.suppress(OSError):  # the user must see the InputError
                 (directory / "config.yaml").unlink(missing_ok=True)
+                if [path.name for path in directory.iterdir()] == ["lock"]:
+                    (directory / "lock").unlink()
+                    directory.rmdir()
         raise
 
 

@@ -189,6 +189,12 @@ def test_the_flag_chooses_and_a_preset_keeps_its_own_values(mine):
         assert dataclasses.asdict(found.method) == {"scale": 2.0}
 
 
+def test_a_flag_of_another_learner_is_told():
+    words = r"--inner-lr is a flag of the learner maml, and protonet has --inner-dropout. Leave it"
+    with pytest.raises(InputError, match=words):
+        from_arguments(few_shot.Config(), ["--learner", "protonet", "--inner-lr=0.1"])
+
+
 def test_maml_has_the_identity_of_before():
     """As without a choice, whose digests stand in test_identity."""
     preset = few_shot.PRESETS["omniglot-20way-5shot"]

@@ -71,6 +71,9 @@ def test_one_picture_at_a_time(folders):
     write(place / "alone" / "x.png", asked[3])
     alone = classify(run, place / "support", place / "alone").probabilities
     np.testing.assert_allclose(alone[0], together[3], atol=1e-5)
+    single = classify(run, place / "support", place / "alone" / "x.png")
+    assert single.files == ("x.png",)
+    np.testing.assert_array_equal(single.probabilities, alone)
 
 
 def test_a_single_picture_is_refused_by_the_norm_of_the_batch(folders):
@@ -133,7 +136,7 @@ def test_other_numbers_of_classes(folders):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "give both --support and --pictures, two folders of pictures"),
+        ([], "both --support and --pictures are needed. Give a folder of class folders"),
         (["--support", "none", "--pictures", "none"], "there is no folder none"),
         (["--support", "{s}", "--pictures", "{s}", "--out", "a.txt"], "is a .csv file"),
     ],

@@ -11,9 +11,9 @@ from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError, RunError
 from jaxdl.recipes import command
 from jaxdl.recipes.choice import with_learner
-from jaxdl.recipes.compare import compare, difference
+from jaxdl.recipes.compare import compare, difference, other_training
 from jaxdl.runs.config import unflat
-from jaxdl.runs.identity import record_config
+from jaxdl.runs.identity import DIGESTS, record_config
 
 RNG = np.random.default_rng(0)
 TASKS = RNG.normal(size=600)
@@ -78,12 +78,27 @@ def test_the_command_prints_a_table(two, capsys):
     assert accuracy[3].startswith(f"+{difference:.2f} ± 0.0")
     assert loss[3].startswith(f"-{difference / 100:.2f}")
     assert "difference: protonet - maml" in said
+    assert "trained otherwise: test_inner_steps 3 and None" in said
 
 
 def test_test_fields_stand_in_for_those_of_training(two, tmp_path):
     """60-way training tasks and 5-way test tasks are the episodes of a 5-way run."""
     wide = a_run(tmp_path / "c", "protonet", SECOND, ways=60, test_ways=5)
     assert compare(two[0], wide)["accuracy"] == compare(*two)["accuracy"]
+
+
+def test_settings_of_the_training_that_differ_are_told(two, tmp_path):
+    other = a_run(tmp_path / "c", "maml", SECOND, steps=50, ways=7, test_ways=5)
+    assert other_training(two[0], other) == "ways 5 and 7, test_ways None and 5, steps 4000 and 50"
+
+
+def test_other_files_are_told_without_their_digest(two, tmp_path):
+    other = a_run(tmp_path / "c", "maml", SECOND)
+    path = other / "config.yaml"
+    line = f"config:\n  {DIGESTS['path']}: {'ab' * 32}\n"
+    path.write_text(path.read_text().replace("config:\n", line))
+    with pytest.raises(InputError, match=r"different episodes: other files. Give two"):
+        compare(two[0], other)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,11 @@ def house(tmp_path):
 def test_outside_of_jaxdl_it_is_two_files_that_run(tmp_path):
     said = new_learner("own_idea", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"own_idea.py", "test_own_idea.py"}
-    assert said[-1] == (f"Train it: scripts/run few_shot --learner {tmp_path}/own_idea.py:own_idea")
+    command = f"scripts/run few_shot --learner {tmp_path}/own_idea.py:own_idea"
+    assert said[-3] == f"Train it in a clone of jaxdl: {command}"
+    program = said[-1].replace('"steps": 500, "tasks": 8', '"steps": 1, "tasks": 1')
+    (tmp_path / "program.py").write_text(program)
+    assert "step 1  " in (trained := run(tmp_path, "program", jaxdl=ROOT)).stdout, trained.stderr
     assert find(f"{tmp_path}/own_idea.py:own_idea").name == "own_idea"
     options = ["pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
     tested = run(tmp_path, *options, "test_own_idea.py", jaxdl=ROOT)

@@ -1,7 +1,9 @@
 """Own data in few_shot: tables by NumPy, folders of pictures, and what belongs to a run."""
 
 import csv
+import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -10,8 +12,9 @@ from PIL import Image
 
 from experiments import few_shot
 from jaxdl.errors import InputError
-from jaxdl.recipes.choice import with_learner
-from jaxdl.recipes.few_shot import learner_of_images, tasks_of
+from jaxdl.recipes.choice import own_keywords, with_learner
+from jaxdl.recipes.few_shot import TABLE_RATE, complete, failure, learner_of_images, tasks_of
+from jaxdl.recipes.learners import maml_of_curves
 from jaxdl.recipes.loaded import load_run
 from jaxdl.recipes.own_data import content_of
 from jaxdl.runs.config import RunFlags, flat, unflat
@@ -122,6 +125,74 @@ def test_a_run_of_a_table_is_loaded(target, table, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *adapted)
 
 
+def test_a_regression_has_the_rates_of_regressions_and_beats_the_mean(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
+    words = ["--data", "table", "--path", str(table), "--target=answer", "--task", "patient"]
+    assert complete(few_shot.Config(), words[:-2]).method.inner_lr == 0.4  # without tasks: classes
+    kind = [*words[:4], "--target=answer", "--task=patient", "--target-kind", "class"]
+    assert complete(few_shot.Config(), kind).method.inner_lr == 0.4
+    method = complete(few_shot.Config(), words).method
+    assert method == own_keywords(maml_of_curves)(inner_lr=TABLE_RATE)
+    lines = ["dose,answer,patient"]
+    for patient in range(40):
+        slope = RNG.normal()
+        lines += [f"{dose},{slope * dose},{patient}" for dose in RNG.normal(size=8)]
+    table.write_text("\n".join(lines))
+    wider = {"steps": 400, "eval_every": 400, "lr": 0.01, "hidden": (20,), "tasks": 4}
+    few = {"eval_episodes": 20, "test_episodes": 50, "test_inner_steps": 1}
+    config = dataclasses.replace(tiny(tmp_path, **fields, **wider, **few), method=method)
+    result = few_shot.main(config)
+    assert result["maml"][0]["loss"] < 0.7 * result["support_mean"][0]["loss"]
+    assert not any("is no better than the mean" in line for line in result["deviations"])
+
+
+def test_a_regression_that_fails_is_told():
+    losses = {"mine": {"loss": np.array([[3.0, 4.0]])}, "support_mean": {"loss": np.ones((1, 2))}}
+    assert failure(losses)[0].startswith("mine is no better than the mean of the support targets.")
+    assert failure({**losses, "mine": {"loss": np.array([[np.nan]])}})
+    assert failure({**losses, "mine": {"loss": np.array([[0.5]])}}) == []
+    assert failure({"mine": losses["mine"], "nearest_centroid": losses["support_mean"]}) == []
+
+
+def test_lists_split_the_tasks_of_a_table(table, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    names = [f"p{i}" for i in range(14)]
+    for name, part in {"train": names[4:], "val": names[2:4], "test": names[:2]}.items():
+        (lists / f"{name}.txt").write_text("\n".join(part))
+    fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
+    tasks = tasks_of(flat(tiny(tmp_path, **fields, class_lists=lists)))
+    assert tasks.notes[0] == (
+        "Task split: by lists of names. Sizes: 10 for train, 2 for validation, 2 for test."
+    )
+    answers = [float(row["answer"]) for row in rows_of(table) if row["patient"] in names[4:]]
+    np.testing.assert_allclose(tasks.scaling["target_mean"], np.mean(answers))
+    (lists / "test.txt").write_text("p0\nnobody")
+    with pytest.raises(InputError, match="names the class nobody, but there is no such class"):
+        tasks_of(flat(tiny(tmp_path, **fields, class_lists=lists)))
+
+
+def test_numbers_without_tasks_are_classes_if_they_are_whole(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "answer"}
+    with pytest.raises(InputError, match=r"has numbers with decimals, .* For a regression give"):
+        tasks_of(flat(tiny(tmp_path, **fields)))
+    table.write_text(re.sub(r",p(\d)", r",1\1", table.read_text()))  # p0 becomes 10
+    found = tasks_of(flat(tiny(tmp_path, **fields | {"target": "patient"})))
+    assert (found.metric, found.classes) == ("accuracy", 9)
+
+
+def test_too_few_classes_of_a_split_are_told_with_ways_out(table, tmp_path):
+    fields = {"data": "table", "path": table, "target": "patient", "ways": 5}
+    words = (
+        r"the validation split has 2 of your classes, but a task takes 5. Give `ways=2`, or"
+        r" `test_ways=2` with a learner such as protonet, or a split of your own by `class_lists=`"
+    )
+    with pytest.raises(InputError, match=words):
+        tasks_of(flat(tiny(tmp_path, **fields)))
+    with pytest.raises(InputError, match=r"train tasks: shots=30 and queries=2 need 32 examples"):
+        tasks_of(flat(tiny(tmp_path, **fields | {"ways": 2, "shots": 30})))
+
+
 def test_a_learner_of_labels_has_none_in_a_regression(table, tmp_path):
     fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
     with pytest.raises(InputError, match=r"`learner=finetune` predicts classes: choose among"):
@@ -201,6 +272,21 @@ def test_equal_images_in_two_splits_are_told_and_dropped(pictures, tmp_path):
     [
         ({"data": "folder"}, "`data=folder` needs a place to read. Give `path=`"),
         ({"data": "table", "path": "t.csv"}, "name of the column to predict. Give `target=`"),
+        ({"data": "numbers", "grey": True}, "`data=numbers` does not read `grey=True`. Leave it"),
+        ({"data": "folder", "path": ".", "target": "a"}, "does not read `target=a`"),
+        ({"data": "folder", "path": ".", "hidden": (3, 3)}, "does not read `hidden=3 3`"),
+        (
+            {"data": "mini_imagenet", "path": ".", "class_lists": "."},
+            "`data=mini_imagenet` does not read `class_lists=.`",
+        ),
+        (
+            {"data": "table", "path": "t.csv", "target": "a", "rotations": "augment"},
+            "`rotations=augment` turns images, and a table has none",
+        ),
+        (
+            {"data": "table", "path": "t.csv", "target": "a", "target_kind": "number"},
+            "`target_kind=number` needs tasks",
+        ),
         ({"path": "t.csv"}, "`data=numbers` reads no path. Choose `data=` among folder,"),
         ({"data": "table", "path": "none.csv", "target": "a"}, "there is no file none.csv"),
         ({"data": "folder", "path": "none"}, "there is no folder none"),

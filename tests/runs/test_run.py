@@ -441,6 +441,7 @@ def test_a_run_refused_before_it_stored_anything_leaves_its_name_free(tmp_path, 
 
     with pytest.raises(InputError, match="wrong"):
         refused_late()
+    assert (tmp_path / "tiny" / "a").exists() == stored
     other = config(tmp_path, nan_from=7)
     refused = pytest.raises(InputError, match="was made with")
     with refused if stored else contextlib.nullcontext(), open_run("tiny", other):

@@ -1,0 +1,75 @@
+"""What a user gives by mistake, to fit, to score and to a loaded learner."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl.data.sets.sinusoid import sinusoid
+from jaxdl.errors import InputError
+from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.protonet import nearest_centroid
+from jaxdl.meta.support_mean import support_mean
+from jaxdl.recipes.arguments import check_task
+from jaxdl.recipes.fit import fit
+from jaxdl.recipes.score import score
+from jaxdl.types import Batch
+
+KEY = jax.random.key(0)
+SAMPLE = sinusoid(shots=2, queries=2)
+FIT = {"tx": optax.sgd(0.1), "steps": 1, "tasks": 1, "key": KEY}
+BAD = [
+    ({"key": 0}, r"`key=0` is no key of JAX. Give jax.random.key\(0\), say"),
+    ({"sample": jnp.ones((3, 3))}, "`sample=` is ArrayImpl. Give a function of a key that draws"),
+    ({"sample": mean_squared_error}, "`sample=` takes other arguments. Give a function of a key"),
+]
+
+
+@pytest.mark.parametrize(("changed", "words"), [*BAD, ({"tx": optax.adam}, "is the function adam")])
+def test_of_fit(changed, words):
+    given = {"sample": SAMPLE, **FIT, **changed}
+    with pytest.raises(InputError, match=words):
+        fit(support_mean(mean_squared_error), given.pop("sample"), **given)
+
+
+@pytest.mark.parametrize(("changed", "words"), BAD)
+def test_of_score(changed, words):
+    given = {"sample": SAMPLE, "key": KEY, **changed}
+    loss, learner = mean_squared_error, support_mean(mean_squared_error)
+    with pytest.raises(InputError, match=words):
+        score(learner, (), loss, given.pop("sample"), episodes=2, **given)
+
+
+def test_a_key_of_the_old_kind_passes():
+    learner, options = support_mean(mean_squared_error), {"episodes": 2}
+    found = score(learner, (), mean_squared_error, SAMPLE, key=jax.random.PRNGKey(0), **options)
+    assert np.isfinite(found["loss"].mean)
+
+
+IMAGES = jnp.ones((3, 4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (
+            IMAGES,
+            [0, 1, 2],
+            r"labels go from 0 to 2, but the learner has 2 classes. Give la",
+        ),
+        (IMAGES, [-1, 0, 1], r"labels go from -1 to 1"),
+        (IMAGES, np.array(["a", "b", "b"]), r"labels are <U1. Give integers from 0 to 1: np.uniqu"),
+        (IMAGES[:, 1:], [0, 1, 1], r"are float32 \[3, 3, 4, 1\], but .* \['n', 4, 4, 1\]. Resize"),
+        (IMAGES.astype(jnp.uint8), [0, 1, 1], r"the images are uint8 \[3, 4, 4, 1\], but"),
+    ],
+)
+def test_of_a_loaded_learner(x, y, words):
+    learner = check_task(nearest_centroid(cross_entropy, ways=2), 2, (4, 4, 1))
+    with pytest.raises(InputError, match=words):
+        learner.adapt(KEY, (), Batch(x, np.array(y)))
+    adapted = learner.adapt(KEY, (), Batch(IMAGES, jnp.array([0, 1, 1])))
+    assert learner.predict(adapted, IMAGES).shape == (3, 2)
+    if "images" in words:
+        with pytest.raises(InputError, match=words):
+            learner.predict(adapted, x)
