@@ -47,6 +47,8 @@ def parts(tx: optax.GradientTransformation) -> list[str]:
     >>> import optax
     >>> parts(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)))
     ['clip_by_global_norm', 'scale_by_adam']
+    >>> parts(optax.inject_hyperparams(optax.adam)(learning_rate=0.1))
+    ['inject_hyperparams', 'scale_by_adam']
     """
     names: dict[str, None] = {}
     seen: set[int] = set()
@@ -62,6 +64,10 @@ def parts(tx: optax.GradientTransformation) -> list[str]:
             name, inside, _ = getattr(item, "__qualname__", "").partition(".<locals>.")
             if inside and name not in WRAPPERS:
                 names[name] = None
+            if name == "inject_hyperparams":
+                for cell in item.__closure__:
+                    with contextlib.suppress(TypeError, AttributeError):  # not the factory
+                        visit(cell.cell_contents(1.0).update)
             for cell in getattr(item, "__closure__", None) or ():
                 with contextlib.suppress(ValueError):  # a cell may be empty
                     visit(cell.cell_contents)
