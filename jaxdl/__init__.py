@@ -54,6 +54,7 @@ _FACE = {
     "meta.maml": "fomaml maml",
     "meta.protonet": "nearest_centroid protonet",
     "meta.rates": "scale_by_rates",
+    "meta.reptile": "reptile",
     "meta.support_statistics": "by_support_statistics",
     "multitask.gradients": "multitask_step task_grads",
     "multitask.pcgrad": "pcgrad",

@@ -39,6 +39,7 @@ from jaxdl.meta.maml import maml as maml
 from jaxdl.meta.protonet import nearest_centroid as nearest_centroid
 from jaxdl.meta.protonet import protonet as protonet
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
+from jaxdl.meta.reptile import reptile as reptile
 from jaxdl.meta.support_statistics import by_support_statistics as by_support_statistics
 from jaxdl.models.conv4 import conv4_omniglot as conv4_omniglot
 from jaxdl.models.conv4 import conv4_pooled as conv4_pooled

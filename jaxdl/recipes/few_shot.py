@@ -29,7 +29,7 @@ from jaxdl.recipes.choice import (
     refuse_other_parameters,
     with_learner,
 )
-from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, finetune
+from jaxdl.recipes.learners import LEARNERS, OWN_GRADIENTS, REGRESSORS, AnyLearner, Make, finetune
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
 from jaxdl.recipes.own_data import asks_for_numbers, predicts_numbers
 from jaxdl.recipes.rates import best_rate
@@ -124,7 +124,7 @@ def _of_images(
         return learner
     if isinstance(learner, TransferLearner):
         return by_support_statistics(learner)
-    return by_support_statistics(learner, loss)
+    return by_support_statistics(learner, None if make in OWN_GRADIENTS else loss)
 
 
 def image_shape(config: Mapping[str, Any]) -> tuple[int, ...]:

@@ -15,9 +15,10 @@ import optax
 
 from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
+from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.protonet import protonet
-from jaxdl.runs.config import Natural, Positive
+from jaxdl.runs.config import Count, Natural, Positive
 from jaxdl.types import (
     Embedding,
     LossFn,
@@ -95,13 +96,61 @@ def maml_of_curves(
     return maml(model, loss, ways=ways, inner_lr=inner_lr, **options)
 
 
+def reptile(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Count = 5,
+    inner_lr: Positive = 0.1,
+    inner_batch: Count = 10,
+    inner_optimiser: Literal["sgd", "adam"] = "sgd",
+) -> MetaLearner:
+    """Reptile (arXiv:1803.02999), by default with gradient descent in a task.
+
+    Args:
+        inner_steps: Steps in a training task. The paper's test on Omniglot takes 50 of them.
+        inner_lr: Learning rate of these steps. With Adam, the paper's code has 0.001.
+        inner_batch: Examples per inner step.
+        inner_optimiser: Optimiser in a task. `adam` has beta1 = 0, as in the paper's code. Here it
+            starts anew in each task and learns more slowly.
+    """
+    del ways  # the net has as many outputs
+    tx = optax.sgd(inner_lr) if inner_optimiser == "sgd" else optax.adam(inner_lr, b1=0.0)
+    return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
+
+
+def reptile_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Count = 5,
+    inner_lr: Positive = 0.02,
+    inner_batch: Count = 10,
+) -> MetaLearner:
+    """Reptile with gradient descent in a task, as in the paper's sine waves (arXiv:1803.02999).
+
+    Args:
+        inner_steps: Steps in a training task.
+        inner_lr: Learning rate of these steps.
+        inner_batch: Points per inner step.
+    """
+    del ways  # the net has as many outputs
+    tx = optax.sgd(inner_lr)
+    return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
+
+
 LEARNERS: dict[str, Make] = {
     "maml": maml,
     "protonet": protonet,
     "finetune": finetune,
+    "reptile": reptile,
 }
 """The learners of classification by their names on the command line. Add yours here."""
-REGRESSORS: dict[str, Make] = {"maml": maml_of_curves}
+REGRESSORS: dict[str, Make] = {"maml": maml_of_curves, "reptile": reptile_of_curves}
 """The learners of regression. `ways` is the number of the net's outputs."""
+OWN_GRADIENTS: tuple[Make, ...] = (reptile,)
+"""Those whose `grad` is no derivative of the query loss, and must not become one."""
 TAKEN = (*LEARNERS, "pretrained", "nearest_centroid", "support_mean", "config", "run")
 """Names in a result that are no own learner."""

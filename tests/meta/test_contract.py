@@ -21,6 +21,7 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.meta.reptile import reptile
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
@@ -44,6 +45,7 @@ META = [
         partial(maml, tx=optax.adam(0.05, eps_root=1e-8), steps=2),
         regresses=False,
     ),
+    Row("reptile", partial(reptile, tx=SGD, steps=2)),
     Row(
         "README example",
         lambda model, loss: example()["meta_sgd"](model, loss, steps=2),

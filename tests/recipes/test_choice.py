@@ -118,6 +118,7 @@ def test_what_returns_no_learner_is_refused():
 def test_the_names_are_those_of_the_table():
     assert find("maml").make is learners.maml
     assert find("maml", learners.REGRESSORS).make is learners.maml_of_curves
+    assert find("reptile", learners.REGRESSORS).make is learners.reptile_of_curves
     with pytest.raises(InputError, match=r"`learner=mamml`: choose among maml protonet finetune"):
         find("mamml")
 

@@ -16,10 +16,11 @@ from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import evaluate
-from jaxdl.recipes.few_shot import net, tasks_of
+from jaxdl.recipes.choice import with_learner
+from jaxdl.recipes.few_shot import learner_of_images, net, tasks_of
 from jaxdl.recipes.learners import maml
 from jaxdl.recipes.loaded import load_run
-from jaxdl.runs.config import flat
+from jaxdl.runs.config import flat, unflat
 from jaxdl.runs.identity import load_config, record_config
 from jaxdl.runs.run import RunFlags
 from jaxdl.types import Batch
@@ -61,6 +62,15 @@ def test_nets_are_those_of_the_images():
         assert jax.eval_shape(init, KEY, images)["Dense_0"]["kernel"].shape == (inputs, 5)
         init = net(shape, None, filters=4, norm="batch").init
         assert "Dense_0" not in jax.eval_shape(init, KEY, images)
+
+
+@pytest.mark.parametrize(("name", "replaced"), [("maml", True), ("reptile", False)])
+def test_statistics_of_the_support_set_keep_a_gradient_that_is_no_derivative(name, replaced):
+    """Else the gradient of Reptile would become that of MAML."""
+    fields = {"norm": "support", "filters": 2}
+    config = with_learner(unflat(few_shot.Config, fields), name)
+    grad = learner_of_images(flat(config)).grad
+    assert grad.__qualname__.startswith("of_loss" if replaced else "reptile")
 
 
 @pytest.mark.parametrize(
