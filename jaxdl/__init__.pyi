@@ -26,8 +26,10 @@ from jaxdl.losses import counted as counted
 from jaxdl.losses import cross_entropy as cross_entropy
 from jaxdl.losses import mean_squared_error as mean_squared_error
 from jaxdl.losses import weighted_mean as weighted_mean
+from jaxdl.meta.anil import anil as anil
 from jaxdl.meta.base import evaluate as evaluate
 from jaxdl.meta.base import through_adaptation as through_adaptation
+from jaxdl.meta.boil import boil as boil
 from jaxdl.meta.finetune import finetune as finetune
 from jaxdl.meta.inner import descend as descend
 from jaxdl.meta.inner import exact as exact

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import optax
 
+from jaxdl.meta import anil as anil_
+from jaxdl.meta import boil as boil_
 from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import reptile as reptile_
@@ -96,6 +98,66 @@ def maml_of_curves(
     return maml(model, loss, ways=ways, inner_lr=inner_lr, **options)
 
 
+def anil(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.4,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that adapts the head alone, with MAML's inner steps (arXiv:1909.09157).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return anil_.anil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
+
+
+def anil_of_curves(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.01,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that adapts the head alone, with inner gradient descent (arXiv:1909.09157).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
+    return anil(features, loss, ways=ways, inner_lr=inner_lr, **options)
+
+
+def boil(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.5,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that adapts the features alone, and not the head (arXiv:2008.08882).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return boil_.boil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
+
+
 def reptile(
     model: Model,
     loss: LossFn,
@@ -146,9 +208,15 @@ LEARNERS: dict[str, Make] = {
     "protonet": protonet,
     "finetune": finetune,
     "reptile": reptile,
+    "anil": anil,
+    "boil": boil,
 }
 """The learners of classification by their names on the command line. Add yours here."""
-REGRESSORS: dict[str, Make] = {"maml": maml_of_curves, "reptile": reptile_of_curves}
+REGRESSORS: dict[str, Make] = {
+    "maml": maml_of_curves,
+    "reptile": reptile_of_curves,
+    "anil": anil_of_curves,
+}
 """The learners of regression. `ways` is the number of the net's outputs."""
 OWN_GRADIENTS: tuple[Make, ...] = (reptile,)
 """Those whose `grad` is no derivative of the query loss, and must not become one."""

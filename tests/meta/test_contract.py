@@ -17,7 +17,9 @@ from flax import linen as nn
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
 from jaxdl.meta import inner
+from jaxdl.meta.anil import anil
 from jaxdl.meta.base import evaluate
+from jaxdl.meta.boil import boil
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.protonet import nearest_centroid, protonet
@@ -30,6 +32,14 @@ from jaxdl.train.streams import task_stream
 from jaxdl.types import Batch, MetaLearner, TransferLearner
 from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row, uneven
 from tests.readme import example
+
+
+def with_outputs(make, **options):
+    """A learner that puts a head on its model: one output for a regression."""
+    return lambda model, loss, **more: make(
+        model, loss, ways=WAYS if loss is CLASSIFICATION[1] else 1, **options, **more
+    )
+
 
 SGD = optax.sgd(0.1)
 META = [
@@ -46,6 +56,8 @@ META = [
         regresses=False,
     ),
     Row("reptile", partial(reptile, tx=SGD, steps=2)),
+    Row("anil", with_outputs(anil, tx=SGD, steps=2)),
+    Row("boil", with_outputs(boil, tx=SGD, steps=2)),
     Row(
         "README example",
         lambda model, loss: example()["meta_sgd"](model, loss, steps=2),
