@@ -54,6 +54,7 @@ _FACE = {
     "meta.finetune": "finetune",
     "meta.inner": "descend exact first_order mixed_mode rematerialised",
     "meta.maml": "fomaml maml",
+    "meta.meta_sgd": "meta_sgd",
     "meta.protonet": "nearest_centroid protonet",
     "meta.rates": "scale_by_rates",
     "meta.reptile": "reptile",

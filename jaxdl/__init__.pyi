@@ -38,6 +38,7 @@ from jaxdl.meta.inner import mixed_mode as mixed_mode
 from jaxdl.meta.inner import rematerialised as rematerialised
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
+from jaxdl.meta.meta_sgd import meta_sgd as meta_sgd
 from jaxdl.meta.protonet import nearest_centroid as nearest_centroid
 from jaxdl.meta.protonet import protonet as protonet
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates

@@ -17,6 +17,7 @@ from jaxdl.meta import anil as anil_
 from jaxdl.meta import boil as boil_
 from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
+from jaxdl.meta import meta_sgd as meta_sgd_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.protonet import protonet
@@ -158,6 +159,27 @@ def boil(
     return boil_.boil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
 
 
+def meta_sgd(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    initial_lr: tuple[Positive, Positive] = (0.005, 0.1),
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that learns a learning rate for each parameter (arXiv:1707.09835).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        initial_lr: Range of the initial learning rate. All parameters start with the same one.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return meta_sgd_.meta_sgd(model, loss, initial_lr=initial_lr, **options)
+
+
 def reptile(
     model: Model,
     loss: LossFn,
@@ -210,12 +232,14 @@ LEARNERS: dict[str, Make] = {
     "reptile": reptile,
     "anil": anil,
     "boil": boil,
+    "meta_sgd": meta_sgd,
 }
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {
     "maml": maml_of_curves,
     "reptile": reptile_of_curves,
     "anil": anil_of_curves,
+    "meta_sgd": meta_sgd,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
 OWN_GRADIENTS: tuple[Make, ...] = (reptile,)

@@ -22,6 +22,7 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.boil import boil
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
+from jaxdl.meta.meta_sgd import meta_sgd
 from jaxdl.meta.protonet import nearest_centroid, protonet
 from jaxdl.meta.reptile import reptile
 from jaxdl.meta.support_statistics import by_support_statistics
@@ -58,6 +59,7 @@ META = [
     Row("reptile", partial(reptile, tx=SGD, steps=2)),
     Row("anil", with_outputs(anil, tx=SGD, steps=2)),
     Row("boil", with_outputs(boil, tx=SGD, steps=2)),
+    Row("meta_sgd", partial(meta_sgd, steps=2)),
     Row(
         "README example",
         lambda model, loss: example()["meta_sgd"](model, loss, steps=2),

@@ -1,0 +1,100 @@
+"""Meta-SGD (Li, Zhou, Chen, Li 2017, arXiv:1707.09835).
+
+The meta-parameters are an initialisation, and a learning rate for each of its numbers. Inner steps
+multiply the gradient by these rates, number by number. A rate may become negative. The query loss
+is differentiated by both.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.errors import InputError
+from jaxdl.grads import objective
+from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.inner import Estimator, descend, exact
+from jaxdl.meta.rates import scale_by_rates
+from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+
+
+class WithRates(NamedTuple):
+    """An initialisation, and a learning rate for each of its numbers."""
+
+    start: Params
+    rates: Params
+
+
+def meta_sgd(
+    model: Model,
+    loss: LossFn,
+    *,
+    steps: int = 1,
+    initial_lr: tuple[float, float] = (0.005, 0.1),
+    estimator: Estimator = exact,
+    inner_dropout: bool = False,
+) -> MetaLearner:
+    """Meta-SGD with `steps` inner steps, all with the same rates. The paper takes one.
+
+    The rates are learned for so many steps. More steps in evaluation may diverge.
+
+    `params` are a `WithRates`, and `adapted` are parameters of `model`. The loss, dropout, the
+    estimator, and tasks with fewer classes are as in `maml`.
+
+    Args:
+        initial_lr: the range of the initial learning rate, which is drawn uniformly. All numbers
+            have the same one, as in the paper. Two equal numbers leave nothing to chance.
+
+    Raises:
+        InputError: if `steps` is below 0, or the range of `initial_lr` is empty.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> learner = jaxdl.meta_sgd(
+    ...     jaxdl.mlp((8, 1)), jaxdl.mean_squared_error, initial_lr=(0.01, 0.01)
+    ... )
+    >>> episode = jax.jit(jaxdl.sinusoid(shots=10, queries=10))(jax.random.key(0))
+    >>> params = jax.jit(learner.init)(jax.random.key(1), episode.support.x)
+    >>> jax.tree.map(jnp.shape, params.rates) == jax.tree.map(jnp.shape, params.start)
+    True
+    >>> adapted = jax.jit(learner.adapt)(jax.random.key(2), params, episode.support)
+    >>> learner.predict(adapted, episode.query.x).shape
+    (10, 1)
+    """
+    inner_loss = objective(model, loss)
+    low, high = initial_lr
+    if steps < 0:
+        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    if not low <= high:
+        raise InputError(f"`initial_lr={initial_lr}`: the first number is larger. Swap the two")
+    trained_steps = steps
+
+    def init(key: Key, x: PyTree) -> WithRates:
+        start = model.init(key, x)
+        # A key apart from those that a net splits off.
+        rate = jax.random.uniform(jax.random.fold_in(key, 1), minval=low, maxval=high)
+        return WithRates(start, jax.tree.map(lambda leaf: jnp.full_like(leaf, rate), start))
+
+    def adapt(key: Key, params: WithRates, support: PyTree, steps: int | None = None) -> Params:
+        depth = trained_steps if steps is None else steps
+        return descend(
+            inner_loss,
+            params.start,
+            scale_by_rates(),
+            support,
+            steps=depth,
+            key=key if inner_dropout else None,
+            estimator=estimator,
+            rates=at_each_step(params.rates, depth),
+        )[0]
+
+    def predict(
+        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> PyTree:
+        return model.apply(adapted, x, key=key, weight=weight)
+
+    return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
+
+
+def at_each_step(rates: PyTree, steps: int) -> PyTree:
+    """The same rates at each of so many steps: a leading axis `[steps]`."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), rates)
