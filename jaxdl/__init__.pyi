@@ -31,6 +31,8 @@ from jaxdl.meta.base import evaluate as evaluate
 from jaxdl.meta.base import through_adaptation as through_adaptation
 from jaxdl.meta.boil import boil as boil
 from jaxdl.meta.finetune import finetune as finetune
+from jaxdl.meta.hypergradient import hypergradient as hypergradient
+from jaxdl.meta.hypergradient import minimise as minimise
 from jaxdl.meta.inner import descend as descend
 from jaxdl.meta.inner import exact as exact
 from jaxdl.meta.inner import first_order as first_order
@@ -43,6 +45,8 @@ from jaxdl.meta.protonet import nearest_centroid as nearest_centroid
 from jaxdl.meta.protonet import protonet as protonet
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
 from jaxdl.meta.reptile import reptile as reptile
+from jaxdl.meta.solvers import conjugate_gradients as conjugate_gradients
+from jaxdl.meta.solvers import neumann as neumann
 from jaxdl.meta.support_statistics import by_support_statistics as by_support_statistics
 from jaxdl.models.conv4 import conv4_omniglot as conv4_omniglot
 from jaxdl.models.conv4 import conv4_pooled as conv4_pooled
