@@ -36,6 +36,8 @@ METHODS = {
     "support_mean": "mean of the support targets",
     "maml": "MAML",
     "protonet": "ProtoNet",
+    "r2d2": "R2-D2",
+    "metaoptnet": "MetaOptNet-RR",
     "finetune": "trained on labels, fine-tuned",
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",

@@ -20,7 +20,9 @@ from jaxdl.meta import maml as maml_
 from jaxdl.meta import meta_sgd as meta_sgd_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
+from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import protonet
+from jaxdl.meta.r2d2 import r2d2
 from jaxdl.runs.config import Count, Natural, Positive
 from jaxdl.types import (
     Embedding,
@@ -225,6 +227,21 @@ def reptile_of_curves(
     return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
 
 
+def r2d2_of_curves(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    strength: Positive = 1.0,
+) -> MetaLearner:
+    """R2-D2, ridge regression on learned features (arXiv:1805.08136).
+
+    Args:
+        strength: Strength of the ridge penalty at the start of training.
+    """
+    return r2d2(features, loss, ways=ways, strength=strength, scale=1.0)
+
+
 LEARNERS: dict[str, Make] = {
     "maml": maml,
     "protonet": protonet,
@@ -233,6 +250,8 @@ LEARNERS: dict[str, Make] = {
     "anil": anil,
     "boil": boil,
     "meta_sgd": meta_sgd,
+    "r2d2": r2d2,
+    "metaoptnet": metaoptnet,
 }
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {
@@ -240,6 +259,7 @@ REGRESSORS: dict[str, Make] = {
     "reptile": reptile_of_curves,
     "anil": anil_of_curves,
     "meta_sgd": meta_sgd,
+    "r2d2": r2d2_of_curves,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
 OWN_GRADIENTS: tuple[Make, ...] = (reptile,)

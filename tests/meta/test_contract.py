@@ -23,7 +23,9 @@ from jaxdl.meta.boil import boil
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.meta_sgd import meta_sgd
+from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.reptile import reptile
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
@@ -66,6 +68,8 @@ META = [
         drops=False,
     ),
     Row("protonet", partial(protonet, ways=WAYS), regresses=False, depth_matters=False),
+    Row("metaoptnet", partial(metaoptnet, ways=WAYS, strength=1.0), depth_matters=False),
+    Row("r2d2", partial(r2d2, ways=WAYS), depth_matters=False),
     Row(
         "maml, statistics of the support set",
         lambda model, loss, **more: by_support_statistics(
