@@ -19,7 +19,8 @@ class Row(NamedTuple):
     """An algorithm and how to build it.
 
     `make(model, loss)`; `regresses`: whether it also does regression; `trains`: whether it has
-    meta-parameters at all; `drops`: whether `make` takes `inner_dropout`.
+    meta-parameters at all; `drops`: whether `make` takes `inner_dropout`; `variant`: of another row
+    by an argument that has tests of its own, so that the slow tests are enough here.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     trains: bool = True
     depth_matters: bool = True
     drops: bool = True
+    variant: bool = False
 
 
 def blobs(key) -> Episode:
@@ -78,5 +80,5 @@ def _cut(batch: Batch) -> Batch:
     return Batch(batch.x[counts], batch.y[counts])
 
 
-CLASSIFICATION = (mlp((16, WAYS)), cross_entropy, blobs)
+CLASSIFICATION = (mlp((6, WAYS)), cross_entropy, blobs)
 REGRESSION = (mlp((16, 1)), mean_squared_error, lines)

@@ -52,11 +52,13 @@ META = [
         "maml, mixed mode",
         partial(maml, tx=SGD, steps=2, estimator=inner.mixed_mode),
         regresses=False,
+        variant=True,
     ),
     Row(
         "maml, adam inside",
         partial(maml, tx=optax.adam(0.05, eps_root=1e-8), steps=2),
         regresses=False,
+        variant=True,
     ),
     Row("reptile", partial(reptile, tx=SGD, steps=2)),
     Row("anil", with_outputs(anil, tx=SGD, steps=2)),
@@ -66,6 +68,7 @@ META = [
         "README example",
         lambda model, loss: example()["meta_sgd"](model, loss, steps=2),
         drops=False,
+        variant=True,
     ),
     Row("protonet", partial(protonet, ways=WAYS), regresses=False, depth_matters=False),
     Row("metaoptnet", partial(metaoptnet, ways=WAYS, strength=1.0), depth_matters=False),
@@ -94,14 +97,19 @@ TRANSFER = [
             finetune(*given, classes=7, ways=WAYS, tx=SGD, steps=2, **more)
         ),
         regresses=False,
+        variant=True,
     ),
 ]
+
+
+def marks_of(row):
+    return [pytest.mark.slow] * row.variant
 
 
 def cases_of(rows):
     """Each algorithm on each problem that it learns."""
     cases = [
-        pytest.param((row, problem), id=f"{row.name} {name}")
+        pytest.param((row, problem), id=f"{row.name} {name}", marks=marks_of(row))
         for row in rows
         for name, problem in (("classification", CLASSIFICATION), ("regression", REGRESSION))
         if row.regresses or problem is CLASSIFICATION
@@ -110,7 +118,8 @@ def cases_of(rows):
 
 
 def each(rows):
-    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
+    rows = [pytest.param(row, id=row.name, marks=marks_of(row)) for row in rows]
+    return pytest.mark.parametrize("row", rows)
 
 
 @cache
@@ -312,6 +321,7 @@ def test_padding_in_an_episode_counts_for_nothing_in_the_gradient(row):
     assert_same_gradient(row, filled, episode)
 
 
+@pytest.mark.slow
 @cases_of([row for row in META if row.trains])
 def test_training_on_episodes_lowers_the_loss(case):
     *_, sample, _, _ = case
@@ -340,6 +350,7 @@ def test_padding_among_examples_counts_for_nothing_in_the_gradient(row):
     assert_same_gradient(row, padded(episode.query), episode.query)
 
 
+@pytest.mark.slow
 @cases_of(TRANSFER)
 def test_training_on_examples_lowers_the_loss(case):
     """The examples of one episode: the classes of another would contradict them."""
