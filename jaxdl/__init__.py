@@ -55,6 +55,7 @@ _FACE = {
     "meta.hypergradient": "hypergradient minimise",
     "meta.inner": "descend exact first_order mixed_mode rematerialised",
     "meta.maml": "fomaml maml",
+    "meta.meta_curvature": "meta_curvature",
     "meta.meta_sgd": "meta_sgd",
     "meta.metaoptnet": "metaoptnet",
     "meta.protonet": "nearest_centroid protonet",

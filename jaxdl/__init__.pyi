@@ -40,6 +40,7 @@ from jaxdl.meta.inner import mixed_mode as mixed_mode
 from jaxdl.meta.inner import rematerialised as rematerialised
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
+from jaxdl.meta.meta_curvature import meta_curvature as meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd as meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet as metaoptnet
 from jaxdl.meta.protonet import nearest_centroid as nearest_centroid

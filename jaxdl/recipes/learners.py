@@ -17,6 +17,7 @@ from jaxdl.meta import anil as anil_
 from jaxdl.meta import boil as boil_
 from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
+from jaxdl.meta import meta_curvature as meta_curvature_
 from jaxdl.meta import meta_sgd as meta_sgd_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
@@ -182,6 +183,47 @@ def meta_sgd(
     return meta_sgd_.meta_sgd(model, loss, initial_lr=initial_lr, **options)
 
 
+def meta_curvature(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.4,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that learns matrices by which inner gradients are multiplied (arXiv:1902.03356).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return meta_curvature_.meta_curvature(model, loss, inner_lr=inner_lr, **options)
+
+
+def meta_curvature_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.001,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that learns matrices by which inner gradients are multiplied (arXiv:1902.03356).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
+    return meta_curvature(model, loss, ways=ways, inner_lr=inner_lr, **options)
+
+
 def reptile(
     model: Model,
     loss: LossFn,
@@ -252,6 +294,7 @@ LEARNERS: dict[str, Make] = {
     "meta_sgd": meta_sgd,
     "r2d2": r2d2,
     "metaoptnet": metaoptnet,
+    "meta_curvature": meta_curvature,
 }
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {
@@ -260,6 +303,7 @@ REGRESSORS: dict[str, Make] = {
     "anil": anil_of_curves,
     "meta_sgd": meta_sgd,
     "r2d2": r2d2_of_curves,
+    "meta_curvature": meta_curvature_of_curves,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
 OWN_GRADIENTS: tuple[Make, ...] = (reptile,)

@@ -22,6 +22,7 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.boil import boil
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
+from jaxdl.meta.meta_curvature import meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import nearest_centroid, protonet
@@ -64,6 +65,7 @@ META = [
     Row("anil", with_outputs(anil, tx=SGD, steps=2)),
     Row("boil", with_outputs(boil, tx=SGD, steps=2)),
     Row("meta_sgd", partial(meta_sgd, steps=2)),
+    Row("meta_curvature", partial(meta_curvature, inner_lr=0.1, steps=2)),
     Row(
         "README example",
         lambda model, loss: example()["meta_sgd"](model, loss, steps=2),
