@@ -51,6 +51,7 @@ _FACE = {
     "meta.anil": "anil",
     "meta.base": "evaluate through_adaptation",
     "meta.boil": "boil",
+    "meta.cavia": "cavia",
     "meta.finetune": "finetune",
     "meta.hypergradient": "hypergradient minimise",
     "meta.inner": "descend exact first_order mixed_mode rematerialised",

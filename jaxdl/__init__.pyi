@@ -30,6 +30,7 @@ from jaxdl.meta.anil import anil as anil
 from jaxdl.meta.base import evaluate as evaluate
 from jaxdl.meta.base import through_adaptation as through_adaptation
 from jaxdl.meta.boil import boil as boil
+from jaxdl.meta.cavia import cavia as cavia
 from jaxdl.meta.finetune import finetune as finetune
 from jaxdl.meta.hypergradient import hypergradient as hypergradient
 from jaxdl.meta.hypergradient import minimise as minimise

@@ -15,6 +15,7 @@ import optax
 
 from jaxdl.meta import anil as anil_
 from jaxdl.meta import boil as boil_
+from jaxdl.meta import cavia as cavia_
 from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import meta_curvature as meta_curvature_
@@ -224,6 +225,29 @@ def meta_curvature_of_curves(
     return meta_curvature(model, loss, ways=ways, inner_lr=inner_lr, **options)
 
 
+def cavia_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    contexts: Count = 5,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 1.0,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """Adapts context parameters, which are further inputs of the net (arXiv:1810.03642).
+
+    Args:
+        contexts: Number of context parameters.
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"contexts": contexts, "inner_lr": inner_lr, "steps": inner_steps}
+    return cavia_.cavia(model, loss, estimator=ESTIMATORS[estimator], **options)
+
+
 def reptile(
     model: Model,
     loss: LossFn,
@@ -304,6 +328,7 @@ REGRESSORS: dict[str, Make] = {
     "meta_sgd": meta_sgd,
     "r2d2": r2d2_of_curves,
     "meta_curvature": meta_curvature_of_curves,
+    "cavia": cavia_of_curves,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
 OWN_GRADIENTS: tuple[Make, ...] = (reptile,)

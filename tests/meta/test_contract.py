@@ -20,6 +20,7 @@ from jaxdl.meta import inner
 from jaxdl.meta.anil import anil
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.boil import boil
+from jaxdl.meta.cavia import cavia
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.meta_curvature import meta_curvature
@@ -66,6 +67,7 @@ META = [
     Row("boil", with_outputs(boil, tx=SGD, steps=2)),
     Row("meta_sgd", partial(meta_sgd, steps=2)),
     Row("meta_curvature", partial(meta_curvature, inner_lr=0.1, steps=2)),
+    Row("cavia", partial(cavia, steps=2)),
     Row(
         "README example",
         lambda model, loss: example()["meta_sgd"](model, loss, steps=2),
