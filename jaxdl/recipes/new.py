@@ -141,7 +141,7 @@ class Arguments:
     what: Literal["learner"]
     """What to write."""
     name: str
-    """Name of its function and file, such as meta_sgd."""
+    """Name of its function and file, such as my_maml."""
     folder: Path = Path()
     """Where to write. A clone of jaxdl gets files in its rooms, another folder gets two files."""
 
