@@ -1,5 +1,6 @@
 """The parts that all meta-learners share: the default meta-gradient, and evaluation."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -15,6 +16,7 @@ from jaxdl.types import (
     Count,
     Episode,
     GradFn,
+    Grads,
     Key,
     LossFn,
     Metrics,
@@ -25,6 +27,19 @@ from jaxdl.types import (
     Scalar,
     TaskLearner,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryGrad:
+    """A `GradFn` that is the gradient of the query loss after adaptation, and is known as one."""
+
+    grad: GradFn
+
+    def __call__(
+        self, key: Key, step: Count, params: Params, episode: Episode, /
+    ) -> tuple[Grads, Metrics]:
+        """The gradient and the metrics of one episode."""
+        return self.grad(key, step, params, episode)
 
 
 def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> GradFn:
@@ -54,7 +69,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
         adapted = adapt(adapt_key, params, episode.support)
         return _query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
 
-    return of_loss(query_loss)
+    return QueryGrad(of_loss(query_loss))
 
 
 def evaluate(

@@ -14,6 +14,7 @@ import optax
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.base import QueryGrad
 from jaxdl.meta.protonet import nearest_centroid
 from jaxdl.meta.support_mean import support_mean
 from jaxdl.meta.support_statistics import by_support_statistics
@@ -29,7 +30,7 @@ from jaxdl.recipes.choice import (
     refuse_other_parameters,
     with_learner,
 )
-from jaxdl.recipes.learners import LEARNERS, OWN_GRADIENTS, REGRESSORS, AnyLearner, Make, finetune
+from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, finetune
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
 from jaxdl.recipes.own_data import asks_for_numbers, predicts_numbers
 from jaxdl.recipes.rates import best_rate
@@ -124,7 +125,8 @@ def _of_images(
         return learner
     if isinstance(learner, TransferLearner):
         return by_support_statistics(learner)
-    return by_support_statistics(learner, None if make in OWN_GRADIENTS else loss)
+    # A gradient of the learner's own, such as Reptile's, must not become that of the query loss.
+    return by_support_statistics(learner, loss if isinstance(learner.grad, QueryGrad) else None)
 
 
 def image_shape(config: Mapping[str, Any]) -> tuple[int, ...]:

@@ -331,7 +331,5 @@ REGRESSORS: dict[str, Make] = {
     "cavia": cavia_of_curves,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
-OWN_GRADIENTS: tuple[Make, ...] = (reptile,)
-"""Those whose `grad` is no derivative of the query loss, and must not become one."""
 TAKEN = (*LEARNERS, "pretrained", "nearest_centroid", "support_mean", "config", "run")
 """Names in a result that are no own learner."""
