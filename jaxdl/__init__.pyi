@@ -41,6 +41,7 @@ from jaxdl.meta.inner import mixed_mode as mixed_mode
 from jaxdl.meta.inner import rematerialised as rematerialised
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
+from jaxdl.meta.matchingnet import matchingnet as matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature as meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd as meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet as metaoptnet
@@ -48,6 +49,8 @@ from jaxdl.meta.protonet import nearest_centroid as nearest_centroid
 from jaxdl.meta.protonet import protonet as protonet
 from jaxdl.meta.r2d2 import r2d2 as r2d2
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
+from jaxdl.meta.relationnet import relation_error as relation_error
+from jaxdl.meta.relationnet import relationnet as relationnet
 from jaxdl.meta.reptile import reptile as reptile
 from jaxdl.meta.solvers import conjugate_gradients as conjugate_gradients
 from jaxdl.meta.solvers import neumann as neumann

@@ -38,6 +38,8 @@ METHODS = {
     "protonet": "ProtoNet",
     "r2d2": "R2-D2",
     "metaoptnet": "MetaOptNet-RR",
+    "matchingnet": "MatchingNet",
+    "relationnet": "RelationNet",
     "finetune": "trained on labels, fine-tuned",
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",

@@ -6,13 +6,13 @@ embedding of each class, its prototype. A query belongs to the class of the near
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxdl.grads import check_model
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.vectors import class_means
 from jaxdl.types import (
     Array,
     Batch,
@@ -79,13 +79,7 @@ def protonet(
         del steps  # class means need no steps
         x, weight = without_void(support.x, support.weight), support.weight
         features = embed(params, x, key if inner_dropout else None, weight)
-        members = jax.nn.one_hot(support.y, ways)
-        if weight is not None:
-            members = members * weight[:, None]
-            features = jnp.where(weight[:, None] == 0, 0, features)
-        sums, counts = members.T @ features, members.sum(axis=0)
-        present = counts > 0
-        return Prototypes(params, sums / jnp.where(present, counts, 1)[:, None], present)
+        return Prototypes(params, *class_means(features, support.y, ways, weight))
 
     def predict(
         adapted: Prototypes, x: PyTree, *, key: Key | None = None, weight: Weight | None = None

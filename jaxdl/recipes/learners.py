@@ -20,8 +20,10 @@ from jaxdl.meta import finetune as finetune_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import meta_curvature as meta_curvature_
 from jaxdl.meta import meta_sgd as meta_sgd_
+from jaxdl.meta import relationnet as relationnet_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
+from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
@@ -308,6 +310,23 @@ def r2d2_of_curves(
     return r2d2(features, loss, ways=ways, strength=strength, scale=1.0)
 
 
+def relationnet(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    score_loss: Literal["squared", "cross-entropy"] = "squared",
+) -> MetaLearner:
+    """Relation network: a learned module scores pairs of class and query (arXiv:1711.06025).
+
+    Args:
+        score_loss: Training loss: the squared error of sigmoid scores, as in the paper, or the loss
+            of the experiment, which takes scores as logits.
+    """
+    trained = relationnet_.relation_error if score_loss == "squared" else loss
+    return relationnet_.relationnet(features, trained, ways=ways)
+
+
 LEARNERS: dict[str, Make] = {
     "maml": maml,
     "protonet": protonet,
@@ -319,6 +338,8 @@ LEARNERS: dict[str, Make] = {
     "r2d2": r2d2,
     "metaoptnet": metaoptnet,
     "meta_curvature": meta_curvature,
+    "matchingnet": matchingnet,
+    "relationnet": relationnet,
 }
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {

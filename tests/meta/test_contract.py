@@ -23,11 +23,13 @@ from jaxdl.meta.boil import boil
 from jaxdl.meta.cavia import cavia
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import fomaml, maml
+from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import nearest_centroid, protonet
 from jaxdl.meta.r2d2 import r2d2
+from jaxdl.meta.relationnet import relationnet
 from jaxdl.meta.reptile import reptile
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
@@ -75,6 +77,8 @@ META = [
         variant=True,
     ),
     Row("protonet", partial(protonet, ways=WAYS), regresses=False, depth_matters=False),
+    Row("matchingnet", partial(matchingnet, ways=WAYS), regresses=False, depth_matters=False),
+    Row("relationnet", partial(relationnet, ways=WAYS), regresses=False, depth_matters=False),
     Row("metaoptnet", partial(metaoptnet, ways=WAYS, strength=1.0), depth_matters=False),
     Row("r2d2", partial(r2d2, ways=WAYS), depth_matters=False),
     Row(
