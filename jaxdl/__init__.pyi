@@ -29,6 +29,7 @@ from jaxdl.losses import weighted_mean as weighted_mean
 from jaxdl.meta.anil import anil as anil
 from jaxdl.meta.base import evaluate as evaluate
 from jaxdl.meta.base import through_adaptation as through_adaptation
+from jaxdl.meta.baseline_pp import baseline_pp as baseline_pp
 from jaxdl.meta.boil import boil as boil
 from jaxdl.meta.cavia import cavia as cavia
 from jaxdl.meta.finetune import finetune as finetune
@@ -39,6 +40,7 @@ from jaxdl.meta.inner import exact as exact
 from jaxdl.meta.inner import first_order as first_order
 from jaxdl.meta.inner import mixed_mode as mixed_mode
 from jaxdl.meta.inner import rematerialised as rematerialised
+from jaxdl.meta.linear_probe import linear_probe as linear_probe
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
 from jaxdl.meta.matchingnet import matchingnet as matchingnet
@@ -52,6 +54,7 @@ from jaxdl.meta.rates import scale_by_rates as scale_by_rates
 from jaxdl.meta.relationnet import relation_error as relation_error
 from jaxdl.meta.relationnet import relationnet as relationnet
 from jaxdl.meta.reptile import reptile as reptile
+from jaxdl.meta.rfs import rfs as rfs
 from jaxdl.meta.solvers import conjugate_gradients as conjugate_gradients
 from jaxdl.meta.solvers import neumann as neumann
 from jaxdl.meta.support_statistics import by_support_statistics as by_support_statistics

@@ -1,8 +1,9 @@
 """Pretrain and fine-tune: transfer learning as a baseline for few-shot classification.
 
 This is no meta-learning. A net learns to classify all training classes at once. In a task, a new
-head replaces the old one, and all parameters are trained on the support set (the "baseline" of Chen
-et al. 2019, arXiv:1904.04232). A meta-learner that does not beat it has only learned features.
+head replaces the old one, and all parameters are trained on the support set. A meta-learner that
+does not beat it has only learned features. The Baseline of Chen et al. 2019 (arXiv:1904.04232)
+freezes the features: see `linear_probe`.
 """
 
 import jax.numpy as jnp

@@ -14,19 +14,23 @@ from typing import Any, Literal
 import optax
 
 from jaxdl.meta import anil as anil_
+from jaxdl.meta import baseline_pp as baseline_pp_
 from jaxdl.meta import boil as boil_
 from jaxdl.meta import cavia as cavia_
 from jaxdl.meta import finetune as finetune_
+from jaxdl.meta import linear_probe as linear_probe_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import meta_curvature as meta_curvature_
 from jaxdl.meta import meta_sgd as meta_sgd_
 from jaxdl.meta import relationnet as relationnet_
 from jaxdl.meta import reptile as reptile_
+from jaxdl.meta import rfs as rfs_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
+from jaxdl.optim.damped import damped_sgd
 from jaxdl.runs.config import Count, Natural, Positive
 from jaxdl.types import (
     Embedding,
@@ -327,6 +331,70 @@ def relationnet(
     return relationnet_.relationnet(features, trained, ways=ways)
 
 
+def rfs(
+    features: Embedding, loss: LossFn, *, ways: int, classes: int, l2: Positive = 1.0
+) -> TransferLearner:
+    """Trains on all training classes, then logistic regression in a task (arXiv:2003.11539).
+
+    Args:
+        l2: Strength of the penalty on the weights of the logistic regression: 1 / C of
+            scikit-learn.
+    """
+    return rfs_.rfs(features, loss, ways=ways, classes=classes, l2=l2)
+
+
+def linear_probe(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    classes: int,
+    inner_steps: Natural = 100,
+    inner_lr: Positive = 0.01,
+) -> TransferLearner:
+    """Trains on all training classes, then a linear head on frozen features (arXiv:1904.04232).
+
+    The head is trained by PyTorch's SGD with momentum 0.9, dampening 0.9 and weight decay 0.001, as
+    in the paper's code.
+
+    Args:
+        inner_steps: Gradient steps in a task, each on the whole support set.
+        inner_lr: Learning rate of these steps.
+    """
+    options: dict[str, Any] = {"ways": ways, "classes": classes, "steps": inner_steps}
+    return linear_probe_.linear_probe(features, loss, tx=_sgd_of_chen(inner_lr), **options)
+
+
+def baseline_pp(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    classes: int,
+    inner_steps: Natural = 100,
+    inner_lr: Positive = 0.01,
+    scale: Positive | None = None,
+) -> TransferLearner:
+    """Trains on all training classes, then a cosine head on frozen features (arXiv:1904.04232).
+
+    The head is trained as that of `linear_probe`.
+
+    Args:
+        inner_steps: Gradient steps in a task, each on the whole support set.
+        inner_lr: Learning rate of these steps.
+        scale: Factor of the cosines. None: 2 for up to 200 classes and 10 for more, as in the
+            paper's code.
+    """
+    options: dict[str, Any] = {"ways": ways, "classes": classes, "steps": inner_steps}
+    return baseline_pp_.baseline_pp(
+        features, loss, tx=_sgd_of_chen(inner_lr), scale=scale, **options
+    )
+
+
+def _sgd_of_chen(lr: float) -> optax.GradientTransformation:
+    return damped_sgd(lr, momentum=0.9, dampening=0.9, weight_decay=0.001)
+
+
 LEARNERS: dict[str, Make] = {
     "maml": maml,
     "protonet": protonet,
@@ -340,6 +408,9 @@ LEARNERS: dict[str, Make] = {
     "meta_curvature": meta_curvature,
     "matchingnet": matchingnet,
     "relationnet": relationnet,
+    "rfs": rfs,
+    "linear_probe": linear_probe,
+    "baseline_pp": baseline_pp,
 }
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {

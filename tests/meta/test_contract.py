@@ -19,9 +19,11 @@ from jaxdl.grads import over_tasks
 from jaxdl.meta import inner
 from jaxdl.meta.anil import anil
 from jaxdl.meta.base import evaluate
+from jaxdl.meta.baseline_pp import baseline_pp
 from jaxdl.meta.boil import boil
 from jaxdl.meta.cavia import cavia
 from jaxdl.meta.finetune import finetune
+from jaxdl.meta.linear_probe import linear_probe
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature
@@ -31,6 +33,7 @@ from jaxdl.meta.protonet import nearest_centroid, protonet
 from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.relationnet import relationnet
 from jaxdl.meta.reptile import reptile
+from jaxdl.meta.rfs import rfs
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
@@ -107,6 +110,17 @@ TRANSFER = [
         regresses=False,
         variant=True,
     ),
+    Row(
+        "linear probe",
+        partial(linear_probe, classes=7, ways=WAYS, tx=SGD, steps=2),
+        regresses=False,
+    ),
+    Row(
+        "baseline_pp",
+        partial(baseline_pp, classes=7, ways=WAYS, tx=SGD, steps=2),
+        regresses=False,
+    ),
+    Row("rfs", partial(rfs, classes=7, ways=WAYS), regresses=False, depth_matters=False),
 ]
 
 

@@ -123,7 +123,8 @@ def test_the_names_are_those_of_the_table():
     assert find("meta_curvature", learners.REGRESSORS).make is learners.meta_curvature_of_curves
     assert find("cavia", learners.REGRESSORS).make is learners.cavia_of_curves
     assert find("anil", learners.REGRESSORS).make is learners.anil_of_curves
-    with pytest.raises(InputError, match=r"`learner=mamml`: choose among maml protonet finetune"):
+    words = f"`learner=mamml`: choose among {' '.join(learners.LEARNERS)}, or give"
+    with pytest.raises(InputError, match=words):
         find("mamml")
 
 
