@@ -31,7 +31,8 @@ from jaxdl.recipes.choice import (
     own_keywords,
     with_learner,
 )
-from jaxdl.recipes.learners import AnyLearner, maml
+from jaxdl.recipes.gradient_learners import maml
+from jaxdl.recipes.learners import AnyLearner
 from jaxdl.recipes.meta_training import one_on_cpu
 from jaxdl.recipes.own_data import OwnData, content_of
 from jaxdl.recipes.score import by_seed, keep_episodes, score_by_seed
@@ -66,7 +67,9 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = added("maml")
-    """Learner: maml, protonet, finetune, or path/to/mine.py:my_learner. Each has its own flags."""
+    """Learner: maml, anil, boil, meta_sgd, meta_curvature, reptile, protonet, matchingnet,
+    relationnet, r2d2, metaoptnet, finetune, linear_probe, baseline_pp, rfs, or
+    path/to/mine.py:my_learner. Each has flags of its own."""
     data: Data = "numbers"
     """Data. `numbers` (two digits side by side) and `digits` need no download. The last three are
     your own, at --path."""

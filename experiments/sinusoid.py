@@ -27,7 +27,8 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.meta.base import evaluate
 from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
 from jaxdl.recipes.few_shot import learner_of_sines
-from jaxdl.recipes.learners import REGRESSORS, maml_of_curves
+from jaxdl.recipes.gradient_learners import maml_of_curves
+from jaxdl.recipes.learners import REGRESSORS
 from jaxdl.recipes.meta_training import meta_train
 from jaxdl.recipes.rates import best_rate
 from jaxdl.report.intervals import mean_ci95
@@ -57,7 +58,8 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = added("maml")
-    """Learner: maml, or path/to/mine.py:my_learner. It has flags of its own."""
+    """Learner: maml, anil, meta_sgd, meta_curvature, cavia, reptile, r2d2, or
+    path/to/mine.py:my_learner. Each has flags of its own."""
     steps: Count = 70_000
     """Meta-training steps."""
     tasks: Count = 25

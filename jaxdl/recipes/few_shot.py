@@ -30,7 +30,8 @@ from jaxdl.recipes.choice import (
     refuse_other_parameters,
     with_learner,
 )
-from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make, finetune
+from jaxdl.recipes.labelled_learners import finetune
+from jaxdl.recipes.learners import LEARNERS, REGRESSORS, AnyLearner, Make
 from jaxdl.recipes.meta_training import meta_train, one_on_cpu
 from jaxdl.recipes.own_data import asks_for_numbers, predicts_numbers
 from jaxdl.recipes.rates import best_rate

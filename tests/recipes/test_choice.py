@@ -1,6 +1,7 @@
 """Learners by name and by file: what they are built on, and what a run of them stores."""
 
 import dataclasses
+import inspect
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy
 from jaxdl.meta.protonet import protonet
 from jaxdl.models.mlp import mlp
-from jaxdl.recipes import learners
+from jaxdl.recipes import gradient_learners, labelled_learners, learners
 from jaxdl.recipes.choice import build, find, from_arguments, with_learner
 from jaxdl.recipes.few_shot import learner_of_images
 from jaxdl.recipes.loaded import load_run
@@ -99,7 +100,7 @@ def test_a_model_has_an_output_for_each_class_and_an_embedding_has_features():
 
 def test_a_learner_of_labelled_examples_gets_the_number_of_training_classes():
     options = {"ways": 2, "classes": 9, "own": {}}
-    learner = build(learners.finetune, nets, cross_entropy, **options)
+    learner = build(labelled_learners.finetune, nets, cross_entropy, **options)
     assert isinstance(learner, TransferLearner)
     assert learner.init(KEY, jnp.ones((2, 3))).kernel.shape == (7, 9)
 
@@ -116,13 +117,12 @@ def test_what_returns_no_learner_is_refused():
 
 
 def test_the_names_are_those_of_the_table():
-    assert find("maml").make is learners.maml
-    assert find("maml", learners.REGRESSORS).make is learners.maml_of_curves
-    assert find("reptile", learners.REGRESSORS).make is learners.reptile_of_curves
-    assert find("meta_sgd", learners.REGRESSORS).make is learners.meta_sgd
-    assert find("meta_curvature", learners.REGRESSORS).make is learners.meta_curvature_of_curves
-    assert find("cavia", learners.REGRESSORS).make is learners.cavia_of_curves
-    assert find("anil", learners.REGRESSORS).make is learners.anil_of_curves
+    assert find("maml").make is gradient_learners.maml
+    assert find("maml", learners.REGRESSORS).make is gradient_learners.maml_of_curves
+    for experiment, table in ((few_shot, learners.LEARNERS), (sinusoid, learners.REGRESSORS)):
+        source = " ".join(inspect.getsource(experiment.Config).split())
+        told = source.partition('"""Learner: ')[2].partition(" or path/to")[0]
+        assert [name.strip() for name in told.strip(" ,").split(",")] == list(table)
     words = f"`learner=mamml`: choose among {' '.join(learners.LEARNERS)}, or give"
     with pytest.raises(InputError, match=words):
         find("mamml")

@@ -19,7 +19,7 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import QueryGrad, evaluate
 from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.few_shot import learner_of_images, net, tasks_of
-from jaxdl.recipes.learners import maml
+from jaxdl.recipes.gradient_learners import maml
 from jaxdl.recipes.loaded import load_run
 from jaxdl.runs.config import flat, unflat
 from jaxdl.runs.identity import load_config, record_config

@@ -14,7 +14,7 @@ from experiments import few_shot
 from jaxdl.errors import InputError
 from jaxdl.recipes.choice import own_keywords, with_learner
 from jaxdl.recipes.few_shot import TABLE_RATE, complete, failure, learner_of_images, tasks_of
-from jaxdl.recipes.learners import maml_of_curves
+from jaxdl.recipes.gradient_learners import maml_of_curves
 from jaxdl.recipes.loaded import load_run
 from jaxdl.recipes.own_data import content_of
 from jaxdl.runs.config import RunFlags, flat, unflat

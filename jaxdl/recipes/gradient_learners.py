@@ -1,0 +1,255 @@
+"""Flags of the learners that take gradient steps in a task; see `recipes/learners.py`."""
+
+from typing import Any, Literal
+
+import optax
+
+from jaxdl.meta import anil as anil_
+from jaxdl.meta import boil as boil_
+from jaxdl.meta import cavia as cavia_
+from jaxdl.meta import maml as maml_
+from jaxdl.meta import meta_curvature as meta_curvature_
+from jaxdl.meta import meta_sgd as meta_sgd_
+from jaxdl.meta import reptile as reptile_
+from jaxdl.meta.inner import ESTIMATORS
+from jaxdl.runs.config import Count, Natural, Positive
+from jaxdl.types import (
+    Embedding,
+    LossFn,
+    MetaLearner,
+    Model,
+)
+
+
+def maml(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.4,
+    inner_loss: Literal["mean", "sum-over-classes"] = "mean",
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML with inner gradient descent, as in the paper (arXiv:1703.03400).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        inner_loss: Inner loss: the mean, as the paper prints it, or the sum over classes, as its
+            code has it.
+        estimator: Estimator of the meta-gradient.
+    """
+    scale = ways if inner_loss == "sum-over-classes" else 1
+    tx = optax.sgd(scale * inner_lr)
+    return maml_.maml(model, loss, tx=tx, steps=inner_steps, estimator=ESTIMATORS[estimator])
+
+
+def maml_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.001,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML with inner gradient descent, as in the paper (arXiv:1703.03400).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps. The paper prints 0.01, and its code has 0.001.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
+    return maml(model, loss, ways=ways, inner_lr=inner_lr, **options)
+
+
+def anil(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.4,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that adapts the head alone, with MAML's inner steps (arXiv:1909.09157).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return anil_.anil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
+
+
+def anil_of_curves(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.01,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that adapts the head alone, with inner gradient descent (arXiv:1909.09157).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
+    return anil(features, loss, ways=ways, inner_lr=inner_lr, **options)
+
+
+def boil(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.5,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that adapts the features alone, and not the head (arXiv:2008.08882).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return boil_.boil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
+
+
+def meta_sgd(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    initial_lr: tuple[Positive, Positive] = (0.005, 0.1),
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that learns a learning rate for each parameter (arXiv:1707.09835).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        initial_lr: Range of the initial learning rate. All parameters start with the same one.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return meta_sgd_.meta_sgd(model, loss, initial_lr=initial_lr, **options)
+
+
+def meta_curvature(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.4,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that learns matrices by which inner gradients are multiplied (arXiv:1902.03356).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return meta_curvature_.meta_curvature(model, loss, inner_lr=inner_lr, **options)
+
+
+def meta_curvature_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.001,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML that learns matrices by which inner gradients are multiplied (arXiv:1902.03356).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
+    return meta_curvature(model, loss, ways=ways, inner_lr=inner_lr, **options)
+
+
+def cavia_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    contexts: Count = 5,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 1.0,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """Adapts context parameters, which are further inputs of the net (arXiv:1810.03642).
+
+    Args:
+        contexts: Number of context parameters.
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"contexts": contexts, "inner_lr": inner_lr, "steps": inner_steps}
+    return cavia_.cavia(model, loss, estimator=ESTIMATORS[estimator], **options)
+
+
+def reptile(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Count = 5,
+    inner_lr: Positive = 0.1,
+    inner_batch: Count = 10,
+    inner_optimiser: Literal["sgd", "adam"] = "sgd",
+) -> MetaLearner:
+    """Reptile (arXiv:1803.02999), by default with gradient descent in a task.
+
+    Args:
+        inner_steps: Steps in a training task. The paper's test on Omniglot takes 50 of them.
+        inner_lr: Learning rate of these steps. With Adam, the paper's code has 0.001.
+        inner_batch: Examples per inner step.
+        inner_optimiser: Optimiser in a task. `adam` has beta1 = 0, as in the paper's code. Here it
+            starts anew in each task and learns more slowly.
+    """
+    del ways  # the net has as many outputs
+    tx = optax.sgd(inner_lr) if inner_optimiser == "sgd" else optax.adam(inner_lr, b1=0.0)
+    return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
+
+
+def reptile_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Count = 5,
+    inner_lr: Positive = 0.02,
+    inner_batch: Count = 10,
+) -> MetaLearner:
+    """Reptile with gradient descent in a task, as in the paper's sine waves (arXiv:1803.02999).
+
+    Args:
+        inner_steps: Steps in a training task.
+        inner_lr: Learning rate of these steps.
+        inner_batch: Points per inner step.
+    """
+    del ways  # the net has as many outputs
+    tx = optax.sgd(inner_lr)
+    return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
