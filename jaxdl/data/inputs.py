@@ -76,7 +76,13 @@ def _is_scaled(leaf: Any) -> bool:
 
 def _check_leaf(path: str, leaf: Any) -> np.ndarray:
     """`path` is empty if x is a single array."""
-    leaf = np.asarray(leaf)
+    try:
+        leaf = np.asarray(leaf)
+    except ValueError as error:
+        raise InputError(
+            f"x{path} has rows of unequal length. Pad them to one length, and give the lengths as"
+            " another array of a dict"
+        ) from error
     if leaf.ndim and leaf.size and leaf.dtype != np.uint8:
         if leaf.dtype == np.bool_:
             return leaf

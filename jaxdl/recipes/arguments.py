@@ -1,5 +1,6 @@
 """Checks of what a user gives to `fit`, to `score` and to a learner that is loaded."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,41 +38,76 @@ def check_key(key: Any) -> None:
         raise InputError(f"`key={key}` is no key of JAX. Give jax.random.key(0), say")
 
 
-def check_task(learner: AnyLearner, ways: int, shape: tuple[int, ...] | None = None) -> AnyLearner:
-    """The learner whose `adapt` refuses labels that are not in `[0, ways)`.
+def check_task(
+    learner: AnyLearner, ways: int | None, check_inputs: Callable[[Any], None]
+) -> AnyLearner:
+    """The learner whose `adapt` and `predict` refuse inputs that it was not trained for.
 
-    Inside jit the labels are not known, and pass. With `shape`, that of an image, `adapt` and
-    `predict` refuse other images.
+    Inside jit values are not known, and pass.
+
+    Args:
+        ways: labels must lie in `[0, ways)`. None: targets are numbers.
+        check_inputs: refuses other inputs.
     """
 
     def adapt(key: Any, params: PyTree, support: Batch, steps: int | None = None) -> PyTree:
-        check_labels(support.y, ways)
-        check_images(support.x, shape)
+        check_inputs(support.x)
+        if ways is not None:
+            check_labels(support.y, ways)
+        if np.shape(support.y)[:1] != np.shape(support.x)[:1]:
+            raise InputError(
+                f"there are {len(support.x)} inputs and {len(support.y)} targets. Give one target"
+                " per input"
+            )
         return learner.adapt(key, params, support, steps)
 
     def predict(
         adapted: PyTree, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> PyTree:
-        check_images(x, shape)
+        check_inputs(x)
         return learner.predict(adapted, x, key=key, weight=weight)
 
     return learner._replace(adapt=adapt, predict=predict)
 
 
-def check_images(images: Any, shape: tuple[int, ...] | None) -> None:
-    """Refuses images that are not `[n, *shape]`, or are bytes.
+def check_rows(rows: Any, columns: Sequence[str]) -> None:
+    """Refuses rows of a table that are not `[n, columns]`, or not in standard units.
+
+    Raises:
+        InputError: naming the columns.
+    """
+    if np.ndim(rows) != 2 or np.shape(rows)[1] != len(columns):
+        raise InputError(
+            f"the rows are {list(np.shape(rows))}, but the learner was trained on {len(columns)}"
+            f" columns. Give {', '.join(columns)}"
+        )
+    _refuse_large(rows, LARGEST, "Standardise the columns by `scaling` in the run's result.json")
+
+
+LARGEST = 100.0
+"""In standard units, no number of a table should be larger."""
+
+
+def _refuse_large(values: Any, most: float, cure: str) -> None:
+    if isinstance(values, jax.core.Tracer):
+        return
+    if not (largest := float(np.max(np.abs(np.asarray(values)), initial=0))) <= most:
+        raise InputError(f"the inputs go up to {largest:.4g}, which is not plausible. {cure}")
+
+
+def check_images(images: Any, shape: tuple[int, ...]) -> None:
+    """Refuses images that are not `[n, *shape]`, or are bytes, or not in [0, 1].
 
     Raises:
         InputError: naming both shapes.
     """
-    if shape is None:
-        return
     found, kind = tuple(np.shape(images)), jnp.result_type(images)
     if found[1:] != shape or not jnp.issubdtype(kind, jnp.floating):
         raise InputError(
             f"the images are {kind} {list(found)}, but the learner was trained on floats in [0, 1]"
-            f" {['n', *shape]}. Resize and scale them, or use `jaxdl classify`"
+            f" {['n', *shape]}. Resize them, divide bytes by 255, or use `jaxdl classify`"
         )
+    _refuse_large(images, 1.01, "Give floats in [0, 1]: divide bytes by 255")
 
 
 def check_labels(labels: Any, ways: int) -> None:
@@ -83,6 +119,8 @@ def check_labels(labels: Any, ways: int) -> None:
     if isinstance(labels, jax.core.Tracer):
         return
     found = np.asarray(labels)
+    if found.ndim != 1:
+        raise InputError(f"labels are {list(found.shape)}. Give one integer per input, [n]")
     if found.dtype.kind not in "iu":
         raise InputError(
             f"labels are {found.dtype}. Give integers from 0 to {ways - 1}:"

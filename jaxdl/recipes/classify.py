@@ -22,6 +22,7 @@ from jaxdl.files.atomic import writing
 from jaxdl.recipes.few_shot import image_shape
 from jaxdl.recipes.loaded import LoadedRun, load_run
 from jaxdl.report import pictures
+from jaxdl.runs.identity import recorded_config
 from jaxdl.types import Batch
 
 FITS: dict[str, Fit] = {
@@ -58,6 +59,7 @@ class Classified(NamedTuple):
 
     `probabilities` are `[pictures, classes]`; `class_names` and `files` are paths. `together`: each
     answer depends on the other pictures, because batch norm normalises all of them together.
+    `seen`: how many of them are support pictures, too, so that their answer means little.
     """
 
     images: UInt8[np.ndarray, "n height width channels"]
@@ -65,6 +67,7 @@ class Classified(NamedTuple):
     class_names: tuple[str, ...]
     files: tuple[str, ...]
     together: bool
+    seen: int = 0
 
 
 def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classified:
@@ -82,11 +85,11 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
             picture is to be normalised by itself.
         RunError: if the run is damaged.
     """
+    if recorded_config(Path(run)).get("data") in (None, "table"):
+        raise InputError(f"{run} was not trained on images. Give a run of few_shot that was")
     classes = class_folders(support)
     loaded = load_run(run, seed, ways=len(classes))
     config = loaded.config
-    if config.get("data") in (None, "table"):
-        raise InputError(f"{run} was not trained on images. Give a run of few_shot that was")
     shape, how = image_shape(config), FITS.get(config["data"], "crop")
     given = tuple(file for name in classes for file in classes[name])
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
@@ -94,9 +97,12 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
     files = (root.name,) if single else picture_files(folder)
     root = root.parent if single else root
     images = read(root, files, shape, how)
-    support_x = _scaled(read(Path(support), given, shape, how))
+    examples = read(Path(support), given, shape, how)
+    support_x = _scaled(examples)
+    known = {image.tobytes() for image in examples}
+    seen = sum(image.tobytes() in known for image in images)
     found = _probabilities(loaded, Batch(support_x, jnp.asarray(labels)), images)
-    return Classified(images, found, tuple(classes), files, config["norm"] == "batch")
+    return Classified(images, found, tuple(classes), files, config["norm"] == "batch", seen)
 
 
 def main(arguments: Arguments) -> None:
@@ -119,6 +125,8 @@ def main(arguments: Arguments) -> None:
         print(
             "Batch norm: each answer depends on the other pictures, unless a run has --norm support"
         )
+    if found.seen:
+        print(f"{found.seen} of the pictures are support pictures, too: their answers mean little")
     print(f"table {arguments.out}: {len(found.files)} pictures, {len(found.class_names)} classes")
     rows = -(-min(SHOWN, len(found.files)) // 10)
     sheet = arguments.out.with_suffix(".png")

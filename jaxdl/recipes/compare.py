@@ -89,6 +89,8 @@ def main(arguments: Arguments) -> None:
     """Prints the comparison as a table."""
     found = compare(arguments.first, arguments.second)
     names = [name_of(recorded_config(path)) for path in (arguments.first, arguments.second)]
+    if names[0] == names[1]:
+        names = [f"{name}, {which}" for name, which in zip(names, ("first", "second"), strict=True)]
     rows = []
     for metric, each in found.items():
         scale = 100 if metric == "accuracy" else 1
@@ -99,7 +101,7 @@ def main(arguments: Arguments) -> None:
     difference = "difference, ± 95 % over"
     header = ["", *names, f"{difference} episodes", f"{difference} seeds"]
     print(tables.markdown(header, rows))
-    print(f"difference: {names[1]} - {names[0]}, paired by episode. A lower loss is better.")
+    print(f"difference: ({names[1]}) - ({names[0]}), paired by episode. A lower loss is better.")
     if told := other_training(arguments.first, arguments.second):
         print(f"trained otherwise: {told}")
     for name, path in zip(names, (arguments.first, arguments.second), strict=True):
@@ -132,6 +134,8 @@ def _episodes_of(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: config.get(name) for name in SAME}
     for name in ("data", "ways", "shots"):
         found[name] = config.get(f"test_{name}") or found[name]
+    if config.get("task"):
+        found["ways"] = None  # the tasks of a table have all classes
     return found | {"content": config.get(DIGESTS["path"])}
 
 

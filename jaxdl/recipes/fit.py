@@ -5,6 +5,7 @@ loop `jaxdl.loop`.
 """
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -99,8 +100,8 @@ def fit(
     (40, (20,))
     """
     for name, value in {"steps": steps, "tasks": tasks, "seeds": seeds, "every": every}.items():
-        if value is not None and value < 1:
-            raise InputError(f"`{name}={value}`: choose at least 1")
+        if value is not None and (not isinstance(value, Integral) or value < 1):
+            raise InputError(f"`{name}={value!r}`: choose a whole number of at least 1")
     if isinstance(learner, TransferLearner):
         raise InputError(
             "fit trains on episodes, and a TransferLearner on labelled examples. Train it by"

@@ -1,6 +1,7 @@
 """`load_run` gives back the trained learner of a run of few_shot or sinusoid."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import optax
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import read_json
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.recipes.arguments import check_task
+from jaxdl.recipes.arguments import check_images, check_rows, check_task
 from jaxdl.recipes.choice import find, own_hints
 from jaxdl.recipes.few_shot import (
     BATCH_NORM,
@@ -74,7 +75,8 @@ def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> Loa
         adapted = learner.adapt(key, params, jaxdl.Batch(images, labels))
         logits = learner.predict(adapted, others)
 
-    Images are `[n, height, width, channels]` in `[0, 1]`. With `norm="batch"` the answers for
+    Inputs and labels are checked, but not inside jit, where their values are not known. Images are
+    `[n, height, width, channels]` in `[0, 1]`. With `norm="batch"` the answers for
     images depend on each other, and a single image is refused. Columns of a table are in the order
     and the standard units of `scaling` in the run's result.json. A run with a learner of your own
     holds a copy of its code, and load_run executes it: load only runs that you trust.
@@ -163,8 +165,13 @@ def _load_few_shot(
                 f" that number. Give {ways} classes, not {asked}"
             )
         learner = other
-    if loss is cross_entropy:
-        learner = check_task(learner, asked or ways, None if table else image_shape(config))
+    result = directory / "result.json"
+    check: Callable[[Any], None] = lambda x: None  # noqa: E731
+    if not table:
+        check = partial(check_images, shape=image_shape(config))
+    elif result.exists() and read_json(result).get("scaling"):
+        check = partial(check_rows, columns=read_json(result)["scaling"]["columns"])
+    learner = check_task(learner, (asked or ways) if loss is cross_entropy else None, check)
     if table or isinstance(learner, TransferLearner):
         like = _as_stored(directory / "best", like)
     return learner, load_best(directory, like)[0]

@@ -26,6 +26,8 @@ READS: dict[str, tuple[str, ...]] = {
 """The fields of `OwnData` that each of the user's own data reads."""
 OWN = tuple(READS)
 """The values of `data` that need a `path`."""
+NETS = {"filters": 32, "head": "xavier", "norm": "batch"}
+"""Fields of the nets for images, and their defaults: the net of a table reads `hidden` alone."""
 PREPARED = ("drop_duplicates",)
 """The fields that other data read."""
 
@@ -53,7 +55,7 @@ class OwnData:
     classes of few-shot tasks."""
     target_kind: Literal["auto", "class", "number"] = added("auto")
     """Whether the target is a class or a number. auto: a number if all its cells are numbers.
-    Without --task it is always a class."""
+    Without --task it is a class, and numbers with decimals are refused."""
     hidden: tuple[Count, ...] = added((64, 64))
     """Widths of the hidden layers of the dense net for tables."""
     drop_duplicates: bool = added(False)
@@ -75,6 +77,11 @@ def check(config: Mapping[str, Any]) -> None:
         value = config.get(name, default)
         if name not in READS.get(data, PREPARED) and value != default:
             raise InputError(f"`data={data}` does not read `{name}={_shown(value)}`. Leave it out")
+    unread = NETS if data == "table" else {}
+    unread = {**unread, "ways": 5} if config.get("task") else unread
+    for name, default in unread.items():
+        if config.get(name, default) != default:
+            raise InputError(f"a table does not read `{name}={config[name]}` here. Leave it out")
     if data == "table" and config["rotations"] != "none":
         raise InputError(
             f"`rotations={config['rotations']}` turns images, and a table has none. Leave it out"
@@ -123,17 +130,18 @@ def table_of(config: Mapping[str, Any]) -> Table:
 
 @functools.lru_cache(maxsize=2)  # read for the default learner, and again for the tasks
 def _table(path: str, target: str, task: str, kind: Any, changed: int) -> Table:
-    if task or kind == "class":
-        return read_table(path, target, task=task, kind=kind)
-    if np.issubdtype((table := read_table(path, target)).target.dtype, np.floating):
-        if (table.target != np.round(table.target)).any():
-            raise InputError(
-                f"the target {target!r} has numbers with decimals, and each would be a class of its"
-                " own. For a regression give `task=`, the column that names each row's task; for"
-                " classes give `target_kind=class`"
-            )
-        return read_table(path, target, kind="class")
-    return table
+    table = read_table(path, target, task=task)
+    if not np.issubdtype(table.target.dtype, np.floating):
+        return read_table(path, target, task=task, kind=kind)  # raises if it is to be a number
+    if task and kind != "class":
+        return table
+    if (table.target != np.round(table.target)).any():
+        raise InputError(
+            f"the target {target!r} has numbers with decimals, and each would be a class of its"
+            " own. For a regression give `task=`, the column that names each row's task, and no"
+            " `target_kind=class`; for classes write words"
+        )
+    return read_table(path, target, task=task, kind="class")
 
 
 def _check_file(config: Mapping[str, Any]) -> None:

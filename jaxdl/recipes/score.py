@@ -58,6 +58,8 @@ def score(
     """
     check_key(key)
     check_sampler(sample)
+    if hasattr(params, "history"):
+        raise InputError("`params=` is all that fit returned. Give its .params")
     check_learner(learner, sample(key), loss)
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else min(episodes, 200)

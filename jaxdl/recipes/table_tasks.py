@@ -15,6 +15,9 @@ from jaxdl.recipes.own_data import table_of
 from jaxdl.recipes.tasks import Tasks, counts_of, few_shot_of_split
 from jaxdl.types import Sampler
 
+FEW = 10
+"""So many whole numbers in a target may be meant as classes."""
+
 
 def table_tasks(config: Mapping[str, Any]) -> Tasks:
     """The tasks of a run with `data=table`, by the fields of its configuration.
@@ -86,6 +89,11 @@ def _groups(
         y = ((table.target[:, None] - mean) / std).astype(np.float32)
         scaling = {**scaling, "target_mean": mean.item(), "target_std": std.item()}
         outputs, notes = 1, [f"Errors are in units of the target's deviation, {std.item():.4g}."]
+        if len(values := np.unique(table.target)) <= FEW and (values == np.round(values)).all():
+            notes.append(
+                f"The target has {len(values)} different whole numbers, taken as numbers. If they"
+                " are classes, give --target-kind class."
+            )
     else:
         values, y = np.unique(table.target, return_inverse=True)
         outputs, notes = len(values), []

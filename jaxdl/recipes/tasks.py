@@ -99,7 +99,11 @@ def few_shot_of_split(
     try:
         return few_shot(x, labels, **options, **counts)
     except InputError as error:
-        raise InputError(f"{split} tasks: {error}") from error
+        names, sizes = np.unique(labels, return_counts=True)
+        small = [str(name) for name in names[sizes <= counts["shots"]]]
+        ways_out = ", or another `split_seed=` or `class_lists=`" * (config["data"] in OWN)
+        told = f" (with too few: {', '.join(small[:5])})" * bool(small)
+        raise InputError(f"{split} tasks{told}: {error}{ways_out}") from error
 
 
 def counts_of(config: Mapping[str, Any], *, test: bool) -> dict[str, Any]:

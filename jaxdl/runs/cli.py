@@ -88,9 +88,7 @@ def command_line(
     except KeyboardInterrupt:
         _fail("stopped by SIGINT: nothing was begun", 130)
     except BrokenPipeError:
-        # The reader of the output is gone. Python would fail again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        sys.exit(_reader_gone())
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -112,10 +110,19 @@ def subcommand(
             import tyro
         config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
         main(tyro.cli(kind, prog=prog, args=arguments, config=config))
+        sys.stdout.flush()
     except (InputError, RunError) as error:
         print(f"error: {in_flags(str(error), flags_of(kind))}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return _reader_gone()
     return 0
+
+
+def _reader_gone() -> int:
+    """The exit code where the reader of the output is gone. Python would fail again at a flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _spaced(text: str) -> str:

@@ -275,6 +275,7 @@ WRONG = [
     ({"weights": ["a"] * 8}, r"weights are <U1 \[8\], but there are 8 examples"),
     ({"weights": -np.ones(8)}, "weights must be finite and not negative"),
     ({"weights": np.full(8, np.nan)}, "weights must be finite"),
+    ({"x": [[1, 2], [3]] * 4}, "x has rows of unequal length. Pad them to one length"),
     ({"weights": np.zeros(8)}, "one must be larger than 0"),
     ({"x": np.zeros((8, 4), int), "scale": 0.5}, "scale=0.5 is for uint8 and floats, but x is int"),
     ({"x": np.full((8, 4), np.nan)}, "images contain NaN or infinity"),

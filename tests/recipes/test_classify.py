@@ -74,6 +74,9 @@ def test_one_picture_at_a_time(folders):
     single = classify(run, place / "support", place / "alone" / "x.png")
     assert single.files == ("x.png",)
     np.testing.assert_array_equal(single.probabilities, alone)
+    assert single.seen == 0
+    known = next((place / "support").rglob("*.png"))
+    assert classify(run, place / "support", known).seen == 1
 
 
 def test_a_single_picture_is_refused_by_the_norm_of_the_batch(folders):

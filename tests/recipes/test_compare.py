@@ -77,7 +77,7 @@ def test_the_command_prints_a_table(two, capsys):
     difference = 100 * (SECOND.mean() - FIRST.mean())
     assert accuracy[3].startswith(f"+{difference:.2f} ± 0.0")
     assert loss[3].startswith(f"-{difference / 100:.2f}")
-    assert "difference: protonet - maml" in said
+    assert "difference: (protonet) - (maml)" in said
     assert "trained otherwise: test_inner_steps 3 and None" in said
 
 
@@ -90,6 +90,20 @@ def test_test_fields_stand_in_for_those_of_training(two, tmp_path):
 def test_settings_of_the_training_that_differ_are_told(two, tmp_path):
     other = a_run(tmp_path / "c", "maml", SECOND, steps=50, ways=7, test_ways=5)
     assert other_training(two[0], other) == "ways 5 and 7, test_ways None and 5, steps 4000 and 50"
+
+
+def test_two_runs_of_one_learner_are_told_apart(two, tmp_path, capsys):
+    other = a_run(tmp_path / "c", "maml", SECOND)
+    assert command.main(["compare", str(two[0]), str(other)]) == 0
+    assert "difference: (maml, second) - (maml, first)" in capsys.readouterr().out
+
+
+def test_the_ways_of_tasks_of_a_table_do_not_count(two, tmp_path):
+    first, second = (
+        a_run(tmp_path / f"t{ways}", "maml", SECOND, data="table", task="who", ways=ways)
+        for ways in (3, 5)
+    )
+    assert compare(first, second)["accuracy"].over_episodes.mean == 0
 
 
 def test_other_files_are_told_without_their_digest(two, tmp_path):

@@ -16,7 +16,7 @@ from jaxdl.recipes.choice import own_keywords, with_learner
 from jaxdl.recipes.few_shot import TABLE_RATE, complete, failure, learner_of_images, tasks_of
 from jaxdl.recipes.gradient_learners import maml_of_curves
 from jaxdl.recipes.loaded import load_run
-from jaxdl.recipes.own_data import content_of
+from jaxdl.recipes.own_data import NETS, content_of
 from jaxdl.runs.config import RunFlags, flat, unflat
 from jaxdl.runs.identity import directory
 
@@ -27,6 +27,8 @@ def tiny(folder, **fields):
     values = {"filters": 2, "tasks": 2, "queries": 2, "test_queries": 2, "ways": 2, "steps": 2}
     values |= {"eval_every": 2, "eval_episodes": 2, "test_episodes": 6, "pretraining_steps": 2}
     values |= {"data_dir": folder / "data"}
+    for name in ["filters"] * (fields.get("data") == "table") + ["ways"] * ("task" in fields):
+        del values[name]
     values |= {"table": {"hidden": (4,)}, "folder": {"size": 16}}.get(fields.get("data"), {})
     run = RunFlags(runs_dir=folder / "runs", log_every=2, devices=1)
     return unflat(few_shot.Config, {**values, **fields, "run": run})
@@ -154,6 +156,23 @@ def test_a_regression_that_fails_is_told():
     assert failure({"mine": losses["mine"], "nearest_centroid": losses["support_mean"]}) == []
 
 
+def test_whole_numbers_that_may_be_classes_are_told(table, tmp_path):
+    table.write_text(table.read_text().replace("good", "1").replace("bad", "0"))
+    fields = {"data": "table", "path": table, "target": "kind", "task": "patient", "shots": 3}
+    tasks = tasks_of(flat(tiny(tmp_path, **fields)))
+    assert tasks.metric == "loss"
+    assert tasks.notes[-1].startswith("The target has 2 different whole numbers, taken as numbers.")
+    assert tasks_of(flat(tiny(tmp_path, **fields, target_kind="class"))).metric == "accuracy"
+    fields |= {"target": "answer", "target_kind": "class"}
+    with pytest.raises(InputError, match="has numbers with decimals"):
+        tasks_of(flat(tiny(tmp_path, **fields)))
+
+
+def test_the_defaults_of_what_a_table_does_not_read_are_those_of_the_experiment():
+    config = flat(few_shot.Config())
+    assert config.items() >= (NETS | {"ways": 5}).items()
+
+
 def test_lists_split_the_tasks_of_a_table(table, tmp_path):
     lists = tmp_path / "lists"
     lists.mkdir()
@@ -189,7 +208,9 @@ def test_too_few_classes_of_a_split_are_told_with_ways_out(table, tmp_path):
     )
     with pytest.raises(InputError, match=words):
         tasks_of(flat(tiny(tmp_path, **fields)))
-    with pytest.raises(InputError, match=r"train tasks: shots=30 and queries=2 need 32 examples"):
+    with pytest.raises(
+        InputError, match=r"train tasks \(with too few: p0, .*\): shots=30 and queries=2 need 32"
+    ):
         tasks_of(flat(tiny(tmp_path, **fields | {"ways": 2, "shots": 30})))
 
 
@@ -278,6 +299,11 @@ def test_equal_images_in_two_splits_are_told_and_dropped(pictures, tmp_path):
         (
             {"data": "mini_imagenet", "path": ".", "class_lists": "."},
             "`data=mini_imagenet` does not read `class_lists=.`",
+        ),
+        ({"data": "table", "path": "t.csv", "target": "a", "norm": "support"}, "not read `norm=s"),
+        (
+            {"data": "table", "path": "t.csv", "target": "a", "task": "b", "ways": 3},
+            "read `ways=3`",
         ),
         (
             {"data": "table", "path": "t.csv", "target": "a", "rotations": "augment"},

@@ -41,7 +41,8 @@ def read_table(
 ) -> Table:
     """Reads a CSV file with a header; `.tsv` has tabs between its cells.
 
-    A column is numeric if each of its cells is a number. Other columns are categories.
+    A column is numeric if each of its cells is a number. Other columns are categories. A column of
+    which more than half are numbers must be all numbers.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -57,8 +58,8 @@ def read_table(
         kind: whether the target is a class or a number. "auto": a number if all of it are.
 
     Raises:
-        InputError: if the file has no such column, or a cell is empty or not finite, or a row has
-            another number of cells, or a column holds too many texts.
+        InputError: if the file has no such column, or a cell is empty or not finite, or a text
+            among numbers, or a row has another number of cells, or a column holds too many texts.
     """
     path = Path(path)
     header, lines, rows = _read(path)
@@ -74,6 +75,7 @@ def read_table(
     wanted, tasks = columns.pop(target), columns.pop(task, None)
     parsed = {name: _numbers(cells) for name, cells in columns.items()}
     _refuse_infinite(path, lines, parsed)
+    _refuse_text_among_numbers(path, lines, columns)
     numeric = [name for name, values in parsed.items() if values is not None]
     names, indicators = list(numeric), []
     for name in (name for name in columns if name not in numeric):
@@ -151,6 +153,19 @@ def _refuse_infinite(
                     f"{path}, line {line}: column {name!r} has {value}. Write a number, or leave"
                     " the row out"
                 )
+
+
+def _refuse_text_among_numbers(
+    path: Path, lines: Sequence[int], columns: dict[str, list[str]]
+) -> None:
+    for name, cells in columns.items():
+        texts = [i for i, cell in enumerate(cells) if _numbers([cell]) is None]
+        if 0 < 2 * len(texts) < len(cells):
+            raise InputError(
+                f"{path}, line {lines[texts[0]]}: column {name!r} has {cells[texts[0]]!r} among"
+                " numbers. Write a number, or leave the row out; for categories write words in all"
+                " rows"
+            )
 
 
 def _target(path: Path, lines: Sequence[int], name: str, cells: list[str], kind: str) -> np.ndarray:

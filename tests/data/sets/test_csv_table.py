@@ -60,6 +60,7 @@ def test_columns_of_one_kind_alone(tmp_path):
     [
         ("a,b\n1,2\n,3\n", {}, "t.csv, line 3: the cell in column 'a' is empty. Fill it, or"),
         ("a,b\n1,2\n4, \n", {}, "line 3: the cell in column 'b' is empty"),
+        ("a,b\n1,2\nO.1,3\n4,5\n", {}, "line 3: column 'a' has 'O.1' among numbers. Write a"),
         ("a,b\n1,2\nnan,3\n", {}, "line 3: column 'a' has nan. Write a number"),
         ("a,b\n1,2\n3,inf\n", {}, "line 3: column 'b' has inf"),
         ("a,b\n1,2\n\n3\n", {}, "t.csv, line 4: 1 cells, but 2 columns. Correct it"),
