@@ -45,6 +45,8 @@ METHODS = {
     "metaoptnet": "MetaOptNet-RR",
     "matchingnet": "MatchingNet",
     "relationnet": "RelationNet",
+    "simpleshot": "SimpleShot",
+    "proto_maml": "Proto-MAML",
     "finetune": "trained on labels, fine-tuned",
     "rfs": "RFS-simple",
     "linear_probe": "linear probe of frozen features",

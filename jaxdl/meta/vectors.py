@@ -1,4 +1,4 @@
-"""Feature vectors: their means per class, and their directions."""
+"""Feature vectors: their means, directions and distances."""
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,35 @@ def class_means(
     sums, counts = members.T @ features, members.sum(axis=0)
     present = counts > 0
     return sums / jnp.where(present, counts, 1)[:, None], present
+
+
+def mean_row(
+    features: Float[Array, "n width"], weight: Weight | None = None
+) -> Float[Array, " width"]:
+    """The weighted mean of the rows. A row of weight 0 counts for nothing, even if it is NaN.
+
+    >>> import jax.numpy as jnp
+    >>> mean_row(jnp.array([[1.0], [5.0], [jnp.nan]]), jnp.array([3.0, 1.0, 0.0])).tolist()
+    [2.0]
+    """
+    return class_means(features, jnp.zeros(len(features), int), 1, weight)[0][0]
+
+
+def distance_logits(
+    features: Float[Array, "n width"],
+    means: Float[Array, "ways width"],
+    present: Bool[Array, " ways"],
+) -> Float[Array, "n ways"]:
+    """Minus the squared distance to each mean, and -inf for a class that is not present.
+
+    >>> import jax.numpy as jnp
+    >>> means = jnp.array([[1.0], [0.0]])
+    >>> distance_logits(jnp.array([[3.0]]), means, jnp.array([True, False])).tolist()
+    [[-4.0, -inf]]
+    """
+    differences = features[:, None, :] - means[None, :, :]
+    distances = jnp.sum(jnp.square(differences), axis=-1)
+    return jnp.where(present[None, :], -distances, -jnp.inf)
 
 
 def unit(vectors: Float[Array, "*n width"]) -> Float[Array, "*n width"]:

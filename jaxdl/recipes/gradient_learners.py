@@ -10,6 +10,7 @@ from jaxdl.meta import cavia as cavia_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import meta_curvature as meta_curvature_
 from jaxdl.meta import meta_sgd as meta_sgd_
+from jaxdl.meta import proto_maml as proto_maml_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.runs.config import Count, Natural, Positive
@@ -253,3 +254,23 @@ def reptile_of_curves(
     del ways  # the net has as many outputs
     tx = optax.sgd(inner_lr)
     return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
+
+
+def proto_maml(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 5,
+    inner_lr: Positive = 0.1,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "first-order",
+) -> MetaLearner:
+    """MAML whose head starts from the class means of the support set (arXiv:1903.03096).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        estimator: Estimator of the meta-gradient. The paper's is of first order.
+    """
+    options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
+    return proto_maml_.proto_maml(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)

@@ -14,6 +14,7 @@ from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
+from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.recipes import gradient_learners as gradient
 from jaxdl.recipes import labelled_learners as labelled
 from jaxdl.recipes.metric_learners import r2d2_of_curves, relationnet
@@ -33,6 +34,7 @@ LEARNERS: dict[str, Make] = {
     "meta_sgd": gradient.meta_sgd,
     "meta_curvature": gradient.meta_curvature,
     "reptile": gradient.reptile,
+    "proto_maml": gradient.proto_maml,
     "protonet": protonet,
     "matchingnet": matchingnet,
     "relationnet": relationnet,
@@ -42,6 +44,7 @@ LEARNERS: dict[str, Make] = {
     "linear_probe": labelled.linear_probe,
     "baseline_pp": labelled.baseline_pp,
     "rfs": labelled.rfs,
+    "simpleshot": simpleshot,
 }
 """The learners of classification by their names on the command line. Add yours here."""
 REGRESSORS: dict[str, Make] = {

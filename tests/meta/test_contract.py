@@ -29,11 +29,13 @@ from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet
+from jaxdl.meta.proto_maml import proto_maml
 from jaxdl.meta.protonet import nearest_centroid, protonet
 from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.relationnet import relationnet
 from jaxdl.meta.reptile import reptile
 from jaxdl.meta.rfs import rfs
+from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
@@ -80,6 +82,7 @@ META = [
         variant=True,
     ),
     Row("protonet", partial(protonet, ways=WAYS), regresses=False, depth_matters=False),
+    Row("proto_maml", partial(proto_maml, ways=WAYS, tx=SGD, steps=2), regresses=False),
     Row("matchingnet", partial(matchingnet, ways=WAYS), regresses=False, depth_matters=False),
     Row("relationnet", partial(relationnet, ways=WAYS), regresses=False, depth_matters=False),
     Row("metaoptnet", partial(metaoptnet, ways=WAYS, strength=1.0), depth_matters=False),
@@ -99,9 +102,23 @@ META = [
         depth_matters=False,
         drops=False,
     ),
+    Row(
+        "nearest centroid by cosine",
+        lambda model, loss: nearest_centroid(loss, ways=WAYS, distance="cosine"),
+        regresses=False,
+        trains=False,
+        depth_matters=False,
+        drops=False,
+    ),
 ]
 TRANSFER = [
     Row("finetune", partial(finetune, classes=7, ways=WAYS, tx=SGD, steps=2), regresses=False),
+    Row(
+        "simpleshot",
+        partial(simpleshot, classes=7, ways=WAYS),
+        regresses=False,
+        depth_matters=False,
+    ),
     Row(
         "finetune, statistics of the support set",
         lambda *given, **more: by_support_statistics(
@@ -196,7 +213,9 @@ def test_adapts_and_predicts_by_the_names_of_the_protocol(case):
     assert names == [["key", "params", "support", "steps"], ["adapted", "x", "key", "weight"]]
 
 
-@each([row for row in META + TRANSFER if row.name != "nearest centroid"])  # it takes no model
+@each(
+    [row for row in META + TRANSFER if not row.name.startswith("nearest centroid")]
+)  # it takes no model
 def test_a_flax_module_is_refused_with_the_word_pure(row):
     with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
         row.make(nn.Dense(3), CLASSIFICATION[1])

@@ -40,6 +40,10 @@ def test_the_papers_loss_by_numpy():
     errors = (1 / (1 + np.exp(-prediction[:3])) - np.eye(3)[target[:3]]) ** 2
     loss, metrics = relation_error(*map(jnp.asarray, (prediction, target, weight)))
     np.testing.assert_allclose(loss, np.average(errors.mean(axis=1), weights=weight[:3]), rtol=1e-6)
+    grads, _ = jax.grad(relation_error, has_aux=True)(
+        *map(jnp.asarray, (prediction, target, weight))
+    )
+    assert np.isfinite(grads).all()
     right = prediction[:3].argmax(axis=1) == target[:3]
     np.testing.assert_allclose(metrics["accuracy"], np.average(right, weights=weight[:3]))
 

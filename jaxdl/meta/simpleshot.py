@@ -1,0 +1,130 @@
+"""SimpleShot (Wang et al. 2019, arXiv:1911.04623): nearest centroids of ordinary features.
+
+This is no meta-learning. A net learns to classify all training classes at once. In a task, its
+features are centred and brought to length 1 (the paper's CL2N), and a query belongs to the class of
+the nearest mean. Nothing is trained in a task.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from jaxdl.errors import InputError
+from jaxdl.grads import of_loss
+from jaxdl.losses import counted, without_void
+from jaxdl.meta.head import Headed, flat_features, with_head
+from jaxdl.meta.vectors import class_means, distance_logits, mean_row, unit
+from jaxdl.types import (
+    Array,
+    Batch,
+    Count,
+    Embedding,
+    Key,
+    LossFn,
+    Metrics,
+    PyTree,
+    Scalar,
+    TransferLearner,
+    Weight,
+)
+
+Centre = Literal["training", "support", "none"]
+"""What is subtracted from features: the mean of training, that of the support set, or nothing."""
+
+
+class SimpleShotParams(NamedTuple):
+    """The net that classifies the training classes, and the mean of its features in training."""
+
+    net: Headed
+    mean: Float[Array, " width"]
+
+
+class Centroids(NamedTuple):
+    """The net, the point that features are centred by, class means, and who is present."""
+
+    net: Headed
+    centre: Float[Array, " width"]
+    means: Float[Array, "ways width"]
+    present: Bool[Array, " ways"]
+
+
+def simpleshot(
+    features: Embedding,
+    loss: LossFn,
+    *,
+    classes: int,
+    ways: int,
+    centre: Centre = "training",
+    inner_dropout: bool = False,
+) -> TransferLearner:
+    """Pretraining on `classes` classes, then nearest centroids in each task of `ways` or fewer.
+
+    `grad` takes a `Batch` with labels in `[0, classes)`. Predictions are logits `[n, ways]`: minus
+    the squared distance of centred features of length 1. There are no inner steps, so `adapt`
+    returns the same for all `steps`. A class without a support example that counts has the logit
+    -inf, as in `protonet`.
+
+    Deviation: the paper computes the mean of all training features after training. Here it is a
+    parameter, and its gradient is its distance from the mean of the batch. So the optimiser moves
+    it to the mean of training features, as a running average does (with SGD, it is one). The net
+    gets no gradient from this, and the loss that is reported does not contain it.
+
+    Args:
+        centre: Features are centred by their mean in training (CL2N, as in the paper), by that of
+            the support set, or not at all (the paper's L2N).
+        inner_dropout: Dropout in the features of the support set, too.
+
+    Raises:
+        InputError: if there is no such `centre`.
+
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> learner = jaxdl.simpleshot(jaxdl.mlp((8,)), jaxdl.cross_entropy, classes=64, ways=2)
+    >>> key, x = jax.random.key(0), jnp.eye(2)
+    >>> params = learner.init(key, x)  # a net trains them by learner.grad
+    >>> support = jaxdl.Batch(x, y=jnp.array([1, 0]))
+    >>> adapted = jax.jit(learner.adapt)(key, params, support)
+    >>> learner.predict(adapted, x).argmax(axis=1).tolist()
+    [1, 0]
+    """
+    if centre not in get_args(Centre):
+        raise InputError(f"`centre={centre}` is unknown. Choose among {' '.join(get_args(Centre))}")
+    net = with_head(features, classes)
+
+    def init(key: Key, x: PyTree) -> SimpleShotParams:
+        params = net.init(key, x)
+        return SimpleShotParams(params, jnp.zeros(params.kernel.shape[0]))
+
+    def value(
+        params: SimpleShotParams, key: Key | None, batch: Batch, step: Count | None = None
+    ) -> tuple[Scalar, Metrics]:
+        del step  # the loss does not change with training time
+        x, weight = without_void(batch.x, batch.weight), batch.weight
+        hidden = flat_features(features, params.net.features, x, key=key, weight=weight)
+        logits = hidden @ params.net.kernel + params.net.bias[None]
+        found, metrics = loss(logits, batch.y, weight)
+        away = params.mean - jax.lax.stop_gradient(mean_row(hidden, weight))
+        return found + jnp.sum(jnp.square(away)) / 2, metrics
+
+    def adapt(
+        key: Key, params: SimpleShotParams, support: Batch, steps: int | None = None
+    ) -> Centroids:
+        del steps  # class means need no steps
+        x, weight = without_void(support.x, support.weight), support.weight
+        masks = key if inner_dropout else None
+        hidden = flat_features(features, params.net.features, x, key=masks, weight=weight)
+        (hidden,) = counted(weight, hidden)
+        zero = jnp.zeros_like(params.mean)
+        by = {"training": params.mean, "support": mean_row(hidden, weight), "none": zero}[centre]
+        found = class_means(unit(hidden - by[None]), support.y, ways, weight)
+        return Centroids(params.net, by, *found)
+
+    def predict(
+        adapted: Centroids, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> Float[Array, "n ways"]:
+        hidden = flat_features(features, adapted.net.features, x, key=key, weight=weight)
+        directions = unit(hidden - adapted.centre[None])
+        return distance_logits(directions, adapted.means, adapted.present)
+
+    return TransferLearner(init, adapt, predict, of_loss(value))
