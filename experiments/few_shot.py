@@ -3,8 +3,8 @@
 A learner trains on many tasks. A task shows a few images of each of its classes, then asks to
 classify other images of them. The default is MAML (section 5.2, arXiv:1703.03400) on pairs of
 digits, which need no download. The papers' recipes are presets. Validation classes choose the
-checkpoint. Test classes give the accuracy. Two baselines are tested too: fine-tuning, and the
-nearest class mean of the pixels.
+checkpoint. Test classes give the accuracy. Three baselines are tested too: fine-tuning, the
+nearest class mean of the pixels, and the learner before training.
 
 Command: scripts/run few_shot [--preset omniglot-5way-1shot] [--learner NAME]
 Runtime: 1 minute for the default on 2 CPU cores; use a GPU for the paper's 60,000 steps
@@ -207,7 +207,7 @@ def check(config: Config) -> None:
 
 
 def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
-    """Meta-training, both baselines, their test and the pictures."""
+    """Meta-training, the baselines, their test and the pictures."""
     tasks = recipe.tasks_of(flat(config))
     common: dict[str, Any] = {"make": choice.make, "loss": tasks.loss}
     learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, **common)
@@ -217,15 +217,12 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     keys = run_keys(config.random.seed, config.random.seeds)
     params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
 
-    scores = partial(
-        score_by_seed,
-        loss=tasks.loss,
-        sample=tasks.test,
-        episodes=config.test_episodes,
-        key=jax.random.key(TEST_KEY),
-        chunk=one_on_cpu(200),
-    )
+    test: dict[str, Any] = {"sample": tasks.test, "episodes": config.test_episodes}
+    test |= {"key": jax.random.key(TEST_KEY), "chunk": one_on_cpu(200)}
+    scores: Any = partial(score_by_seed, loss=tasks.loss, **test)
     values, rate = {choice.name: scores(learner, params, steps=config.test_inner_steps)}, None
+    first = meta_training.initial_params(trained, keys=keys, x=tasks.train_x, start=config.start)
+    values["untrained"] = scores(learner, first, steps=config.test_inner_steps)
     if config.pretraining_steps and tasks.labelled is not None:
         fine_tuning, pretrained, rate = recipe.fine_tuning_baseline(
             run.part("pretrained", config.pretraining_steps),

@@ -79,3 +79,12 @@ def test_what_the_paper_has_stands_below_with_its_own_interval(seeds):
     last = cells(words.report(result))[-1]
     assert last[:2] == ["MAML, published, ± over episodes", "98.7 ± 0.4"]
     assert result == before
+
+
+def test_the_untrained_learner_has_a_row_and_a_line():
+    result = made_up(1)
+    assert "untrained" not in words.report(result)  # a run of before
+    result["untrained"] = [{"accuracy": 0.2, "ci95": 0.01, "loss": 1.6}]
+    said = words.report(result)
+    assert cells(said)[2] == ["MAML, untrained", "20.00 ± 1.00"]
+    assert "untrained: with the parameters that training starts from" in said

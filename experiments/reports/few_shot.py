@@ -69,12 +69,14 @@ def report(result: dict[str, Any]) -> str:
     metric = result.get("metric", "accuracy")  # runs of before classified
     accuracy, squared = (100, 2, "accuracy in %"), (1, 3, "mean squared error")
     scale, digits, unit = accuracy if metric == "accuracy" else squared
-    for name in (learner, "pretrained", "nearest_centroid", "support_mean"):
+    for name in (learner, "untrained", "pretrained", "nearest_centroid", "support_mean"):
         if name not in result:  # a run without this baseline
             continue
         title = METHODS.get(name, name)
         if name == "nearest_centroid" and config["data"] == "table":
             title = "nearest class mean"
+        if name == "untrained":
+            title = f"{METHODS.get(learner, learner)}, untrained"
         runs = result[name]  # of the centroid one for all seeds: nothing is trained
         found = seeds_summary([run[metric] for run in runs])
         half = np.mean([run["ci95"] for run in runs])
@@ -101,6 +103,7 @@ def report(result: dict[str, Any]) -> str:
         f"batch norm: {result['batch_norm']}; {result['split']}",
         f"chosen on validation: step {result['best_steps']}"
         f"{'' if rate is None else f', fine-tuning rate {rate}'}",
+        *["untrained: with the parameters that training starts from"] * ("untrained" in result),
         *result["deviations"],
         tables.made_by(run),
     ]

@@ -57,5 +57,5 @@ REGRESSORS: dict[str, Make] = {
     "r2d2": r2d2_of_curves,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
-TAKEN = (*LEARNERS, "pretrained", "nearest_centroid", "support_mean", "config", "run")
+TAKEN = (*LEARNERS, "untrained", "pretrained", "nearest_centroid", "support_mean", "config", "run")
 """Names in a result that are no own learner."""

@@ -61,9 +61,7 @@ def meta_train(
         grad, devices = learner.grad, 1
     else:
         grad = over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
-    state = init_states(lambda key: learner.init(key, x), keys, tx)
-    if start is not None:
-        state = started(state, start.init_from, start.init_except)
+    state = _initial(learner, tx, keys, x, start)
     options: dict[str, Any] = {"validate": validate, "eval_every": eval_every, "best": best}
     return run.train(
         make_step(grad, tx),
@@ -74,6 +72,24 @@ def meta_train(
         devices=devices,
         **options,
     ).params
+
+
+def initial_params(
+    learner: MetaLearner | TransferLearner, *, keys: Key, x: PyTree, start: Start | None = None
+) -> Params:
+    """The parameters `[seeds]` from which `meta_train` starts with the same arguments."""
+    return _initial(learner, optax.identity(), keys, x, start).params
+
+
+def _initial(
+    learner: MetaLearner | TransferLearner,
+    tx: optax.GradientTransformation,
+    keys: Key,
+    x: PyTree,
+    start: Start | None,
+) -> TrainState:
+    state = init_states(lambda key: learner.init(key, x), keys, tx)
+    return state if start is None else started(state, start.init_from, start.init_except)
 
 
 def validation_of(

@@ -14,14 +14,16 @@ from experiments import few_shot, sinusoid
 from jaxdl.data.sets.digits import digits_few_shot
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy
+from jaxdl.meta.base import evaluate
 from jaxdl.meta.protonet import protonet
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import gradient_learners, labelled_learners, learners
 from jaxdl.recipes.choice import build, find, from_arguments, with_learner
-from jaxdl.recipes.few_shot import learner_of_images
+from jaxdl.recipes.few_shot import learner_of_images, tasks_of
 from jaxdl.recipes.loaded import load_run
 from jaxdl.runs.config import RunFlags, Seeds, flat
 from jaxdl.runs.identity import directory, load_config
+from jaxdl.train.streams import run_keys
 from jaxdl.types import Batch, Embedding, Model, TransferLearner
 
 KEY = jax.random.key(0)
@@ -255,6 +257,21 @@ def test_another_text_of_a_module_beside_it_is_another_run(trained, tmp_path):
     run = dataclasses.replace(config.run, name=the_run(folder).name)
     with pytest.raises(InputError, match="made with another content of `learner="):
         few_shot.main(dataclasses.replace(changed, run=run))
+
+
+def test_untrained_is_the_learner_with_the_first_parameters_of_each_seed(trained):
+    _, folder, config, result = trained
+    tasks = tasks_of(flat(config))
+    learner = learner_of_images(flat(config))
+    score = evaluate(learner, cross_entropy, tasks.test, episodes=6, chunk=1)
+    for key, found in zip(run_keys(0, 2), result["untrained"], strict=True):
+        values = score(jax.random.key(few_shot.TEST_KEY), learner.init(key, tasks.train_x))
+        np.testing.assert_allclose(values["loss"].mean(), found["loss"], rtol=1e-5)
+        np.testing.assert_allclose(values["accuracy"].mean(), found["accuracy"], rtol=1e-5)
+    with np.load(the_run(folder) / "episodes.npz") as stored:
+        assert stored["untrained/loss"].shape == (2, 6)
+    losses = [[each["loss"] for each in result[name]] for name in ("untrained", "scaled")]
+    assert np.unique(losses).size == 4  # seeds differ, and training changes both
 
 
 def test_the_metrics_of_each_episode_are_those_of_the_result(trained):
