@@ -56,12 +56,10 @@ def proto_maml(
 
     The meta-parameters are those of the embedding alone. So training tasks and test tasks may have
     different `ways`. Predictions are logits `[n, ways]`. With `steps=0` it is `protonet`. `loss` is
-    both the inner and the outer loss.
+    both the inner and the outer loss. A class without a support example that counts has the logit
+    -inf, as in `protonet`.
 
-    A class without a support example that counts has the logit -inf, as in `protonet`.
-
-    Adaptation has dropout only with `inner_dropout`, in the prototypes and in each inner step.
-    Queries have dropout in training in both cases.
+    Dropout in adaptation is on only with `inner_dropout`, for prototypes and for each inner step.
 
     Args:
         tx: for embedding and head. Its derivatives are tried on a few numbers first, as in `maml`.
@@ -69,8 +67,7 @@ def proto_maml(
             through the initial head.
 
     Raises:
-        InputError: if the meta-gradient through `tx` is NaN at every point, or cannot be taken; if
-            `steps` is below 0.
+        InputError: as `maml`.
 
     Warns:
         InnerOptimiserWarning: as `maml`.

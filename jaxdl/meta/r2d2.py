@@ -64,8 +64,7 @@ def r2d2(
     Floating-point targets `[n, ...]` are regressed as they are. Predictions then have their shape,
     and `ways` has no effect. Choose `scale=1.0`.
 
-    A class without a support example that counts has the logit -inf, as in `protonet`. The system
-    that is solved has the size of the support set or of the features, whichever is smaller.
+    A class without a support example that counts has the logit -inf, as in `protonet`.
 
     Deviations: the logarithm of the strength is learned, so that it stays positive. The sum of
     errors is that of the paper's equation 4; the authors' code divides it by the number of
@@ -93,9 +92,8 @@ def r2d2(
         raise InputError(f"`strength={strength}` makes no ridge regression. Give a number above 0")
 
     def init(key: Key, x: PyTree) -> R2D2Params:
-        log_strength = jnp.log(jnp.full((), strength, float))
-        scores = jnp.full((), scale, float), jnp.zeros(())
-        return R2D2Params(features.init(key, x), log_strength, *scores)
+        numbers = jnp.log(jnp.full((), strength, float)), jnp.full((), scale, float), jnp.zeros(())
+        return R2D2Params(features.init(key, x), *numbers)
 
     def embed(
         params: Params, x: PyTree, key: Key | None, weight: Weight | None
@@ -115,8 +113,7 @@ def r2d2(
     def predict(
         adapted: R2D2Adapted, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Array:
-        params, head = adapted
-        hidden = embed(params.features, x, key, weight)
-        return ridge_scores(head, hidden, params.scale, params.offset)
+        hidden = embed(adapted.params.features, x, key, weight)
+        return ridge_scores(adapted.head, hidden, adapted.params.scale, adapted.params.offset)
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))

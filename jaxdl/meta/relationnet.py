@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxdl.grads import check_model
-from jaxdl.losses import counted, weighted_mean, without_void
+from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.vectors import class_means
 from jaxdl.models.relation import relation
@@ -22,11 +22,9 @@ from jaxdl.types import (
     Key,
     LossFn,
     MetaLearner,
-    Metrics,
     Model,
     Params,
     PyTree,
-    Scalar,
     Weight,
 )
 
@@ -117,22 +115,3 @@ def relationnet(
         return jnp.where(present[None], scores, -jnp.inf)
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
-
-
-def relation_error(
-    prediction: Float[Array, "n ways"], target: Array, weight: Weight | None = None
-) -> tuple[Scalar, Metrics]:
-    """The paper's loss: the mean squared error of sigmoid scores, 1 for the label and else 0.
-
-    Labels are integers `[n]`. Metrics: `loss`, and `accuracy` in `[0, 1]`.
-
-    >>> import jax.numpy as jnp, jaxdl
-    >>> loss, metrics = jaxdl.relation_error(jnp.array([[0.0, -jnp.inf]]), jnp.array([0]))
-    >>> float(loss), float(metrics["accuracy"])  # ((1/2 - 1)^2 + 0) / 2
-    (0.125, 1.0)
-    """
-    prediction, target = counted(weight, prediction, target)
-    wanted = jax.nn.one_hot(target, prediction.shape[1])
-    loss = weighted_mean(jnp.square(jax.nn.sigmoid(prediction) - wanted), weight)
-    correct = (jnp.argmax(prediction, axis=1) == target).astype(prediction.dtype)
-    return loss, {"loss": loss, "accuracy": weighted_mean(correct, weight)}

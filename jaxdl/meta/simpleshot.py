@@ -1,8 +1,7 @@
 """SimpleShot (Wang et al. 2019, arXiv:1911.04623): nearest centroids of ordinary features.
 
-This is no meta-learning. A net learns to classify all training classes at once. In a task, its
-features are centred and brought to length 1 (the paper's CL2N), and a query belongs to the class of
-the nearest mean. Nothing is trained in a task.
+A net learns to classify all training classes at once. In a task, nothing is trained: features are
+centred and brought to length 1 (the paper's CL2N), and a query belongs to the nearest class mean.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from jaxdl.errors import InputError
 from jaxdl.grads import of_loss
-from jaxdl.losses import counted, without_void
+from jaxdl.losses import without_void
 from jaxdl.meta.head import Headed, flat_features, with_head
 from jaxdl.meta.vectors import class_means, distance_logits, mean_row, unit
 from jaxdl.types import (
@@ -62,14 +61,12 @@ def simpleshot(
     """Pretraining on `classes` classes, then nearest centroids in each task of `ways` or fewer.
 
     `grad` takes a `Batch` with labels in `[0, classes)`. Predictions are logits `[n, ways]`: minus
-    the squared distance of centred features of length 1. There are no inner steps, so `adapt`
-    returns the same for all `steps`. A class without a support example that counts has the logit
-    -inf, as in `protonet`.
+    the squared distance of centred features of length 1. `adapt` returns the same for all `steps`.
+    A class without a support example that counts has the logit -inf, as in `protonet`.
 
     Deviation: the paper computes the mean of all training features after training. Here it is a
-    parameter, and its gradient is its distance from the mean of the batch. So the optimiser moves
-    it to the mean of training features, as a running average does (with SGD, it is one). The net
-    gets no gradient from this, and the loss that is reported does not contain it.
+    parameter, and its gradient is its distance from the mean of the batch. With SGD it is a running
+    average. The net gets no gradient from this, and the reported loss does not contain it.
 
     Args:
         centre: Features are centred by their mean in training (CL2N, as in the paper), by that of
@@ -114,17 +111,17 @@ def simpleshot(
         x, weight = without_void(support.x, support.weight), support.weight
         masks = key if inner_dropout else None
         hidden = flat_features(features, params.net.features, x, key=masks, weight=weight)
-        (hidden,) = counted(weight, hidden)
-        zero = jnp.zeros_like(params.mean)
-        by = {"training": params.mean, "support": mean_row(hidden, weight), "none": zero}[centre]
-        found = class_means(unit(hidden - by[None]), support.y, ways, weight)
-        return Centroids(params.net, by, *found)
+        of_support, zero = mean_row(hidden, weight), jnp.zeros_like(params.mean)
+        by = {"training": params.mean, "support": of_support, "none": zero}[centre]
+        return Centroids(
+            params.net, by, *class_means(unit(hidden - by[None]), support.y, ways, weight)
+        )
 
     def predict(
         adapted: Centroids, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Float[Array, "n ways"]:
         hidden = flat_features(features, adapted.net.features, x, key=key, weight=weight)
-        directions = unit(hidden - adapted.centre[None])
-        return distance_logits(directions, adapted.means, adapted.present)
+        hidden = unit(hidden - adapted.centre[None])
+        return distance_logits(hidden, adapted.means, adapted.present)
 
     return TransferLearner(init, adapt, predict, of_loss(value))

@@ -4,6 +4,7 @@ from typing import Literal
 
 from jaxdl.meta import relationnet as relationnet_
 from jaxdl.meta.r2d2 import r2d2
+from jaxdl.meta.relation_error import relation_error
 from jaxdl.runs.config import Positive
 from jaxdl.types import (
     Embedding,
@@ -40,5 +41,5 @@ def relationnet(
         score_loss: Training loss: the squared error of sigmoid scores, as in the paper, or the loss
             of the experiment, which takes scores as logits.
     """
-    trained = relationnet_.relation_error if score_loss == "squared" else loss
+    trained = relation_error if score_loss == "squared" else loss
     return relationnet_.relationnet(features, trained, ways=ways)

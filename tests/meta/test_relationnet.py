@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxdl.losses import cross_entropy
-from jaxdl.meta.relationnet import relation_error, relationnet
+from jaxdl.meta.relation_error import relation_error
+from jaxdl.meta.relationnet import relationnet
 from jaxdl.types import Batch, Episode, Model
 
 IDENTITY = Model(lambda key, x: (), lambda params, x, *, key=None, weight=None: x)
