@@ -57,6 +57,7 @@ _FACE = {
     "meta.hypergradient": "hypergradient minimise",
     "meta.inner": "descend exact first_order mixed_mode rematerialised",
     "meta.linear_probe": "linear_probe",
+    "meta.lstm_learner": "lstm_learner",
     "meta.maml": "fomaml maml",
     "meta.meta_curvature": "meta_curvature",
     "meta.meta_sgd": "meta_sgd",

@@ -41,6 +41,7 @@ from jaxdl.meta.inner import first_order as first_order
 from jaxdl.meta.inner import mixed_mode as mixed_mode
 from jaxdl.meta.inner import rematerialised as rematerialised
 from jaxdl.meta.linear_probe import linear_probe as linear_probe
+from jaxdl.meta.lstm_learner import lstm_learner as lstm_learner
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
 from jaxdl.meta.matchingnet import matchingnet as matchingnet

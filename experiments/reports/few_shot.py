@@ -51,6 +51,7 @@ METHODS = {
     "rfs": "RFS-simple",
     "linear_probe": "linear probe of frozen features",
     "baseline_pp": "Baseline++",
+    "lstm_learner": "LSTM learner",
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",
 }

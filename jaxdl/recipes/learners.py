@@ -10,6 +10,7 @@ may take `classes: int`, their number.
 
 from collections.abc import Callable
 
+from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.protonet import protonet
@@ -40,6 +41,7 @@ LEARNERS: dict[str, Make] = {
     "relationnet": relationnet,
     "r2d2": r2d2,
     "metaoptnet": metaoptnet,
+    "lstm_learner": lstm_learner,
     "finetune": labelled.finetune,
     "linear_probe": labelled.linear_probe,
     "baseline_pp": labelled.baseline_pp,
@@ -55,6 +57,7 @@ REGRESSORS: dict[str, Make] = {
     "cavia": gradient.cavia_of_curves,
     "reptile": gradient.reptile_of_curves,
     "r2d2": r2d2_of_curves,
+    "lstm_learner": lstm_learner,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
 TAKEN = (*LEARNERS, "untrained", "pretrained", "nearest_centroid", "support_mean", "config", "run")

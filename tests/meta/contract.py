@@ -20,7 +20,8 @@ class Row(NamedTuple):
 
     `make(model, loss)`; `regresses`: whether it also does regression; `trains`: whether it has
     meta-parameters at all; `drops`: whether `make` takes `inner_dropout`; `variant`: of another row
-    by an argument that has tests of its own, so that the slow tests are enough here.
+    by an argument that has tests of its own, so that the slow tests are enough here; `ordered`:
+    whether the order of support examples matters.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     depth_matters: bool = True
     drops: bool = True
     variant: bool = False
+    ordered: bool = False
 
 
 def blobs(key) -> Episode:

@@ -24,6 +24,7 @@ from jaxdl.meta.boil import boil
 from jaxdl.meta.cavia import cavia
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.linear_probe import linear_probe
+from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature
@@ -54,6 +55,15 @@ def with_outputs(make, **options):
 
 
 SGD = optax.sgd(0.1)
+
+
+def by_outputs(make, **options):
+    """A learner for classes, or for the single number of a regression."""
+    return lambda model, loss, **more: make(
+        model, loss, ways=1 if loss is REGRESSION[1] else WAYS, **options, **more
+    )
+
+
 META = [
     Row("maml", partial(maml, tx=SGD, steps=2)),
     Row("fomaml", partial(fomaml, tx=SGD, steps=2)),
@@ -94,6 +104,7 @@ META = [
         ),
         regresses=False,
     ),
+    Row("lstm_learner", by_outputs(lstm_learner, units=16), depth_matters=False, ordered=True),
     Row(
         "nearest centroid",
         lambda model, loss: nearest_centroid(loss, ways=WAYS),
@@ -235,7 +246,11 @@ def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
     none, one = predict(episode, 0), predict(episode, 1)
     assert np.allclose(none, one) != row.depth_matters
     assert np.allclose(one, trained) != row.depth_matters
-    close(predict(jax.tree.map(lambda leaf: leaf[::-1], episode))[::-1], trained)
+    turned = jax.tree.map(lambda leaf: leaf[::-1], episode)
+    if row.ordered:
+        assert not np.allclose(predict(turned)[::-1], trained)
+        turned = turned._replace(support=episode.support)
+    close(predict(turned)[::-1], trained)
 
 
 @each([row for row in META + TRANSFER if row.name != "fomaml"])
