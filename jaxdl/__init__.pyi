@@ -48,6 +48,7 @@ from jaxdl.meta.matchingnet import matchingnet as matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature as meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd as meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet as metaoptnet
+from jaxdl.meta.pfn import pfn as pfn
 from jaxdl.meta.proto_maml import proto_maml as proto_maml
 from jaxdl.meta.protonet import nearest_centroid as nearest_centroid
 from jaxdl.meta.protonet import protonet as protonet
@@ -58,6 +59,7 @@ from jaxdl.meta.relationnet import relationnet as relationnet
 from jaxdl.meta.reptile import reptile as reptile
 from jaxdl.meta.rfs import rfs as rfs
 from jaxdl.meta.simpleshot import simpleshot as simpleshot
+from jaxdl.meta.snail import snail as snail
 from jaxdl.meta.solvers import conjugate_gradients as conjugate_gradients
 from jaxdl.meta.solvers import neumann as neumann
 from jaxdl.meta.support_statistics import by_support_statistics as by_support_statistics

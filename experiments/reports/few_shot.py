@@ -52,6 +52,8 @@ METHODS = {
     "linear_probe": "linear probe of frozen features",
     "baseline_pp": "Baseline++",
     "lstm_learner": "LSTM learner",
+    "snail": "SNAIL",
+    "pfn": "PFN",
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",
 }

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
+from jaxdl.meta.pfn import pfn
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.simpleshot import simpleshot
+from jaxdl.meta.snail import snail
 from jaxdl.recipes import gradient_learners as gradient
 from jaxdl.recipes import labelled_learners as labelled
 from jaxdl.recipes.metric_learners import r2d2_of_curves, relationnet
@@ -42,6 +44,8 @@ LEARNERS: dict[str, Make] = {
     "r2d2": r2d2,
     "metaoptnet": metaoptnet,
     "lstm_learner": lstm_learner,
+    "snail": snail,
+    "pfn": pfn,
     "finetune": labelled.finetune,
     "linear_probe": labelled.linear_probe,
     "baseline_pp": labelled.baseline_pp,

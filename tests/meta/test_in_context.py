@@ -10,13 +10,19 @@ import pytest
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.lstm_learner import lstm_learner
+from jaxdl.meta.pfn import pfn
+from jaxdl.meta.snail import snail
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch
 
 RNG = np.random.default_rng(0)
 SUPPORT = Batch(jnp.asarray(RNG.normal(size=(6, 4)), "float32"), jnp.array([0, 0, 1, 1, 2, 2]))
 QUERIES = jnp.asarray(RNG.normal(size=(5, 4)), "float32")
-LEARNERS = {"lstm_learner": partial(lstm_learner, units=4)}
+LEARNERS = {
+    "lstm_learner": partial(lstm_learner, units=4),
+    "snail": partial(snail, length=4, width=2),
+    "pfn": partial(pfn, width=4, heads=2, layers=2),
+}
 
 
 @pytest.fixture(params=LEARNERS, scope="module")
