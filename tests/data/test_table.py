@@ -73,18 +73,18 @@ def test_steps_in_any_places_are_those_of_a_shuffle(k, seed):
     np.testing.assert_array_equal(np.where(swapped, places[origin], others), expected)
 
 
-def test_a_table_is_sorted_and_has_a_row_of_nothing_where_it_is_padded():
+def test_a_table_is_sorted_and_repeats_a_row_where_it_is_padded():
     x = {"a": np.arange(1, 7, dtype=np.int32), "b": np.arange(1.0, 13.0).reshape(6, 2)}
     places = np.array([2, 0, 1, 2, 0, 2])
     for weights in (None, np.arange(1, 7, dtype=np.float32)):
         examples = check_examples(x, places, weights, None)
         table = sorted_table(examples, np.array([0, 2]), padded=True)
-        np.testing.assert_array_equal(table.x["a"], [2, 5, 1, 4, 6, 0])
-        np.testing.assert_array_equal(table.x["b"][:, 1], [4, 10, 2, 8, 12, 0])
+        np.testing.assert_array_equal(table.x["a"], [2, 5, 1, 4, 6, 2])
+        np.testing.assert_array_equal(table.x["b"][:, 1], [4, 10, 2, 8, 12, 4])
         assert (table.starts.tolist(), table.counts.tolist()) == ([0, 2], [2, 3])
         assert table.padding == 5
         x_of, weight = at_rows(table, jnp.array([[1, 5]]))
-        assert x_of["a"].tolist() == [[5, 0]]
+        assert x_of["a"].tolist() == [[5, 2]]
         assert weight.tolist() == [[1 if weights is None else 5, 0]]
     table = sorted_table(check_examples(x, places, None, None), np.arange(3), padded=False)
     assert table.weights is None

@@ -156,14 +156,18 @@ TRANSFER = [
 ]
 
 
-def marks_of(row):
-    return [pytest.mark.slow] * row.variant
+CORE = {"maml", "protonet", "finetune"}
+"""One of each kind: the only rows that the fast tests try in every way."""
 
 
-def cases_of(rows):
+def marks_of(row, core=False):
+    return [pytest.mark.slow] * (row.variant or (core and row.name not in CORE))
+
+
+def cases_of(rows, core=False):
     """Each algorithm on each problem that it learns."""
     cases = [
-        pytest.param((row, problem), id=f"{row.name} {name}", marks=marks_of(row))
+        pytest.param((row, problem), id=f"{row.name} {name}", marks=marks_of(row, core))
         for row in rows
         for name, problem in (("classification", CLASSIFICATION), ("regression", REGRESSION))
         if row.regresses or problem is CLASSIFICATION
@@ -171,8 +175,8 @@ def cases_of(rows):
     return pytest.mark.parametrize("case", cases, indirect=True)
 
 
-def each(rows):
-    rows = [pytest.param(row, id=row.name, marks=marks_of(row)) for row in rows]
+def each(rows, core=False):
+    rows = [pytest.param(row, id=row.name, marks=marks_of(row, core)) for row in rows]
     return pytest.mark.parametrize("row", rows)
 
 
@@ -257,7 +261,7 @@ def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
     close(predict(turned)[::-1], trained)
 
 
-@each([row for row in META + TRANSFER if row.name != "fomaml"])
+@each([row for row in META + TRANSFER if row.name != "fomaml"], core=True)
 def test_padding_counts_for_nothing_in_predictions(row):
     _, _, learner, _, _, episode, params = build(row, NORMED)
     support, query = padded(episode.support), padded(episode.query)
@@ -307,7 +311,7 @@ def test_dropout_in_a_task_is_asked_for(row):
         assert not np.allclose(one, other)
 
 
-@cases_of(META + TRANSFER)
+@cases_of(META + TRANSFER, core=True)
 def test_evaluation_reports_each_depth_on_the_same_episodes(case):
     _, learner, _, loss, sample, _, params = case
     run = evaluate(learner, loss, sample, episodes=5, depths=(0, None, 0), chunk=2)
@@ -374,7 +378,7 @@ def test_chunks_of_tasks_do_not_change_the_gradient(case):
     assert_chunks_agree(case, sample)
 
 
-@each([row for row in META if row.name != "fomaml"])
+@each([row for row in META if row.name != "fomaml"], core=True)
 def test_padding_in_an_episode_counts_for_nothing_in_the_gradient(row):
     *_, episode, _ = build(row, NORMED)
     filled = jax.tree.map(padded, episode, is_leaf=lambda x: isinstance(x, Batch))

@@ -169,7 +169,7 @@ def test_a_learner_of_labelled_examples_is_refused():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"steps": 0}, "`steps=0`: choose at least 1"),
+        ({"steps": 0}, "`steps=0`: choose a whole number of at least 1"),
         ({"tasks": 0}, "`tasks=0`"),
         ({"seeds": 0}, "`seeds=0`"),
         ({"every": 0}, "`every=0`"),
