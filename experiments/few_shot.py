@@ -189,6 +189,9 @@ PRESETS = {
 }
 
 
+complete = recipe.complete
+
+
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     choice = find(config.learner, recipe.learners_for(flat(config)))
@@ -294,4 +297,4 @@ def meta_train(
 
 
 if __name__ == "__main__":
-    cli.command_line(main, Config, presets=PRESETS, complete=recipe.complete)
+    cli.command_line(main, Config, presets=PRESETS, complete=complete)
