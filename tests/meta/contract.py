@@ -20,8 +20,8 @@ class Row(NamedTuple):
 
     `make(model, loss)`; `regresses`: whether it also does regression; `trains`: whether it has
     meta-parameters at all; `drops`: whether `make` takes `inner_dropout`; `variant`: of another row
-    by an argument that has tests of its own, so that the slow tests are enough here; `ordered`:
-    whether the order of support examples matters.
+    by an argument that has tests of its own, or slow to compile with tests of its own, so that the
+    slow tests are enough here; `ordered`: whether the order of support examples matters.
     """
 
     name: str

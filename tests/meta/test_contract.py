@@ -107,7 +107,13 @@ META = [
         regresses=False,
     ),
     Row("lstm_learner", by_outputs(lstm_learner, units=16), depth_matters=False, ordered=True),
-    Row("snail", by_outputs(snail, length=2, width=4), depth_matters=False, ordered=True),
+    Row(
+        "snail",
+        by_outputs(snail, length=2, width=4),
+        depth_matters=False,
+        ordered=True,
+        variant=True,
+    ),
     Row("pfn", by_outputs(pfn, width=16, heads=2, layers=1), depth_matters=False),
     Row(
         "nearest centroid",
@@ -372,7 +378,7 @@ def test_the_gradient_of_an_episode_looks_like_params(case):
     assert_looks_like_params(case, episode)
 
 
-@cases_of(META)
+@cases_of(META, core=True)
 def test_chunks_of_tasks_do_not_change_the_gradient(case):
     *_, sample, _, _ = case
     assert_chunks_agree(case, sample)
@@ -402,7 +408,7 @@ def test_the_gradient_of_examples_looks_like_params(case):
     assert_looks_like_params(case, episode.query)
 
 
-@cases_of(TRANSFER)
+@cases_of(TRANSFER, core=True)
 def test_chunks_of_batches_do_not_change_the_gradient(case):
     *_, sample, _, _ = case
     assert_chunks_agree(case, lambda key: sample(key).query)
