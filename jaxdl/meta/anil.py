@@ -7,7 +7,6 @@ once, and the inner steps are cheap. The outer loss trains features and head, th
 import optax
 from jaxtyping import Float
 
-from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
@@ -61,8 +60,6 @@ def anil(
     """
     net = with_head(features, ways)
     inner_loss = objective(with_head(IDENTITY, ways), loss)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
     check(tx, steps=steps, first_order=estimator is first_order)
     trained_steps = steps
 

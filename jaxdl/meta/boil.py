@@ -7,7 +7,6 @@ must move to it. The outer loss trains features and head, through these steps.
 import optax
 from jaxtyping import Float
 
-from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.head import Headed, with_head
@@ -67,8 +66,6 @@ def boil(
     """
     net = with_head(features, ways)
     value = objective(net, loss)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
     check(tx, steps=steps, first_order=estimator is first_order)
     trained_steps = steps
 

@@ -8,7 +8,6 @@ steps. So a `jax.grad` stands inside another: the inner one is in `inner.descend
 
 import optax
 
-from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact, first_order
@@ -65,8 +64,6 @@ def maml(
     True
     """
     inner_loss = objective(model, loss)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
     check(tx, steps=steps, first_order=estimator is first_order)
     trained_steps = steps
 

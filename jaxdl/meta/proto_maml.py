@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float
 
-from jaxdl.errors import InputError
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.head import Headed, flat_features, with_head
@@ -82,8 +81,6 @@ def proto_maml(
     ((16, 5), (7, 5))
     """
     net = with_head(features, ways)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
     check(tx, steps=steps, first_order=estimator is first_order)
     trained_steps = steps
 

@@ -45,9 +45,12 @@ def check(tx: optax.GradientTransformation, *, steps: int, first_order: bool) ->
         first_order: whether the inner gradient counts as a constant.
 
     Raises:
-        InputError: if the meta-gradient is NaN wherever it is taken, or cannot be taken.
+        InputError: if the meta-gradient is NaN wherever it is taken, or cannot be taken; if `tx` is
+            no optimiser, or `steps` is below 0.
     """
     check_tx(tx)
+    if steps < 0:
+        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
     if steps == 0:
         return
     name = f"inner optimiser: {', '.join(parts(tx)) or 'tx'}"
