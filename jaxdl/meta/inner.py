@@ -150,7 +150,8 @@ def descend(
     key: Key | None = None,
     estimator: Estimator = exact,
     rates: PyTree = None,
-    visit: Callable[[Params], PyTree] | None = None,
+    each: tuple[PyTree, ...] = (),
+    visit: Callable[..., PyTree] | None = None,
 ) -> tuple[Params, tuple[PyTree, PyTree]]:
     """Takes `steps` steps of `tx` on `loss(params, key, *args)`, with a new gradient at each step.
 
@@ -164,14 +165,18 @@ def descend(
         estimator: how the meta-gradient passes through the inner gradient.
         rates: meta-learned learning rates, a pytree with a leading axis `[steps]`. `tx` gets the
             slice of each step as the extra argument `rates`; see `scale_by_rates`.
-        visit: called with the parameters after each step, for losses on the whole path (MAML++).
+        each: further arguments of the loss, which differ from step to step, such as norms per step
+            (MAML++). Their arrays have a leading axis `[steps]`, and the loss gets slices of them.
+        visit: called with the parameters after each step, for losses on the whole path (MAML++),
+            and with the slices of `each` that belong to the step.
 
     Returns:
         The adapted parameters, and the path: the metrics of the loss *before* each step and the
         values of `visit` after it, both with leading axis `[steps]`.
 
     Raises:
-        InputError: if `steps` is below 0, or `rates` do not fit, or `tx` does not read them.
+        InputError: if `steps` is below 0, or `rates` or `each` do not fit, or `tx` does not read
+            `rates`.
 
     >>> import jax.numpy as jnp, optax, jaxdl
     >>> def loss(w, key, target):
@@ -188,20 +193,19 @@ def descend(
     grad = estimator(loss)
     tx = optax.with_extra_args_support(tx)
     opt_state = tx.init(params)
-    if rates is not None:
-        check_rates(rates, steps, tx, opt_state, params)
+    check_rates(rates, each, steps, tx, opt_state, params)
     keys = None if key is None else jax.random.split(key, steps)
 
     def step(carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
         params, opt_state = carry
-        step_key, step_rates = inputs
+        step_key, step_rates, step_each = inputs
         extra = {} if rates is None else {"rates": step_rates}
-        grads, metrics = grad(params, step_key, *args)
+        grads, metrics = grad(params, step_key, *args, *step_each)
         updates, opt_state = tx.update(grads, opt_state, params, **extra)
         params = optax.apply_updates(params, updates)
-        return (params, opt_state), (metrics, None if visit is None else visit(params))
+        return (params, opt_state), (metrics, None if visit is None else visit(params, *step_each))
 
-    start, inputs = (params, opt_state), (keys, rates)
+    start, inputs = (params, opt_state), (keys, rates, each)
     if steps == 1:
         # Under vmap over tasks a scan would copy the initialisation, which they share, to each of
         # them: matrix products of many small matrices in place of one large one.

@@ -54,24 +54,33 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
 
 
 def check_rates(
-    rates: PyTree, steps: int, tx: optax.GradientTransformation, state: PyTree, params: Params
+    rates: PyTree,
+    each: PyTree,
+    steps: int,
+    tx: optax.GradientTransformation,
+    state: PyTree,
+    params: Params,
 ) -> None:
-    """Validates that `rates` fit the steps, and that `tx` reads them. It runs while tracing only.
+    """Validates that `rates` and `each` fit the steps, and that `tx` reads the rates.
+
+    It runs while tracing only.
 
     Args:
-        rates: a pytree of arrays `[steps, ...]`.
+        rates: a pytree of arrays `[steps, ...]`, or None.
+        each: the same.
         tx: an optimiser that takes extra arguments. `state` is its state for these parameters.
 
     Raises:
         InputError: if not.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(rates):
-        if jnp.shape(leaf)[:1] != (steps,):
-            raise InputError(
-                f"rates{jax.tree_util.keystr(path)} is {list(jnp.shape(leaf))}, and there are"
-                f" {steps} inner steps: give it a leading axis [{steps}], one rate per step"
-            )
-    if not reads(tx, rates, state, params):
+    for name, values in {"rates": rates, "each": each}.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(values):
+            if jnp.shape(leaf)[:1] != (steps,):
+                raise InputError(
+                    f"{name}{jax.tree_util.keystr(path)} is {list(jnp.shape(leaf))}, and there are"
+                    f" {steps} inner steps: give it a leading axis [{steps}], one entry per step"
+                )
+    if rates is not None and not reads(tx, rates, state, params):
         raise InputError(
             "the inner optimiser does not read rates, so they would change nothing: chain"
             " scale_by_rates() as its last link, or leave out rates"

@@ -1,5 +1,7 @@
 """The inner loop: fresh gradients, any optimiser, learned rates, four ways to differentiate."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +87,27 @@ def test_path_holds_the_loss_before_each_step():
     loss = lambda p, key: (p**2 / 2, {"loss": p**2 / 2})  # noqa: E731
     _, (metrics, _) = descend(loss, jnp.float32(1.0), optax.sgd(0.5), steps=3)
     np.testing.assert_allclose(metrics["loss"], 0.5 * 0.25 ** np.arange(3))
+
+
+def test_the_loss_and_the_visit_get_the_slice_of_each_step():
+    """Steps to 8, 4 and 6: half of the way each. Gradients flow through the slices, too."""
+    loss = lambda p, key, target: ((p - target) ** 2 / 2, {})  # noqa: E731
+    targets, options = jnp.asarray([8.0, 4.0, 6.0]), {"steps": 3, "visit": jnp.subtract}
+
+    @partial(jax.jit, static_argnames="estimator")
+    def end(targets, estimator):
+        start, tx = jnp.float32(0), optax.sgd(0.5)
+        return descend(loss, start, tx, each=(targets,), estimator=estimator, **options)
+
+    for estimator in EXACT:
+        p, (_, visited) = end(targets, estimator)
+        assert (float(p), visited.tolist()) == (5.0, [-4.0, 0.0, -1.0])
+        found = jax.grad(lambda each, by=estimator: end(each, by)[0])(targets)
+        np.testing.assert_allclose(found, [0.125, 0.25, 0.5])
+    with pytest.raises(
+        InputError, match=r"each\[0\] is \[3\], and there are 2 inner steps: give it a"
+    ):
+        descend(loss, jnp.float32(0), optax.sgd(0.5), each=(targets,), steps=2)
 
 
 def test_no_steps_return_the_parameters_with_their_gradient():
