@@ -19,10 +19,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
 from jaxdl import parallel
+from jaxdl.errors import InputError
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
 from jaxdl.recipes.choice import (
@@ -51,7 +51,7 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
-from jaxdl.runs.identity import added
+from jaxdl.runs.identity import added, refuse_other_steps
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
@@ -111,6 +111,10 @@ class Config:
     """Inner gradient steps in a validation or test task. None: as many as in training."""
     lr: Positive = 0.003
     """Learning rate of Adam, which trains the meta-parameters."""
+    schedule: Literal["constant", "cosine"] = added("constant")
+    """Schedule of that rate: constant, or half a cosine to 0, as in MAML++."""
+    decay_steps: Natural = added(0)
+    """Steps of the cosine. 0 means --steps, which a resumed run then cannot change."""
     clip: NotNegative = 0.0
     """Clips each element of the meta-gradient to this absolute value. 0 does not clip."""
     batch: Count = added(64)
@@ -207,10 +211,14 @@ def main(config: Config) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Validates the configuration."""
     seeds_below(config.random, TEST_KEY)
+    if config.decay_steps and config.schedule == "constant":
+        raise InputError("`decay_steps=` is for `schedule=cosine`: leave it out")
 
 
 def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Meta-training, the baselines, their test and the pictures."""
+    if config.schedule == "cosine" and not config.decay_steps:
+        refuse_other_steps(run.directory, config.steps, "decay_steps")
     tasks = recipe.tasks_of(flat(config))
     common: dict[str, Any] = {"make": choice.make, "loss": tasks.loss}
     learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, **common)
@@ -268,7 +276,6 @@ def meta_train(
     keys: Key,
 ) -> tuple[Params, np.ndarray]:
     """The parameters `[seeds]` that were best on validation, and the steps they come from."""
-    clip = [optax.clip(config.clip)] if config.clip else []
     validate = meta_training.validation_of(
         tested,
         tasks.loss,
@@ -283,7 +290,7 @@ def meta_train(
         run,
         learner,
         tasks.labelled or tasks.train if labelled else tasks.train,
-        tx=optax.chain(*clip, optax.adam(config.lr)),
+        tx=meta_training.optimiser(flat(config)),
         keys=keys,
         x=tasks.train_x,
         tasks=config.batch if labelled else config.tasks,

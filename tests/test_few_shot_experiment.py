@@ -1,12 +1,19 @@
 """What the experiment on few-shot classification says of numbers that are known."""
 
 import copy
+import dataclasses
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+from experiments import few_shot
 from experiments.reports import few_shot as words
+from jaxdl.errors import InputError
+from jaxdl.runs.config import flat
 
 ACCURACY = [0.7071, 0.7272, 0.7473]
 HALF = [0.0252, 0.0261, 0.0249]
@@ -88,3 +95,55 @@ def test_the_untrained_learner_has_a_row_and_a_line():
     said = words.report(result)
     assert cells(said)[2] == ["MAML, untrained", "20.00 ± 1.00"]
     assert "untrained: with the parameters that training starts from" in said
+
+
+# ---- the schedule of the outer learning rate
+
+
+def rates_at(monkeypatch, steps, **fields):
+    """What Adam does to a constant gradient of 1 at these steps: it moves by the learning rate."""
+    config = dataclasses.replace(few_shot.Config(lr=0.5, steps=8), **fields)
+    monkeypatch.setattr(few_shot.meta_training, "validation_of", lambda *_, **__: None)
+    monkeypatch.setattr(few_shot.meta_training, "meta_train", lambda *_, tx, **__: tx)
+    tasks, run = MagicMock(), SimpleNamespace(best=lambda tx: tx)
+    tx, moved = few_shot.meta_train(config, run, None, None, tasks, None), []
+    state = tx.init(jnp.zeros(()))
+    for _ in range(max(steps) + 1):
+        update, state = tx.update(jnp.ones(()), state)
+        moved.append(-float(update))
+    return [moved[step] for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [0.5, 0.5, 0.5, 0.5]),
+        ({"schedule": "cosine"}, [0.5, 0.4268, 0.25, 0.0]),
+        ({"schedule": "cosine", "decay_steps": 4}, [0.5, 0.25, 0.0, 0.0]),
+    ],
+)
+def test_the_learning_rate_falls_along_half_a_cosine(fields, expected, monkeypatch):
+    np.testing.assert_allclose(rates_at(monkeypatch, [0, 2, 4, 8], **fields), expected, atol=1e-4)
+
+
+def test_a_schedule_that_follows_the_steps_refuses_others(tmp_path):
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text("config: {steps: 4}")
+    config = few_shot.Config(schedule="cosine", steps=6)
+    with pytest.raises(InputError, match=r"`steps=4`, and its schedule .*`decay_steps=`"):
+        few_shot.experiment(None, config, SimpleNamespace(directory=tmp_path))
+
+
+def test_a_length_of_no_schedule_is_refused():
+    with pytest.raises(InputError, match="`decay_steps=` is for `schedule=cosine`: leave it out"):
+        few_shot.check(few_shot.Config(decay_steps=5))
+
+
+@pytest.mark.parametrize(("schedule", "told"), [("constant", False), ("cosine", True)])
+def test_a_cosine_is_told_beside_the_paper_s_numbers(schedule, told):
+    omniglot = few_shot.PRESETS["omniglot-5way-1shot"]
+    config = flat(dataclasses.replace(omniglot, schedule=schedule))
+    assert any("falls along a cosine" in line for line in words.deviations(config)) == told
+    prototypes = few_shot.PRESETS["omniglot-5way-1shot-protonet"]
+    config = flat(dataclasses.replace(prototypes, schedule=schedule))
+    assert any("falls along a cosine" in line for line in words.deviations(config)) == told

@@ -142,11 +142,13 @@ def deviations(config: dict[str, Any]) -> list[str]:
     """Where a run departs from its paper, to be printed beside its number."""
     if config["data"] not in ("omniglot", "cifar_fs", "fc100"):
         return []
+    cosine = config.get("schedule") == "cosine"
     if name_of(config) == "protonet":
         net = ["The paper's net pools; this one has strides of 2, as MAML's."]
         return [
             *net * (config["data"] == "omniglot"),
-            "The paper halves the learning rate every 2,000 episodes; here it is constant.",
+            "The paper halves the learning rate every 2,000 episodes; here it"
+            f" {'falls along a cosine' if cosine else 'is constant'}.",
         ]
     if name_of(config) != "maml":
         return []
@@ -159,6 +161,7 @@ def deviations(config: dict[str, Any]) -> list[str]:
     found = [inner[config["inner_loss"]]]
     if config["data"] == "omniglot" and config["head"] == "xavier":
         found.append("The head starts as Xavier; the code draws it with standard deviation 1.")
+    found += ["The paper's learning rate is constant; here it falls along a cosine."] * cosine
     found.append("All parameters adapt; in the code the batch-norm offsets do not.")
     found.append(f"The paper trains 60,000 steps; this run {config['steps']:,}.")
     return found

@@ -9,6 +9,7 @@ import optax
 from jaxdl import parallel
 from jaxdl.grads import over_tasks
 from jaxdl.meta.base import evaluate
+from jaxdl.optim.schedules import cosine
 from jaxdl.runs.config import Start
 from jaxdl.runs.run import Run
 from jaxdl.runs.weights import started
@@ -72,6 +73,16 @@ def meta_train(
         devices=devices,
         **options,
     ).params
+
+
+def optimiser(config: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Adam by the fields `lr`, `schedule`, `decay_steps`, `steps` and `clip` of a configuration.
+
+    `clip` is the largest absolute value of an element of the gradient; 0 does not clip.
+    """
+    clip = [optax.clip(config["clip"])] if config["clip"] else []
+    end = (config["decay_steps"] or config["steps"]) if config["schedule"] == "cosine" else 0
+    return optax.chain(*clip, optax.adam(cosine(config["lr"], end)))
 
 
 def initial_params(
