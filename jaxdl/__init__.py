@@ -59,6 +59,7 @@ _FACE = {
     "meta.linear_probe": "linear_probe",
     "meta.lstm_learner": "lstm_learner",
     "meta.maml": "fomaml maml",
+    "meta.maml_pp": "maml_pp",
     "meta.meta_curvature": "meta_curvature",
     "meta.meta_sgd": "meta_sgd",
     "meta.matchingnet": "matchingnet",

@@ -44,6 +44,7 @@ from jaxdl.meta.linear_probe import linear_probe as linear_probe
 from jaxdl.meta.lstm_learner import lstm_learner as lstm_learner
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
+from jaxdl.meta.maml_pp import maml_pp as maml_pp
 from jaxdl.meta.matchingnet import matchingnet as matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature as meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd as meta_sgd

@@ -41,6 +41,7 @@ METHODS = {
     "boil": "BOIL",
     "meta_sgd": "Meta-SGD",
     "meta_curvature": "Meta-Curvature",
+    "maml_pp": "MAML++",
     "r2d2": "R2-D2",
     "metaoptnet": "MetaOptNet-RR",
     "matchingnet": "MatchingNet",

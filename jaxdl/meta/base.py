@@ -28,12 +28,19 @@ from jaxdl.types import (
     TaskLearner,
 )
 
+Ask = Callable[..., PyTree]
+"""`(adapted, support, x, *, key, weight) -> y`: a prediction that knows the support set."""
+
 
 @dataclasses.dataclass(frozen=True)
 class QueryGrad:
-    """A `GradFn` that is the gradient of the query loss after adaptation, and is known as one."""
+    """A `GradFn` that is the gradient of query losses after adaptation, and is known as one.
+
+    `asking`, if there is one, makes the same gradient with other predictions for queries.
+    """
 
     grad: GradFn
+    asking: Callable[[Ask], GradFn] | None = None
 
     def __call__(
         self, key: Key, step: Count, params: Params, episode: Episode, /
@@ -61,15 +68,15 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     -4.0
     """
 
-    def query_loss(
+    def adapted_loss(
         params: Params, key: Key, episode: Episode, step: Count | None = None
     ) -> tuple[Scalar, Metrics]:
         del step  # the loss does not change with training time
         adapt_key, predict_key = jax.random.split(key)
         adapted = adapt(adapt_key, params, episode.support)
-        return _query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
+        return query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
 
-    return QueryGrad(of_loss(query_loss))
+    return QueryGrad(of_loss(adapted_loss))
 
 
 def evaluate(
@@ -114,7 +121,7 @@ def evaluate(
 
         def at_depth(steps: int | None) -> Metrics:
             adapted = learner.adapt(adapt_key, params, episode.support, steps)
-            return _query_loss(partial(learner.predict, adapted), loss, episode.query)[1]
+            return query_loss(partial(learner.predict, adapted), loss, episode.query)[1]
 
         return tuple(at_depth(steps) for steps in depths)
 
@@ -128,9 +135,10 @@ def evaluate(
     return lambda key, params: run(as_partial(sample), key, params)
 
 
-def _query_loss(
+def query_loss(
     predict: Callable[..., PyTree], loss: LossFn, query: Batch
 ) -> tuple[Scalar, Metrics]:
+    """The loss of predictions for the queries, of which those of weight 0 count for nothing."""
     x, weight = without_void(query.x, query.weight), query.weight
     return loss(predict(x, weight=weight), query.y, weight)
 

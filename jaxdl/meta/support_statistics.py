@@ -5,7 +5,7 @@ accuracy depends on the number of queries in a batch, and it cannot predict for 
 prediction does not depend on other queries (inductive).
 """
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.losses import without_void
-from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.base import QueryGrad, through_adaptation
 from jaxdl.types import (
     Batch,
     Key,
@@ -67,8 +67,7 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
     """
 
     def adapt(key: Key, params: Params, support: Batch, steps: int | None = None) -> WithSupport:
-        x = without_void(support.x, support.weight)
-        return WithSupport(learner.adapt(key, params, support, steps), support._replace(x=x))
+        return _with_support(learner.adapt(key, params, support, steps), support)
 
     def predict(
         adapted: WithSupport, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
@@ -82,6 +81,9 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
         found = learner.predict(adapted.adapted, both, key=key, weight=weights)
         return jax.tree.map(lambda leaf: leaf[given:], found)
 
+    def ask(adapted: PyTree, support: Batch, x: PyTree, **options: Any) -> PyTree:
+        return predict(_with_support(adapted, support), x, **options)
+
     inductive = learner._replace(adapt=adapt, predict=predict)
     if loss is None:
         return inductive
@@ -90,4 +92,11 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
             "a TransferLearner trains on labelled examples and not through its adaptation: leave"
             " out `loss`"
         )
+    if isinstance(learner.grad, QueryGrad) and learner.grad.asking is not None:
+        return inductive._replace(grad=learner.grad.asking(ask))
     return inductive._replace(grad=through_adaptation(adapt, predict, loss))
+
+
+def _with_support(adapted: PyTree, support: Batch) -> WithSupport:
+    x = without_void(support.x, support.weight)
+    return WithSupport(adapted, support._replace(x=x))

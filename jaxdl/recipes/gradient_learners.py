@@ -8,11 +8,13 @@ from jaxdl.meta import anil as anil_
 from jaxdl.meta import boil as boil_
 from jaxdl.meta import cavia as cavia_
 from jaxdl.meta import maml as maml_
+from jaxdl.meta import maml_pp as maml_pp_
 from jaxdl.meta import meta_curvature as meta_curvature_
 from jaxdl.meta import meta_sgd as meta_sgd_
 from jaxdl.meta import proto_maml as proto_maml_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
+from jaxdl.meta.per_step import is_norm
 from jaxdl.runs.config import Count, Natural, Positive
 from jaxdl.types import (
     Embedding,
@@ -186,6 +188,74 @@ def meta_curvature_of_curves(
     """
     options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
     return meta_curvature(model, loss, ways=ways, inner_lr=inner_lr, **options)
+
+
+def maml_pp(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 5,
+    inner_lr: Positive = 0.1,
+    multi_step_until: Natural = 500,
+    learn_rates: bool = True,
+    norms_per_step: bool = True,
+    second_order_from: Natural = 0,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML++: losses after every inner step, learned rates, norms per step (arXiv:1810.09502).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: First learning rate of the inner steps.
+        multi_step_until: Training step until which the query losses after all inner steps count,
+            and not the last one alone. The paper has a tenth of its training. 0 never does so.
+        learn_rates: Learn a rate for each inner step and array of parameters.
+        norms_per_step: Learn scales and offsets of norms for each inner step, and do not adapt
+            them.
+        second_order_from: Training step before which the meta-gradient is of first order.
+        estimator: Estimator of the meta-gradient.
+    """
+    del ways  # the net has as many outputs
+    return maml_pp_.maml_pp(
+        model,
+        loss,
+        steps=inner_steps,
+        inner_lr=inner_lr,
+        multi_step_until=multi_step_until,
+        learn_rates=learn_rates,
+        per_step=is_norm if norms_per_step else None,
+        second_order_from=second_order_from,
+        estimator=ESTIMATORS[estimator],
+    )
+
+
+def maml_pp_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 5,
+    inner_lr: Positive = 0.001,
+    multi_step_until: Natural = 500,
+    learn_rates: bool = True,
+    second_order_from: Natural = 0,
+    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+) -> MetaLearner:
+    """MAML++: losses after every inner step, and learned rates (arXiv:1810.09502).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: First learning rate of the inner steps.
+        multi_step_until: Training step until which the query losses after all inner steps count,
+            and not the last one alone. 0 never does so.
+        learn_rates: Learn a rate for each inner step and array of parameters.
+        second_order_from: Training step before which the meta-gradient is of first order.
+        estimator: Estimator of the meta-gradient.
+    """
+    options: dict[str, Any] = {"learn_rates": learn_rates, "second_order_from": second_order_from}
+    options |= {"inner_steps": inner_steps, "inner_lr": inner_lr, "estimator": estimator}
+    return maml_pp(model, loss, ways=ways, multi_step_until=multi_step_until, **options)
 
 
 def cavia_of_curves(

@@ -26,6 +26,7 @@ from jaxdl.meta.finetune import finetune
 from jaxdl.meta.linear_probe import linear_probe
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.maml import fomaml, maml
+from jaxdl.meta.maml_pp import maml_pp
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd
@@ -86,6 +87,15 @@ META = [
     Row("boil", with_outputs(boil, tx=SGD, steps=2)),
     Row("meta_sgd", partial(meta_sgd, steps=2)),
     Row("meta_curvature", partial(meta_curvature, inner_lr=0.1, steps=2)),
+    Row("maml_pp", partial(maml_pp, steps=2), variant=True),
+    Row(
+        "maml_pp, statistics of the support set",
+        lambda model, loss, **more: by_support_statistics(
+            maml_pp(model, loss, steps=2, **more), loss
+        ),
+        regresses=False,
+        variant=True,
+    ),
     Row("cavia", partial(cavia, steps=2)),
     Row(
         "README example",

@@ -65,7 +65,9 @@ def test_nets_are_those_of_the_images():
         assert "Dense_0" not in jax.eval_shape(init, KEY, images)
 
 
-@pytest.mark.parametrize(("name", "replaced"), [("maml", True), ("reptile", False)])
+@pytest.mark.parametrize(
+    ("name", "replaced"), [("maml", True), ("maml_pp", True), ("reptile", False)]
+)
 def test_statistics_of_the_support_set_keep_a_gradient_that_is_no_derivative(name, replaced):
     """Else the gradient of Reptile would become that of MAML."""
     fields = {"norm": "support", "filters": 2}
