@@ -53,6 +53,8 @@ _FACE = {
     "meta.boil": "boil",
     "meta.cavia": "cavia",
     "meta.baseline_pp": "baseline_pp",
+    "meta.es_maml": "es_maml",
+    "meta.evolution": "es_grad es_query_grad",
     "meta.finetune": "finetune",
     "meta.hypergradient": "hypergradient minimise",
     "meta.inner": "descend exact first_order mixed_mode rematerialised",

@@ -32,6 +32,9 @@ from jaxdl.meta.base import through_adaptation as through_adaptation
 from jaxdl.meta.baseline_pp import baseline_pp as baseline_pp
 from jaxdl.meta.boil import boil as boil
 from jaxdl.meta.cavia import cavia as cavia
+from jaxdl.meta.es_maml import es_maml as es_maml
+from jaxdl.meta.evolution import es_grad as es_grad
+from jaxdl.meta.evolution import es_query_grad as es_query_grad
 from jaxdl.meta.finetune import finetune as finetune
 from jaxdl.meta.hypergradient import hypergradient as hypergradient
 from jaxdl.meta.hypergradient import minimise as minimise

@@ -42,6 +42,7 @@ METHODS = {
     "meta_sgd": "Meta-SGD",
     "meta_curvature": "Meta-Curvature",
     "maml_pp": "MAML++",
+    "es_maml": "ES-MAML",
     "r2d2": "R2-D2",
     "metaoptnet": "MetaOptNet-RR",
     "matchingnet": "MatchingNet",

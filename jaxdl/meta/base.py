@@ -8,7 +8,7 @@ import jax
 from jax import lax
 from jax.tree_util import Partial
 
-from jaxdl.grads import of_loss
+from jaxdl.grads import Objective, of_loss
 from jaxdl.losses import without_void
 from jaxdl.types import (
     AdaptFn,
@@ -67,6 +67,20 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     >>> float(jax.jit(grad)(jax.random.key(0), 0, 1.0, episode)[0])  # of (2 p - 3)^2 at p = 1
     -4.0
     """
+    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)))
+
+
+def after_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Objective:
+    """The query loss of an `Episode` after adaptation, as a function of the meta-parameters.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> learner = jaxdl.nearest_centroid(jaxdl.cross_entropy, ways=2)
+    >>> value = after_adaptation(learner.adapt, learner.predict, jaxdl.cross_entropy)
+    >>> batch = jaxdl.Batch(jnp.eye(2), jnp.array([0, 1]))
+    >>> _, metrics = value((), jax.random.key(0), jaxdl.Episode(batch, batch))
+    >>> float(metrics["accuracy"])
+    1.0
+    """
 
     def adapted_loss(
         params: Params, key: Key, episode: Episode, step: Count | None = None
@@ -76,7 +90,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
         adapted = adapt(adapt_key, params, episode.support)
         return query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
 
-    return QueryGrad(of_loss(adapted_loss))
+    return adapted_loss
 
 
 def evaluate(

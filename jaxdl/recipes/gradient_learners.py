@@ -7,6 +7,7 @@ import optax
 from jaxdl.meta import anil as anil_
 from jaxdl.meta import boil as boil_
 from jaxdl.meta import cavia as cavia_
+from jaxdl.meta import es_maml as es_maml_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import maml_pp as maml_pp_
 from jaxdl.meta import meta_curvature as meta_curvature_
@@ -256,6 +257,51 @@ def maml_pp_of_curves(
     options: dict[str, Any] = {"learn_rates": learn_rates, "second_order_from": second_order_from}
     options |= {"inner_steps": inner_steps, "inner_lr": inner_lr, "estimator": estimator}
     return maml_pp(model, loss, ways=ways, multi_step_until=multi_step_until, **options)
+
+
+def es_maml(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.4,
+    population: Count = 16,
+    sigma: Positive = 0.1,
+) -> MetaLearner:
+    """MAML by evolution strategies, without a derivative of the adaptation (arXiv:1910.01215).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        population: Pairs of perturbed initialisations per task. Each pair costs two adaptations.
+        sigma: Standard deviation of the perturbations.
+    """
+    del ways  # the net has as many outputs
+    options: dict[str, Any] = {"population": population, "sigma": sigma, "steps": inner_steps}
+    return es_maml_.es_maml(model, loss, tx=optax.sgd(inner_lr), **options)
+
+
+def es_maml_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 1,
+    inner_lr: Positive = 0.01,
+    population: Count = 16,
+    sigma: Positive = 0.1,
+) -> MetaLearner:
+    """MAML by evolution strategies, without a derivative of the adaptation (arXiv:1910.01215).
+
+    Args:
+        inner_steps: Inner gradient steps in a training task.
+        inner_lr: Learning rate of the inner steps.
+        population: Pairs of perturbed initialisations per task. Each pair costs two adaptations.
+        sigma: Standard deviation of the perturbations.
+    """
+    options: dict[str, Any] = {"population": population, "sigma": sigma}
+    return es_maml(model, loss, ways=ways, inner_steps=inner_steps, inner_lr=inner_lr, **options)
 
 
 def cavia_of_curves(

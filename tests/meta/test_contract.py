@@ -22,6 +22,7 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.baseline_pp import baseline_pp
 from jaxdl.meta.boil import boil
 from jaxdl.meta.cavia import cavia
+from jaxdl.meta.es_maml import es_maml
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.linear_probe import linear_probe
 from jaxdl.meta.lstm_learner import lstm_learner
@@ -96,6 +97,7 @@ META = [
         regresses=False,
         variant=True,
     ),
+    Row("es_maml", partial(es_maml, tx=SGD, steps=2), variant=True),
     Row("cavia", partial(cavia, steps=2)),
     Row(
         "README example",
