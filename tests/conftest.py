@@ -40,6 +40,13 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests compile the same programs again and again: each has a function of its own around them. Each
+# worker keeps its own, because JAX writes an entry where another process may read half of it.
+jax.config.update(
+    "jax_compilation_cache_dir",
+    str(SCRATCH / "programs" / os.environ.get("PYTEST_XDIST_WORKER", "alone")),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 
 # The same examples on every machine and in every run, however slow the machine.
 hypothesis.settings.register_profile("jaxdl", derandomize=True, deadline=None, database=None)

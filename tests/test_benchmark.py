@@ -137,7 +137,7 @@ def test_every_work_has_jaxdl_and_peers_that_exist(works: ModuleType) -> None:
         assert all((PEERS / peer.script).is_file() for peer in peers.values())
 
 
-@pytest.mark.parametrize("work", ["sinusoid", "mnist-mlp"])
+@pytest.mark.parametrize("work", ["sinusoid", pytest.param("mnist-mlp", marks=pytest.mark.slow)])
 def test_a_quick_benchmark_of_jaxdl_alone(tmp_path: Path, work: str) -> None:
     figures = tmp_path / "figures.json"
     done = quick(figures, "--works", work, "--peers", "jaxdl")

@@ -80,7 +80,7 @@ def test_a_stored_run_classifies(tmp_path):
 
 def test_the_new_algorithm_fits_on_a_screen():
     example()
-    code = next(block for block in blocks("python") if "def meta_sgd(" in block)
+    code = next(block for block in blocks("python") if "def layer_rates(" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
 
 

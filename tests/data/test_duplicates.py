@@ -85,6 +85,7 @@ def cifar100(folder):
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_cifar_fs_has_15_pairs_across_its_splits_and_fc100_has_3(shared_data):
     images, coarse, fine = cifar100(shared_data / "cifar100")
     for name, classes, counts in (("cifar_fs", fine, (8, 6, 1)), ("fc100", coarse, (2, 1, 0))):

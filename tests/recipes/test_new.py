@@ -36,6 +36,7 @@ def house(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_outside_of_jaxdl_it_is_two_files_that_run(tmp_path):
     said = new_learner("own_idea", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"own_idea.py", "test_own_idea.py"}

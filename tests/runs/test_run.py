@@ -247,6 +247,7 @@ def sinusoid(tmp_path_factory):
     return begin, folder / "sinusoid", output
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(sinusoid):
     begin, folder, _ = sinusoid
     moments = np.random.default_rng(int(time.time()))
