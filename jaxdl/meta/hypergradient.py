@@ -74,9 +74,15 @@ def minimise(
     def grad(at: Params, key: Key | None, args: tuple[PyTree, ...]) -> Grads:
         return jax.grad(loss, has_aux=True)(at, key, *args)[0]
 
+    def found_by(params: Params, key: Key | None, args: tuple[PyTree, ...]) -> Params:
+        return descend(loss, params, tx, *args, steps=steps, key=key)[0]
+
     @jax.custom_vjp
     def solve(params: Params, keys: Keys, args: tuple[PyTree, ...]) -> Params:
-        return descend(loss, params, tx, *args, steps=steps, key=keys[0])[0]
+        # Nothing differentiates it, so the checkpoint costs nothing. Without it the second
+        # derivative is wrong inside a scan, in silence (findings/jax-custom-vjp-in-scan.sh).
+        found: Params = jax.checkpoint(found_by)(params, keys[0], args)
+        return found
 
     def forward(params: Params, keys: Keys, args: tuple[PyTree, ...]) -> tuple[Params, Residuals]:
         found = solve(params, keys, args)

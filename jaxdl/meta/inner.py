@@ -96,7 +96,9 @@ def mixed_mode(loss: InnerLoss) -> InnerGrad:
         return grad(params, key, *args)
 
     def forward(params: Params, key: Key | None, args: PyTree) -> tuple[PyTree, Residuals]:
-        return mixed(params, key, args), (params, key, args)
+        # Not `mixed`: the second derivative of a scan over it would be wrong, in silence
+        # (findings/jax-custom-vjp-in-scan.sh).
+        return grad(params, key, *args), (params, key, args)
 
     def backward(residuals: Residuals, cotangents: PyTree) -> tuple[Grads, None, PyTree]:
         params, key, args = residuals

@@ -192,6 +192,23 @@ def test_an_implicit_derivative_by_the_start_is_zero():
     np.testing.assert_array_equal(slope, np.zeros(3))
 
 
+def test_a_solution_inside_a_scan_has_the_second_derivative_of_finite_differences():
+    with jax.enable_x64(True):
+        a, v = jnp.asarray([0.3, -0.5, 0.7]), jnp.asarray([1.0, 2.0, -1.0])
+
+        def loss(w, key, a):
+            return jnp.sum((w - jnp.sin(a)) ** 2 / 2 + w**4 / 4 + w * a**3), {}
+
+        def once(a, _):
+            options = {"steps": 100, "solver": partial(conjugate_gradients, steps=3)}
+            return minimise(loss, 0 * a, optax.sgd(0.5), a, **options), None
+
+        slope = jax.grad(lambda a: jnp.sum(jax.lax.scan(once, a, None, length=1)[0] ** 3))
+        found = jax.jit(lambda a: jax.vjp(slope, a)[1](v)[0])(a)
+        expected = jax.jit(lambda a: (slope(a + 1e-5 * v) - slope(a - 1e-5 * v)) / 2e-5)(a)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_the_key_draws_one_hessian_for_all_products(key):
     """Of (s w - a)^2 / 2 with a random s. A Hessian that changed would not give (s s)^-1 s."""
     seen = []

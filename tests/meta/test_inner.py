@@ -51,6 +51,30 @@ def test_estimators_equal_nested_grad(estimator, steps):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), found, expected)
 
 
+def test_the_meta_gradient_of_mixed_mode_has_the_derivative_of_the_exact_one():
+    """In both modes: a meta-gradient may itself be part of a loss."""
+    with jax.enable_x64(True):
+        w, v = jnp.asarray([0.3, -0.5, 0.7]), jnp.asarray([1.0, 2.0, -1.0])
+
+        def slope(w, estimator):
+            def outer(w):
+                loss = lambda w, key: (jnp.sum(jnp.sin(w)) + jnp.sum(w) ** 3, {})  # noqa: E731
+                options = {"steps": 2, "estimator": estimator}
+                return jnp.sum(descend(loss, w, optax.sgd(0.1), **options)[0] ** 3)
+
+            return jax.grad(outer)(w)
+
+        @jax.jit
+        def both(w):
+            mixed, exact = (lambda w, e=e: slope(w, e) for e in (inner.mixed_mode, inner.exact))
+            forward = [jax.jvp(each, (w,), (v,))[1] for each in (mixed, exact)]
+            return forward, jax.vjp(mixed, w)[1](v)[0]
+
+        (forward, expected), backward = both(w)
+    np.testing.assert_allclose(forward, expected, rtol=1e-9)
+    np.testing.assert_allclose(backward, expected, rtol=1e-9)
+
+
 def test_learned_rates_have_the_gradient_of_algebra():
     """Quadratic p^2 / 2: each step multiplies p by (1 - rate), so p_k = p prod(1 - rate_i)."""
     with jax.enable_x64(True):
