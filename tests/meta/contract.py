@@ -10,7 +10,7 @@ import numpy as np
 from jaxdl.data.episodes import few_shot
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.mlp import mlp
-from jaxdl.types import Batch, Episode, MetaLearner, TransferLearner
+from jaxdl.types import Batch, Episode, Grads, MetaLearner, TransferLearner
 
 WAYS = 3
 
@@ -21,7 +21,9 @@ class Row(NamedTuple):
     `make(model, loss)`; `regresses`: whether it also does regression; `trains`: whether it has
     meta-parameters at all; `drops`: whether `make` takes `inner_dropout`; `variant`: of another row
     by an argument that has tests of its own, or slow to compile with tests of its own, so that the
-    slow tests are enough here; `ordered`: whether the order of support examples matters.
+    slow tests are enough here; `ordered`: whether the order of support examples matters;
+    `instead(learner, loss, key, params, batch)`: what `grad` is, where it is not the gradient of
+    its loss; `reverse_only`: why forward mode cannot differentiate `grad`, where it cannot.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Row(NamedTuple):
     drops: bool = True
     variant: bool = False
     ordered: bool = False
+    instead: Callable[..., Grads] | None = None
+    reverse_only: str = ""
 
 
 def blobs(key) -> Episode:
@@ -80,6 +84,29 @@ def uneven() -> tuple[Episode, Episode]:
 def _cut(batch: Batch) -> Batch:
     counts = np.asarray(batch.weight) > 0
     return Batch(batch.x[counts], batch.y[counts])
+
+
+# ---- what `grad` is, of learners for which it is not the gradient of their loss
+
+
+def at_the_adapted(learner, loss, key, params, episode):
+    """The gradient of the query loss by the adapted parameters, as in first-order MAML."""
+    adapted = learner.adapt(key, params, episode.support)
+    x, y, _ = episode.query
+    return jax.grad(lambda at: loss(learner.predict(at, x), y)[0])(adapted)
+
+
+def way_back(learner, loss, key, params, episode):
+    """From the parameters after training on all examples to those before, as in Reptile."""
+    x, y = (jnp.concatenate(parts) for parts in zip(*(part[:2] for part in episode), strict=True))
+    return jax.tree.map(jnp.subtract, params, learner.adapt(key, params, Batch(x, y)))
+
+
+def but_for_the_mean(learner, loss, key, params, batch):
+    """The gradient of the loss; that of SimpleShot's mean has a test of its own."""
+    grads, _ = learner.grad(key, jnp.int32(0), params, batch)
+    slope = jax.grad(lambda at: learner.grad(key, jnp.int32(0), at, batch)[1]["loss"])(params)
+    return slope._replace(mean=grads.mean)
 
 
 CLASSIFICATION = (mlp((6, WAYS)), cross_entropy, blobs)

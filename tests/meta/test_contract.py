@@ -47,7 +47,16 @@ from jaxdl.train.loop import loop
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
 from jaxdl.types import Batch, MetaLearner, TransferLearner
-from tests.meta.contract import CLASSIFICATION, REGRESSION, WAYS, Row, uneven
+from tests.meta.contract import (
+    CLASSIFICATION,
+    REGRESSION,
+    WAYS,
+    Row,
+    at_the_adapted,
+    but_for_the_mean,
+    uneven,
+    way_back,
+)
 from tests.readme import example
 
 
@@ -70,7 +79,7 @@ def by_outputs(make, **options):
 
 META = [
     Row("maml", partial(maml, tx=SGD, steps=2)),
-    Row("fomaml", partial(fomaml, tx=SGD, steps=2)),
+    Row("fomaml", partial(fomaml, tx=SGD, steps=2), instead=at_the_adapted),
     Row(
         "maml, mixed mode",
         partial(maml, tx=SGD, steps=2, estimator=inner.mixed_mode),
@@ -83,7 +92,7 @@ META = [
         regresses=False,
         variant=True,
     ),
-    Row("reptile", partial(reptile, tx=SGD, steps=2)),
+    Row("reptile", partial(reptile, tx=SGD, steps=2), instead=way_back),
     Row("anil", with_outputs(anil, tx=SGD, steps=2)),
     Row("boil", with_outputs(boil, tx=SGD, steps=2)),
     Row("meta_sgd", partial(meta_sgd, steps=2)),
@@ -151,6 +160,7 @@ TRANSFER = [
         partial(simpleshot, classes=7, ways=WAYS),
         regresses=False,
         depth_matters=False,
+        instead=but_for_the_mean,
     ),
     Row(
         "finetune, statistics of the support set",
