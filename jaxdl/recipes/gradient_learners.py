@@ -237,20 +237,21 @@ def maml_pp_of_curves(
     *,
     ways: int,
     inner_steps: Natural = 5,
-    inner_lr: Positive = 0.001,
+    inner_lr: Positive = 0.01,
     multi_step_until: Natural = 500,
-    learn_rates: bool = True,
+    learn_rates: bool = False,
     second_order_from: Natural = 0,
     estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
 ) -> MetaLearner:
-    """MAML++: losses after every inner step, and learned rates (arXiv:1810.09502).
+    """MAML++: losses after every inner step, and, if asked for, learned rates (arXiv:1810.09502).
 
     Args:
         inner_steps: Inner gradient steps in a training task.
         inner_lr: First learning rate of the inner steps.
         multi_step_until: Training step until which the query losses after all inner steps count,
             and not the last one alone. 0 never does so.
-        learn_rates: Learn a rate for each inner step and array of parameters.
+        learn_rates: Learn a rate for each inner step and array of parameters. Off,
+            because such rates grow until the training on sine waves diverges.
         second_order_from: Training step before which the meta-gradient is of first order.
         estimator: Estimator of the meta-gradient.
     """
