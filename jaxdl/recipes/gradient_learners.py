@@ -268,7 +268,7 @@ def es_maml(
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.4,
     population: Count = 16,
-    sigma: Positive = 0.1,
+    sigma: Positive = 0.01,
 ) -> MetaLearner:
     """MAML by evolution strategies, without a derivative of the adaptation (arXiv:1910.01215).
 
@@ -276,7 +276,8 @@ def es_maml(
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps.
         population: Pairs of perturbed initialisations per task. Each pair costs two adaptations.
-        sigma: Standard deviation of the perturbations.
+        sigma: Standard deviation of the perturbations. The paper has 0.1, for policies. The
+            weights of these nets are hardly larger.
     """
     del ways  # the net has as many outputs
     options: dict[str, Any] = {"population": population, "sigma": sigma, "steps": inner_steps}
@@ -291,7 +292,7 @@ def es_maml_of_curves(
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.01,
     population: Count = 16,
-    sigma: Positive = 0.1,
+    sigma: Positive = 0.01,
 ) -> MetaLearner:
     """MAML by evolution strategies, without a derivative of the adaptation (arXiv:1910.01215).
 
@@ -299,7 +300,8 @@ def es_maml_of_curves(
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps.
         population: Pairs of perturbed initialisations per task. Each pair costs two adaptations.
-        sigma: Standard deviation of the perturbations.
+        sigma: Standard deviation of the perturbations. The paper has 0.1, for policies. The
+            weights of these nets are hardly larger.
     """
     options: dict[str, Any] = {"population": population, "sigma": sigma}
     return es_maml(model, loss, ways=ways, inner_steps=inner_steps, inner_lr=inner_lr, **options)
