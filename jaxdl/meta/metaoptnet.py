@@ -8,24 +8,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxdl.errors import InputError
-from jaxdl.grads import check_model
-from jaxdl.losses import without_void
-from jaxdl.meta.base import through_adaptation
-from jaxdl.meta.head import flat_features
-from jaxdl.meta.ridge import RidgeHead, ridge_head, ridge_scores
-from jaxdl.types import (
-    Array,
-    Batch,
-    Embedding,
-    Key,
-    LossFn,
-    MetaLearner,
-    Params,
-    PyTree,
-    Scalar,
-    Weight,
-)
+from jaxdl.meta.ridge_learner import RidgeNumbers, check_strength, ridge_learner
+from jaxdl.types import Embedding, LossFn, MetaLearner, Params, Scalar
 
 
 class MetaOptNetParams(NamedTuple):
@@ -33,13 +17,6 @@ class MetaOptNetParams(NamedTuple):
 
     features: Params
     scale: Scalar
-
-
-class MetaOptNetAdapted(NamedTuple):
-    """The meta-parameters, and the head of the task."""
-
-    params: MetaOptNetParams
-    head: RidgeHead
 
 
 def metaoptnet(
@@ -83,31 +60,20 @@ def metaoptnet(
     >>> adapted.head.kernel.shape, jax.jit(learner.predict)(adapted, jnp.ones((7, 4))).shape
     ((16, 5), (7, 5))
     """
-    check_model(features)
-    if not strength > 0:
-        raise InputError(f"`strength={strength}` makes no ridge regression. Give a number above 0")
+    check_strength(strength)
 
-    def init(key: Key, x: PyTree) -> MetaOptNetParams:
-        return MetaOptNetParams(features.init(key, x), jnp.full((), scale, float))
+    def start(features: Params) -> MetaOptNetParams:
+        return MetaOptNetParams(features, jnp.full((), scale, float))
 
-    def adapt(
-        key: Key, params: MetaOptNetParams, support: Batch, steps: int | None = None
-    ) -> MetaOptNetAdapted:
-        del steps  # a closed form needs no steps
-        x, weight = without_void(support.x, support.weight), support.weight
-        masks = key if inner_dropout else None
-        hidden = flat_features(features, params.features, x, key=masks, weight=weight)
-        return MetaOptNetAdapted(params, ridge_head(hidden, support, strength, ways=ways))
+    def numbers(params: MetaOptNetParams) -> RidgeNumbers:
+        return RidgeNumbers(strength, params.scale, 0.0)
 
-    def predict(
-        adapted: MetaOptNetAdapted,
-        x: PyTree,
-        *,
-        key: Key | None = None,
-        weight: Weight | None = None,
-    ) -> Array:
-        params, head = adapted
-        hidden = flat_features(features, params.features, x, key=key, weight=weight)
-        return ridge_scores(head, hidden, params.scale)
-
-    return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
+    return ridge_learner(
+        features,
+        loss,
+        ways=ways,
+        start=start,
+        numbers=numbers,
+        bias=False,
+        inner_dropout=inner_dropout,
+    )

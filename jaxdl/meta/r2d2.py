@@ -8,26 +8,9 @@ the support set, in closed form. The meta-gradient passes through the solution.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Float
 
-from jaxdl.errors import InputError
-from jaxdl.grads import check_model
-from jaxdl.losses import without_void
-from jaxdl.meta.base import through_adaptation
-from jaxdl.meta.head import flat_features
-from jaxdl.meta.ridge import RidgeHead, ridge_head, ridge_scores
-from jaxdl.types import (
-    Array,
-    Batch,
-    Embedding,
-    Key,
-    LossFn,
-    MetaLearner,
-    Params,
-    PyTree,
-    Scalar,
-    Weight,
-)
+from jaxdl.meta.ridge_learner import RidgeNumbers, check_strength, ridge_learner
+from jaxdl.types import Embedding, LossFn, MetaLearner, Params, Scalar
 
 
 class R2D2Params(NamedTuple):
@@ -37,13 +20,6 @@ class R2D2Params(NamedTuple):
     log_strength: Scalar
     scale: Scalar
     offset: Scalar
-
-
-class R2D2Adapted(NamedTuple):
-    """The meta-parameters, and the head of the task. Its last row is the bias."""
-
-    params: R2D2Params
-    head: RidgeHead
 
 
 def r2d2(
@@ -87,33 +63,21 @@ def r2d2(
     >>> adapted.head.kernel.shape, jax.jit(learner.predict)(adapted, jnp.ones((7, 4))).shape
     ((17, 5), (7, 5))
     """
-    check_model(features)
-    if not strength > 0:
-        raise InputError(f"`strength={strength}` makes no ridge regression. Give a number above 0")
+    check_strength(strength)
 
-    def init(key: Key, x: PyTree) -> R2D2Params:
+    def start(features: Params) -> R2D2Params:
         numbers = jnp.log(jnp.full((), strength, float)), jnp.full((), scale, float), jnp.zeros(())
-        return R2D2Params(features.init(key, x), *numbers)
+        return R2D2Params(features, *numbers)
 
-    def embed(
-        params: Params, x: PyTree, key: Key | None, weight: Weight | None
-    ) -> Float[Array, "n width"]:
-        hidden = flat_features(features, params, x, key=key, weight=weight)
-        return jnp.concatenate([hidden, jnp.ones_like(hidden[:, :1])], axis=1)
+    def numbers(params: R2D2Params) -> RidgeNumbers:
+        return RidgeNumbers(jnp.exp(params.log_strength), params.scale, params.offset)
 
-    def adapt(
-        key: Key, params: R2D2Params, support: Batch, steps: int | None = None
-    ) -> R2D2Adapted:
-        del steps  # a closed form needs no steps
-        x, weight = without_void(support.x, support.weight), support.weight
-        hidden = embed(params.features, x, key if inner_dropout else None, weight)
-        strength = jnp.exp(params.log_strength)
-        return R2D2Adapted(params, ridge_head(hidden, support, strength, ways=ways))
-
-    def predict(
-        adapted: R2D2Adapted, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> Array:
-        hidden = embed(adapted.params.features, x, key, weight)
-        return ridge_scores(adapted.head, hidden, adapted.params.scale, adapted.params.offset)
-
-    return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
+    return ridge_learner(
+        features,
+        loss,
+        ways=ways,
+        start=start,
+        numbers=numbers,
+        bias=True,
+        inner_dropout=inner_dropout,
+    )

@@ -1,6 +1,6 @@
 """Ridge regression of weighted rows in closed form, and the linear head that it gives.
 
-Learners with a ridge head (`r2d2`, `metaoptnet`) differentiate through the solution.
+Learners with a ridge head (`ridge_learner`) differentiate through the solution.
 """
 
 from typing import NamedTuple
