@@ -6,13 +6,10 @@ the inner steps. The query loss is differentiated by both.
 
 from typing import NamedTuple
 
-from jaxdl.errors import InputError
-from jaxdl.grads import objective
-from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.curvature import identities, scale_by_curvature
-from jaxdl.meta.inner import Estimator, descend, exact
-from jaxdl.meta.meta_sgd import at_each_step
-from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+from jaxdl.meta.inner import Estimator, exact
+from jaxdl.meta.learned_steps import learned_steps
+from jaxdl.types import LossFn, MetaLearner, Model, Params, PyTree
 
 
 class WithCurvature(NamedTuple):
@@ -56,31 +53,12 @@ def meta_curvature(
     >>> learner.predict(adapted, episode.query.x).shape
     (10, 1)
     """
-    inner_loss = objective(model, loss)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
-    trained_steps = steps
-
-    def init(key: Key, x: PyTree) -> WithCurvature:
-        start = model.init(key, x)
-        return WithCurvature(start, identities(start))
-
-    def adapt(key: Key, params: WithCurvature, support: PyTree, steps: int | None = None) -> Params:
-        depth = trained_steps if steps is None else steps
-        return descend(
-            inner_loss,
-            params.start,
-            scale_by_curvature(inner_lr),
-            support,
-            steps=depth,
-            key=key if inner_dropout else None,
-            estimator=estimator,
-            rates=at_each_step(params.curvature, depth),
-        )[0]
-
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
-
-    return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
+    return learned_steps(
+        model,
+        loss,
+        beside=lambda key, start: WithCurvature(start, identities(start)),
+        tx=scale_by_curvature(inner_lr),
+        steps=steps,
+        estimator=estimator,
+        inner_dropout=inner_dropout,
+    )

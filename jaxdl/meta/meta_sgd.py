@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
-from jaxdl.grads import objective
-from jaxdl.meta.base import through_adaptation
-from jaxdl.meta.inner import Estimator, descend, exact
+from jaxdl.meta.inner import Estimator, exact
+from jaxdl.meta.learned_steps import learned_steps
 from jaxdl.meta.rates import scale_by_rates
-from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+from jaxdl.types import Key, LossFn, MetaLearner, Model, Params
 
 
 class WithRates(NamedTuple):
@@ -60,41 +59,21 @@ def meta_sgd(
     >>> learner.predict(adapted, episode.query.x).shape
     (10, 1)
     """
-    inner_loss = objective(model, loss)
     low, high = initial_lr
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
     if not low <= high:
         raise InputError(f"`initial_lr={initial_lr}`: the first number is larger. Swap the two")
-    trained_steps = steps
 
-    def init(key: Key, x: PyTree) -> WithRates:
-        start = model.init(key, x)
+    def beside(key: Key, start: Params) -> WithRates:
         # A key apart from those that a net splits off.
         rate = jax.random.uniform(jax.random.fold_in(key, 1), minval=low, maxval=high)
         return WithRates(start, jax.tree.map(lambda leaf: jnp.full_like(leaf, rate), start))
 
-    def adapt(key: Key, params: WithRates, support: PyTree, steps: int | None = None) -> Params:
-        depth = trained_steps if steps is None else steps
-        return descend(
-            inner_loss,
-            params.start,
-            scale_by_rates(),
-            support,
-            steps=depth,
-            key=key if inner_dropout else None,
-            estimator=estimator,
-            rates=at_each_step(params.rates, depth),
-        )[0]
-
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
-
-    return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
-
-
-def at_each_step(rates: PyTree, steps: int) -> PyTree:
-    """The same rates at each of so many steps: a leading axis `[steps]`."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), rates)
+    return learned_steps(
+        model,
+        loss,
+        beside=beside,
+        tx=scale_by_rates(),
+        steps=steps,
+        estimator=estimator,
+        inner_dropout=inner_dropout,
+    )
