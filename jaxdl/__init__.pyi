@@ -52,9 +52,9 @@ from jaxdl.meta.matchingnet import matchingnet as matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature as meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd as meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet as metaoptnet
+from jaxdl.meta.nearest_centroid import nearest_centroid as nearest_centroid
 from jaxdl.meta.pfn import pfn as pfn
 from jaxdl.meta.proto_maml import proto_maml as proto_maml
-from jaxdl.meta.protonet import nearest_centroid as nearest_centroid
 from jaxdl.meta.protonet import protonet as protonet
 from jaxdl.meta.r2d2 import r2d2 as r2d2
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates

@@ -4,16 +4,14 @@ The meta-parameters are those of an embedding. To adapt to a task, the learner t
 embedding of each class, its prototype. A query belongs to the class of the nearest prototype.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jaxdl.errors import InputError
 from jaxdl.grads import check_model
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
-from jaxdl.meta.vectors import class_means, distance_logits, unit
+from jaxdl.meta.vectors import class_means, distance_logits
 from jaxdl.types import (
     Array,
     Batch,
@@ -21,7 +19,6 @@ from jaxdl.types import (
     Key,
     LossFn,
     MetaLearner,
-    Model,
     Params,
     PyTree,
     Weight,
@@ -67,7 +64,6 @@ def protonet(
     >>> adapted.means.shape, jax.jit(learner.predict)(adapted, jnp.ones((7, 4))).shape
     ((5, 16), (7, 5))
     """
-
     check_model(model)
 
     def embed(
@@ -89,43 +85,3 @@ def protonet(
         return distance_logits(features, adapted.means, adapted.present)
 
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
-
-
-def nearest_centroid(
-    loss: LossFn, *, ways: int, distance: Literal["euclidean", "cosine"] = "euclidean"
-) -> MetaLearner:
-    """Nearest class mean of the raw inputs. It is the baseline that learned features must beat.
-
-    Its parameters are empty.
-
-    Args:
-        distance: "euclidean": logits are minus the squared distance to each class mean. "cosine":
-            logits are the cosine of the angle between them, in [-1, 1], so the brightness of an
-            image does not count. An input of zeros has cosine 0 with all.
-
-    Raises:
-        InputError: if there is no such distance.
-
-    >>> import jax, jax.numpy as jnp, jaxdl
-    >>> learner = jaxdl.nearest_centroid(jaxdl.cross_entropy, ways=2)
-    >>> support = jaxdl.Batch(jnp.array([[0.0], [2.0], [9.0]]), jnp.array([0, 0, 1]))
-    >>> adapted = learner.adapt(jax.random.key(0), (), support)
-    >>> learner.predict(adapted, jnp.array([[4.0]])).tolist()  # 3 and 5 from the two means
-    [[-9.0, -25.0]]
-    """
-    if distance not in ("euclidean", "cosine"):
-        raise InputError(f"`distance={distance}` is unknown. Choose euclidean or cosine")
-    identity = Model(lambda key, x: (), lambda params, x, *, key=None, weight=None: x)
-    learner = protonet(identity, loss, ways=ways)
-    if distance == "euclidean":
-        return learner
-
-    def predict(
-        adapted: Prototypes, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> Float[Array, "n ways"]:
-        del key, weight  # no net that has dropout or a norm
-        cosines = unit(x.reshape(x.shape[0], -1)) @ unit(adapted.means).T
-        return jnp.where(adapted.present[None], cosines, -jnp.inf)
-
-    grad = through_adaptation(learner.adapt, predict, loss)
-    return learner._replace(predict=predict, grad=grad)

@@ -6,38 +6,28 @@ centred and brought to length 1 (the paper's CL2N), and a query belongs to the n
 
 from typing import Literal, NamedTuple, get_args
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jaxdl.errors import InputError
 from jaxdl.grads import of_loss
 from jaxdl.losses import without_void
-from jaxdl.meta.head import Headed, flat_features, with_head
+from jaxdl.meta.feature_mean import WithMean, with_mean
+from jaxdl.meta.head import Headed, flat_features
 from jaxdl.meta.vectors import class_means, distance_logits, mean_row, unit
 from jaxdl.types import (
     Array,
     Batch,
-    Count,
     Embedding,
     Key,
     LossFn,
-    Metrics,
     PyTree,
-    Scalar,
     TransferLearner,
     Weight,
 )
 
 Centre = Literal["training", "support", "none"]
 """What is subtracted from features: the mean of training, that of the support set, or nothing."""
-
-
-class SimpleShotParams(NamedTuple):
-    """The net that classifies the training classes, and the mean of its features in training."""
-
-    net: Headed
-    mean: Float[Array, " width"]
 
 
 class Centroids(NamedTuple):
@@ -65,8 +55,7 @@ def simpleshot(
     A class without a support example that counts has the logit -inf, as in `protonet`.
 
     Deviation: the paper computes the mean of all training features after training. Here it is a
-    parameter, and its gradient is its distance from the mean of the batch. With SGD it is a running
-    average. The net gets no gradient from this, and the reported loss does not contain it.
+    parameter, which SGD makes a running average: see `feature_mean.with_mean`.
 
     Args:
         centre: Features are centred by their mean in training (CL2N, as in the paper), by that of
@@ -87,26 +76,9 @@ def simpleshot(
     """
     if centre not in get_args(Centre):
         raise InputError(f"`centre={centre}` is unknown. Choose among {' '.join(get_args(Centre))}")
-    net = with_head(features, classes)
+    init, value = with_mean(features, loss, classes)
 
-    def init(key: Key, x: PyTree) -> SimpleShotParams:
-        params = net.init(key, x)
-        return SimpleShotParams(params, jnp.zeros(params.kernel.shape[0]))
-
-    def value(
-        params: SimpleShotParams, key: Key | None, batch: Batch, step: Count | None = None
-    ) -> tuple[Scalar, Metrics]:
-        del step  # the loss does not change with training time
-        x, weight = without_void(batch.x, batch.weight), batch.weight
-        hidden = flat_features(features, params.net.features, x, key=key, weight=weight)
-        logits = hidden @ params.net.kernel + params.net.bias[None]
-        found, metrics = loss(logits, batch.y, weight)
-        away = params.mean - jax.lax.stop_gradient(mean_row(hidden, weight))
-        return found + jnp.sum(jnp.square(away)) / 2, metrics
-
-    def adapt(
-        key: Key, params: SimpleShotParams, support: Batch, steps: int | None = None
-    ) -> Centroids:
+    def adapt(key: Key, params: WithMean, support: Batch, steps: int | None = None) -> Centroids:
         del steps  # class means need no steps
         x, weight = without_void(support.x, support.weight), support.weight
         masks = key if inner_dropout else None

@@ -15,7 +15,7 @@ import optax
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import QueryGrad
-from jaxdl.meta.protonet import nearest_centroid
+from jaxdl.meta.nearest_centroid import nearest_centroid
 from jaxdl.meta.support_mean import support_mean
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled

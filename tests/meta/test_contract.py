@@ -32,9 +32,10 @@ from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.meta_curvature import meta_curvature
 from jaxdl.meta.meta_sgd import meta_sgd
 from jaxdl.meta.metaoptnet import metaoptnet
+from jaxdl.meta.nearest_centroid import nearest_centroid
 from jaxdl.meta.pfn import pfn
 from jaxdl.meta.proto_maml import proto_maml
-from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.relationnet import relationnet
 from jaxdl.meta.reptile import reptile

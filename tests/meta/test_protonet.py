@@ -7,7 +7,8 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
-from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.meta.nearest_centroid import nearest_centroid
+from jaxdl.meta.protonet import protonet
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode
 

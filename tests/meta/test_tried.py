@@ -6,7 +6,8 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.meta.protonet import nearest_centroid, protonet
+from jaxdl.meta.nearest_centroid import nearest_centroid
+from jaxdl.meta.protonet import protonet
 from jaxdl.meta.support_mean import support_mean
 from jaxdl.meta.tried import check_learner
 from jaxdl.models.mlp import mlp

@@ -11,7 +11,7 @@ import pytest
 from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.meta.protonet import nearest_centroid
+from jaxdl.meta.nearest_centroid import nearest_centroid
 from jaxdl.meta.support_mean import support_mean
 from jaxdl.recipes.arguments import check_images, check_rows, check_task
 from jaxdl.recipes.fit import Fitted, fit
