@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend
+from jaxdl.meta.rates import at_each_step
 from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
 
 Pair = tuple[Params, PyTree]
@@ -57,7 +56,7 @@ def learned_steps(
             steps=depth,
             key=key if inner_dropout else None,
             estimator=estimator,
-            rates=_at_each_step(learned, depth),
+            rates=at_each_step(learned, depth),
         )[0]
 
     def predict(
@@ -66,8 +65,3 @@ def learned_steps(
         return model.apply(adapted, x, key=key, weight=weight)
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
-
-
-def _at_each_step(rates: PyTree, steps: int) -> PyTree:
-    """The same rates at each of so many steps: a leading axis `[steps]`."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), rates)

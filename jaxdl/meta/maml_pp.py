@@ -15,10 +15,10 @@ from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import Ask, QueryGrad
 from jaxdl.meta.inner import Estimator, exact, first_order
-from jaxdl.meta.meta_sgd import at_each_step
 from jaxdl.meta.multi_step import Visit, multi_step_weights, through_every_step
 from jaxdl.meta.per_step import PerStep, Select, descend_per_step, divide, is_norm
 from jaxdl.meta.phases import by_phase
+from jaxdl.meta.rates import at_each_step
 from jaxdl.types import Batch, GradFn, Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
 
 

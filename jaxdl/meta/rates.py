@@ -53,6 +53,16 @@ def scale_by_rates() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
+def at_each_step(rates: PyTree, steps: int) -> PyTree:
+    """The same rates at each of so many steps: a leading axis `[steps]`.
+
+    >>> import jax.numpy as jnp
+    >>> at_each_step(jnp.array([0.1, 0.2]), steps=3).shape
+    (3, 2)
+    """
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), rates)
+
+
 def check_rates(
     rates: PyTree,
     each: PyTree,

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl.data.episodes import few_shot
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.evolution import es_grad
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, Grads, MetaLearner, TransferLearner
 
@@ -94,6 +95,16 @@ def at_the_adapted(learner, loss, key, params, episode):
     adapted = learner.adapt(key, params, episode.support)
     x, y, _ = episode.query
     return jax.grad(lambda at: loss(learner.predict(at, x), y)[0])(adapted)
+
+
+def over_the_noise(learner, loss, key, params, episode):
+    """The estimate of evolution strategies, which has tests of its own."""
+    x, y, _ = episode.query
+
+    def value(params, key):
+        return loss(learner.predict(learner.adapt(key, params, episode.support), x), y)
+
+    return es_grad(value, params, key, population=16, sigma=0.1)[0]
 
 
 def way_back(learner, loss, key, params, episode):
