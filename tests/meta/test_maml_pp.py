@@ -17,6 +17,7 @@ from jaxdl.meta.maml import maml
 from jaxdl.meta.maml_pp import maml_pp
 from jaxdl.meta.multi_step import multi_step_weights
 from jaxdl.meta.per_step import PerStep, divide, is_norm
+from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, Model
 
@@ -260,6 +261,24 @@ def test_each_step_has_its_rate(key):
         np.testing.assert_allclose(adapt(key, params, support, depth), [[left]], rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_with_statistics_of_the_support_set_all_losses_count(key):
+    """It is the gradient of the losses at depths 1 and 2, with their weights at step 25."""
+    plain = maml_pp(mlp((4, 2), norm="batch"), cross_entropy, steps=2, multi_step_until=100)
+    learner, task = by_support_statistics(plain, cross_entropy), episode()
+    params = jax.jit(learner.init)(key, task.support.x)
+
+    def weighted(params):
+        losses = []
+        for depth in (1, 2):
+            adapted = learner.adapt(key, params, task.support, depth)
+            losses.append(cross_entropy(learner.predict(adapted, task.query.x), task.query.y)[0])
+        return 0.375 * losses[0] + 0.625 * losses[1]
+
+    found, _ = jax.jit(learner.grad)(key, 25, params, task)
+    close(found, jax.jit(jax.grad(weighted))(params))
+
+
 # ---- what a phase costs
 
 
@@ -278,6 +297,11 @@ def outside_of_conds(program):
     return names, conds
 
 
+def products_in_loops(program):
+    found = [eqn.params["jaxpr"] for eqn in program.eqns if eqn.primitive.name == "scan"]
+    return sum(outside_of_conds(loop)[0].count("dot_general") for loop in found)
+
+
 def test_only_one_phase_is_computed(key):
     """All products stand inside one conditional, also with tasks side by side, and in XLA."""
     tasks = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), episode())
@@ -286,6 +310,9 @@ def test_only_one_phase_is_computed(key):
     names, conds = outside_of_conds(jax.make_jaxpr(grad)(key, step, params, tasks))
     assert "dot_general" not in names
     assert [len(cond.params["branches"]) for cond in conds] == [3]
+    # All losses of first order, all of second, the last alone: products in the inner steps.
+    first, second, last = map(products_in_loops, conds[0].params["branches"])
+    assert first < second > last
     assert " conditional(" in jax.jit(grad).lower(key, step, params, tasks).as_text("hlo")
     # A step for each task would give a selection among all phases: the test sees that.
     batched = jax.vmap(LEARNER.grad, (None, 0, None, 0))
