@@ -18,7 +18,7 @@ def blocks(language: str) -> list[str]:
 @cache
 def example() -> dict[str, Any]:
     """The names that the guide's new algorithm defines."""
-    code = next(block for block in blocks("python") if "def layer_rates(" in block)
+    code = next(block for block in blocks("python") if "def maml_with_rates(" in block)
     names: dict[str, Any] = {}
     exec(compile(code, str(GUIDE), "exec"), names)
     return names

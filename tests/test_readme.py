@@ -1,8 +1,10 @@
 """What README.md and the guide show works as it stands there."""
 
 import re
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -80,8 +82,29 @@ def test_a_stored_run_classifies(tmp_path):
 
 def test_the_new_algorithm_fits_on_a_screen():
     example()
-    code = next(block for block in blocks("python") if "def layer_rates(" in block)
+    code = next(block for block in blocks("python") if "def maml_with_rates(" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
+
+
+def test_the_new_algorithm_begins_as_maml_and_learns_each_rate(key):
+    model, episode = mlp((3, 1)), jax.jit(sinusoid(shots=4, queries=4))(key)
+    options = {"steps": 2, "inner_lr": 0.01}
+    ours = example()["maml_with_rates"](model, mean_squared_error, **options)
+    peer = maml(model, mean_squared_error, tx=optax.sgd(0.01), steps=2)
+    start, rates = jax.jit(ours.init)(key, episode.support.x)
+    grads, expected = (
+        jax.jit(learner.grad)(key, 0, given, episode)[0]
+        for learner, given in ((ours, (start, rates)), (peer, start))
+    )
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, grads[0], expected)
+    assert all(leaf.shape == () and leaf != 0 for leaf in jax.tree.leaves(grads[1]))
+    # An array whose rate is 0 stays.
+    rates["Dense_0"]["kernel"] = jnp.float32(0)
+    adapted = jax.jit(ours.adapt)(key, (start, rates), episode.support)
+    stays = jax.tree.map(jnp.array_equal, adapted, start)
+    assert jax.tree.leaves(stays).count(True) == 1
+    assert stays["Dense_0"]["kernel"]
 
 
 def test_the_map_has_every_room_and_no_other():

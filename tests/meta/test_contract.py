@@ -117,7 +117,7 @@ META = [
     Row("cavia", partial(cavia, steps=2)),
     Row(
         "README example",
-        lambda model, loss: example()["layer_rates"](model, loss, steps=2),
+        lambda model, loss: example()["maml_with_rates"](model, loss, steps=2),
         drops=False,
         variant=True,
     ),
