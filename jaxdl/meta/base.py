@@ -26,6 +26,7 @@ from jaxdl.types import (
     Sampler,
     Scalar,
     TaskLearner,
+    Weight,
 )
 
 Ask = Callable[..., PyTree]
@@ -34,13 +35,13 @@ Ask = Callable[..., PyTree]
 
 @dataclasses.dataclass(frozen=True)
 class QueryGrad:
-    """A `GradFn` that is the gradient of query losses after adaptation, and is known as one.
+    """A `GradFn` of query losses after adaptation, which is known as one.
 
-    `asking`, if there is one, makes the same gradient with other predictions for queries.
+    `asking` makes the same with other predictions for queries.
     """
 
     grad: GradFn
-    asking: Callable[[Ask], GradFn] | None = None
+    asking: Callable[[Ask], GradFn]
 
     def __call__(
         self, key: Key, step: Count, params: Params, episode: Episode, /
@@ -67,7 +68,40 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     >>> float(jax.jit(grad)(jax.random.key(0), 0, 1.0, episode)[0])  # of (2 p - 3)^2 at p = 1
     -4.0
     """
-    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)))
+
+    def asking(ask: Ask) -> GradFn:
+        return through_adaptation(*with_support(adapt, ask), loss)
+
+    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)), asking)
+
+
+def with_support(adapt: AdaptFn, ask: Ask) -> tuple[AdaptFn, PredictFn]:
+    """Adaptation to a pair, of what `adapt` gives and the support set; and prediction by `ask`.
+
+    >>> def adapt(key, params, support, steps=None):
+    ...     return params * support
+    >>> def ask(adapted, support, x, *, key, weight):
+    ...     return adapted + support + x
+    >>> adapt, predict = with_support(adapt, ask)
+    >>> adapt(None, 2, 3), predict((6, 3), 1)
+    ((6, 3), 10)
+    """
+
+    def to_pair(
+        key: Key, params: Params, support: Batch, steps: int | None = None
+    ) -> tuple[PyTree, Batch]:
+        return adapt(key, params, support, steps), support
+
+    def predict(
+        adapted: tuple[PyTree, Batch],
+        x: PyTree,
+        *,
+        key: Key | None = None,
+        weight: Weight | None = None,
+    ) -> PyTree:
+        return ask(*adapted, x, key=key, weight=weight)
+
+    return to_pair, predict
 
 
 def after_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Objective:

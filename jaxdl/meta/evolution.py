@@ -6,13 +6,14 @@ the smoothed objective: its mean over the noise. So the objective may have steps
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
-from jaxdl.meta.base import after_adaptation
+from jaxdl.meta.base import Ask, QueryGrad, after_adaptation, with_support
 from jaxdl.meta.inner import Estimator, InnerGrad, InnerLoss
 from jaxdl.types import (
     AdaptFn,
@@ -144,14 +145,18 @@ def es_query_grad(
     """
     check_population(population, sigma, chunk)
     query_loss = after_adaptation(adapt, predict, loss)
+    options: dict[str, Any] = {"population": population, "sigma": sigma, "chunk": chunk}
 
     def grad(key: Key, step: Count, params: Params, episode: Episode) -> tuple[Grads, Metrics]:
         def value(params: Params, key: Key) -> tuple[Scalar, Metrics]:
             return query_loss(params, key, episode, step)
 
-        return es_grad(value, params, key, population=population, sigma=sigma, chunk=chunk)
+        return es_grad(value, params, key, **options)
 
-    return grad
+    def asking(ask: Ask) -> GradFn:
+        return es_query_grad(*with_support(adapt, ask), loss, **options)
+
+    return QueryGrad(grad, asking)
 
 
 def es_estimator(*, population: int, sigma: float, chunk: int | None = None) -> Estimator:

@@ -45,8 +45,8 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
 
     Args:
         loss: the loss of queries, for the `grad` of a meta-learner that trains through its
-            adaptation. None keeps `learner.grad`: choose None for a `TransferLearner`, and for a
-            learner that is trained already.
+            adaptation, or estimates such a gradient, as `es_maml` does. None keeps `learner.grad`:
+            choose None for a `TransferLearner`, and for a learner that is trained already.
 
     Raises:
         InputError: if a `TransferLearner` gets a loss, because it trains on labelled examples.
@@ -92,7 +92,7 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
             "a TransferLearner trains on labelled examples and not through its adaptation: leave"
             " out `loss`"
         )
-    if isinstance(learner.grad, QueryGrad) and learner.grad.asking is not None:
+    if isinstance(learner.grad, QueryGrad):
         return inductive._replace(grad=learner.grad.asking(ask))
     return inductive._replace(grad=through_adaptation(adapt, predict, loss))
 

@@ -13,10 +13,12 @@ from jaxdl.errors import InputError
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.es_maml import es_maml
-from jaxdl.meta.evolution import es_estimator
+from jaxdl.meta.evolution import es_estimator, es_query_grad
 from jaxdl.meta.maml import maml
+from jaxdl.meta.support_statistics import by_support_statistics
+from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, Model
-from tests.meta.test_evolution import MANY, assert_mean
+from tests.meta.test_evolution import MANY, assert_mean, flat
 
 LINEAR = Model(
     lambda key, x: jnp.array([[0.5], [-1.0]]), lambda w, x, *, key=None, weight=None: x @ w
@@ -95,6 +97,24 @@ def test_the_two_of_a_pair_are_adapted_by_the_same_key(episode, key):
     grads, metrics = jax.jit(learner.grad)(key, 0, WEIGHTS, episode)
     assert metrics["loss"] > 1
     np.testing.assert_allclose(grads, 0, atol=1e-6)
+
+
+def test_statistics_of_the_support_set_keep_the_estimate(episode, key):
+    """It is made anew: neither the derivative, nor that of the queries' own statistics."""
+    net, options = mlp((3, 1), norm="batch"), {"population": 3, "sigma": 0.3}
+    learner = es_maml(net, mean_squared_error, tx=optax.sgd(0.1), steps=1, **options)
+    inductive = by_support_statistics(learner, mean_squared_error)
+    params = jax.jit(learner.init)(key, episode.support.x)
+    found, expected, plain = (
+        flat(jax.jit(grad)(key, 0, params, episode)[0])
+        for grad in (
+            inductive.grad,
+            es_query_grad(inductive.adapt, inductive.predict, mean_squared_error, **options),
+            learner.grad,
+        )
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert not np.allclose(found, plain)
 
 
 def test_what_cannot_be_meant_is_refused():

@@ -66,7 +66,8 @@ def test_nets_are_those_of_the_images():
 
 
 @pytest.mark.parametrize(
-    ("name", "replaced"), [("maml", True), ("maml_pp", True), ("reptile", False)]
+    ("name", "replaced"),
+    [("maml", True), ("maml_pp", True), ("es_maml", True), ("reptile", False)],
 )
 def test_statistics_of_the_support_set_keep_a_gradient_that_is_no_derivative(name, replaced):
     """Else the gradient of Reptile would become that of MAML."""
