@@ -72,8 +72,8 @@ def maml_pp(
             raise InputError(f"`{name}={number}`: choose 0 or more")
     if second_order_from and estimator is first_order:
         raise InputError(
-            "`estimator=first_order` has no second order to begin with: leave out"
-            " `second_order_from=`, or choose another estimator"
+            "the first-order estimator has no second order to begin with: leave out"
+            " `second_order_from=`, or choose another `estimator=`"
         )
     value, trained_steps = objective(model, loss), steps
 

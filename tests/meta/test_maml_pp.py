@@ -196,8 +196,8 @@ GRAD_BY_HAND = jax.jit(jax.grad(loss_by_hand, has_aux=True), static_argnames="or
 @pytest.mark.parametrize(
     ("step", "weights"),
     [
-        (0, [1 / 3, 1 / 3, 1 / 3]),
-        (10, [1 / 4, 1 / 4, 1 / 2]),
+        pytest.param(0, [1 / 3, 1 / 3, 1 / 3], marks=pytest.mark.slow),
+        pytest.param(10, [1 / 4, 1 / 4, 1 / 2], marks=pytest.mark.slow),
         (30, [1 / 12, 1 / 12, 10 / 12]),
         (39, [0.01, 0.01, 0.98]),
         (40, [0.0, 0.0, 1.0]),
@@ -213,6 +213,7 @@ def test_gradients_and_metrics_are_those_of_a_plain_loop(step, weights, key):
         close((grads, metrics["loss"]), (expected, last), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_finite_differences_of_the_weighted_loss_agree(key):
     with jax.enable_x64(True):
         task, weights = episode(float), jnp.asarray([1 / 12, 1 / 12, 10 / 12])
@@ -229,9 +230,8 @@ def test_finite_differences_of_the_weighted_loss_agree(key):
         np.testing.assert_allclose(along, slope, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "depth", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 5]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [1, 3, 5])
 def test_more_steps_than_in_training_have_the_rates_and_norms_of_the_last(depth, key):
     task = episode()
     params = params_of_learner(task)
@@ -303,7 +303,7 @@ def products_in_loops(program):
 
 
 def test_only_one_phase_is_computed(key):
-    """All products stand inside one conditional, also with tasks side by side, and in XLA."""
+    """All products stand inside one conditional, also with tasks side by side."""
     tasks = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), episode())
     params, step = params_of_learner(episode()), jnp.int32(0)
     grad = over_tasks(LEARNER.grad)
@@ -313,11 +313,20 @@ def test_only_one_phase_is_computed(key):
     # All losses of first order, all of second, the last alone: products in the inner steps.
     first, second, last = map(products_in_loops, conds[0].params["branches"])
     assert first < second > last
-    assert " conditional(" in jax.jit(grad).lower(key, step, params, tasks).as_text("hlo")
     # A step for each task would give a selection among all phases: the test sees that.
     batched = jax.vmap(LEARNER.grad, (None, 0, None, 0))
     names, _ = outside_of_conds(jax.make_jaxpr(batched)(key, jnp.arange(2), params, tasks))
     assert "dot_general" in names
+
+
+@pytest.mark.slow
+def test_xla_keeps_the_conditional(key):
+    tasks = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), episode())
+    arguments = key, jnp.int32(0), params_of_learner(episode()), tasks
+    program = jax.jit(over_tasks(LEARNER.grad)).lower(*arguments).compile().as_text()
+    main = program[program.index("ENTRY") :]
+    assert " conditional(" in main
+    assert " dot(" not in main
 
 
 # ---- norms per step
@@ -330,18 +339,20 @@ def test_norms_are_found_by_the_names_of_their_layers():
     assert [name for name in others.split() if is_norm(name)] == []
 
 
-def test_a_net_without_norms_has_none_per_step_and_a_chosen_parameter_has(key):
-    x, net = jnp.ones((2, 3)), mlp((4, 2))
-    plain, chosen = (
-        maml_pp(net, cross_entropy, steps=2, per_step=select)
-        for select in (is_norm, lambda name: name == "Dense_1/bias")
-    )
-    assert not jax.tree.leaves(jax.eval_shape(plain.init, key, x).each)
-    params = jax.jit(chosen.init)(key, x)
-    assert jax.tree.map(jnp.shape, params.each["Dense_1"]) == {"bias": (2, 2), "kernel": None}
-    params = params._replace(each=jax.tree.map(lambda leaf: leaf + jnp.eye(2), params.each))
-    adapted = jax.jit(chosen.adapt)(key, params, Batch(x, jnp.zeros(2, int)))
-    np.testing.assert_array_equal(adapted["Dense_1"]["bias"], [0, 1])
+def test_a_net_without_norms_has_none_per_step(key):
+    learner = maml_pp(mlp((4, 2)), cross_entropy)
+    assert not jax.tree.leaves(jax.eval_shape(learner.init, key, jnp.ones((2, 3))).each)
+
+
+def test_parameters_per_step_can_be_chosen(key):
+    task, chosen = episode(), {"steps": 2, "per_step": lambda name: name == "head/bias"}
+    learner = maml_pp(NET, cross_entropy, **chosen)
+    params = learner.init(key, task.support.x)
+    assert jax.tree.map(jnp.shape, params.each["head"]) == {"bias": (2, 2), "kernel": None}
+    params = params._replace(each=jax.tree.map(lambda leaf: jnp.eye(2), params.each))
+    adapted = jax.jit(learner.adapt)(key, params, task.support)
+    np.testing.assert_array_equal(adapted["head"]["bias"], [0, 1])
+    assert not np.allclose(adapted["norm_1"]["bias"], params.start["norm_1"]["bias"])
 
 
 # ---- what is refused
