@@ -42,9 +42,10 @@ def es_maml(
     `params` and `adapted` are parameters of `model`. The loss, dropout, and tasks with fewer
     classes are as in `maml`. The metrics of `grad` are means over the moved initialisations.
 
-    It costs `2 * population` adaptations per task. The estimate has as many directions as there are
-    pairs in all tasks of a step. So it suits small nets, and adaptations that have no derivative.
-    An adaptation of your own takes `jaxdl.es_query_grad` instead.
+    It costs `2 * population` adaptations per task, and needs more steps than `maml`, the larger the
+    net the more: the estimate has only as many directions as there are pairs in a step. So it is
+    for small nets, and for adaptations that have no derivative. An adaptation of your own takes
+    `jaxdl.es_query_grad` instead.
 
     This is the form for supervised tasks. The paper learns policies, and adapts them by ES gradient
     steps or by hill climbing, which is not here. For the first, with the paper's numbers, write
