@@ -66,16 +66,18 @@ def in_context(
         x, weight = without_void(support.x, support.weight), support.weight
         masks = key if inner_dropout else None
         hidden = flat_features(features, params.features, x, key=masks, weight=weight)
-        labels = jnp.concatenate([_labels(support, ways), jnp.ones((len(hidden), 1))], axis=1)
-        counts = jnp.ones(len(hidden)) if weight is None else weight.astype(hidden.dtype)
-        (tokens,) = counted(weight, jnp.concatenate([hidden, labels], axis=1))
+        dtype = hidden.dtype
+        labels, ones = _labels(support, ways).astype(dtype), jnp.ones((len(hidden), 1), dtype)
+        counts = jnp.ones(len(hidden), dtype) if weight is None else weight.astype(dtype)
+        (tokens,) = counted(weight, jnp.concatenate([hidden, labels, ones], axis=1))
         return Read(params, tokens, counts)
 
     def predict(
         adapted: Read, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Float[Array, "m ways"]:
         hidden = flat_features(features, adapted.params.features, x, key=key, weight=weight)
-        queries = jnp.concatenate([hidden, jnp.zeros((len(hidden), ways + 1))], axis=1)
+        zeros = jnp.zeros((len(hidden), ways + 1), hidden.dtype)
+        queries = jnp.concatenate([hidden, zeros], axis=1)
         return net.apply(adapted.params.net, Context(adapted.tokens, adapted.weight, queries))
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))

@@ -41,7 +41,8 @@ def logistic_regression(
     """The minimum of the weighted sum of cross-entropies plus `l2 / 2` times the squared kernel.
 
     The bias has no penalty. For three classes or more this is `LogisticRegression(C=1 / l2)` of
-    scikit-learn, whose objective for two classes has half of the penalty.
+    scikit-learn, whose objective for two classes has half of the penalty. It is solved in float32
+    at least.
 
     A class without an example that counts has the bias -inf, so its probability is 0. An example
     of weight 0 counts for nothing.
@@ -61,6 +62,7 @@ def logistic_regression(
     >>> found.bias.round(3).tolist()[2]
     -inf
     """
+    x = x.astype(jnp.promote_types(x.dtype, "float32"))
     (x,), counts = counted(weight, x), jnp.ones(len(y)) if weight is None else weight
     features = jnp.concatenate([x, jnp.ones((len(y), 1), x.dtype)], axis=1)
     counts, target = counts[:, None], jax.nn.one_hot(y, ways)

@@ -22,8 +22,8 @@ H = 1e-5
 """The step of finite differences, in float64."""
 
 TRAINED = [row for row in META + TRANSFER if row.trains]
-KEY, STEP = jax.random.key(0), 10_000
-"""Late in training: the early gradients of MAML++ are of losses after all inner steps."""
+MODEL, LOSS, SAMPLE = CLASSIFICATION
+KEY, STEP = jax.random.key(0), 0
 
 
 def double(tree):
@@ -33,43 +33,48 @@ def double(tree):
 
 
 def given(row):
-    """A learner, its parameters, what its `grad` takes, and a direction of the parameters.
+    """A learner, its `grad` by parameters alone, these, a batch, and a direction of parameters.
 
     No parameter is 0, as offsets are at the start: a relu of exactly 0 has no derivative.
     """
-    model, loss, sample = CLASSIFICATION
-    learner = row.make(model, loss)
-    episode = double(jax.jit(sample)(jax.random.key(1)))
+    learner = row.make(MODEL, LOSS)
+    episode = double(jax.jit(SAMPLE)(jax.random.key(1)))
     params = double(jax.jit(learner.init)(jax.random.key(2), episode.support.x))
     batch = episode if isinstance(learner, MetaLearner) else episode.query
     leaves, structure = jax.tree.flatten(params)
     draw = np.random.default_rng(0).normal
     v = jax.tree.unflatten(structure, [jnp.asarray(draw(size=leaf.shape)) for leaf in leaves])
-    return learner, jax.tree.map(lambda p: p + 0.1 * draw(size=p.shape), params), batch, v
+    params = jax.tree.map(lambda p: p + 0.1 * draw(size=p.shape), params)
+    return learner, lambda params: learner.grad(KEY, STEP, params, batch), params, batch, v
 
 
-def slope_of_loss(grad, params, v):
-    """Along v, by finite differences, and as the gradients have it. Those at both ends, too."""
+def differences(grad, params, v):
+    """Of the loss and of the gradients along v, by their values at both sides."""
 
     def moved(by):
         return grad(jax.tree.map(lambda p, d: p + by * d, params, v))
 
     ends, metrics = lax.map(moved, jnp.asarray([H, -H]))
-    slope = (metrics["loss"][0] - metrics["loss"][1]) / (2 * H)
-    along = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, grad(params)[0], v)))
-    return slope, along, ends
+    slope = lambda leaf: (leaf[0] - leaf[1]) / (2 * H)  # noqa: E731
+    return slope(metrics["loss"]), jax.tree.map(slope, ends)
+
+
+def dot(one, other):
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, one, other)))
 
 
 @each([row for row in TRAINED if not row.instead], core=True)
 def test_gradients_are_those_of_the_loss_and_so_are_their_derivatives(row):
     with jax.enable_x64(True):
-        learner, params, batch, v = given(row)
+        learner, grad, params, _, v = given(row)
         if isinstance(learner, MetaLearner):
             assert isinstance(learner.grad, QueryGrad), "say in the row what `grad` is `instead`"
-        grad = partial(learner.grad, KEY, STEP)
+
+        def grads_of(params):
+            return grad(params)[0]
 
         def forward(params):
-            return jax.jvp(lambda at: grad(at, batch)[0], (params,), (v,))[1]
+            return jax.jvp(grads_of, (params,), (v,))[1]
 
         if row.reverse_only:
             with pytest.raises(TypeError, match="custom_vjp"):
@@ -77,32 +82,28 @@ def test_gradients_are_those_of_the_loss_and_so_are_their_derivatives(row):
 
         @jax.jit
         def measure(params):
-            slope, along, ends = slope_of_loss(lambda at: grad(at, batch), params, v)
-            differences = jax.tree.map(lambda leaf: (leaf[0] - leaf[1]) / (2 * H), ends)
-            (by_reverse,) = jax.vjp(lambda at: grad(at, batch)[0], params)[1](v)
+            grads, back = jax.vjp(grads_of, params)
+            (by_reverse,) = back(v)
             by_forward = by_reverse if row.reverse_only else forward(params)
-            return slope, along, by_reverse, by_forward, differences
+            return dot(grads, v), by_reverse, by_forward, differences(grad, params, v)
 
-        found = measure(params)
-        slope, along, by_reverse, by_forward, differences = jax.tree.map(np.asarray, found)
-    np.testing.assert_allclose(along, slope, rtol=1e-6)
+        along, by_reverse, by_forward, by_differences = jax.tree.map(np.asarray, measure(params))
+    np.testing.assert_allclose(along, by_differences[0], rtol=1e-6)
     close(by_reverse, by_forward, rtol=1e-9)
-    close(by_reverse, differences, rtol=1e-5)
+    close(by_reverse, by_differences[1], rtol=1e-5)
 
 
 @each([row for row in TRAINED if row.instead], core=True)
 def test_gradients_that_are_not_those_of_the_loss_are_what_the_row_says(row):
     with jax.enable_x64(True):
-        learner, params, batch, v = given(row)
-        grad = partial(learner.grad, KEY, STEP)
+        learner, grad, params, batch, v = given(row)
 
         @jax.jit
         def measure(params):
-            slope, along, _ = slope_of_loss(lambda at: grad(at, batch), params, v)
-            claim = row.instead(learner, CLASSIFICATION[1], KEY, params, batch)
-            return slope, along, grad(params, batch)[0], claim
+            grads, claim = grad(params)[0], row.instead(learner, LOSS, KEY, params, batch)
+            return dot(grads, v), differences(grad, params, v)[0], grads, claim
 
-        slope, along, grads, claim = jax.tree.map(np.asarray, measure(params))
+        along, slope, grads, claim = jax.tree.map(np.asarray, measure(params))
     assert not np.isclose(along, slope, rtol=1e-3), "it is the gradient of the loss after all"
     close(grads, claim, rtol=1e-9)
 

@@ -21,8 +21,10 @@ def unit_vectors(x: Float[Array, "n width"]) -> Float[Array, "n width"]:
     >>> [[f"{value:.1f}" for value in row] for row in rows]
     [['0.6', '0.8'], ['0.0', '0.0']]
     """
-    squares = jnp.sum(jnp.square(x), axis=1, keepdims=True)
-    return x * lax.rsqrt(jnp.where(squares > np.finfo(x.dtype).tiny, squares, 1))
+    wide = x.astype(jnp.promote_types(x.dtype, "float32"))  # squares of float16 overflow
+    squares = jnp.sum(jnp.square(wide), axis=1, keepdims=True)
+    inverse = lax.rsqrt(jnp.where(squares > np.finfo(wide.dtype).tiny, squares, 1))
+    return (wide * inverse).astype(x.dtype)
 
 
 class CosineHead(NamedTuple):
