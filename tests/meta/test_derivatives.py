@@ -25,7 +25,7 @@ TRAINED = [row for row in META + TRANSFER if row.trains]
 MODEL, LOSS, SAMPLE = CLASSIFICATION
 KEY = jax.random.key(0)
 STEP = 1_000_000
-"""Late in training, when losses that change with time, as of MAML++, have come to their last form."""
+"""Late in training, when the loss of MAML++ no longer changes with the step."""
 
 
 def double(tree):
