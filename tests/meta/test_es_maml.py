@@ -99,6 +99,7 @@ def test_the_two_of_a_pair_are_adapted_by_the_same_key(episode, key):
     np.testing.assert_allclose(grads, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_statistics_of_the_support_set_keep_the_estimate(episode, key):
     """It is made anew: neither the derivative, nor that of the queries' own statistics."""
     net, options = mlp((3, 1), norm="batch"), {"population": 3, "sigma": 0.3}
