@@ -90,7 +90,8 @@ def test_gradients_are_those_of_the_loss_and_so_are_their_derivatives(row):
             return dot(grads, v), by_reverse, by_forward, differences(grad, params, v)
 
         along, by_reverse, by_forward, by_differences = jax.tree.map(np.asarray, measure(params))
-    np.testing.assert_allclose(along, by_differences[0], rtol=1e-6)
+    told = "not the gradient of its loss: say in the row what it is `instead`"
+    np.testing.assert_allclose(along, by_differences[0], rtol=1e-6, err_msg=told)
     close(by_reverse, by_forward, rtol=1e-9)
     close(by_reverse, by_differences[1], rtol=1e-5)
 
