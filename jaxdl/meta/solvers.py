@@ -22,7 +22,14 @@ Solver = Callable[[Product, PyTree], PyTree]
 """`(product, b) -> x`, about the solution of `A x = b`."""
 
 
-def conjugate_gradients(product: Product, b: PyTree, *, steps: int, damping: float = 0.0) -> PyTree:
+def conjugate_gradients(
+    product: Product,
+    b: PyTree,
+    *,
+    steps: int,
+    damping: float = 0.0,
+    least_curvature: float = 0.0,
+) -> PyTree:
     """Solves `(A + damping I) x = b` by `steps` steps of conjugate gradients, one product each.
 
     It is exact after as many steps as A has different eigenvalues, up to rounding. It stops when
@@ -33,8 +40,11 @@ def conjugate_gradients(product: Product, b: PyTree, *, steps: int, damping: flo
     the first direction, which is `b`, the result is `b`. With 0 steps it is `b`, too.
 
     Args:
-        damping: added to each eigenvalue of A. More of it makes an indefinite A positive definite
-            and shrinks the solution.
+        damping: added to each eigenvalue of A, 0 or more. A large one makes an indefinite A
+            positive definite, and shrinks the solution.
+        least_curvature: it stops at a direction d if `d (A + damping I) d` is not above
+            `least_curvature * d d`. Give more than 0 if it is known that A should have no smaller
+            eigenvalue.
 
     Raises:
         InputError: if `steps` is below 0.
@@ -53,7 +63,8 @@ def conjugate_gradients(product: Product, b: PyTree, *, steps: int, damping: flo
         x, residual, direction, square, active, moved = carry
         image = _plus(product(direction), damping, direction)
         curvature = _dot(direction, image)
-        active = active & (curvature > 0) & (square > rounding)
+        trusted = curvature > least_curvature * _dot(direction, direction)
+        active = active & trusted & (square > rounding)
         rate = jnp.where(active, square / jnp.where(active, curvature, 1), 0)
         x = _plus(x, rate, direction)
         residual = _plus(residual, -rate, image)
@@ -75,6 +86,9 @@ def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
     With the learning rate of gradient descent as `rate`, it is the gradient through the last
     `steps + 1` steps at the solution.
 
+    It ends before a term that is longer than the one before, because then an eigenvalue lies
+    outside of `[0, 2 / rate]`, and later terms would grow without end.
+
     Args:
         rate: above 0, and below 2 over the largest eigenvalue of A.
 
@@ -89,11 +103,15 @@ def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
     _check(steps)
 
     def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
-        total, term = carry
+        total, term, square, active = carry
         term = _plus(term, -rate, product(term))
-        return (_plus(total, 1, term), term), None
+        new_square = _dot(term, term)
+        active = active & (new_square <= square)
+        total = jax.tree.map(lambda old, new: jnp.where(active, old + new, old), total, term)
+        return (total, term, new_square, active), None
 
-    (total, _), _ = lax.scan(step, (b, b), length=steps)
+    start = (b, b, _dot(b, b), jnp.bool_(True))
+    (total, *_), _ = lax.scan(step, start, length=steps)
     return _plus(optax.tree.zeros_like(b), rate, total)
 
 

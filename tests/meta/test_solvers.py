@@ -84,6 +84,21 @@ def test_a_direction_of_negative_curvature_ends_the_search():
         assert found @ b > 0
 
 
+def test_a_direction_below_the_least_curvature_ends_the_search():
+    """A = diag(4, 1) and b = (1, 1): curvatures of 5/2, and then of the second direction below it.
+
+    The first step has the rate 2/5. It leaves the residual (-3/5, 3/5), so the next direction is
+    (-3/5, 3/5) + 9/25 (1, 1) = (-6, 24) / 25, whose curvature is (4 * 36 + 576) / 612 = 1.176.
+    """
+    matrix, b = np.diag([4.0, 1.0]), np.ones(2)
+    for least, expected in ((2.6, b), (1.2, 0.4 * b), (1.1, np.array([0.25, 1.0]))):
+        found = solve(conjugate_gradients, matrix, b, steps=5, least_curvature=least)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        options = {"steps": 5, "least_curvature": least, "damping": 1.0}  # the damping counts
+        found = solve(conjugate_gradients, matrix - np.eye(2), b, **options)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("eigenvalue", [0.0, -2.0])
 def test_if_the_first_direction_has_no_positive_curvature_the_right_side_stays(eigenvalue):
     b = right_side()
@@ -102,12 +117,26 @@ def test_damping_makes_an_indefinite_matrix_solvable():
 
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_neumann_adds_the_terms_of_the_series(steps):
-    matrix, _ = symmetric([-0.5, 1.0, 2.0, 4.0, 6.0])
+    matrix, _ = symmetric([0.5, 1.0, 2.0, 4.0, 6.0])
     b, rate = right_side(), 0.3
     power = np.eye(SIZE) - rate * matrix
     terms = [np.linalg.matrix_power(power, j) for j in range(steps + 1)]
     found = solve(neumann, matrix, b, steps=steps, rate=rate)
     np.testing.assert_allclose(found, rate * sum(terms) @ b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("eigenvalue", [-1.0, 9.0])
+def test_neumann_ends_before_its_terms_grow(eigenvalue):
+    """Along a small part of b alone. The terms shrink while the other part is longer."""
+    matrix, b, rate = np.diag([2.0, eigenvalue]), np.array([1.0, 0.001]), 0.3
+    power = np.eye(2) - rate * matrix
+    terms = [np.linalg.matrix_power(power, j) @ b for j in range(60)]
+    lengths = np.linalg.norm(terms, axis=1)
+    shrinking = int(np.argmax(lengths[1:] > lengths[:-1])) + 1
+    assert 2 < shrinking < 20
+    for steps in (shrinking - 1, shrinking, 59):
+        found = solve(neumann, matrix, b, steps=steps, rate=rate)
+        np.testing.assert_allclose(found, rate * sum(terms[:shrinking]), rtol=1e-12)
 
 
 def test_neumann_converges_to_the_solution():
