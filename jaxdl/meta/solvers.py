@@ -37,7 +37,8 @@ def conjugate_gradients(
 
     It also stops at a direction of non-positive curvature, and returns the solution so far, as
     truncated Newton methods do. A step along such a direction would be huge or lead away. If it is
-    the first direction, which is `b`, the result is `b`. With 0 steps it is `b`, too.
+    the first direction, which is `b`, or with 0 steps, the result is `b / (1 + damping)`, as if A
+    were the identity.
 
     Args:
         damping: added to each eigenvalue of A, 0 or more. A large one makes an indefinite A
@@ -75,7 +76,8 @@ def conjugate_gradients(
 
     start = (optax.tree.zeros_like(b), b, b, first, jnp.bool_(True), jnp.bool_(False))
     (x, *_, moved), _ = lax.scan(step, start, length=steps)
-    return jax.tree.map(lambda solved, right: jnp.where(moved, solved, right), x, b)
+    plain = optax.tree.scale(1 / (1 + damping), b)
+    return jax.tree.map(lambda solved, other: jnp.where(moved, solved, other), x, plain)
 
 
 def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
