@@ -57,6 +57,7 @@ _FACE = {
     "meta.evolution": "es_grad es_query_grad",
     "meta.finetune": "finetune",
     "meta.hypergradient": "hypergradient minimise",
+    "meta.imaml": "imaml",
     "meta.inner": "descend exact first_order mixed_mode rematerialised",
     "meta.linear_probe": "linear_probe",
     "meta.lstm_learner": "lstm_learner",

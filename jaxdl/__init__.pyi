@@ -38,6 +38,7 @@ from jaxdl.meta.evolution import es_query_grad as es_query_grad
 from jaxdl.meta.finetune import finetune as finetune
 from jaxdl.meta.hypergradient import hypergradient as hypergradient
 from jaxdl.meta.hypergradient import minimise as minimise
+from jaxdl.meta.imaml import imaml as imaml
 from jaxdl.meta.inner import descend as descend
 from jaxdl.meta.inner import exact as exact
 from jaxdl.meta.inner import first_order as first_order

@@ -36,6 +36,7 @@ METHODS = {
     "support_mean": "mean of the support targets",
     "maml": "MAML",
     "protonet": "ProtoNet",
+    "imaml": "iMAML",
     "reptile": "Reptile",
     "anil": "ANIL",
     "boil": "BOIL",

@@ -1,5 +1,6 @@
 """Flags of the learners that take gradient steps in a task; see `recipes/learners.py`."""
 
+from functools import partial
 from typing import Any, Literal
 
 import optax
@@ -8,6 +9,7 @@ from jaxdl.meta import anil as anil_
 from jaxdl.meta import boil as boil_
 from jaxdl.meta import cavia as cavia_
 from jaxdl.meta import es_maml as es_maml_
+from jaxdl.meta import imaml as imaml_
 from jaxdl.meta import maml as maml_
 from jaxdl.meta import maml_pp as maml_pp_
 from jaxdl.meta import meta_curvature as meta_curvature_
@@ -16,7 +18,8 @@ from jaxdl.meta import proto_maml as proto_maml_
 from jaxdl.meta import reptile as reptile_
 from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.per_step import is_norm
-from jaxdl.runs.config import Count, Natural, Positive
+from jaxdl.meta.solvers import Solver, conjugate_gradients, neumann
+from jaxdl.runs.config import Count, Natural, NotNegative, Positive
 from jaxdl.types import (
     Embedding,
     LossFn,
@@ -327,6 +330,65 @@ def cavia_of_curves(
     del ways  # the net has as many outputs
     options: dict[str, Any] = {"contexts": contexts, "inner_lr": inner_lr, "steps": inner_steps}
     return cavia_.cavia(model, loss, estimator=ESTIMATORS[estimator], **options)
+
+
+def imaml(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 16,
+    inner_lr: Positive = 0.1,
+    strength: Positive = 2.0,
+    solver: Literal["cg", "neumann"] = "cg",
+    solver_steps: Natural = 5,
+    damping: NotNegative = 11.0,
+) -> MetaLearner:
+    """MAML with implicit gradients, with gradient descent in a task (arXiv:1909.04630).
+
+    Args:
+        inner_steps: Inner gradient steps.
+        inner_lr: Learning rate of the inner steps.
+        strength: Strength of the pull to the initialisation, lambda of the paper.
+        solver: Solver of the implicit meta-gradient: conjugate gradients, or the Neumann series.
+        solver_steps: Hessian-vector products per meta-gradient.
+        damping: Damping of the conjugate gradients. The authors' code has 11 with a strength of 2.
+    """
+    del ways  # the net has as many outputs
+    if solver == "cg":
+        options: dict[str, Any] = {"damping": damping, "least_curvature": (1 + damping) / 2}
+        solve: Solver = partial(conjugate_gradients, steps=solver_steps, **options)
+    else:  # at the rate of the inner steps, the series is the gradient through the last of them
+        solve = partial(neumann, steps=solver_steps, rate=inner_lr * strength)
+    options = {"steps": inner_steps, "strength": strength, "solver": solve}
+    return imaml_.imaml(model, loss, tx=optax.sgd(inner_lr), **options)
+
+
+def imaml_of_curves(
+    model: Model,
+    loss: LossFn,
+    *,
+    ways: int,
+    inner_steps: Natural = 16,
+    inner_lr: Positive = 0.001,
+    strength: Positive = 2.0,
+    solver: Literal["cg", "neumann"] = "cg",
+    solver_steps: Natural = 5,
+    damping: NotNegative = 11.0,
+) -> MetaLearner:
+    """MAML with implicit gradients, with gradient descent in a task (arXiv:1909.04630).
+
+    Args:
+        inner_steps: Inner gradient steps.
+        inner_lr: Learning rate of the inner steps.
+        strength: Strength of the pull to the initialisation, lambda of the paper.
+        solver: Solver of the implicit meta-gradient: conjugate gradients, or the Neumann series.
+        solver_steps: Hessian-vector products per meta-gradient.
+        damping: Damping of the conjugate gradients.
+    """
+    options: dict[str, Any] = {"strength": strength, "solver": solver, "damping": damping}
+    options |= {"inner_steps": inner_steps, "solver_steps": solver_steps}
+    return imaml(model, loss, ways=ways, inner_lr=inner_lr, **options)
 
 
 def reptile(

@@ -24,6 +24,7 @@ from jaxdl.meta.boil import boil
 from jaxdl.meta.cavia import cavia
 from jaxdl.meta.es_maml import es_maml
 from jaxdl.meta.finetune import finetune
+from jaxdl.meta.imaml import imaml
 from jaxdl.meta.linear_probe import linear_probe
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.maml import fomaml, maml
@@ -42,6 +43,7 @@ from jaxdl.meta.reptile import reptile
 from jaxdl.meta.rfs import rfs
 from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.snail import snail
+from jaxdl.meta.solvers import neumann
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
@@ -70,6 +72,8 @@ def with_outputs(make, **options):
 
 
 SGD = optax.sgd(0.1)
+SMALL_SGD = optax.sgd(0.02)
+"""Of 50 steps. Steps of 0.1 diverge as training sharpens the net, and iMAML does not see them."""
 
 
 def by_outputs(make, **options):
@@ -115,6 +119,13 @@ META = [
         instead=over_the_noise,
     ),
     Row("cavia", partial(cavia, steps=2)),
+    Row("imaml", partial(imaml, tx=SMALL_SGD, steps=50), variant=True),
+    Row(
+        "imaml, Neumann series",
+        partial(imaml, tx=SMALL_SGD, steps=50, solver=partial(neumann, steps=5, rate=0.04)),
+        regresses=False,
+        variant=True,
+    ),
     Row(
         "README example",
         lambda model, loss: example()["maml_with_rates"](model, loss, steps=2),
