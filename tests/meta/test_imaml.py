@@ -239,7 +239,7 @@ def test_memory_does_not_grow_with_the_inner_steps(key):
     ("changes", "words"),
     [
         ({"steps": -1}, "`steps=-1`: choose 0 or more inner steps"),
-        ({"strength": 0.0}, "`strength=0.0` does not tie .* Choose a number above 0"),
+        ({"strength": 0.0}, "`strength=0.0` does not tie .* Choose one above 0"),
         ({"tx": optax.sgd}, r"`tx=` is the function sgd. Call it"),
     ],
 )
