@@ -20,6 +20,7 @@ from jaxdl.meta.inner import ESTIMATORS
 from jaxdl.meta.per_step import is_norm
 from jaxdl.meta.solvers import Solver, conjugate_gradients, neumann
 from jaxdl.runs.config import Count, Natural, NotNegative, Positive, Rate
+from jaxdl.runs.keywords import with_defaults
 from jaxdl.types import (
     Embedding,
     LossFn,
@@ -92,24 +93,7 @@ def anil(
     return anil_.anil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
 
 
-def anil_of_curves(
-    features: Embedding,
-    loss: LossFn,
-    *,
-    ways: int,
-    inner_steps: Natural = 1,
-    inner_lr: Positive = 0.01,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
-) -> MetaLearner:
-    """MAML that adapts the head alone, with inner gradient descent (arXiv:1909.09157).
-
-    Args:
-        inner_steps: Inner gradient steps in a training task.
-        inner_lr: Learning rate of the inner steps.
-        estimator: Estimator of the meta-gradient.
-    """
-    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
-    return anil(features, loss, ways=ways, inner_lr=inner_lr, **options)
+anil_of_curves = with_defaults(anil, inner_lr=0.01)
 
 
 def boil(
@@ -174,24 +158,7 @@ def meta_curvature(
     return meta_curvature_.meta_curvature(model, loss, inner_lr=inner_lr, **options)
 
 
-def meta_curvature_of_curves(
-    model: Model,
-    loss: LossFn,
-    *,
-    ways: int,
-    inner_steps: Natural = 1,
-    inner_lr: Positive = 0.001,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
-) -> MetaLearner:
-    """MAML that learns matrices by which inner gradients are multiplied (arXiv:1902.03356).
-
-    Args:
-        inner_steps: Inner gradient steps in a training task.
-        inner_lr: Learning rate of the inner steps.
-        estimator: Estimator of the meta-gradient.
-    """
-    options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
-    return meta_curvature(model, loss, ways=ways, inner_lr=inner_lr, **options)
+meta_curvature_of_curves = with_defaults(meta_curvature, inner_lr=0.001)
 
 
 def maml_pp(
@@ -234,33 +201,10 @@ def maml_pp(
     )
 
 
-def maml_pp_of_curves(
-    model: Model,
-    loss: LossFn,
-    *,
-    ways: int,
-    inner_steps: Natural = 5,
-    inner_lr: Positive = 0.01,
-    multi_step_until: Natural = 500,
-    learn_rates: bool = False,
-    second_order_from: Natural = 0,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
-) -> MetaLearner:
-    """MAML++: losses after every inner step, and, if asked for, learned rates (arXiv:1810.09502).
-
-    Args:
-        inner_steps: Inner gradient steps in a training task.
-        inner_lr: First learning rate of the inner steps.
-        multi_step_until: Training step until which the query losses after all inner steps count,
-            and not the last one alone. 0 never does so.
-        learn_rates: Learn a rate for each inner step and array of parameters. Off,
-            because such rates grow until the training on sine waves diverges.
-        second_order_from: Training step before which the meta-gradient is of first order.
-        estimator: Estimator of the meta-gradient.
-    """
-    options: dict[str, Any] = {"learn_rates": learn_rates, "second_order_from": second_order_from}
-    options |= {"inner_steps": inner_steps, "inner_lr": inner_lr, "estimator": estimator}
-    return maml_pp(model, loss, ways=ways, multi_step_until=multi_step_until, **options)
+# Learned rates are off, because they grow until the training on sine waves diverges.
+maml_pp_of_curves = with_defaults(
+    maml_pp, fixed={"norms_per_step": False}, inner_lr=0.01, learn_rates=False
+)
 
 
 def es_maml(
@@ -286,27 +230,7 @@ def es_maml(
     return es_maml_.es_maml(model, loss, tx=optax.sgd(inner_lr), **options)
 
 
-def es_maml_of_curves(
-    model: Model,
-    loss: LossFn,
-    *,
-    ways: int,
-    inner_steps: Natural = 1,
-    inner_lr: Positive = 0.01,
-    population: Count = 16,
-    sigma: Positive = 0.01,
-) -> MetaLearner:
-    """MAML by evolution strategies, without a derivative of the adaptation (arXiv:1910.01215).
-
-    Args:
-        inner_steps: Inner gradient steps in a training task.
-        inner_lr: Learning rate of the inner steps.
-        population: Pairs of perturbed initialisations per task. Each pair costs two adaptations.
-        sigma: Standard deviation of the perturbations. The paper has 0.1, for policies. With
-            it, sine waves are learned less well.
-    """
-    options: dict[str, Any] = {"population": population, "sigma": sigma}
-    return es_maml(model, loss, ways=ways, inner_steps=inner_steps, inner_lr=inner_lr, **options)
+es_maml_of_curves = with_defaults(es_maml, inner_lr=0.01, sigma=0.01)
 
 
 def cavia_of_curves(
@@ -367,35 +291,10 @@ def imaml(
     return imaml_.imaml(model, loss, tx=tx, **options)
 
 
-def imaml_of_curves(
-    model: Model,
-    loss: LossFn,
-    *,
-    ways: int,
-    inner_steps: Natural = 32,
-    inner_lr: Positive = 0.0002,
-    inner_momentum: Rate = 0.8,
-    strength: Positive = 10.0,
-    solver: Literal["cg", "neumann"] = "cg",
-    solver_steps: Natural = 5,
-    damping: NotNegative = 3.0,
-) -> MetaLearner:
-    """MAML with implicit gradients, with gradient descent in a task (arXiv:1909.04630).
-
-    Args:
-        inner_steps: Inner gradient steps.
-        inner_lr: Learning rate of the inner steps.
-        inner_momentum: Momentum of the inner steps.
-        strength: Strength of the pull to the initialisation, lambda of the paper.
-        solver: Solver of the implicit meta-gradient: conjugate gradients, or the Neumann series.
-        solver_steps: Hessian-vector products per meta-gradient.
-        damping: Damping of the conjugate gradients.
-    """
-    # The defaults were chosen on validation tasks, and so that no step diverges: see meta/imaml.py.
-    options: dict[str, Any] = {"strength": strength, "solver": solver, "damping": damping}
-    options |= {"inner_steps": inner_steps, "solver_steps": solver_steps}
-    options |= {"inner_lr": inner_lr, "inner_momentum": inner_momentum}
-    return imaml(model, loss, ways=ways, **options)
+# Chosen on validation tasks, and so that no step diverges: see meta/imaml.py.
+imaml_of_curves = with_defaults(
+    imaml, inner_steps=32, inner_lr=0.0002, inner_momentum=0.8, strength=10.0, damping=3.0
+)
 
 
 def reptile(
@@ -422,25 +321,7 @@ def reptile(
     return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
 
 
-def reptile_of_curves(
-    model: Model,
-    loss: LossFn,
-    *,
-    ways: int,
-    inner_steps: Count = 5,
-    inner_lr: Positive = 0.02,
-    inner_batch: Count = 10,
-) -> MetaLearner:
-    """Reptile with gradient descent in a task, as in the paper's sine waves (arXiv:1803.02999).
-
-    Args:
-        inner_steps: Steps in a training task.
-        inner_lr: Learning rate of these steps.
-        inner_batch: Points per inner step.
-    """
-    del ways  # the net has as many outputs
-    tx = optax.sgd(inner_lr)
-    return reptile_.reptile(model, loss, tx=tx, steps=inner_steps, batch_size=inner_batch)
+reptile_of_curves = with_defaults(reptile, fixed={"inner_optimiser": "sgd"}, inner_lr=0.02)
 
 
 def proto_maml(

@@ -5,12 +5,14 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from jaxdl.errors import InputError
 
+Make = TypeVar("Make", bound=Callable[..., Any])
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 SIMPLE = (int, float, bool, str, Path, types.NoneType)
 
 
@@ -51,6 +53,44 @@ def _keywords_of(function: Callable[..., Any], known: frozenset[str]) -> type:
     made = dataclasses.make_dataclass(function.__name__, fields, frozen=True)
     made.__doc__ = _help(function)
     return made
+
+
+def with_defaults(function: Make, *, fixed: Mapping[str, Any] = NOTHING, **defaults: Any) -> Make:
+    """`function` with other defaults of keyword arguments.
+
+    Args:
+        fixed: values of keyword arguments that the result does not take.
+
+    >>> def shrink(model, *, by: float = 0.5, often: bool = False): return model * by, often
+    >>> gently = with_defaults(shrink, fixed={"often": True}, by=0.9)
+    >>> gently(10.0), gently(10.0, by=0.8), gently.__name__
+    ((9.0, True), (8.0, True), 'shrink')
+    >>> keywords_of(gently)()
+    shrink(by=0.9)
+
+    Raises:
+        TypeError: if `function` has no keyword argument of a name.
+    """
+    signature = inspect.signature(function)
+    own = {name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY}
+    if unknown := {*fixed, *defaults} - own:
+        raise TypeError(f"{function.__name__} has no keyword argument {min(unknown)}")
+
+    narrow = signature.replace(
+        parameters=[
+            each.replace(default=defaults.get(name, each.default))
+            for name, each in signature.parameters.items()
+            if name not in fixed
+        ]
+    )
+
+    @functools.wraps(function)
+    def other(*given: Any, **options: Any) -> Any:
+        narrow.bind(*given, **options)
+        return function(*given, **{**fixed, **defaults, **options})
+
+    other.__signature__ = narrow  # type: ignore[attr-defined]
+    return other  # type: ignore[return-value]
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
