@@ -113,6 +113,25 @@ def way_back(learner, loss, key, params, episode):
     return jax.tree.map(jnp.subtract, params, learner.adapt(key, params, Batch(x, y)))
 
 
+def implicitly(solver, strength=2.0):
+    """`(I + H / strength)^-1` times the gradient by the adapted parameters, as `solver` has it.
+
+    H is the Hessian of the support loss there, as in implicit MAML.
+    """
+
+    def claim(learner, loss, key, params, episode):
+        adapted, (x, y, _) = learner.adapt(key, params, episode.support), episode.support
+        slope = jax.grad(lambda at: loss(CLASSIFICATION[0].apply(at, x), y)[0])
+
+        def product(v):
+            bent = jax.jvp(slope, (adapted,), (v,))[1]
+            return jax.tree.map(lambda one, other: one + other / strength, v, bent)
+
+        return solver(product, at_the_adapted(learner, loss, key, params, episode))
+
+    return claim
+
+
 def but_for_the_mean(learner, loss, key, params, batch):
     """The gradient of the loss; that of SimpleShot's mean has a test of its own."""
     grads, _ = learner.grad(key, jnp.int32(0), params, batch)

@@ -24,7 +24,7 @@ from jaxdl.meta.boil import boil
 from jaxdl.meta.cavia import cavia
 from jaxdl.meta.es_maml import es_maml
 from jaxdl.meta.finetune import finetune
-from jaxdl.meta.imaml import imaml
+from jaxdl.meta.imaml import SOLVER, imaml
 from jaxdl.meta.linear_probe import linear_probe
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.maml import fomaml, maml
@@ -43,7 +43,7 @@ from jaxdl.meta.reptile import reptile
 from jaxdl.meta.rfs import rfs
 from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.snail import snail
-from jaxdl.meta.solvers import neumann
+from jaxdl.meta.solvers import conjugate_gradients, neumann
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
@@ -57,6 +57,7 @@ from tests.meta.contract import (
     Row,
     at_the_adapted,
     but_for_the_mean,
+    implicitly,
     over_the_noise,
     uneven,
     way_back,
@@ -82,6 +83,8 @@ def by_outputs(make, **options):
         model, loss, ways=1 if loss is REGRESSION[1] else WAYS, **options, **more
     )
 
+
+FIVE_TERMS = partial(neumann, steps=5, rate=0.04)
 
 META = [
     Row("maml", partial(maml, tx=SGD, steps=2)),
@@ -119,12 +122,26 @@ META = [
         instead=over_the_noise,
     ),
     Row("cavia", partial(cavia, steps=2)),
-    Row("imaml", partial(imaml, tx=SMALL_SGD, steps=50), variant=True),
+    Row("imaml", partial(imaml, tx=SMALL_SGD, steps=50), variant=True, instead=implicitly(SOLVER)),
     Row(
         "imaml, Neumann series",
-        partial(imaml, tx=SMALL_SGD, steps=50, solver=partial(neumann, steps=5, rate=0.04)),
+        partial(imaml, tx=SMALL_SGD, steps=50, solver=FIVE_TERMS),
         regresses=False,
         variant=True,
+        instead=implicitly(FIVE_TERMS),
+    ),
+    Row(
+        "imaml, solved",
+        partial(
+            imaml,
+            tx=SMALL_SGD,
+            steps=200,
+            strength=10.0,
+            solver=partial(conjugate_gradients, steps=80),
+        ),
+        regresses=False,
+        variant=True,
+        reverse_only="the minimum is a custom_vjp, whose derivative is the implicit one",
     ),
     Row(
         "README example",
