@@ -55,9 +55,9 @@ def imaml(
     of 0.0005 within 15,000. Steps of 0.0002 with a momentum of 0.8 reach as far, and learn.
 
     The support loss of a net has negative curvature, too. Plain conjugate gradients then give a
-    meta-gradient of any length and direction. So the default solver has a least curvature, and a
-    damping, that of the authors' code with a strength of 2, up to a factor. For the exact implicit
-    gradient, of a convex loss, give `partial(jaxdl.conjugate_gradients, steps=...)`.
+    meta-gradient of any length and direction, and sine waves are not learnt. The default solver has
+    a least curvature, and a damping, that of the authors' code up to a factor. For the exact
+    implicit gradient, of a convex loss, give `partial(jaxdl.conjugate_gradients, steps=...)`.
 
     The authors' code takes one step along the quadratic term, after all steps on the support loss,
     and it tests with a strength of 0.
