@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.reports.sinusoid import DEPTHS, PAPER, SHOTS, draw_curve, draw_task, report
+from experiments.reports.sinusoid import PAPER, SHOTS, depths_of, draw_curve, draw_task, report
 from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.losses import mean_squared_error
@@ -152,14 +152,15 @@ def train(config: Config, run: Run, learner: MetaLearner) -> Params:
 def errors(config: Config, learner: MetaLearner, params: Params) -> list[dict[str, Any]]:
     """For each seed: mean, 95 % interval and median of the error, by shots and inner steps."""
     tables: list[dict[str, Any]] = [{} for _ in per_seed(params)]
+    depths = depths_of(flat(config))
     for shots in SHOTS:
         sample = sinusoid(shots=shots, queries=shots)
         run = evaluate(
-            learner, mean_squared_error, sample, episodes=config.test_tasks, depths=DEPTHS
+            learner, mean_squared_error, sample, episodes=config.test_tasks, depths=depths
         )
         for table, each in zip(tables, per_seed(params), strict=True):
             values = np.asarray(run(jax.random.key(TEST_KEY), each)["loss"])
-            for steps, row in zip(DEPTHS, values, strict=True):
+            for steps, row in zip(depths, values, strict=True):
                 mean, half = mean_ci95(row)
                 median = float(np.median(row))
                 table[f"{shots}-shot/{steps}"] = {"mean": mean, "ci95": half, "median": median}

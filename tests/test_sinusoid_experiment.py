@@ -4,6 +4,7 @@ import numpy as np
 from scipy import stats
 
 from experiments import sinusoid
+from experiments.reports.sinusoid import DEPTHS, depths_of
 
 MEANS = np.array([0.569, 0.578, 0.613])
 
@@ -20,7 +21,7 @@ def made_up(seeds):
                     "median": 0.4,
                 }
                 for shots in sinusoid.SHOTS
-                for depth in sinusoid.DEPTHS
+                for depth in DEPTHS
             }
             for s, mean in enumerate(MEANS[:seeds])
         ]
@@ -47,7 +48,7 @@ def test_of_several_seeds_the_interval_is_over_seeds_and_that_over_tasks_below_i
     found = rows(said)
     half = (high - low) / 2
     assert "mean squared error, ± 95 % over seeds (median)" in found
-    for i, depth in enumerate(sinusoid.DEPTHS):
+    for i, depth in enumerate(DEPTHS):
         shown = f"{MEANS.mean() + depth:.3f} ± {half:.3f} (0.400)"
         assert found["maml 5-shot"][i] == shown
         assert found["pretrained 5-shot"][i] == (
@@ -65,6 +66,22 @@ def test_of_a_single_seed_it_is_over_tasks():
     assert found["maml 5-shot"][0] == "0.569 ± 0.020 (0.400)"
     assert not any("over tasks" in title and "shot" in title for title in found)
     assert "seed 0 alone, which leaves no interval over seeds" in said
+
+
+def test_the_inner_steps_of_training_have_a_column():
+    """Results of before have none for them, and the paper has none either."""
+    assert depths_of({"inner_steps": 32}) == (0, 1, 5, 10, 32)
+    assert depths_of({"inner_steps": 5}) == depths_of({}) == DEPTHS
+    result = made_up(1)
+    result["config"]["inner_steps"] = 32
+    assert len(rows(sinusoid.report(result))["maml 5-shot"]) == 4
+    for name in ("maml", "pretrained"):
+        for shots in sinusoid.SHOTS:
+            result[name][0][f"{shots}-shot/32"] = result[name][0][f"{shots}-shot/10"]
+    found = rows(sinusoid.report(result))
+    assert found["mean squared error, ± 95 % over tasks (median)"][4] == "32 steps"
+    assert found["maml 5-shot"][4] == found["maml 5-shot"][3]
+    assert found["maml 5-shot, paper"] == ["", "0.67", "0.38", "0.35", ""]
 
 
 def test_an_error_that_diverged_is_told_as_result_json_holds_it():

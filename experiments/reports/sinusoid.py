@@ -21,12 +21,18 @@ PUBLISHED = {"maml": PAPER, "pretrained": {1: 2.41, 5: 2.23, 10: 2.19}}
 """The same by the names of the result."""
 
 
+def depths_of(config: dict[str, Any]) -> tuple[int, ...]:
+    """Inner steps of the test: those of the paper, and those of training if they are others."""
+    return tuple(sorted({*DEPTHS, config.get("inner_steps") or 0}))
+
+
 def report(result: dict[str, Any]) -> str:
     """The result as a table: means over seeds, intervals over seeds and over tasks, medians."""
     run, config, rows = result["run"], result["config"], []
     learner = name_of(config)
     seeds = len(result[learner])
     over = "seeds" if seeds > 1 else "tasks"
+    depths = [d for d in depths_of(config) if f"{SHOTS[0]}-shot/{d}" in result[learner][0]]
 
     def cell(of_depth: list[dict[str, Any]]) -> tuple[str, str]:
         """The mean with its interval and the median, and half the interval over tasks."""
@@ -39,15 +45,15 @@ def report(result: dict[str, Any]) -> str:
 
     for name in (learner, "pretrained"):
         for shots in SHOTS:
-            places = [f"{shots}-shot/{depth}" for depth in DEPTHS]
+            places = [f"{shots}-shot/{depth}" for depth in depths]
             cells = [cell([each[place] for each in result[name]]) for place in places]
             title = f"{name} {shots}-shot"
             rows.append([title, *(shown for shown, _ in cells)])
             rows += [[f"{title}, over tasks", *(half for _, half in cells)]] * (seeds > 1)
         if name in PUBLISHED:
-            values = [f"{value:.2f}" for value in PUBLISHED[name].values()]
-            rows.append([f"{name} 5-shot, paper", "", *values])
-    header = [f"mean squared error, ± 95 % over {over} (median)", *(f"{d} steps" for d in DEPTHS)]
+            values = [f"{PUBLISHED[name][d]:.2f}" if d in PAPER else "" for d in depths]
+            rows.append([f"{name} 5-shot, paper", *values])
+    header = [f"mean squared error, ± 95 % over {over} (median)", *(f"{d} steps" for d in depths)]
     notes = [
         *result["deviations"],
         f"{run['steps']:,} steps; {tables.seeds(config['seed'], seeds)}; {config['test_tasks']:,}"
