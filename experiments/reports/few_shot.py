@@ -43,6 +43,7 @@ METHODS = {
     "meta_sgd": "Meta-SGD",
     "meta_curvature": "Meta-Curvature",
     "maml_pp": "MAML++",
+    "cavia": "CAVIA",
     "es_maml": "ES-MAML",
     "r2d2": "R2-D2",
     "metaoptnet": "MetaOptNet-RR",

@@ -135,6 +135,8 @@ def test_a_regression_has_the_rates_of_regressions_and_beats_the_mean(table, tmp
     assert complete(few_shot.Config(), kind).method.inner_lr == 0.4
     method = complete(few_shot.Config(), words).method
     assert method == own_keywords(maml_of_curves)(inner_lr=TABLE_RATE)
+    implicit = complete(few_shot.Config(), [*words, "--learner", "imaml"]).method
+    assert (implicit.inner_lr, implicit.inner_momentum) == (0.002, 0.8)
     lines = ["dose,answer,patient"]
     for patient in range(40):
         slope = RNG.normal()
