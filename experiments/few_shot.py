@@ -3,8 +3,8 @@
 A learner trains on many tasks. A task shows a few images of each of its classes, then asks to
 classify other images of them. The default is MAML (section 5.2, arXiv:1703.03400) on pairs of
 digits, which need no download. The papers' recipes are presets. Validation classes choose the
-checkpoint. Test classes give the accuracy. Three baselines are tested too: fine-tuning, the
-nearest class mean of the pixels, and the learner before training.
+checkpoint. Test classes give the accuracy. Baselines are tested too: fine-tuning, the nearest
+class mean of the pixels by distance and by cosine, and the learner before training.
 
 Command: scripts/run few_shot [--preset omniglot-5way-1shot] [--learner NAME]
 Runtime: 1 minute for the default on 2 CPU cores; use a GPU for the paper's 60,000 steps
@@ -246,8 +246,8 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
             key=jax.random.key(VALIDATION_KEY),
         )
         values["pretrained"] = scores(fine_tuning, pretrained)
-    name, untrained = recipe.untrained_baseline(tasks)
-    values[name] = scores(untrained, jnp.zeros((1, 1)))
+    for name, baseline in recipe.baselines_of_inputs(tasks).items():
+        values[name] = scores(baseline, jnp.zeros((1, 1)))
     keep_episodes(run, values)
     result = {
         **{name: by_seed(each, tasks.metric) for name, each in values.items()},

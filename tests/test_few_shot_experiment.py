@@ -97,6 +97,16 @@ def test_the_untrained_learner_has_a_row_and_a_line():
     assert "untrained: with the parameters that training starts from" in said
 
 
+def test_the_class_means_by_cosine_have_a_row_of_their_own():
+    result = made_up(1)
+    result["nearest_centroid_cosine"] = [{"accuracy": 0.25, "ci95": 0.01, "loss": 1.0}]
+    by_distance, by_cosine = cells(words.report(result))[-2:]
+    assert by_distance[0] == "nearest centroid of pixels"
+    assert by_cosine == ["nearest centroid of pixels, by cosine", "25.00 ± 1.00"]
+    result["config"]["data"], result["config"]["path"] = "table", "a.csv"
+    assert cells(words.report(result))[-1][0] == "nearest class mean, by cosine"
+
+
 # ---- the schedule of the outer learning rate
 
 

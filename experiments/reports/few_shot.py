@@ -60,7 +60,16 @@ METHODS = {
     "pfn": "PFN",
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",
+    "nearest_centroid_cosine": "nearest centroid of pixels, by cosine",
 }
+BASELINES = (
+    "untrained",
+    "pretrained",
+    "nearest_centroid",
+    "nearest_centroid_cosine",
+    "support_mean",
+)
+"""Names in a result, in the order of the table."""
 
 
 def report(result: dict[str, Any]) -> str:
@@ -76,12 +85,12 @@ def report(result: dict[str, Any]) -> str:
     metric = result.get("metric", "accuracy")  # runs of before classified
     accuracy, squared = (100, 2, "accuracy in %"), (1, 3, "mean squared error")
     scale, digits, unit = accuracy if metric == "accuracy" else squared
-    for name in (learner, "untrained", "pretrained", "nearest_centroid", "support_mean"):
+    for name in (learner, *BASELINES):
         if name not in result:  # a run without this baseline
             continue
         title = METHODS.get(name, name)
-        if name == "nearest_centroid" and config["data"] == "table":
-            title = "nearest class mean"
+        if config["data"] == "table":
+            title = title.replace("centroid of pixels", "class mean")
         if name == "untrained":
             title = f"{METHODS.get(learner, learner)}, untrained"
         runs = result[name]  # of the centroid one for all seeds: nothing is trained

@@ -229,11 +229,15 @@ def fine_tuning_baseline(
     return fine_tuning(rate), params, rate
 
 
-def untrained_baseline(tasks: Tasks) -> tuple[str, MetaLearner]:
-    """The baseline that trains nothing, and its name: class means of the inputs, or the mean."""
+def baselines_of_inputs(tasks: Tasks) -> dict[str, MetaLearner]:
+    """The baselines that train nothing: class means of the inputs by both distances, or the mean.
+
+    By the names that they have in a result.
+    """
     if tasks.metric == "loss":
-        return "support_mean", support_mean(tasks.loss)
-    return "nearest_centroid", nearest_centroid(tasks.loss, ways=tasks.test_ways)
+        return {"support_mean": support_mean(tasks.loss)}
+    nearest = partial(nearest_centroid, tasks.loss, ways=tasks.test_ways)
+    return {"nearest_centroid": nearest(), "nearest_centroid_cosine": nearest(distance="cosine")}
 
 
 def check_learners(choice: Choice, trained: AnyLearner, tested: AnyLearner, tasks: Tasks) -> None:

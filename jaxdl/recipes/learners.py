@@ -70,5 +70,14 @@ REGRESSORS: dict[str, Make] = {
     "lstm_learner": lstm_learner,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
-TAKEN = (*LEARNERS, "untrained", "pretrained", "nearest_centroid", "support_mean", "config", "run")
+TAKEN = (
+    *LEARNERS,
+    "untrained",
+    "pretrained",
+    "nearest_centroid",
+    "nearest_centroid_cosine",
+    "support_mean",
+    "config",
+    "run",
+)
 """Names in a result that are no own learner."""

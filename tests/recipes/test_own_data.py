@@ -96,7 +96,7 @@ def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, ca
     config = tiny(tmp_path, **fields, steps=6, lr=0.3)
     result = few_shot.main(config)
     assert set(result) >= {"maml", "support_mean"}
-    assert not {"pretrained", "nearest_centroid"} & set(result)
+    assert not {"pretrained", "nearest_centroid", "nearest_centroid_cosine"} & set(result)
     assert result["maml"][0]["loss"] > 0
     shown = capsys.readouterr().out
     assert "mean squared error" in shown
@@ -227,7 +227,7 @@ def test_classes_inside_each_group(table, tmp_path):
     tasks = tasks_of(flat(tiny(tmp_path, **fields)))
     assert (tasks.metric, tasks.ways, tasks.classes) == ("accuracy", 2, 2)
     result = few_shot.main(tiny(tmp_path, **fields))
-    assert set(result) >= {"maml", "pretrained", "nearest_centroid"}
+    assert set(result) >= {"maml", "pretrained", "nearest_centroid", "nearest_centroid_cosine"}
     with pytest.raises(InputError, match=r"have all classes of its target. Leave out"):
         tasks_of(flat(tiny(tmp_path, **fields, test_ways=2)))
 
