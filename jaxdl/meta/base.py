@@ -37,11 +37,12 @@ Ask = Callable[..., PyTree]
 class QueryGrad:
     """A `GradFn` of query losses after adaptation, which is known as one.
 
-    `asking` makes the same with other predictions for queries.
+    `asking` makes the same with other predictions for queries and another loss. None is for a grad
+    that `through_adaptation` makes of `adapt`, `predict` and a loss.
     """
 
     grad: GradFn
-    asking: Callable[[Ask], GradFn]
+    asking: Callable[[Ask, LossFn], GradFn] | None = None
 
     def __call__(
         self, key: Key, step: Count, params: Params, episode: Episode, /
@@ -68,11 +69,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     >>> float(jax.jit(grad)(jax.random.key(0), 0, 1.0, episode)[0])  # of (2 p - 3)^2 at p = 1
     -4.0
     """
-
-    def asking(ask: Ask) -> GradFn:
-        return through_adaptation(*with_support(adapt, ask), loss)
-
-    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)), asking)
+    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)))
 
 
 def with_support(adapt: AdaptFn, ask: Ask) -> tuple[AdaptFn, PredictFn]:

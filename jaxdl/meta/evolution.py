@@ -70,17 +70,22 @@ def es_grad(
     '1.0'
     """
     check_population(population, sigma, chunk)
+    params = jax.tree.map(jnp.asarray, params)
 
     def of_pair(key: Key, step: Count, params: Params, pair: Count) -> tuple[Grads, PyTree]:
         del step, pair  # the key is the pair's own
         noise_key, value_key = jax.random.split(key)
         noise = standard_normal(noise_key, params)
 
-        def moved(by: Scalar) -> tuple[Scalar, PyTree]:
+        def moved(by: Scalar) -> tuple[Array, PyTree]:
             at = jax.tree.map(lambda p, e: (p + by * e).astype(p.dtype), params, noise)
             return value(at, value_key)
 
         values, metrics = jax.vmap(moved)(jnp.asarray([sigma, -sigma]))
+        if jnp.shape(values) != (2,):
+            raise InputError(
+                f"the objective returned an array {list(jnp.shape(values)[1:])}. Return a number"
+            )
         slope = (values[0] - values[1]) / (2 * sigma)
         grads = jax.tree.map(lambda e: (slope * e).astype(e.dtype), noise)
         return grads, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), metrics)
@@ -95,8 +100,8 @@ def check_population(population: int, sigma: float, chunk: int | None) -> None:
     Raises:
         InputError: if one is not above 0, or `chunk` does not divide `population`.
     """
-    if population < 1:
-        raise InputError(f"`population={population}`: choose 1 or more pairs")
+    if population < 1 or population % 1:
+        raise InputError(f"`population={population}`: choose 1 or more pairs, a whole number")
     if not sigma > 0:
         raise InputError(f"`sigma={sigma}`: choose a standard deviation above 0")
     if chunk is not None and (chunk < 1 or population % chunk):
@@ -153,7 +158,7 @@ def es_query_grad(
 
         return es_grad(value, params, key, **options)
 
-    def asking(ask: Ask) -> GradFn:
+    def asking(ask: Ask, loss: LossFn) -> GradFn:
         return es_query_grad(*with_support(adapt, ask), loss, **options)
 
     return QueryGrad(grad, asking)
@@ -166,7 +171,10 @@ def es_estimator(*, population: int, sigma: float, chunk: int | None = None) -> 
     def estimator(loss: InnerLoss) -> InnerGrad:
         def grad(params: Params, key: Key | None, *args: PyTree) -> tuple[Grads, PyTree]:
             if key is None:
-                raise InputError("es_estimator draws noise: give descend the argument key=")
+                raise InputError(
+                    "es_estimator draws noise, and there is no key. Give descend the argument"
+                    " `key=`, or the learner `inner_dropout=True`"
+                )
 
             def value(params: Params, key: Key) -> tuple[Scalar, PyTree]:
                 return loss(params, key, *args)

@@ -192,6 +192,8 @@ def descend(
     """
     if steps < 0:
         raise InputError(f"steps={steps}: choose 0 or more inner steps")
+    if not isinstance(each, tuple):
+        raise InputError("`each` is no tuple. Write `each=(norms,)` for one argument of the loss")
     grad = estimator(loss)
     tx = optax.with_extra_args_support(tx)
     opt_state = tx.init(params)
@@ -212,6 +214,6 @@ def descend(
         # Under vmap over tasks a scan would copy the initialisation, which they share, to each of
         # them: matrix products of many small matrices in place of one large one.
         (params, _), path = step(start, jax.tree.map(lambda leaf: leaf[0], inputs))
-        return params, jax.tree.map(lambda leaf: leaf[None], path)
+        return params, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], path)
     (params, _), path = lax.scan(step, start, inputs, length=steps)
     return params, path

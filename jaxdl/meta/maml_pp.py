@@ -99,7 +99,7 @@ def maml_pp(
     ) -> PyTree:
         return model.apply(adapted, x, key=key, weight=weight)
 
-    def asking(ask: Ask) -> GradFn:
+    def asking(ask: Ask, loss: LossFn) -> GradFn:
         def grad_from(start: int) -> GradFn:
             by = estimator if start >= second_order_from else first_order
             all_steps = partial(multi_step_weights, steps=steps, until=multi_step_until)
@@ -113,4 +113,4 @@ def maml_pp(
         del support  # as in `maml`
         return predict(adapted, x, **options)
 
-    return MetaLearner(init, adapt, predict, asking(ask))
+    return MetaLearner(init, adapt, predict, asking(ask, loss))

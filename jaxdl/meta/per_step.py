@@ -21,14 +21,14 @@ from jaxdl.types import Array, Batch, Key, Metrics, Params, PyTree, Scalar
 Select = Callable[[str], bool]
 """Whether the parameter of a name, such as `BatchNorm_0/bias`, has a value for each inner step."""
 
-NORM = re.compile(r"(norm|(^|/)bn)_?\d*/", re.IGNORECASE)
+NORM = re.compile(r"(norm|(^|/)bn)_?\d*/[^/]*$", re.IGNORECASE)
 
 
 class PerStep(NamedTuple):
     """An initialisation, which is adapted; the rest of a net per step, which is not; and rates.
 
     The arrays of `each` have a leading axis `[steps]`. `rates` has `[steps]` numbers for each array
-    of `start`.
+    of `start`, or is empty if rates are not learned. For 0 steps the axis is 1.
     """
 
     start: Params
@@ -42,7 +42,8 @@ def is_norm(name: str) -> bool:
     Flax names its norms `BatchNorm_0`, `LayerNorm_1` ... A layer of your own is found if its name
     ends in "norm", or is "bn", with or without a number.
 
-    >>> [is_norm(name) for name in ("BatchNorm_0/bias", "block/bn1/scale", "Dense_0/bias")]
+    >>> names = ["BatchNorm_0/bias", "block/bn1/scale", "PreNorm_0/Dense_0/bias"]
+    >>> [is_norm(name) for name in names]
     [True, True, False]
     """
     return NORM.search(name) is not None

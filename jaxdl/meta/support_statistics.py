@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.losses import without_void
-from jaxdl.meta.base import QueryGrad, through_adaptation
+from jaxdl.meta.base import Ask, QueryGrad, through_adaptation
 from jaxdl.types import (
     Batch,
+    GradFn,
     Key,
     LossFn,
     MetaLearner,
@@ -92,9 +93,16 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
             "a TransferLearner trains on labelled examples and not through its adaptation: leave"
             " out `loss`"
         )
-    if isinstance(learner.grad, QueryGrad):
-        return inductive._replace(grad=learner.grad.asking(ask))
+    if isinstance(learner.grad, QueryGrad) and learner.grad.asking is not None:
+        grad = learner.grad.asking(ask, loss)
+        return inductive._replace(grad=QueryGrad(grad, _once))
     return inductive._replace(grad=through_adaptation(adapt, predict, loss))
+
+
+def _once(ask: Ask, loss: LossFn) -> GradFn:
+    raise InputError(
+        "this learner has the statistics of the support set already. Ask for them once"
+    )
 
 
 def _with_support(adapted: PyTree, support: Batch) -> WithSupport:

@@ -100,6 +100,7 @@ def test_it_has_the_dtypes_of_the_parameters(key):
     ("options", "words"),
     [
         ({"population": 0}, "population=0`: choose 1 or more"),
+        ({"population": 2.5}, "population=2.5`: .* a whole number"),
         ({"sigma": 0.0}, "sigma=0.0`: choose a standard deviation above 0"),
         ({"chunk": 3}, "chunk=3` does not divide 4 pairs"),
         ({"chunk": 0}, "chunk=0` does not divide"),
@@ -118,7 +119,9 @@ def test_what_cannot_be_meant_is_refused(options, words, key):
 
 def test_an_estimator_without_a_key_is_refused():
     estimator = es_estimator(population=1, sigma=0.1)
-    with pytest.raises(InputError, match="draws noise: give descend the argument key="):
+    with pytest.raises(
+        InputError, match=r"draws noise, .* `key=`, or the learner `inner_dropout=True`"
+    ):
         descend(
             lambda w, key: (w, {}),
             jnp.float32(1),
@@ -126,3 +129,11 @@ def test_an_estimator_without_a_key_is_refused():
             steps=1,
             estimator=estimator,
         )
+
+
+def test_an_objective_with_several_values_is_refused(key):
+    """Times the noise they would broadcast to something that looks like a gradient."""
+    with pytest.raises(InputError, match=r"returned an array \[3\]. Return a number"):
+        es_grad(lambda w, key: (w**2, {}), jnp.ones(3), key, population=2, sigma=0.1)
+    grad, _ = es_grad(lambda w, key: (3 * w, {}), 1.0, key, population=2, sigma=0.1)
+    assert grad.shape == ()

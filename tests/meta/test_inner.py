@@ -134,6 +134,16 @@ def test_the_loss_and_the_visit_get_the_slice_of_each_step():
         descend(loss, jnp.float32(0), optax.sgd(0.5), each=(targets,), steps=2)
 
 
+def test_a_metric_may_be_a_number_of_python():
+    for steps in (1, 2):
+        _, (path, _) = descend(
+            lambda w, key: (w**2, {"count": 3}), jnp.float32(1), optax.sgd(0.1), steps=steps
+        )
+        assert path["count"].tolist() == [3] * steps
+    with pytest.raises(InputError, match="`each` is no tuple"):
+        descend(lambda w, key: (w, {}), jnp.float32(1), optax.sgd(0.1), steps=1, each={"a": 1})
+
+
 def test_no_steps_return_the_parameters_with_their_gradient():
     loss = lambda p, key: (p**2, {})  # noqa: E731
     final = lambda p: descend(loss, p, optax.sgd(0.5), steps=0)[0] * 3  # noqa: E731

@@ -1,5 +1,7 @@
 """Queries normalised by the support set: what one query gets does not depend on the others."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,11 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
+from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.es_maml import es_maml
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
+from jaxdl.meta.maml_pp import maml_pp
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.layers.norm import BatchNorm
@@ -119,3 +124,37 @@ def test_a_learner_of_labelled_examples_takes_no_loss_of_queries():
     """Its gradient would be of episodes, which its type does not allow."""
     with pytest.raises(InputError, match=r"trains on labelled examples .*: leave out `loss`"):
         by_support_statistics(LEARNERS["finetune"], cross_entropy)
+
+
+def test_the_gradient_is_that_of_the_loss_and_the_adaptation_that_are_given(key):
+    """Not of those that the learner was made with."""
+    smooth = partial(cross_entropy, smoothing=0.5)
+    base = LEARNERS["maml"]
+
+    def half(key, params, support, steps=None):
+        return jax.tree.map(lambda leaf: leaf / 2, base.adapt(key, params, support, steps))
+
+    for learner in (base, base._replace(adapt=half)):
+        made = by_support_statistics(learner, smooth)
+        params = base.init(key, episode().support.x)
+        expected = through_adaptation(made.adapt, made.predict, smooth)
+        found, expected = (
+            jax.jit(grad)(key, 0, params, episode()) for grad in (made.grad, expected)
+        )
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+    "make", [partial(maml_pp, steps=0), partial(es_maml, tx=optax.sgd(0.1), steps=0)]
+)
+def test_a_gradient_of_a_learner_s_own_is_of_the_given_loss_and_is_made_once(make, key):
+    """Without inner steps, the loss that the learner was made with has no part in it."""
+    smooth = partial(cross_entropy, smoothing=0.5)
+    made, other = (
+        by_support_statistics(make(NET, loss), smooth) for loss in (cross_entropy, smooth)
+    )
+    params = jax.jit(made.init)(key, episode().support.x)
+    found, expected = (jax.jit(each.grad)(key, 0, params, episode()) for each in (made, other))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    with pytest.raises(InputError, match="Ask for them once"):
+        by_support_statistics(made, smooth)
