@@ -21,6 +21,7 @@ def config_of(folder, **changes):
     return unflat(capacity.Config, {**small, "run": flags, **changes})
 
 
+@pytest.mark.slow
 def test_a_wide_net_learns_few_examples_by_heart(tmp_path, monkeypatch, capsys):
     result = capacity.main(config_of(tmp_path))
     train, test = (np.array(result["sizes"][name]) for name in ("train", "test"))

@@ -116,6 +116,7 @@ def never_stopped(tmp_path_factory):
         return config, airbench.main(config)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_pictures")
 def test_a_resumed_run_equals_one_that_never_stopped(never_stopped, tmp_path, monkeypatch):
     whole, expected = never_stopped
@@ -192,6 +193,7 @@ def test_lookahead_ends_with_the_schedule(monkeypatch):
         assert found["steps"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_pictures")
 def test_two_devices_equal_one_with_batch_norm(never_stopped, tmp_path):
     two = fast_config(tmp_path, devices=2)

@@ -69,7 +69,9 @@ def test_a_run_ends_in_a_table_and_three_pictures(tiny, tmp_path, capsys):
     assert continual.main(tiny()) == json.loads((directory / "result.json").read_text())
 
 
-@pytest.mark.parametrize("steps", [8, 9])  # the test there, on a log point and on none, is void
+@pytest.mark.parametrize(
+    "steps", [pytest.param(8, marks=pytest.mark.slow), 9]
+)  # the test there, on a log point and on none, is void
 def test_resumed_in_the_middle_of_a_task_equals_never_stopped_bit_for_bit(
     tiny, tmp_path, monkeypatch, steps
 ):

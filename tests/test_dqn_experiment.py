@@ -129,7 +129,7 @@ def test_without_a_memory_a_step_learns_from_all_that_was_just_played(tiny, monk
     np.testing.assert_array_equal(state.items[sample.indices], sample.items)
 
 
-@pytest.mark.parametrize("chosen", [True, False])
+@pytest.mark.parametrize("chosen", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_whose_beta_rises_over_its_steps_is_not_made_longer(tmp_path, monkeypatch, chosen):
     """And one without priorities is, because there the steps decide no schedule."""
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)

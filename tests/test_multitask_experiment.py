@@ -132,6 +132,7 @@ def test_ten_questions_end_in_two_tables_and_a_picture(tiny, tmp_path, capsys, m
     assert many_questions.main(config) == result
 
 
+@pytest.mark.slow
 def test_resumed_equals_never_stopped_bit_for_bit(whole, tiny, monkeypatch):
     monkeypatch.setattr(Run, "picture", lambda *_, **__: None)
     config, expected = whole

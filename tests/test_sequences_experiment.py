@@ -65,6 +65,7 @@ def test_all_cells_run_beside_one_another_on_what_needs_memory(tmp_path, capsys)
     assert "never" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_is_made_longer_equals_one_that_never_stopped(tmp_path, monkeypatch, capsys):
     whole = long_memory.main(config_of("adding", tmp_path / "whole", cell=("rnn",)))
     assert "adding 6, test" in capsys.readouterr().out

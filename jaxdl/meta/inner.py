@@ -192,8 +192,6 @@ def descend(
     """
     if steps < 0:
         raise InputError(f"steps={steps}: choose 0 or more inner steps")
-    if not isinstance(each, tuple):
-        raise InputError("`each` is no tuple. Write `each=(norms,)` for one argument of the loss")
     grad = estimator(loss)
     tx = optax.with_extra_args_support(tx)
     opt_state = tx.init(params)

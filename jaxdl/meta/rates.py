@@ -77,12 +77,14 @@ def check_rates(
 
     Args:
         rates: a pytree of arrays `[steps, ...]`, or None.
-        each: the same.
+        each: a tuple of such pytrees.
         tx: an optimiser that takes extra arguments. `state` is its state for these parameters.
 
     Raises:
         InputError: if not.
     """
+    if not isinstance(each, tuple):
+        raise InputError("`each` is no tuple. Write `each=(norms,)` for one argument of the loss")
     for name, values in {"rates": rates, "each": each}.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(values):
             if jnp.shape(leaf)[:1] != (steps,):

@@ -25,7 +25,10 @@ LEARNERS = {
 }
 
 
-@pytest.fixture(params=LEARNERS, scope="module")
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "snail")) for name in LEARNERS],
+    scope="module",
+)
 def learnt(request):
     make = LEARNERS[request.param]
     learner = make(mlp((3,)), cross_entropy, ways=3)

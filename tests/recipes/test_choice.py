@@ -317,6 +317,7 @@ def test_a_learner_of_labelled_examples_trains_and_is_loaded(tmp_path):
     assert learner.predict(adapted, x).shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_test_tasks_have_ways_shots_and_data_of_their_own(tmp_path, capsys):
     fields = {"ways": 4, "test_ways": 2, "test_shots": 3, "test_data": "numbers"}
     config = with_learner(tiny(tmp_path, **fields), "protonet")

@@ -49,6 +49,7 @@ def test_a_problem_of_bytes_is_that_of_integers():
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+@pytest.mark.slow
 def test_each_cell_learns_from_its_own_count_with_its_own_rate(tmp_path):
     """A dense net learns one example a class by heart and all of them less well; the smallest rate
     of all leaves the initialisation as it is."""

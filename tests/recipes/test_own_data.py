@@ -110,7 +110,7 @@ def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, ca
     assert result["best_steps"] == [min(losses, key=losses.get)] != [max(losses, key=losses.get)]
 
 
-@pytest.mark.parametrize("target", ["answer", "kind"])
+@pytest.mark.parametrize("target", ["answer", pytest.param("kind", marks=pytest.mark.slow)])
 def test_a_run_of_a_table_is_loaded(target, table, tmp_path):
     fields = {"data": "table", "path": table, "target": target, "task": "patient", "shots": 3}
     config = flat(tiny(tmp_path, **fields, pretraining_steps=0))
@@ -266,7 +266,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("grey", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_pictures_of_a_folder(grey, pictures, tmp_path):
     fields = {"data": "folder", "path": pictures, "grey": grey, "pretraining_steps": 0}
     config = tiny(tmp_path, **fields)
