@@ -20,6 +20,7 @@ from jaxdl.types import (
     Key,
     LossFn,
     Metrics,
+    Model,
     Params,
     PredictFn,
     PyTree,
@@ -70,6 +71,23 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     -4.0
     """
     return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)))
+
+
+def predict_of(model: Model) -> PredictFn:
+    """Predictions of a model whose adapted state is parameters of it.
+
+    >>> import jax, jax.numpy as jnp, jaxdl
+    >>> model, x = jaxdl.mlp((3,)), jnp.ones((4, 2))
+    >>> predict_of(model)(model.init(jax.random.key(0), x), x).shape
+    (4, 3)
+    """
+
+    def predict(
+        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
+    ) -> PyTree:
+        return model.apply(adapted, x, key=key, weight=weight)
+
+    return predict
 
 
 def with_support(adapt: AdaptFn, ask: Ask) -> tuple[AdaptFn, PredictFn]:

@@ -16,6 +16,7 @@ from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact
+from jaxdl.optim.check import check_steps
 from jaxdl.types import (
     Array,
     Batch,
@@ -75,8 +76,7 @@ def cavia(
     value = objective(model, loss)
     if contexts < 1:
         raise InputError(f"`contexts={contexts}`: choose 1 or more context parameters")
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    check_steps(steps)
     tx, trained_steps = optax.sgd(inner_lr), steps
 
     def init(key: Key, x: PyTree) -> Params:

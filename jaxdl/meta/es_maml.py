@@ -7,10 +7,11 @@ is differentiated through the adaptation, so there is no second derivative.
 
 import optax
 
-from jaxdl.errors import InputError
 from jaxdl.grads import objective
+from jaxdl.meta.base import predict_of
 from jaxdl.meta.evolution import es_query_grad
 from jaxdl.meta.inner import Estimator, descend, exact
+from jaxdl.optim.check import check_steps
 from jaxdl.types import (
     Batch,
     Key,
@@ -19,9 +20,7 @@ from jaxdl.types import (
     Metrics,
     Model,
     Params,
-    PyTree,
     Scalar,
-    Weight,
 )
 
 
@@ -79,8 +78,7 @@ def es_maml(
     >>> jax.tree.structure(grads) == jax.tree.structure(params)
     True
     """
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    check_steps(steps)
     value, trained_steps = objective(model, loss), steps
 
     def inner_loss(params: Params, key: Key, support: Batch) -> tuple[Scalar, Metrics]:
@@ -91,10 +89,7 @@ def es_maml(
         args = inner_loss, params, tx, support
         return descend(*args, steps=depth, key=key, estimator=estimator)[0]
 
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
+    predict = predict_of(model)
 
     grad = es_query_grad(adapt, predict, loss, population=population, sigma=sigma, chunk=chunk)
     return MetaLearner(model.init, adapt, predict, grad)

@@ -13,10 +13,10 @@ import optax
 
 from jaxdl.errors import InputError
 from jaxdl.grads import objective
-from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.base import predict_of, through_adaptation
 from jaxdl.meta.hypergradient import minimise
 from jaxdl.meta.solvers import Product, Solver, conjugate_gradients
-from jaxdl.optim.check import check_tx
+from jaxdl.optim.check import check_steps, check_tx
 from jaxdl.types import (
     Batch,
     Key,
@@ -27,7 +27,6 @@ from jaxdl.types import (
     Params,
     PyTree,
     Scalar,
-    Weight,
 )
 
 SOLVER = partial(conjugate_gradients, steps=5, damping=11.0, least_curvature=6.0)
@@ -85,8 +84,7 @@ def imaml(
     """
     inner_loss, default_steps = objective(model, loss), steps
     check_tx(tx)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    check_steps(steps)
     if strength <= 0:
         raise InputError(
             f"`strength={strength}` does not tie a task to the initialisation. Choose one above 0"
@@ -111,9 +109,6 @@ def imaml(
             proximal, params, tx, params, support, steps=depth, solver=in_units, key=masks
         )
 
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
+    predict = predict_of(model)
 
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))

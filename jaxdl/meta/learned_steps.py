@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import optax
 
-from jaxdl.errors import InputError
 from jaxdl.grads import objective
-from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.base import predict_of, through_adaptation
 from jaxdl.meta.inner import Estimator, descend
 from jaxdl.meta.rates import at_each_step
-from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+from jaxdl.optim.check import check_steps
+from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree
 
 Pair = tuple[Params, PyTree]
 """An initialisation, and what the inner steps read beside it."""
@@ -38,8 +38,7 @@ def learned_steps(
         InputError: if `steps` is below 0.
     """
     inner_loss = objective(model, loss)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    check_steps(steps)
     trained_steps = steps
 
     def init(key: Key, x: PyTree) -> Pair:
@@ -59,9 +58,6 @@ def learned_steps(
             rates=at_each_step(learned, depth),
         )[0]
 
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
+    predict = predict_of(model)
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))

@@ -9,10 +9,10 @@ steps. So a `jax.grad` stands inside another: the inner one is in `inner.descend
 import optax
 
 from jaxdl.grads import objective
-from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.base import predict_of, through_adaptation
 from jaxdl.meta.inner import Estimator, descend, exact, first_order
 from jaxdl.meta.probe.verdict import check
-from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree
 
 
 def maml(
@@ -75,10 +75,7 @@ def maml(
         )
         return adapted
 
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
+    predict = predict_of(model)
 
     return MetaLearner(model.init, adapt, predict, through_adaptation(adapt, predict, loss))
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.grads import objective
-from jaxdl.meta.base import Ask, QueryGrad
+from jaxdl.meta.base import Ask, QueryGrad, predict_of
 from jaxdl.meta.inner import Estimator, exact, first_order
 from jaxdl.meta.multi_step import Visit, multi_step_weights, through_every_step
 from jaxdl.meta.per_step import PerStep, Select, descend_per_step, divide, is_norm
 from jaxdl.meta.phases import by_phase
 from jaxdl.meta.rates import at_each_step
-from jaxdl.types import Batch, GradFn, Key, LossFn, MetaLearner, Model, Params, PyTree, Weight
+from jaxdl.types import Batch, GradFn, Key, LossFn, MetaLearner, Model, Params, PyTree
 
 
 def maml_pp(
@@ -94,10 +94,7 @@ def maml_pp(
         depth = trained_steps if steps is None else steps
         return walk(estimator, key, params, support, None, depth)[0]
 
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
+    predict = predict_of(model)
 
     def asking(ask: Ask, loss: LossFn) -> GradFn:
         def grad_from(start: int) -> GradFn:

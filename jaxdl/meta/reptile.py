@@ -10,6 +10,7 @@ import optax
 
 from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis, objective
+from jaxdl.meta.base import predict_of
 from jaxdl.meta.minibatches import descend_by_minibatches
 from jaxdl.types import (
     Array,
@@ -23,8 +24,6 @@ from jaxdl.types import (
     Metrics,
     Model,
     Params,
-    PyTree,
-    Weight,
 )
 
 
@@ -93,10 +92,7 @@ def reptile(
             dropout=inner_dropout,
         )
 
-    def predict(
-        adapted: Params, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
-    ) -> PyTree:
-        return model.apply(adapted, x, key=key, weight=weight)
+    predict = predict_of(model)
 
     def grad(key: Key, step: Count, params: Params, episode: Episode) -> tuple[Grads, Metrics]:
         del step  # it is the same at all times

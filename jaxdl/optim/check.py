@@ -1,4 +1,4 @@
-"""A check of the optimiser that a user gives."""
+"""Checks of the optimiser that a user gives, and of the number of its steps in a task."""
 
 from typing import Any
 
@@ -22,3 +22,13 @@ def check_tx(tx: Any) -> None:
     raise InputError(
         f"`tx={tx}` is no optimiser. Give a transformation of Optax: optax.adam(0.001), say"
     )
+
+
+def check_steps(steps: int) -> None:
+    """Refuses fewer inner steps than none.
+
+    Raises:
+        InputError: if `steps` is below 0.
+    """
+    if steps < 0:
+        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")

@@ -14,7 +14,7 @@ from jaxdl.errors import InputError
 from jaxdl.meta.probe.cures import IN_GENERAL, cure, parts
 from jaxdl.meta.probe.faults import faults, is_finite
 from jaxdl.meta.probe.slopes import NotReversibleError, slopes
-from jaxdl.optim.check import check_tx
+from jaxdl.optim.check import check_steps, check_tx
 
 SEE = "docs/inner-optimisers.md compares the optimisers of Optax"
 
@@ -49,8 +49,7 @@ def check(tx: optax.GradientTransformation, *, steps: int, first_order: bool) ->
             no optimiser, or `steps` is below 0.
     """
     check_tx(tx)
-    if steps < 0:
-        raise InputError(f"`steps={steps}`: choose 0 or more inner steps")
+    check_steps(steps)
     if steps == 0:
         return
     name = f"inner optimiser: {', '.join(parts(tx)) or 'tx'}"
