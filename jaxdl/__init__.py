@@ -54,7 +54,7 @@ _FACE = {
     "meta.cavia": "cavia",
     "meta.baseline_pp": "baseline_pp",
     "meta.es_maml": "es_maml",
-    "meta.evolution": "es_grad es_query_grad",
+    "meta.evolution": "es_estimator es_grad es_query_grad",
     "meta.finetune": "finetune",
     "meta.hypergradient": "hypergradient minimise",
     "meta.imaml": "imaml",

@@ -33,6 +33,7 @@ from jaxdl.meta.baseline_pp import baseline_pp as baseline_pp
 from jaxdl.meta.boil import boil as boil
 from jaxdl.meta.cavia import cavia as cavia
 from jaxdl.meta.es_maml import es_maml as es_maml
+from jaxdl.meta.evolution import es_estimator as es_estimator
 from jaxdl.meta.evolution import es_grad as es_grad
 from jaxdl.meta.evolution import es_query_grad as es_query_grad
 from jaxdl.meta.finetune import finetune as finetune

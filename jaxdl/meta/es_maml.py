@@ -48,7 +48,7 @@ def es_maml(
 
     This is the form for supervised tasks. The paper learns policies, and adapts them by ES gradient
     steps or by hill climbing, which is not here. For the first, with the paper's numbers, write
-    `estimator=es_estimator(population=20, sigma=0.1)` of `jaxdl.meta.evolution`, and
+    `estimator=jaxdl.es_estimator(population=20, sigma=0.1)` and
     `tx=optax.sgd(0.05)`. `adapt` then depends on its key.
 
     Deviations: in the paper each perturbation has a task of its own, which is `population=1` with

@@ -165,7 +165,22 @@ def es_query_grad(
 
 
 def es_estimator(*, population: int, sigma: float, chunk: int | None = None) -> Estimator:
-    """ES estimates in place of the inner gradients of `descend`, whose `key` draws the noise."""
+    """ES estimates in place of the inner gradients of `descend`, whose `key` draws the noise.
+
+    The inner loss is evaluated and not differentiated. `population` and `sigma` are as in
+    `es_grad`.
+
+    Args:
+        chunk: pairs of perturbations that are evaluated at once; None takes all of them.
+
+    Raises:
+        InputError: as `es_grad`; or, from the inner gradient, if there is no key.
+
+    >>> import jax, jaxdl
+    >>> inner = jaxdl.es_estimator(population=100, sigma=0.1)(lambda w, key: (w**2, {}))
+    >>> 4 < float(inner(3.0, jax.random.key(0))[0]) < 8  # 2 w = 6, with noise
+    True
+    """
     check_population(population, sigma, chunk)
 
     def estimator(loss: InnerLoss) -> InnerGrad:

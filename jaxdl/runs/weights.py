@@ -215,6 +215,13 @@ def from_weights(
         )
     layer_of = dict(zip(wanted, map(_layer, places), strict=True))
     layers = sorted(set(layer_of.values()))
+    if wanted and arrays and not wanted.keys() & arrays.keys():
+        # Another learner's, say: it would be of no help to name a layer that may start anew.
+        raise InputError(
+            f"`init_from={init_from}` has no array with a name of this net or learner. It has"
+            f" {_some(arrays)}, and {_some(wanted)} are wanted. Give weights of the same net and"
+            " learner"
+        )
     if unknown := [name for name in init_except if name not in layers]:
         raise InputError(
             f"`init_except={unknown[0]}`: the layers of this net are {' '.join(layers)}."
@@ -238,6 +245,12 @@ def from_weights(
 
     new = jax.tree.unflatten(structure, [filled(name, leaf) for name, leaf in wanted.items()])
     return new["params"], new["stats"]
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three names."""
+    first = sorted(names)
+    return ", ".join(first[:3]) + ", ..." * (len(first) > 3)
 
 
 def _tree(params: Params, stats: PyTree) -> dict[str, PyTree]:

@@ -152,6 +152,19 @@ def test_another_net_is_refused_by_its_first_leaf(file, change, says):
         started(state_of(*change(*net(2))), file)
 
 
+def test_weights_of_another_learner_are_told_as_such(file):
+    """No name in common, as of MAML in MAML++: to start each layer anew would be no start."""
+    params, _ = net(2)
+    state = state_of({"start": params, "rates": jnp.zeros((2, 5))}, {})
+    says = (
+        r"no array with a name of this net or learner\. It has params/head/kernel,"
+        r" params/trunk/0/kernel, stats/norm/mean, and params/rates, params/start/head/kernel,"
+        r" params/start/trunk/0/kernel are wanted\. Give weights of the same net and learner"
+    )
+    with pytest.raises(InputError, match=says):
+        started(state, file)
+
+
 def test_what_cannot_be_meant_is_refused(file, tmp_path):
     state = state_of(*net(2))
 
