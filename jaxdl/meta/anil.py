@@ -10,8 +10,10 @@ from jaxtyping import Float
 from jaxdl.grads import objective
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.estimators import Estimator, first_order
 from jaxdl.meta.head import Headed, flat_features, with_head
-from jaxdl.meta.inner import Estimator, descend, exact, first_order
+from jaxdl.meta.inner import descend
+from jaxdl.meta.memory import auto
 from jaxdl.meta.probe.verdict import check
 from jaxdl.types import Array, Batch, Embedding, Key, LossFn, MetaLearner, Model, PyTree, Weight
 
@@ -26,7 +28,7 @@ def anil(
     ways: int,
     tx: optax.GradientTransformation,
     steps: int,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """ANIL with `steps` inner steps of `tx` on a linear head with `ways` outputs.

@@ -9,8 +9,10 @@ from jaxtyping import Float
 
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.estimators import Estimator, first_order
 from jaxdl.meta.head import Headed, with_head
-from jaxdl.meta.inner import Estimator, descend, exact, first_order
+from jaxdl.meta.inner import descend
+from jaxdl.meta.memory import auto
 from jaxdl.meta.probe.verdict import check
 from jaxdl.types import (
     Array,
@@ -34,7 +36,7 @@ def boil(
     ways: int,
     tx: optax.GradientTransformation,
     steps: int,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """BOIL with `steps` inner steps of `tx` on the features: `optax.sgd(0.5)` is the paper's.

@@ -15,7 +15,9 @@ from jaxtyping import Float, Shaped
 from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import through_adaptation
-from jaxdl.meta.inner import Estimator, descend, exact
+from jaxdl.meta.estimators import Estimator
+from jaxdl.meta.inner import descend
+from jaxdl.meta.memory import auto
 from jaxdl.optim.check import check_steps
 from jaxdl.types import (
     Array,
@@ -46,7 +48,7 @@ def cavia(
     contexts: int = 5,
     inner_lr: float = 1.0,
     steps: int = 1,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """CAVIA for dense nets: `contexts` numbers stand behind the flattened inputs of each example.

@@ -9,8 +9,9 @@ import optax
 
 from jaxdl.grads import objective
 from jaxdl.meta.base import predict_of
+from jaxdl.meta.estimators import Estimator, exact
 from jaxdl.meta.evolution import es_query_grad
-from jaxdl.meta.inner import Estimator, descend, exact
+from jaxdl.meta.inner import descend
 from jaxdl.optim.check import check_steps
 from jaxdl.types import (
     Batch,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
 from jaxdl.meta.base import Ask, QueryGrad, after_adaptation, with_support
-from jaxdl.meta.inner import Estimator, InnerGrad, InnerLoss
+from jaxdl.meta.estimators import Estimator, InnerGrad, InnerLoss
 from jaxdl.types import (
     AdaptFn,
     Array,

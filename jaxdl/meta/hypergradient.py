@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.grads import of_loss
-from jaxdl.meta.inner import Estimator, InnerLoss, descend, exact
+from jaxdl.meta.estimators import Estimator, InnerLoss
+from jaxdl.meta.inner import descend
+from jaxdl.meta.memory import auto
 from jaxdl.meta.solvers import Solver
 from jaxdl.types import Count, Episode, GradFn, Grads, Key, Metrics, Params, PyTree, Scalar
 
@@ -108,7 +110,7 @@ def hypergradient(
     tx: optax.GradientTransformation,
     steps: int,
     solver: Solver | None = None,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> GradFn:
     """The gradient of `outer_loss` by `hyper`, after `steps` steps of `tx` on `inner_loss`.

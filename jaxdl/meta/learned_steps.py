@@ -6,7 +6,8 @@ import optax
 
 from jaxdl.grads import objective
 from jaxdl.meta.base import predict_of, through_adaptation
-from jaxdl.meta.inner import Estimator, descend
+from jaxdl.meta.estimators import Estimator
+from jaxdl.meta.inner import descend
 from jaxdl.meta.rates import at_each_step
 from jaxdl.optim.check import check_steps
 from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree

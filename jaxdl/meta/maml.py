@@ -10,7 +10,9 @@ import optax
 
 from jaxdl.grads import objective
 from jaxdl.meta.base import predict_of, through_adaptation
-from jaxdl.meta.inner import Estimator, descend, exact, first_order
+from jaxdl.meta.estimators import Estimator, first_order
+from jaxdl.meta.inner import descend
+from jaxdl.meta.memory import auto
 from jaxdl.meta.probe.verdict import check
 from jaxdl.types import Key, LossFn, MetaLearner, Model, Params, PyTree
 
@@ -21,7 +23,7 @@ def maml(
     *,
     tx: optax.GradientTransformation,
     steps: int,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """MAML with `steps` inner steps of `tx`: `optax.sgd(0.4)` is the paper's for Omniglot.

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxdl.errors import InputError
 from jaxdl.grads import objective
 from jaxdl.meta.base import Ask, QueryGrad, predict_of
-from jaxdl.meta.inner import Estimator, exact, first_order
+from jaxdl.meta.estimators import Estimator, first_order
+from jaxdl.meta.memory import auto
 from jaxdl.meta.multi_step import Visit, multi_step_weights, through_every_step
 from jaxdl.meta.per_step import PerStep, Select, descend_per_step, divide, is_norm
 from jaxdl.meta.phases import by_phase
@@ -32,7 +33,7 @@ def maml_pp(
     learn_rates: bool = True,
     per_step: Select | None = is_norm,
     second_order_from: int = 0,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """MAML++ with `steps` inner steps of gradient descent, whose rates begin as `inner_lr`.

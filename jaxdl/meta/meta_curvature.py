@@ -7,8 +7,9 @@ the inner steps. The query loss is differentiated by both.
 from typing import NamedTuple
 
 from jaxdl.meta.curvature import identities, scale_by_curvature
-from jaxdl.meta.inner import Estimator, exact
+from jaxdl.meta.estimators import Estimator
 from jaxdl.meta.learned_steps import learned_steps
+from jaxdl.meta.memory import auto
 from jaxdl.types import LossFn, MetaLearner, Model, Params, PyTree
 
 
@@ -25,7 +26,7 @@ def meta_curvature(
     *,
     inner_lr: float,
     steps: int,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """Meta-Curvature with `steps` inner steps of learning rate `inner_lr`.

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
-from jaxdl.meta.inner import Estimator, exact
+from jaxdl.meta.estimators import Estimator
 from jaxdl.meta.learned_steps import learned_steps
+from jaxdl.meta.memory import auto
 from jaxdl.meta.rates import scale_by_rates
 from jaxdl.types import Key, LossFn, MetaLearner, Model, Params
 
@@ -30,7 +31,7 @@ def meta_sgd(
     *,
     steps: int = 1,
     initial_lr: tuple[float, float] = (0.005, 0.1),
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """Meta-SGD with `steps` inner steps, all with the same rates. The paper takes one.

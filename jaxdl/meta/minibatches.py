@@ -7,7 +7,8 @@ from jax import lax
 from jaxtyping import Bool, Int
 
 from jaxdl.grads import leading_axis
-from jaxdl.meta.inner import InnerLoss, descend
+from jaxdl.meta.estimators import InnerLoss
+from jaxdl.meta.inner import descend
 from jaxdl.types import Array, Batch, Key, Params, PyTree, Weight
 
 

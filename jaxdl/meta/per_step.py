@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.grads import Objective
-from jaxdl.meta.inner import Estimator, descend
+from jaxdl.meta.estimators import Estimator
+from jaxdl.meta.inner import descend
 from jaxdl.meta.rates import scale_by_rates
 from jaxdl.types import Array, Batch, Key, Metrics, Params, PyTree, Scalar
 

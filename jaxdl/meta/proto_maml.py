@@ -15,8 +15,10 @@ from jaxtyping import Bool, Float
 
 from jaxdl.losses import without_void
 from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.estimators import Estimator, first_order
 from jaxdl.meta.head import Headed, flat_features, with_head
-from jaxdl.meta.inner import Estimator, descend, exact, first_order
+from jaxdl.meta.inner import descend
+from jaxdl.meta.memory import auto
 from jaxdl.meta.probe.verdict import check
 from jaxdl.meta.vectors import class_means
 from jaxdl.types import (
@@ -48,7 +50,7 @@ def proto_maml(
     ways: int,
     tx: optax.GradientTransformation,
     steps: int,
-    estimator: Estimator = exact,
+    estimator: Estimator = auto,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """Proto-MAML with `steps` inner steps of `tx` on the embedding `features`.

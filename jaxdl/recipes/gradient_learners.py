@@ -16,7 +16,7 @@ from jaxdl.meta import meta_curvature as meta_curvature_
 from jaxdl.meta import meta_sgd as meta_sgd_
 from jaxdl.meta import proto_maml as proto_maml_
 from jaxdl.meta import reptile as reptile_
-from jaxdl.meta.inner import ESTIMATORS
+from jaxdl.meta.memory import ESTIMATORS, EstimatorName
 from jaxdl.meta.per_step import is_norm
 from jaxdl.meta.solvers import Solver, conjugate_gradients, neumann
 from jaxdl.runs.config import Count, Natural, NotNegative, Positive, Rate
@@ -37,7 +37,7 @@ def maml(
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.4,
     inner_loss: Literal["mean", "sum-over-classes"] = "mean",
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML with inner gradient descent, as in the paper (arXiv:1703.03400).
 
@@ -46,7 +46,8 @@ def maml(
         inner_lr: Learning rate of the inner steps.
         inner_loss: Inner loss: the mean, as the paper prints it, or the sum over classes, as its
             code has it.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     scale = ways if inner_loss == "sum-over-classes" else 1
     tx = optax.sgd(scale * inner_lr)
@@ -60,14 +61,15 @@ def maml_of_curves(
     ways: int,
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.001,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML with inner gradient descent, as in the paper (arXiv:1703.03400).
 
     Args:
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps. The paper prints 0.01, and its code has 0.001.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     options: dict[str, Any] = {"inner_steps": inner_steps, "estimator": estimator}
     return maml(model, loss, ways=ways, inner_lr=inner_lr, **options)
@@ -80,14 +82,15 @@ def anil(
     ways: int,
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.4,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML that adapts the head alone, with MAML's inner steps (arXiv:1909.09157).
 
     Args:
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
     return anil_.anil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
@@ -103,14 +106,15 @@ def boil(
     ways: int,
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.5,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML that adapts the features alone, and not the head (arXiv:2008.08882).
 
     Args:
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
     return boil_.boil(features, loss, ways=ways, tx=optax.sgd(inner_lr), **options)
@@ -123,14 +127,15 @@ def meta_sgd(
     ways: int,
     inner_steps: Natural = 1,
     initial_lr: tuple[Positive, Positive] = (0.005, 0.1),
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML that learns a learning rate for each parameter (arXiv:1707.09835).
 
     Args:
         inner_steps: Inner gradient steps in a training task.
         initial_lr: Range of the initial learning rate. All parameters start with the same one.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     del ways  # the net has as many outputs
     options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
@@ -144,14 +149,15 @@ def meta_curvature(
     ways: int,
     inner_steps: Natural = 1,
     inner_lr: Positive = 0.4,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML that learns matrices by which inner gradients are multiplied (arXiv:1902.03356).
 
     Args:
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     del ways  # the net has as many outputs
     options: dict[str, Any] = {"steps": inner_steps, "estimator": ESTIMATORS[estimator]}
@@ -172,7 +178,7 @@ def maml_pp(
     learn_rates: bool = True,
     norms_per_step: bool = True,
     second_order_from: Natural = 0,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """MAML++: losses after every inner step, learned rates, norms per step (arXiv:1810.09502).
 
@@ -185,7 +191,8 @@ def maml_pp(
         norms_per_step: Learn scales and offsets of norms for each inner step, and do not adapt
             them.
         second_order_from: Training step before which the meta-gradient is of first order.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     del ways  # the net has as many outputs
     return maml_pp_.maml_pp(
@@ -241,7 +248,7 @@ def cavia_of_curves(
     contexts: Count = 5,
     inner_steps: Natural = 1,
     inner_lr: Positive = 1.0,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "exact",
+    estimator: EstimatorName = "auto",
 ) -> MetaLearner:
     """Adapts context parameters, which are further inputs of the net (arXiv:1810.03642).
 
@@ -249,7 +256,8 @@ def cavia_of_curves(
         contexts: Number of context parameters.
         inner_steps: Inner gradient steps in a training task.
         inner_lr: Learning rate of the inner steps.
-        estimator: Estimator of the meta-gradient.
+        estimator: Estimator of the meta-gradient. auto: exact, with as little computed again as
+            memory allows.
     """
     del ways  # the net has as many outputs
     options: dict[str, Any] = {"contexts": contexts, "inner_lr": inner_lr, "steps": inner_steps}
@@ -331,7 +339,7 @@ def proto_maml(
     ways: int,
     inner_steps: Natural = 5,
     inner_lr: Positive = 0.1,
-    estimator: Literal["exact", "first-order", "rematerialised", "mixed-mode"] = "first-order",
+    estimator: EstimatorName = "first-order",
 ) -> MetaLearner:
     """MAML whose head starts from the class means of the support set (arXiv:1903.03096).
 

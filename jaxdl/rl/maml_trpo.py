@@ -24,7 +24,8 @@ from jaxtyping import Float
 from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.losses import weighted_mean
-from jaxdl.meta.inner import Estimator, descend, exact, scale_by_rates
+from jaxdl.meta.estimators import Estimator, exact
+from jaxdl.meta.inner import descend, scale_by_rates
 from jaxdl.parallel import task_keys
 from jaxdl.rl.advantage import advantages
 from jaxdl.rl.environment import Reset, Step

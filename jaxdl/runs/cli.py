@@ -5,11 +5,12 @@ JAX is imported inside functions, because commands that start without JAX use `i
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,7 +80,8 @@ def command_line(
             config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
         )
         _use_compilation_cache()
-        main(made)
+        with _notes_shown():
+            main(made)
         sys.stdout.flush()
     except (InputError, RunError) as error:
         _fail(f"error: {in_flags(str(error), flags_of(config))}", error.exit_code)
@@ -218,6 +220,22 @@ def _preset(arguments: list[str], presets: Mapping[str, Config]) -> tuple[Config
     if name not in presets:
         raise InputError(f"there is no --preset {name!r}. Choose one of {', '.join(presets)}")
     return presets[name], rest
+
+
+@contextlib.contextmanager
+def _notes_shown() -> Iterator[None]:
+    """Shows what jaxdl logs, such as the memory plan of inner steps."""
+    from jaxdl.runs.progress import Notes
+
+    logger, notes = logging.getLogger("jaxdl"), Notes()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(notes)
+    try:
+        yield
+    finally:
+        logger.removeHandler(notes)
+        logger.setLevel(level)
 
 
 def _use_compilation_cache() -> None:

@@ -28,6 +28,8 @@ DIGESTS = {"init_from": "init_weights", "learner": "learner_code", "path": "data
 """Fields that may name a file, and the keys in config.yaml for the digest of what the file holds.
 
 The digest is part of the identity, and the path is not."""
+EQUAL = (("estimator", "auto", "exact"),)
+"""Fields with a value that gives the results of another value, which older runs may have."""
 Contents = Mapping[str, str]
 """The digest of what a file holds, by the field that names the file."""
 NO_FILES: Contents = MappingProxyType({})
@@ -283,7 +285,8 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     left_out = {*MAY_CHANGE, "init_from"}
     left_out |= {field for field, key in DIGESTS.items() if key in record}
     left_out |= set() if DIGESTS["init_from"] in record else {"init_except"}
-    return {key: value for key, value in record.items() if key not in left_out}
+    kept = {key: value for key, value in record.items() if key not in left_out}
+    return kept | {key: older for key, value, older in EQUAL if kept.get(key) == value}
 
 
 def _recorded(directory: Path) -> dict[str, Any]:

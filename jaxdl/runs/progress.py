@@ -1,5 +1,6 @@
 """Progress for the user, on standard error; results go to standard output."""
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +18,26 @@ def say(line: str) -> None:
     """Prints a line on standard error, from the first process only."""
     if parallel.is_first():
         print(line, file=sys.stderr, flush=True)
+
+
+class Notes(logging.Handler):
+    """Shows what jaxdl logs, each line once, because a function may be traced many times.
+
+    >>> notes = Notes()
+    >>> logging.getLogger("jaxdl").addHandler(notes)
+    >>> logging.getLogger("jaxdl").removeHandler(notes)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Shows one record."""
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            say(line)
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 from optax import contrib
 
-from jaxdl.meta import inner
+from jaxdl.meta import estimators, inner
 from tests.project import ROOT
 
 DOCUMENT = ROOT / "docs" / "inner-optimisers.md"
@@ -120,7 +120,7 @@ def measure(make: Callable[[Any], Any], dtype: Any = np.float64, steps: int = ST
 
         def shared(loss: Any) -> Any:
             def grad(*given: Any) -> Any:
-                grads, metrics = inner.exact(loss)(*given)
+                grads, metrics = estimators.exact(loss)(*given)
                 held = lax.stop_gradient(grads)
                 mix = lambda g, h: h + point.share * (g - h)  # noqa: E731
                 return jax.tree.map(mix, grads, held), metrics

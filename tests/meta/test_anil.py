@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxdl.losses import cross_entropy
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.anil import anil
 from jaxdl.meta.head import Headed, with_head
 from jaxdl.meta.maml import maml
@@ -60,7 +60,9 @@ def assert_same(ours, peer, key, steps=None):
         return jax.tree.map(np.asarray, (params, found[0]))
 
 
-@pytest.mark.parametrize("estimator", [inner.exact, inner.first_order], ids=lambda e: e.__name__)
+@pytest.mark.parametrize(
+    "estimator", [estimators.exact, estimators.first_order], ids=lambda e: e.__name__
+)
 def test_it_is_maml_with_frozen_features(estimator, key):
     options = {"steps": 3, "estimator": estimator}
     ours = anil(CURVED, cross_entropy, ways=WAYS, tx=SGD, **options)

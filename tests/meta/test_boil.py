@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.boil import boil
 from jaxdl.meta.head import Headed, with_head
 from jaxdl.meta.maml import maml
@@ -14,7 +14,9 @@ from jaxdl.types import Batch, Model
 from tests.meta.test_anil import CURVED, SGD, WAYS, assert_same, masked
 
 
-@pytest.mark.parametrize("estimator", [inner.exact, inner.first_order], ids=lambda e: e.__name__)
+@pytest.mark.parametrize(
+    "estimator", [estimators.exact, estimators.first_order], ids=lambda e: e.__name__
+)
 def test_it_is_maml_with_a_frozen_head(estimator, key):
     options = {"steps": 3, "estimator": estimator}
     ours = boil(CURVED, cross_entropy, ways=WAYS, tx=SGD, **options)

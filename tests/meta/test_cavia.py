@@ -7,7 +7,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.cavia import cavia
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, Model
@@ -47,7 +47,9 @@ def test_the_context_is_the_closed_form(steps, key):
 
 
 @pytest.mark.parametrize(
-    "estimator", [inner.exact, inner.mixed_mode, inner.first_order], ids=lambda e: e.__name__
+    "estimator",
+    [estimators.exact, estimators.mixed_mode, estimators.first_order],
+    ids=lambda e: e.__name__,
 )
 def test_the_meta_gradient_is_the_closed_form(estimator, key):
     """After one step the prediction is x.w - 2 RATE r v.v, where r depends on w, too.
@@ -58,7 +60,7 @@ def test_the_meta_gradient_is_the_closed_form(estimator, key):
     residual = np.mean(support.x @ w - support.y)
     context = -2 * RATE * residual * v
     error = query.x @ w + np.sum(context * v) - query.y
-    if estimator is inner.first_order:
+    if estimator is estimators.first_order:
         by_w, by_v = query.x, np.broadcast_to(context.T, (len(error), CONTEXTS))
     else:
         by_w = query.x - 2 * RATE * np.sum(v * v) * support.x.mean(axis=0)

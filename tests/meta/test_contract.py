@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.anil import anil
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.baseline_pp import baseline_pp
@@ -91,7 +91,7 @@ META = [
     Row("fomaml", partial(fomaml, tx=SGD, steps=2), instead=at_the_adapted),
     Row(
         "maml, mixed mode",
-        partial(maml, tx=SGD, steps=2, estimator=inner.mixed_mode),
+        partial(maml, tx=SGD, steps=2, estimator=estimators.mixed_mode),
         regresses=False,
         variant=True,
     ),

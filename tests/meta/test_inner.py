@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from jaxdl.errors import InputError
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.inner import descend, scale_by_rates
 
-EXACT = [inner.exact, inner.rematerialised, inner.mixed_mode]
+EXACT = [estimators.exact, estimators.rematerialised, estimators.mixed_mode]
 
 
 def curved(params, key, data, labels):
@@ -46,7 +46,7 @@ def test_estimators_equal_nested_grad(estimator, steps):
             return curved(adapted, None, 2 * data, labels)[0]
 
         grad = jax.grad(outer, argnums=(0, 1, 2))
-        expected = grad(params, data, rates, inner.exact)
+        expected = grad(params, data, rates, estimators.exact)
         found = grad(params, data, rates, estimator)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), found, expected)
 
@@ -66,7 +66,9 @@ def test_the_meta_gradient_of_mixed_mode_has_the_derivative_of_the_exact_one():
 
         @jax.jit
         def both(w):
-            mixed, exact = (lambda w, e=e: slope(w, e) for e in (inner.mixed_mode, inner.exact))
+            mixed, exact = (
+                lambda w, e=e: slope(w, e) for e in (estimators.mixed_mode, estimators.exact)
+            )
             forward = [jax.jvp(each, (w,), (v,))[1] for each in (mixed, exact)]
             return forward, jax.vjp(mixed, w)[1](v)[0]
 
@@ -175,8 +177,8 @@ def test_first_order_drops_exactly_the_second_derivative():
     def final(p, estimator):
         return descend(loss, p, optax.sgd(0.25), steps=2, estimator=estimator)[0]
 
-    assert jax.grad(final)(jnp.float32(3.0), inner.first_order) == 1.0
-    np.testing.assert_allclose(jax.grad(final)(jnp.float32(3.0), inner.exact), 0.75**2)
+    assert jax.grad(final)(jnp.float32(3.0), estimators.first_order) == 1.0
+    np.testing.assert_allclose(jax.grad(final)(jnp.float32(3.0), estimators.exact), 0.75**2)
 
 
 def test_mixed_mode_stores_less_than_reverse_over_reverse():
@@ -194,4 +196,4 @@ def test_mixed_mode_stores_less_than_reverse_over_reverse():
         compiled = jax.jit(jax.grad(outer)).lower(params).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert temporary(inner.mixed_mode) < 0.8 * temporary(inner.exact)
+    assert temporary(estimators.mixed_mode) < 0.8 * temporary(estimators.exact)

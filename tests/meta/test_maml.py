@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxdl.losses import mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.types import Batch, Episode, Model
 
@@ -42,7 +42,9 @@ def closed_form(w: np.ndarray, episode: Episode, steps: int) -> tuple[np.ndarray
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
 @pytest.mark.parametrize(
-    "estimator", [inner.exact, inner.rematerialised, inner.mixed_mode], ids=lambda e: e.__name__
+    "estimator",
+    [estimators.exact, estimators.rematerialised, estimators.mixed_mode],
+    ids=lambda e: e.__name__,
 )
 def test_meta_gradient_is_the_closed_form(steps, estimator, key):
     with jax.enable_x64(True):

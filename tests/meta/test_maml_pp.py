@@ -12,7 +12,7 @@ from jax import lax
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.maml import maml
 from jaxdl.meta.maml_pp import maml_pp
 from jaxdl.meta.multi_step import multi_step_weights
@@ -101,11 +101,11 @@ def test_the_weights_of_the_losses_fall_to_a_least_one(step, expected):
 @pytest.mark.parametrize(
     ("steps", "estimator"),
     [
-        (2, inner.exact),
+        (2, estimators.exact),
         *(
             pytest.param(steps, estimator, marks=pytest.mark.slow)
             for steps in (0, 1, 3)
-            for estimator in (inner.exact, inner.first_order, inner.mixed_mode)
+            for estimator in (estimators.exact, estimators.first_order, estimators.mixed_mode)
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_phases_of_training_are_fomaml_and_maml(key):
     ours = jax.jit(maml_pp(NET, cross_entropy, steps=2, **options).grad)
     start, found = NET.init(key, task.support.x), []
     params = PerStep(*divide(start, None), ())
-    for step, estimator in ((9, inner.first_order), (10, inner.exact)):
+    for step, estimator in ((9, estimators.first_order), (10, estimators.exact)):
         peer = maml(NET, cross_entropy, tx=optax.sgd(0.1), steps=2, estimator=estimator)
         grads, metrics = ours(key, jnp.int32(step), params, task)
         close((grads.start, metrics), jax.jit(peer.grad)(key, 0, start, task))
@@ -365,7 +365,7 @@ def test_parameters_per_step_can_be_chosen(key):
         ({"multi_step_until": -1}, "`multi_step_until=-1`: choose 0 or more"),
         ({"second_order_from": -1}, "`second_order_from=-1`: choose 0 or more"),
         (
-            {"second_order_from": 1, "estimator": inner.first_order},
+            {"second_order_from": 1, "estimator": estimators.first_order},
             "has no second order to begin with: leave out `second_order_from=`",
         ),
     ],

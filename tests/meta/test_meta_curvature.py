@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.curvature import Curvature, curved, identities, scale_by_curvature
 from jaxdl.meta.inner import descend
 from jaxdl.meta.maml import maml
@@ -67,7 +67,9 @@ def test_a_dense_kernel_is_multiplied_from_both_sides_and_a_bias_number_by_numbe
 
 
 @pytest.mark.parametrize(
-    "estimator", [inner.exact, inner.first_order, inner.mixed_mode], ids=lambda e: e.__name__
+    "estimator",
+    [estimators.exact, estimators.first_order, estimators.mixed_mode],
+    ids=lambda e: e.__name__,
 )
 def test_at_the_identity_it_is_maml(estimator, double, key):
     episode, start = double

@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.maml import maml
 from jaxdl.meta.meta_sgd import WithRates, meta_sgd
 from jaxdl.types import Batch, Episode, Model
@@ -41,7 +41,9 @@ def double():
 
 
 @pytest.mark.parametrize(
-    "estimator", [inner.exact, inner.first_order, inner.mixed_mode], ids=lambda e: e.__name__
+    "estimator",
+    [estimators.exact, estimators.first_order, estimators.mixed_mode],
+    ids=lambda e: e.__name__,
 )
 def test_with_one_rate_for_all_it_is_maml(estimator, double, key):
     episode, start = double

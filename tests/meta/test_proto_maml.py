@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.proto_maml import proto_maml
 from jaxdl.meta.protonet import protonet
 from jaxdl.types import Batch, Episode, Model
@@ -87,7 +87,9 @@ def slope_and_gradient(key, estimator):
     return (value(1e-5) - value(-1e-5)) / 2e-5, jnp.vdot(grads, direction)
 
 
-@pytest.mark.parametrize("estimator", [inner.exact, inner.mixed_mode], ids=lambda e: e.__name__)
+@pytest.mark.parametrize(
+    "estimator", [estimators.exact, estimators.mixed_mode], ids=lambda e: e.__name__
+)
 def test_the_meta_gradient_is_that_of_finite_differences(estimator, key):
     """Through two steps, and through the head that they start from."""
     np.testing.assert_allclose(*slope_and_gradient(key, estimator), rtol=1e-7)
@@ -97,7 +99,9 @@ def test_the_first_order_gradient_passes_through_the_initial_head(key):
     """It is that of the start plus updates that do not change, and of no frozen head."""
     given = episode()
     tx = optax.sgd(0.5)
-    learner = proto_maml(CURVED, cross_entropy, ways=4, tx=tx, steps=2, estimator=inner.first_order)
+    learner = proto_maml(
+        CURVED, cross_entropy, ways=4, tx=tx, steps=2, estimator=estimators.first_order
+    )
     params = learner.init(key, given.query.x)
     start, end = (learner.adapt(key, params, given.support, steps) for steps in (0, 2))
     moves = jax.tree.map(jnp.subtract, end.net, start.net)
@@ -109,7 +113,7 @@ def test_the_first_order_gradient_passes_through_the_initial_head(key):
 
     grads, _ = learner.grad(key, jnp.int32(0), params, given)
     np.testing.assert_allclose(grads, jax.grad(value)(params), rtol=1e-9)
-    slope, _ = slope_and_gradient(key, inner.exact)
+    slope, _ = slope_and_gradient(key, estimators.exact)
     assert abs(jnp.vdot(grads, jnp.cos(params)) / slope - 1) > 0.01
 
 

@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
-from jaxdl.meta import inner
+from jaxdl.meta import estimators
 from jaxdl.meta.maml import maml
 from jaxdl.models.layers.cells import GRU, LSTM, RNN, recurrence
 from jaxdl.models.recurrent import Sequences, gru, lstm, rnn
@@ -163,8 +163,8 @@ def test_a_maml_step_agrees_with_finite_differences_and_between_estimators(key):
             learner = maml(model, cross_entropy, tx=optax.sgd(0.5), steps=2, estimator=estimator)
             return learner, jax.jit(learner.grad)(key, jnp.int32(0), params, task)[0]
 
-        learner, exact = grads_by(inner.exact)
-        _, mixed = grads_by(inner.mixed_mode)
+        learner, exact = grads_by(estimators.exact)
+        _, mixed = grads_by(estimators.mixed_mode)
 
         @jax.jit
         def loss(params):

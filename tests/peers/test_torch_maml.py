@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from jaxdl.losses import cross_entropy, mean_squared_error
-from jaxdl.meta.inner import exact, first_order, mixed_mode, rematerialised
+from jaxdl.meta.estimators import exact, first_order, mixed_mode, rematerialised
 from jaxdl.meta.maml import maml
 from jaxdl.models.conv4 import conv4_omniglot
 from jaxdl.models.mlp import mlp

@@ -12,7 +12,7 @@ from optax import contrib
 
 from jaxdl.errors import InputError
 from jaxdl.losses import mean_squared_error
-from jaxdl.meta import inner
+from jaxdl.meta import estimators, inner
 from jaxdl.meta.inner import InnerOptimiserWarning
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.rates import scale_by_rates
@@ -131,7 +131,7 @@ def test_a_lost_second_order_is_warned_of(tx, steps, cure):
     assert text.startswith("This is first-order MAML at second-order cost")
     assert cure in text
     assert said(tx, steps=steps, make=fomaml) == []
-    assert said(tx, steps=steps, estimator=inner.first_order) == []
+    assert said(tx, steps=steps, estimator=estimators.first_order) == []
 
 
 @pytest.mark.parametrize("tx", [optax.adam(0.1), optax.sm3(0.1)], ids=["adam", "sm3"])
