@@ -16,6 +16,23 @@ import numpy as np
 from jaxdl.errors import RunError
 
 
+def parsed(text: str) -> Any:
+    """The value of a JSON text.
+
+    >>> parsed('{"steps": 3}'), parsed("[" * 100_000 + "]" * 100_000)
+    Traceback (most recent call last):
+        ...
+    ValueError: it is nested too deeply
+
+    Raises:
+        ValueError: if it is none, or nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
@@ -23,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: if the file is damaged.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("no object")
     except (OSError, ValueError) as error:
@@ -39,8 +56,9 @@ def write_text(path: Path, text: str) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     with writing(path):
+        part.unlink(missing_ok=True)  # of a killed process; it may even be a link to another file
         try:
-            with part.open("w", encoding="utf-8") as file:
+            with part.open("x", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -75,6 +93,7 @@ CURES = {
     errno.EPERM: "Correct the permissions",
     errno.EROFS: "Choose another `runs_dir=`",
     errno.ENAMETOOLONG: "Choose a shorter `name=`",
+    errno.ELOOP: "Remove this symbolic link",
 }
 
 

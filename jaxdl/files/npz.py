@@ -5,6 +5,7 @@ own arguments, pickles objects, and turns bfloat16 into bytes. `load` returns a 
 and returns a shorter array if one bit of a shape has changed.
 """
 
+import math
 import struct
 import zipfile
 import zlib
@@ -20,9 +21,19 @@ CONTENTS = ".contents"
 """The array with the names of the other arrays. A zip has a checksum per array, but none for its
 directory, in which one changed bit can hide arrays."""
 
-# Errors of zip, zlib and NumPy for damaged bytes. RuntimeError is a zip of another kind.
+_SMALL, _DENSE = 2**26, 100
+"""An array of more than 64 MiB is not unpacked from less than a hundredth of its bytes."""
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+# Errors of zip, zlib and NumPy for damaged bytes. RuntimeError is a zip of another kind, and
+# OverflowError a size that no memory has.
 _DAMAGE = (
     *(ValueError, TypeError, KeyError, EOFError, SyntaxError, RuntimeError, MemoryError),
+    OverflowError,
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
 
@@ -55,16 +66,40 @@ def read(path: Path) -> dict[str, np.ndarray]:
                 name = member.filename.removesuffix(".npy")
                 if name in found:
                     raise ValueError(f"two arrays are called {name!r}")
+                packed = min(member.compress_size, path.stat().st_size)
+                if member.file_size > max(_SMALL, _DENSE * packed):
+                    raise ValueError(
+                        f"{name!r} would unpack from {packed:,} to {member.file_size:,} bytes:"
+                        " save it without compression"
+                    )
                 with archive.open(member) as content:
-                    found[name] = np.lib.format.read_array(content, allow_pickle=False)
-                    if content.read(1):  # zipfile checks the checksum at the end of the content
-                        raise ValueError(f"{name!r} has more bytes than its shape")
+                    found[name] = _array(content, member.file_size, name)
     except _DAMAGE as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     names = found.get(CONTENTS)
     if names is not None and names.tolist() != sorted(found.keys() - {CONTENTS}):
         raise ValueError("arrays are missing")
     return found
+
+
+def _array(content: IO[bytes], size: int, name: str) -> np.ndarray:
+    """The array of a member that unpacks to `size` bytes. Memory is asked for what is there."""
+    version = np.lib.format.read_magic(content)
+    if version not in _HEADERS:
+        raise ValueError(f"{name!r} is of version {version} of NumPy's format")
+    shape, by_columns, dtype = _HEADERS[version](content)
+    if dtype.hasobject:
+        raise ValueError(f"{name!r} holds objects")
+    need = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or need != size - content.tell():
+        raise ValueError(f"{name!r} has another number of bytes than its shape")
+    data = np.empty(need, np.uint8)
+    for start in range(0, need, 2**20):
+        part = content.read(2**20)
+        data[start : start + 2**20] = np.frombuffer(part, np.uint8)
+    content.read(1)  # at its end, the zip looks at the checksum
+    array = data.view(dtype) if dtype.itemsize else np.empty(shape, dtype)
+    return array.reshape(shape, order="F" if by_columns else "C")
 
 
 def _check(name: str, dtype: np.dtype) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxdl.errors import InputError, RunError, extra
+from jaxdl.runs.config import with_whole_paths
 from jaxdl.runs.signals import Interrupted
 
 Config = TypeVar("Config")
@@ -79,6 +80,7 @@ def command_line(
             description=about,
             config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
         )
+        made = with_whole_paths(made)
         _use_compilation_cache()
         with _notes_shown():
             main(made)
@@ -111,7 +113,7 @@ def subcommand(
         with extra("cli"):
             import tyro
         config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
-        main(tyro.cli(kind, prog=prog, args=arguments, config=config))
+        main(with_whole_paths(tyro.cli(kind, prog=prog, args=arguments, config=config)))
         sys.stdout.flush()
     except (InputError, RunError) as error:
         print(f"error: {in_flags(str(error), flags_of(kind))}", file=sys.stderr)

@@ -55,6 +55,10 @@ Rate = Annotated[float, Range(0, 0.999)]
 """From 0 to below 1, for dropout, say."""
 
 
+LONGEST_PATH = 3800
+"""Bytes of a path: a system call takes 4,095, and the files of a run have names below it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
     """Folder, logging and devices of a run. On resuming, you may change any of these.
@@ -219,6 +223,57 @@ def ranges(hint: Any) -> list[Range]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [range_ for each in typing.get_args(hint) for range_ in ranges(each)]
     return [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
+
+
+def whole_path(path: Path, field: str) -> Path:
+    """The path, with `~` as the home of the user: after `=`, or in quotes, a shell keeps it.
+
+    >>> whole_path(Path("runs"), "runs_dir")
+    PosixPath('runs')
+
+    Raises:
+        InputError: if no system call can take it, or Orbax cannot, which wants UTF-8.
+    """
+    text = str(path)
+    try:
+        parts = [len(part.encode()) for part in path.parts]
+    except UnicodeEncodeError as error:
+        raise InputError(f"`{field}={text!r}` is not in UTF-8. Choose another path") from error
+    if "\0" in text:
+        raise InputError(f"`{field}={text[:40]!r}` has a zero byte. Choose another path")
+    if max(parts, default=0) > 255 or sum(parts) + len(parts) > LONGEST_PATH:
+        raise InputError(
+            f"`{field}={text[:40]}...` is too long. Choose at most {LONGEST_PATH:,} bytes, and at"
+            " most 255 per name"
+        )
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # of ~name
+        raise InputError(f"`{field}={text}`: there is no such user. Write ./{text}") from error
+
+
+def with_whole_paths(config: Any) -> Any:
+    """The dataclass with `whole_path` of each path in it, those in nested dataclasses too.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Config:
+    ...     data_dir: Path = Path("~/data")
+    >>> with_whole_paths(Config()).data_dir == Path.home() / "data"
+    True
+
+    Raises:
+        InputError: as `whole_path`.
+    """
+    changed = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changed[field.name] = with_whole_paths(value)
+        elif isinstance(value, Path):
+            changed[field.name] = whole_path(value, field.name)
+        elif isinstance(value, tuple) and any(isinstance(each, Path) for each in value):
+            changed[field.name] = tuple(whole_path(each, field.name) for each in value)
+    return dataclasses.replace(config, **changed)
 
 
 def leaves(config: Any) -> Iterator[tuple[Any, dataclasses.Field[Any], Any]]:

@@ -16,7 +16,7 @@ import yaml
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
-from jaxdl.runs.config import flat, leaves, unflat
+from jaxdl.runs.config import flat, leaves, unflat, whole_path
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
 
@@ -80,15 +80,19 @@ def directory(
     An old run in the folder of the `former` experiment is found there.
 
     Raises:
-        InputError: if the name is not a folder name, or the folder or one above it is a file.
+        InputError: if the name is not a folder name, or as `whole_path`, or the folder or one above
+            it is a file.
     """
     identity = digest(config, contents, former)
     name = config.run.name or "-".join(part for part in (label, identity) if part)
-    if Path(name).name != name or name == "..":
-        raise InputError(f"`name={name!r}` must be a plain directory name. Choose another")
+    if Path(name).name != name or name == ".." or name[0] in "- " or not name.isprintable():
+        raise InputError(
+            f"`name={name!r}` must be a plain directory name: printable, without /, and without -"
+            " at its start. Choose another"
+        )
     if len(os.fsencode(name)) > 255:
         raise InputError(f"`name={name[:20]}...` is too long. Choose at most 255 bytes")
-    found: Path = config.run.runs_dir / experiment / name
+    found: Path = whole_path(config.run.runs_dir, "runs_dir") / experiment / name
     if former is not None and not found.exists():
         before: Path = config.run.runs_dir / former.experiment / name
         found = before if before.exists() else found
@@ -245,9 +249,9 @@ def locked(directory: Path) -> Iterator[None]:
         RunError: if another process holds the lock.
     """
     path = directory / "lock"
-    with writing(path):
-        file = path.open("a+b", buffering=0)
-    with file:
+    with writing(path):  # what a symbolic link points to would be emptied below
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with open(handle, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -292,11 +296,14 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
 def _recorded(directory: Path) -> dict[str, Any]:
     path = directory / "config.yaml"
     try:
-        return dict(yaml.safe_load(path.read_text())["config"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        found = dict(yaml.safe_load(path.read_text())["config"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path} is damaged ({type(error).__name__}). Choose another `name=`"
         ) from error
+    if strange := [key for key in found if not isinstance(key, str)]:
+        raise RunError(f"{path} is damaged (the key {strange[0]!r}). Choose another `name=`")
+    return found
 
 
 def _kinds(default: Any) -> tuple[type, ...]:

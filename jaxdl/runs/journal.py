@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import extra
-from jaxdl.files.atomic import plain, write_text, writing
+from jaxdl.errors import RunError, extra
+from jaxdl.files.atomic import parsed, plain, write_text, writing
 
 
 class Journal:
@@ -74,7 +74,12 @@ class Journal:
     def _lines(self) -> list[str]:
         if not self._path.exists():
             return []
-        return self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            return self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise RunError(
+                f"{self._path} cannot be read ({error.strerror}). Move it away to go on"
+            ) from error
 
     def _append_events(self, line: dict[str, Any]) -> None:
         if self._board is not None:
@@ -132,7 +137,7 @@ class Window:
 def _parsed(line: str) -> dict[str, Any]:
     """A line as a dictionary; empty for an incomplete line, which a killed process may leave."""
     try:
-        found = json.loads(line)
+        found = parsed(line)
     except ValueError:
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("step"), int) else {}

@@ -111,7 +111,7 @@ class Run:
             found = read_json(path)
             try:
                 done = int(found["run"]["steps"])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise RunError(
                     f"{path} says nothing of the steps of its run. Move it away to go on"
                 ) from error

@@ -93,13 +93,49 @@ def test_dtypes_that_would_become_bytes_are_not_written(dtype):
 
 def test_pickles_and_texts_are_not_read(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([None]))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="'x' holds objects"):
         npz.read(tmp_path / "a.npz")
     members(tmp_path / "b.npz", **{"x.npy": npy(np.ones(1)), "readme.txt": "hello, this is text"})
     with pytest.raises(ValueError, match="magic string"):
         npz.read(tmp_path / "b.npz")
     with pytest.raises(FileNotFoundError):
         npz.read(tmp_path / "c.npz")
+
+
+def header(shape, descr="<f4", version=1):
+    """A `.npy` of no content, whose header may say anything."""
+    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (header("(1000000, 1000000)"), "'x' has another number of bytes than its shape"),
+        (header(f"({10**30},)"), "'x' has another number of bytes than its shape"),
+        (header("(-1, -4)"), "'x' has another number of bytes than its shape"),
+        (header("(2,)", version=9), r"'x' is of version \(9, 0\) of NumPy's format"),
+        (header("(" * 300 + ")" * 300), "."),
+        (header("(2,)", descr="O"), "'x' holds objects"),
+        (b"no array", "magic string"),
+        (b"", "."),
+    ],
+)
+def test_sizes_are_checked_before_memory_is_asked_for(tmp_path, content, says):
+    members(tmp_path / "a.npz", **{"x.npy": content})
+    with pytest.raises(ValueError, match=says):
+        npz.read(tmp_path / "a.npz")
+
+
+def test_what_would_unpack_to_a_hundred_times_its_size_is_refused(tmp_path):
+    """80 MB of zeros from 80 kB. Without compression they are an array like any other."""
+    zeros = np.zeros(80_000_000, np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", x=zeros)
+    with pytest.raises(ValueError, match=r"'x' would unpack from [\d,]+ to 80,000,128 bytes: save"):
+        npz.read(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", x=zeros)
+    assert npz.read(tmp_path / "b.npz")["x"].nbytes == 80_000_000
 
 
 def test_two_arrays_of_one_name_are_refused(tmp_path):
@@ -121,7 +157,7 @@ def test_one_changed_bit_of_a_shape_is_found(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(b"(30000, 4)") + 1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="'x' has more bytes than its shape"):
+    with pytest.raises(ValueError, match="'x' has another number of bytes than its shape"):
         npz.read(path)
 
 

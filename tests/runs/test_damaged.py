@@ -1,0 +1,113 @@
+"""A run directory that is damaged, and names and paths that cannot be: one sentence for each."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxdl.errors import InputError, RunError
+from jaxdl.runs.config import RunFlags, whole_path, with_whole_paths
+from tests import tiny_run
+
+DEEP = "[" * 100_000
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of 6 steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    tiny_run.train(tiny_run.config(folder))
+    return folder / "tiny" / "a"
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "tiny" / "a"))
+
+
+def again(run, *, steps=6):
+    return tiny_run.train(tiny_run.config(run.parent.parent, steps=steps))
+
+
+def with_steps(text, steps):
+    found = json.loads(text)
+    return json.dumps({**found, "run": {**found["run"], "steps": steps}})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("result.json", lambda text: "{}", "says nothing of the steps of its run"),
+        ("result.json", lambda text: with_steps(text, float("inf")), "says nothing of the steps"),
+        ("result.json", lambda text: DEEP, r"cannot be read \(it is nested too deeply\)"),
+        ("config.yaml", lambda text: DEEP, "config.yaml is damaged"),
+        ("config.yaml", lambda text: "config: " + "{a: " * 20_000, "config.yaml is damaged"),
+        ("config.yaml", lambda text: f"config:\n  5: 3{text[7:]}", r"is damaged \(the key 5\)"),
+        ("config.yaml", lambda text: "- 1", "config.yaml is damaged"),
+    ],
+)
+def test_a_damaged_file_is_told_in_a_sentence(run, name, change, says):
+    path = run / name
+    path.write_text(change(path.read_text()))
+    with pytest.raises(RunError, match=says):
+        again(run)
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.yaml", "metrics.jsonl", "lock"])
+def test_a_folder_in_place_of_a_file_is_told_in_a_sentence(run, name):
+    (run / name).unlink()
+    (run / name).mkdir()
+    with pytest.raises(RunError, match=name):
+        again(run, steps=8)
+
+
+def test_a_line_of_the_journal_that_is_nested_too_deeply_is_left_out(run):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(DEEP + "\n")
+    assert int(again(run, steps=8).step) == 8
+
+
+def test_what_a_symbolic_link_points_to_keeps_its_content(run, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for part in (".result.json.part", ".config.yaml.part", ".metrics.jsonl.part"):
+        (run / part).symlink_to(precious)
+    again(run, steps=8)
+    (run / "lock").unlink()
+    (run / "lock").symlink_to(precious)
+    with pytest.raises(RunError, match=r"cannot write .*lock .*Remove this symbolic link"):
+        again(run, steps=8)
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\x1b[31mb", "-a", ".", "..", "a/b", " a", "a\udcff", "a\0b"]
+)
+def test_a_name_that_is_no_plain_one_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"`name=.*` must be a plain directory name: printable"):
+        tiny_run.train(tiny_run.config(tmp_path, name=name))
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("x" * 5000, "`runs_dir=x{40}...` is too long. Choose at most 3,800 bytes"),
+        ("x/" * 2500, "is too long. Choose at most 3,800 bytes, and at most 255 per name"),
+        ("a\0b", "has a zero byte"),
+        ("a\udcff", "is not in UTF-8"),
+        ("~nobody-of-this-name/x", "there is no such user. Write ./~nobody-of-this-name/x"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused_before_anything_is_made(path, says):
+    with pytest.raises(InputError, match=says):
+        tiny_run.train(tiny_run.config(Path(path)))
+
+
+def test_the_home_of_the_user_is_found_in_nested_fields_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = tiny_run.Config(run=RunFlags(runs_dir=Path("~/runs")))
+    assert with_whole_paths(settings).run.runs_dir == Path("/home/me/runs")
+    assert dataclasses.replace(settings, run=RunFlags()) == with_whole_paths(tiny_run.Config())
+    assert whole_path(Path("a/~"), "data_dir") == Path("a/~")
