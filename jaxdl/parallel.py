@@ -180,6 +180,19 @@ def total_weight(batch: PyTree) -> Scalar | None:
 # ---- several processes
 
 
+def _processes_of_cluster() -> int:
+    """How many processes Slurm or Open MPI has started; 1 without them."""
+    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        if (count := os.environ.get(name)) is not None:
+            if not count.isdecimal():
+                raise InputError(
+                    f"{name}={count!r} in the environment is no number of processes. Unset it, or"
+                    " correct it"
+                )
+            return int(count)
+    return 1
+
+
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Joins the other processes of a run of several processes; does nothing for one process.
 
@@ -187,11 +200,12 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     TPU, Kubernetes), if Slurm or Open MPI has started more than one process.
 
     Raises:
-        InputError: if the three flags are not given together.
+        InputError: if the three flags are not given together, or the cluster's number of processes
+            is no number.
         RunError: if the other processes do not answer.
     """
     if not coordinator and not processes and process < 0:
-        if int(os.environ.get("SLURM_NTASKS", os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))) < 2:
+        if _processes_of_cluster() < 2:
             return
         arguments: dict[str, Any] = {}
     elif _is_address(coordinator) and processes > 0 and 0 <= process < processes:

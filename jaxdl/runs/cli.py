@@ -15,10 +15,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxdl.errors import InputError, RunError, extra
-from jaxdl.runs.config import with_whole_paths
+from jaxdl.runs.config import flat, leaves, with_whole_paths
 from jaxdl.runs.signals import Interrupted
 
 Config = TypeVar("Config")
+
+SIZES = (
+    "seeds",
+    "tasks",
+    "chunk",
+    "batch",
+    "hidden",
+    "filters",
+    "ways",
+    "shots",
+    "queries",
+    "length",
+)
+"""Fields that the memory of a run grows with."""
 
 
 def command_line(
@@ -94,9 +108,18 @@ def command_line(
     except BrokenPipeError:
         sys.exit(_reader_gone())
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.IGNORECASE):
             raise
-        _fail("error: the device is out of memory. Lower --tasks, --seeds or --chunk", 1)
+        _fail(f"error: the device is out of memory. Lower {_largest(made, default)}", 1)
+
+
+def _largest(config: Any, default: Any) -> str:
+    """The flags that make the arrays of a run large, first those above their defaults."""
+    usual = {} if default is None else flat(default)
+    sizes = [(field, value) for _, field, value in leaves(config) if field.name in SIZES and value]
+    raised = [one for one, value in sizes if value != usual.get(one.name, one.default)]
+    names = [one.name for one in raised or [one for one, _ in sizes]]
+    return " or ".join(map(flag, names)) or "the sizes of the run"
 
 
 def subcommand(

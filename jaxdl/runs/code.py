@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import write_text, writing
+from jaxdl.runs.config import whole_path
 
 
 class Code(NamedTuple):
@@ -67,7 +68,7 @@ def load_code(name: str) -> Code:
         InputError: if there is no such file or function, or the file cannot be executed.
     """
     place, _, function = name.rpartition(":")
-    path = Path(place).expanduser().resolve()
+    path = whole_path(Path(place), "learner").resolve()
     if not place or not function.isidentifier():
         raise InputError(f"{name!r} names no function. Write path/to/file.py:function")
     if not path.is_file():

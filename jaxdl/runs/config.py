@@ -18,6 +18,10 @@ from jaxdl.errors import InputError
 Config = TypeVar("Config")
 
 
+SMALLEST = 1.2e-38
+"""Of the normal numbers of float32. Devices take smaller ones as 0."""
+
+
 class Range(typing.NamedTuple):
     """The allowed range of a field, as an annotation: `Annotated[int, Range(2)]`."""
 
@@ -34,6 +38,8 @@ class Range(typing.NamedTuple):
         """
         if self.above and not self.least < value < math.inf:
             raise InputError(f"`{field}={value}`: choose a number above {self.least:,}")
+        if isinstance(value, float) and 0 < abs(value) < SMALLEST:
+            raise InputError(f"`{field}={value}` is 0 in float32: choose at least {SMALLEST}")
         if value > self.most:
             raise InputError(f"`{field}={value}`: choose at most {self.most:,}")
         if not value >= self.least:

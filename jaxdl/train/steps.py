@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxdl.losses import without_void
 from jaxdl.parallel import device_key, device_share, mean_over_devices, times
+from jaxdl.train.memory import refuse_too_large
 from jaxdl.types import (
     Array,
     GradFn,
@@ -62,6 +63,9 @@ def init_states(
         keys: the run keys `[seeds]`.
         tx: the optimiser.
         with_stats: whether `init` also returns statistics, as a `StatefulModel` does.
+
+    Raises:
+        InputError: if they do not fit into memory.
     """
 
     def start(key: Key) -> TrainState:
@@ -69,6 +73,7 @@ def init_states(
         params, stats = made if with_stats else (made, ())
         return init_state(params, tx, stats)
 
+    refuse_too_large(jax.eval_shape(start, keys[0]), len(keys))
     return lax.map(start, keys)._replace(step=jnp.int32(0))
 
 

@@ -105,7 +105,12 @@ def test_help_gives_command_runtime_and_result_lines_of_their_own(run, capsys, m
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"),
             1,
-            "error: the device is out of memory. Lower --tasks, --seeds or --chunk",
+            "error: the device is out of memory. Lower the sizes of the run",
+        ),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: Error in kernel: Out of memory allocating 1"),
+            1,
+            "error: the device is out of memory. Lower the sizes of the run",
         ),
     ],
 )
@@ -114,6 +119,26 @@ def test_each_end_has_its_code_and_one_line(run, capsys, error, code, line):
         run(error=error)
     assert stop.value.code == code
     assert capsys.readouterr().err == line + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    hidden: int = 64
+    batch: int = 32
+    seeds: int = 1
+    chunk: int = 0
+
+
+@pytest.mark.parametrize(
+    ("config", "default", "says"),
+    [
+        (Sizes(hidden=10**9), None, "--hidden"),
+        (Sizes(batch=10**6, seeds=9), Sizes(batch=10**6), "--seeds"),
+        (Sizes(), None, "--hidden or --batch or --seeds"),
+    ],
+)
+def test_the_advice_without_memory_names_the_flags_at_fault(config, default, says):
+    assert cli._largest(config, default) == says
 
 
 FLAGS = {"data_dir": "--data-dir", "from_dir": "--from", "steps": "--steps", "best": "--best"}

@@ -485,12 +485,15 @@ def test_a_run_is_locked(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_lock_needs_no_room(tmp_path):
-    directory = tmp_path / "tiny" / "a"
-    directory.mkdir(parents=True)
-    (directory / "lock").symlink_to("/dev/full")
+def test_a_lock_needs_no_room(tmp_path, monkeypatch):
+    opened = os.open
+
+    def on_a_full_disk(path, *args, **kwargs):
+        return opened("/dev/full" if Path(path).name == "lock" else path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", on_a_full_disk)
     with open_run("tiny", config(tmp_path)) as run:
-        assert run.directory == directory
+        assert run.directory == tmp_path / "tiny" / "a"
 
 
 def test_where_there_are_no_locks_it_says_so(tmp_path, monkeypatch, capfd):

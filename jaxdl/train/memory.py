@@ -1,0 +1,66 @@
+"""What cannot fit into memory is refused before XLA asks for it.
+
+XLA itself ends the process in C++, or the operating system kills it.
+"""
+
+from pathlib import Path
+
+import jax
+
+from jaxdl.errors import InputError
+from jaxdl.types import PyTree
+
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+def memory_at_hand() -> int | None:
+    """Free bytes of the first device, or of the host for a CPU; None where nobody says.
+
+    >>> memory_at_hand() > 10**6
+    True
+    """
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    except (OSError, KeyError, ValueError):
+        pass
+    try:  # the limit of a container
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        found.append(limit - used)
+    except (OSError, ValueError):
+        pass
+    return min(found, default=None)
+
+
+def refuse_too_large(state: PyTree, seeds: int) -> None:
+    """Refuses a state that does not fit twice: a training copies the state that it starts from.
+
+    Args:
+        state: of one seed, of arrays or their shapes.
+
+    Raises:
+        InputError: with what is needed and what is free.
+
+    >>> import jax.numpy as jnp
+    >>> refuse_too_large(jax.ShapeDtypeStruct((10**12,), jnp.float32), seeds=2)
+    Traceback (most recent call last):
+        ...
+    jaxdl.errors.InputError: the parameters and the optimiser's state of 2 seeds need ...
+    """
+    need = 2 * seeds * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    free = memory_at_hand()
+    if free is not None and need > free:
+        of_seeds = f" of {seeds:,} seeds" * (seeds > 1)
+        raise InputError(
+            f"the parameters and the optimiser's state{of_seeds} need {_gib(need)}, and"
+            f" {_gib(free)} are free. {'Lower `seeds=`, or take' if seeds > 1 else 'Take'} a"
+            " smaller net"
+        )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"
