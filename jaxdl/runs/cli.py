@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from jaxdl.errors import InputError, RunError, extra
 from jaxdl.runs.config import flat, leaves, with_whole_paths
 from jaxdl.runs.signals import Interrupted
+from jaxdl.runs.streams import Outlived, discard, outlived
 
 Config = TypeVar("Config")
 
@@ -75,42 +76,43 @@ def command_line(
 
     arguments, default = sys.argv[1:], None
     about = _spaced(sys.modules[main.__module__].__doc__ or "")
-    try:
-        with extra("cli"):
-            import tyro
-        _refuse_moved(arguments, moved or {})
-        if presets is not None:
-            default, arguments = _preset(arguments, presets)
-            about += "\n\n--preset NAME sets all flags to one recipe. NAME is one of "
-            about += f"{', '.join(presets)}."
-        if complete is not None:
-            default = complete(config() if default is None else default, arguments)
-            config = type(default)
-        made = tyro.cli(
-            config,
-            prog=Path(sys.argv[0]).name,
-            args=arguments,
-            default=default,
-            description=about,
-            config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
-        )
-        made = with_whole_paths(made)
-        _use_compilation_cache()
-        with _notes_shown():
-            main(made)
-        sys.stdout.flush()
-    except (InputError, RunError) as error:
-        _fail(f"error: {in_flags(str(error), flags_of(config))}", error.exit_code)
-    except Interrupted as stop:
-        _fail(str(stop), stop.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped by SIGINT: nothing was begun", 130)
-    except BrokenPipeError:
-        sys.exit(_reader_gone())
-    except jax.errors.JaxRuntimeError as error:
-        if not re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.IGNORECASE):
-            raise
-        _fail(f"error: the device is out of memory. Lower {_largest(made, default)}", 1)
+    with outlived() as out:
+        try:
+            with extra("cli"):
+                import tyro
+            _refuse_moved(arguments, moved or {})
+            if presets is not None:
+                default, arguments = _preset(arguments, presets)
+                about += "\n\n--preset NAME sets all flags to one recipe. NAME is one of "
+                about += f"{', '.join(presets)}."
+            if complete is not None:
+                default = complete(config() if default is None else default, arguments)
+                config = type(default)
+            made = tyro.cli(
+                config,
+                prog=Path(sys.argv[0]).name,
+                args=arguments,
+                default=default,
+                description=about,
+                config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
+            )
+            made = with_whole_paths(made)
+            _use_compilation_cache()
+            with _notes_shown():
+                main(made)
+            _flush(out)
+        except (InputError, RunError) as error:
+            _fail(f"error: {in_flags(str(error), flags_of(config))}", error.exit_code)
+        except Interrupted as stop:
+            _fail(str(stop), stop.exit_code)
+        except KeyboardInterrupt:
+            _fail("stopped by SIGINT: nothing was begun", 130)
+        except BrokenPipeError:
+            sys.exit(_reader_gone())
+        except jax.errors.JaxRuntimeError as error:
+            if not re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.IGNORECASE):
+                raise
+            _fail(f"error: the device is out of memory. Lower {_largest(made, default)}", 1)
 
 
 def _largest(config: Any, default: Any) -> str:
@@ -132,23 +134,34 @@ def subcommand(
     Args:
         prog: what the user typed, for the help: "jaxdl compare".
     """
-    try:
-        with extra("cli"):
-            import tyro
-        config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
-        main(with_whole_paths(tyro.cli(kind, prog=prog, args=arguments, config=config)))
-        sys.stdout.flush()
-    except (InputError, RunError) as error:
-        print(f"error: {in_flags(str(error), flags_of(kind))}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        return _reader_gone()
+    with outlived() as out:
+        try:
+            with extra("cli"):
+                import tyro
+            config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
+            main(with_whole_paths(tyro.cli(kind, prog=prog, args=arguments, config=config)))
+            _flush(out)
+        except (InputError, RunError) as error:
+            print(f"error: {in_flags(str(error), flags_of(kind))}", file=sys.stderr)
+            return error.exit_code
+        except BrokenPipeError:
+            return _reader_gone()
     return 0
 
 
+def _flush(out: Outlived) -> None:
+    """Raises RunError if not all of the output was written."""
+    sys.stdout.flush()
+    if out.error is not None:
+        raise RunError(
+            f"standard output took no more ({out.error.strerror}). All else is done: make room, and"
+            " the same command prints it again"
+        )
+
+
 def _reader_gone() -> int:
-    """The exit code where the reader of the output is gone. Python would fail again at a flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The exit code where the reader of the output is gone."""
+    discard(sys.stdout.fileno())
     return 141
 
 

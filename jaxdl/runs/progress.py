@@ -1,5 +1,6 @@
 """Progress for the user, on standard error; results go to standard output."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -15,9 +16,13 @@ WINDOW = 20.0
 
 
 def say(line: str) -> None:
-    """Prints a line on standard error, from the first process only."""
-    if parallel.is_first():
-        print(line, file=sys.stderr, flush=True)
+    """Prints a line on standard error, from the first process only.
+
+    A run outlives its log: a line that cannot be written is lost.
+    """
+    if parallel.is_first() and sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 class Notes(logging.Handler):

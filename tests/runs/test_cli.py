@@ -36,11 +36,12 @@ def run(monkeypatch):
     """Runs `command_line` with these arguments; `main` records, and raises what it is given."""
     monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)
 
-    def run(*arguments, presets=None, error=None):
+    def run(*arguments, presets=None, error=None, says=""):
         seen = []
 
         def main(config):
             seen.append(config)
+            print(says, end="")
             if error is not None:
                 raise error
 
@@ -119,6 +120,18 @@ def test_each_end_has_its_code_and_one_line(run, capsys, error, code, line):
         run(error=error)
     assert stop.value.code == code
     assert capsys.readouterr().err == line + "\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_result_that_could_not_be_printed_is_told_at_the_end(run, capsys, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as stop:
+            run(error=None, says="the result")
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith(
+        "error: standard output took no more (No space left on device). All else is done"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
