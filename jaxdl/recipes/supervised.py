@@ -117,7 +117,7 @@ def show(directory: Path, predict: Predictor, test: ImageData) -> dict[str, Any]
     shown = {
         "true": names[test.labels[:10]].tolist(),
         "predicted": names[confidence.argmax(1)].tolist(),
-        "confidence": confidence.max(1).round(4).tolist(),
+        "confidence": [round(float(each), 4) for each in confidence.max(1)],
     }
     header = ["test image", *map(str, range(len(shown["true"])))]
     print(tables.markdown(header, [[name, *map(str, row)] for name, row in shown.items()]))

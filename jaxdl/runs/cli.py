@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from jaxdl.errors import InputError, RunError, extra
 from jaxdl.runs.config import flat, leaves, with_whole_paths
-from jaxdl.runs.signals import Interrupted
+from jaxdl.runs.signals import Interrupted, caught_signals
 from jaxdl.runs.streams import Outlived, discard, outlived
 
 Config = TypeVar("Config")
@@ -98,7 +98,7 @@ def command_line(
             )
             made = with_whole_paths(made)
             _use_compilation_cache()
-            with _notes_shown():
+            with _notes_shown(), caught_signals(what="nothing was begun"):
                 main(made)
             _flush(out)
         except (InputError, RunError) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,6 +29,8 @@ DIGESTS = {"init_from": "init_weights", "learner": "learner_code", "path": "data
 """Fields that may name a file, and the keys in config.yaml for the digest of what the file holds.
 
 The digest is part of the identity, and the path is not."""
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of a folder that this process may read only."""
 EQUAL = (("estimator", "auto", "exact"),)
 """Fields with a value that gives the results of another value, which older runs may have."""
 Contents = Mapping[str, str]
@@ -250,7 +253,16 @@ def locked(directory: Path) -> Iterator[None]:
     """
     path = directory / "lock"
     with writing(path):  # what a symbolic link points to would be emptied below
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno in UNWRITABLE and (directory / "result.json").exists():
+                handle = None  # to read the result needs no lock
+            else:
+                raise
+    if handle is None:
+        yield
+        return
     with open(handle, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

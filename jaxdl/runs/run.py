@@ -177,6 +177,7 @@ class Run:
 
     def best(self, params: Params) -> tuple[Params, np.ndarray]:
         """The best parameters of each seed and their steps, as `keep_best` stored them."""
+        self._training.signals.look()
         return load_best(self.directory, params)
 
     # ---- the loop
@@ -291,10 +292,12 @@ class Run:
 
     def compiled(self, seconds: float) -> None:
         """Notes how long compilation took; pass it as `on_compile` to your own loop."""
+        self._training.signals.look()
         self._training.compiled(seconds)
 
     def log(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
         """Appends a line of metrics (numbers, or one number per seed) to metrics.jsonl."""
+        self._training.signals.look()
         self._training.journal.append(step, split, metrics)
 
     def metrics(self, split: str) -> dict[str, np.ndarray]:
@@ -303,6 +306,7 @@ class Run:
 
     def picture(self, name: str, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
         """`pictures.save` of `name`.png in the run directory."""
+        self._training.signals.look()
         if parallel.is_first():
             say(pictures.save(self.directory / f"{name}.png", draw, size=size))
 

@@ -21,10 +21,13 @@ class Interrupted(KeyboardInterrupt):
 class Signals:
     """Handles signals: notes them inside `deferred`, raises `Interrupted` elsewhere.
 
-    A second signal always raises at once.
+    A second signal always raises at once. Python swallows what is raised inside a callback of the
+    garbage collector. So the signal is noted in any case, and `look` raises again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "the same command goes on from the last checkpoint") -> None:
+        """`what` is said after "stopped by SIGINT: "."""
+        self._what = what
         self._number = 0
         self._depth = 0
 
@@ -47,9 +50,13 @@ class Signals:
         del frame
         impatient, self._number = self.came, number
         if impatient or not self._depth:
-            raise self.interrupted("the same command goes on from the last checkpoint")
-        # Not print: the signal may have interrupted a print, and a stream is not re-entrant.
-        os.write(2, b"stopping after this chunk; send the signal again to stop at once\n")
+            raise self.interrupted(self._what)
+        _tell("stopping after this chunk; send the signal again to stop at once")
+
+    def look(self) -> None:
+        """Raises Interrupted if a signal came, except inside `deferred`."""
+        if self.came and not self._depth:
+            raise self.interrupted(self._what)
 
     def interrupted(self, what: str) -> Interrupted:
         """The exception for a signal that came here or in another process."""
@@ -58,12 +65,23 @@ class Signals:
 
 
 @contextlib.contextmanager
-def caught_signals() -> Iterator[Signals]:
-    """Catches SIGINT and SIGTERM, except a signal that is ignored (`nohup`, `&` in scripts)."""
-    signals, before = Signals(), {}
+def caught_signals(**options: str) -> Iterator[Signals]:
+    """Catches SIGINT and SIGTERM, except a signal that is ignored (`nohup`, `&` in scripts).
+
+    Args:
+        options: of `Signals`.
+
+    Raises:
+        Interrupted: if a signal has come to the `Signals` that caught them until now.
+    """
+    signals, before = Signals(**options), {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is signal.SIG_IGN:
+        handler = signal.getsignal(number)
+        if handler is signal.SIG_IGN:
             continue
+        earlier = getattr(handler, "__self__", None)
+        if isinstance(earlier, Signals):
+            earlier.look()
         with contextlib.suppress(ValueError):  # only the main thread may set handlers
             before[number] = signal.signal(number, signals.handle)
     try:
@@ -71,3 +89,25 @@ def caught_signals() -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def end_at_ctrl_c() -> None:
+    """From here to `caught_signals`, Ctrl-C ends the process at once, with a sentence.
+
+    Call it before the imports of a process. They take seconds, and a KeyboardInterrupt among them
+    ends in a traceback, or is swallowed.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        del frame
+        _tell("stopped by SIGINT: nothing was begun")
+        os._exit(128 + number)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+
+
+def _tell(line: str) -> None:
+    # Not print: the signal may have interrupted a print, and a stream is not re-entrant.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode())

@@ -134,6 +134,7 @@ def test_predictions_are_shown_by_name_and_drawn(tmp_path, capsys):
     assert shown["predicted"] == [NAMES[i] for i in logits.argmax(1)]
     share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(shown["confidence"], share.max(1), atol=1e-4)
+    assert all(len(str(each)) <= len("0.1234") for each in shown["confidence"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].replace("|", " ").split() == ["true", *shown["true"]]
     assert (tmp_path / "predicted.png").stat().st_size > 10_000

@@ -1,7 +1,9 @@
 """A run directory that is damaged, and names and paths that cannot be: one sentence for each."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs.config import RunFlags, whole_path, with_whole_paths
+from jaxdl.runs.run import open_run
 from tests import tiny_run
 
 DEEP = "[" * 100_000
@@ -61,6 +64,24 @@ def test_a_folder_in_place_of_a_file_is_told_in_a_sentence(run, name):
     (run / name).mkdir()
     with pytest.raises(RunError, match=name):
         again(run, steps=8)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_finished_run_that_may_only_be_read_is_reprinted(run, monkeypatch, number):
+    """One without a result cannot go on, and says so."""
+    opened, settings = os.open, tiny_run.config(run.parent.parent)
+
+    def read_only(path, flags, *rest, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR) and str(path).startswith(str(run)):
+            raise OSError(number, os.strerror(number))
+        return opened(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with open_run("tiny", settings) as again:
+        assert again.result() == json.loads((run / "result.json").read_text())
+    (run / "result.json").unlink()
+    with pytest.raises(RunError, match=r"cannot write .*lock"), open_run("tiny", settings):
+        pass
 
 
 def test_a_line_of_the_journal_that_is_nested_too_deeply_is_left_out(run):

@@ -1,0 +1,87 @@
+"""A signal is never lost: neither among imports nor inside a callback that swallows it."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxdl.runs.signals import Interrupted, caught_signals
+from tests import tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def swallowed(monkeypatch):
+    """Sends a signal inside a callback of the garbage collector, where Python swallows it."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    def send(number=signal.SIGINT):
+        def callback(phase, _):
+            if phase == "start":
+                gc.callbacks.remove(callback)
+                os.kill(os.getpid(), number)
+
+        gc.callbacks.append(callback)
+        gc.collect()
+
+    return send
+
+
+def test_a_signal_that_was_swallowed_is_raised_at_the_next_look(swallowed):
+    with caught_signals() as signals:
+        swallowed()
+        with signals.deferred():
+            signals.look()  # the code in there saves first
+        with pytest.raises(Interrupted, match="stopped by SIGINT: the same command goes on"):
+            signals.look()
+
+
+def test_a_signal_that_was_swallowed_before_a_run_stops_it(swallowed, tmp_path):
+    with caught_signals(what="nothing was begun"):
+        swallowed(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM: nothing was begun"):
+            tiny_run.train(tiny_run.config(tmp_path))
+
+
+def test_a_signal_that_was_swallowed_in_a_test_stops_the_run(swallowed, tmp_path):
+    """Tests and evaluations outside of the loop end with pictures or log lines."""
+    with tiny_run.open_run("tiny", tiny_run.config(tmp_path)) as run:
+        swallowed()
+        with pytest.raises(Interrupted, match="goes on from the last checkpoint"):
+            run.log(1, "test", {"loss": 1.0})
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+
+
+def test_ctrl_c_among_the_imports_of_a_process_ends_in_a_sentence():
+    done = python(
+        "import os, signal, time\n"
+        "from jaxdl.runs.signals import end_at_ctrl_c\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "end_at_ctrl_c()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(9)\n"
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped by SIGINT: nothing was begun\n")
+
+
+@pytest.mark.parametrize(("name", "ends"), [("-m", True), ("few_shot.py", False)])
+def test_it_ends_only_a_process_that_runs_an_experiment(name, ends):
+    done = python(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.argv[0] = {name!r}\n"
+        "import experiments\n"
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+        "assert 'jax' not in sys.modules\n"
+    )
+    assert (done.returncode, done.stdout) == (0, f"{not ends}\n")
