@@ -22,6 +22,9 @@ from jaxtyping import Float, Shaped
 from jaxdl.errors import InputError, RunError
 from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Scalar, Shard
 
+PATIENCE = 30
+"""Seconds in which all processes must have started, and after which a silent one counts as dead."""
+
 AXIS = "devices"
 """The name of the pmap axis."""
 
@@ -220,11 +223,18 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
             " `process=I` (0 <= I < N). Give all three together"
         )
     try:
-        jax.distributed.initialize(**arguments, initialization_timeout=120)
+        jax.distributed.initialize(
+            **arguments, initialization_timeout=PATIENCE, heartbeat_timeout_seconds=PATIENCE
+        )
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"the other processes did not answer ({error}). Start all of them within 2 minutes"
+            f"the other processes did not answer ({error}). Start all of them within {PATIENCE} s"
         ) from error
+
+
+def are_several(coordinator: str, processes: int) -> bool:
+    """Whether `start` with these arguments would join other processes."""
+    return bool(coordinator or processes) or _processes_of_cluster() > 1
 
 
 def _is_address(text: str) -> bool:

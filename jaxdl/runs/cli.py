@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxdl.errors import InputError, RunError, extra
-from jaxdl.runs.config import flat, leaves, with_whole_paths
+from jaxdl.runs import watchdog
+from jaxdl.runs.config import RunFlags, flat, leaves, with_whole_paths
 from jaxdl.runs.signals import Interrupted, caught_signals
 from jaxdl.runs.streams import Outlived, discard, outlived
 
@@ -97,8 +98,12 @@ def command_line(
                 config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
             )
             made = with_whole_paths(made)
+            several = _is_one_of_several(made)
+            if several and not watchdog.is_child():
+                sys.exit(watchdog.watch())
             _use_compilation_cache()
-            with _notes_shown(), caught_signals(what="nothing was begun"):
+            alone = watchdog.leaving() if several else contextlib.nullcontext()
+            with _notes_shown(), caught_signals(what="nothing was begun"), alone:
                 main(made)
             _flush(out)
         except (InputError, RunError) as error:
@@ -147,6 +152,14 @@ def subcommand(
         except BrokenPipeError:
             return _reader_gone()
     return 0
+
+
+def _is_one_of_several(config: Any) -> bool:
+    """Whether the run flags, or a cluster, ask for several processes."""
+    from jaxdl import parallel
+
+    flags = getattr(config, "run", None)
+    return isinstance(flags, RunFlags) and parallel.are_several(flags.coordinator, flags.processes)
 
 
 def _flush(out: Outlived) -> None:
