@@ -22,7 +22,7 @@ from jaxtyping import Float, Shaped
 from jaxdl.errors import InputError, RunError
 from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Scalar, Shard
 
-PATIENCE = 30
+JOIN, SILENCE = 45, 30
 """Seconds in which all processes must have started, and after which a silent one counts as dead."""
 
 AXIS = "devices"
@@ -224,11 +224,11 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         )
     try:
         jax.distributed.initialize(
-            **arguments, initialization_timeout=PATIENCE, heartbeat_timeout_seconds=PATIENCE
+            **arguments, initialization_timeout=JOIN, heartbeat_timeout_seconds=SILENCE
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"the other processes did not answer ({error}). Start all of them within {PATIENCE} s"
+            f"the other processes did not answer ({error}). Start all of them within {JOIN} s"
         ) from error
 
 

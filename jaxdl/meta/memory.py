@@ -21,6 +21,8 @@ from jaxdl.meta.estimators import (
 from jaxdl.meta.segments import Step, cost, memory, segment_length
 from jaxdl.types import PyTree
 
+_LOG = logging.getLogger(__name__)
+
 FEW_STEPS = 8
 """Steps that `auto` never cuts into segments, so that it need not find their memory."""
 
@@ -103,16 +105,14 @@ def plan(
         return step, min(steps, length)
     if estimator is not auto or steps <= FEW_STEPS:
         return step, steps
-    said, length = "exact", steps
-    if (exactly := _kept(step, carry, inputs, steps)) > FREE_BYTES:
-        said, step = "rematerialised", step_of(rematerialised)
+    whole = _kept(step, carry, inputs, steps)
+    size, said, length = f"{whole / 2**20:,.0f} MiB per task", "exact, which keeps", steps
+    if whole > FREE_BYTES:
+        said, step = "rematerialised, because exact would keep", step_of(rematerialised)
         if _kept(step, carry, inputs, steps) > FREE_BYTES:
             length = segment_length(steps, cost(step, carry, inputs))
-            said = f"rematerialised, in segments of {length}"
-    logging.getLogger(__name__).info(
-        "a meta-gradient through %d inner steps: %s (exact, it keeps %s MiB per task)",
-        *(steps, said, f"{exactly / 2**20:,.0f}"),
-    )
+            said = f"rematerialised in segments of {length}, because exact would keep"
+    _LOG.info("a meta-gradient through %d inner steps: %s %s", steps, said, size)
     return step, length
 
 

@@ -133,11 +133,11 @@ def test_auto_keeps_all_while_that_is_little_then_less(caplog, monkeypatch):
 
     assert chosen(8, free=0) == []
     (said,) = chosen(100, free=2**40)
-    assert said.startswith("a meta-gradient through 100 inner steps: exact (exact, it keeps ")
+    assert said.startswith("a meta-gradient through 100 inner steps: exact, which keeps 2 MiB")
     (said,) = chosen(100, free=1_000_000)
-    assert "100 inner steps: rematerialised (" in said
+    assert "100 inner steps: rematerialised, because exact would keep 2 MiB per task" in said
     (said,) = chosen(100, free=100_000)
-    assert "100 inner steps: rematerialised, in segments of 10 (" in said
+    assert "100 inner steps: rematerialised in segments of 10, because exact would" in said
 
 
 def test_auto_is_exact_for_few_steps_to_the_last_bit():
