@@ -92,14 +92,14 @@ def test_a_signal_is_passed_on(tmp_path, how, code):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_child_ends_with_its_watchdog(tmp_path, number):
     """Killed, or stopped for longer than it may be silent."""
-    code = CHILD.replace("if not", "watchdog.SILENCE, watchdog.BEAT = 1.0, 0.2\nif not", 1)
+    code = CHILD.replace("if not", "watchdog.SILENCE, watchdog.BEAT = 0.5, 0.05\nif not", 1)
     process = subprocess.Popen(
         [sys.executable, "-c", code + ENDS["waits"], str(tmp_path), "waits"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
     )
     pid = pid_of_child(tmp_path)
-    time.sleep(1.5)
+    time.sleep(0.8)
     assert runs(pid), "it ended though its watchdog lives"
     process.send_signal(number)
     for _ in range(100):
@@ -112,7 +112,7 @@ def test_a_child_ends_with_its_watchdog(tmp_path, number):
 
 
 def test_a_warning_of_cpp_is_shown_a_little_later(tmp_path):
-    code = CHILD.replace("if not", "watchdog.HELD, watchdog.BEAT = 0.5, 0.1\nif not", 1)
+    code = CHILD.replace("if not", "watchdog.HELD, watchdog.BEAT = 0.2, 0.05\nif not", 1)
     process = subprocess.Popen(
         [sys.executable, "-c", code + ENDS["warns"], str(tmp_path), "warns"],
         cwd=ROOT,
