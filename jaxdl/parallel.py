@@ -196,6 +196,27 @@ def _processes_of_cluster() -> int:
     return 1
 
 
+def joining(coordinator: str = "", processes: int = 0, process: int = -1) -> dict[str, Any] | None:
+    """The arguments by which `start` joins other processes; None if there are none.
+
+    Raises:
+        InputError: if the three flags are not given together, or the cluster's number of processes
+            is no number.
+    """
+    if not coordinator and not processes and process < 0:
+        return {} if _processes_of_cluster() > 1 else None
+    if not (_is_address(coordinator) and processes > 0 and 0 <= process < processes):
+        raise InputError(
+            "several processes need `coordinator=HOST:PORT`, `processes=N` and"
+            " `process=I` (0 <= I < N). Give all three together"
+        )
+    return {
+        "coordinator_address": coordinator,
+        "num_processes": processes,
+        "process_id": process,
+    }
+
+
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Joins the other processes of a run of several processes; does nothing for one process.
 
@@ -203,25 +224,12 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     TPU, Kubernetes), if Slurm or Open MPI has started more than one process.
 
     Raises:
-        InputError: if the three flags are not given together, or the cluster's number of processes
-            is no number.
+        InputError: as `joining`.
         RunError: if the other processes do not answer.
     """
-    if not coordinator and not processes and process < 0:
-        if _processes_of_cluster() < 2:
-            return
-        arguments: dict[str, Any] = {}
-    elif _is_address(coordinator) and processes > 0 and 0 <= process < processes:
-        arguments = {
-            "coordinator_address": coordinator,
-            "num_processes": processes,
-            "process_id": process,
-        }
-    else:
-        raise InputError(
-            "several processes need `coordinator=HOST:PORT`, `processes=N` and"
-            " `process=I` (0 <= I < N). Give all three together"
-        )
+    arguments = joining(coordinator, processes, process)
+    if arguments is None:
+        return
     try:
         jax.distributed.initialize(
             **arguments, initialization_timeout=JOIN, heartbeat_timeout_seconds=SILENCE
@@ -230,11 +238,6 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         raise RunError(
             f"the other processes did not answer ({error}). Start all of them within {JOIN} s"
         ) from error
-
-
-def are_several(coordinator: str, processes: int) -> bool:
-    """Whether `start` with these arguments would join other processes."""
-    return bool(coordinator or processes) or _processes_of_cluster() > 1
 
 
 def _is_address(text: str) -> bool:

@@ -159,7 +159,9 @@ def _is_one_of_several(config: Any) -> bool:
     from jaxdl import parallel
 
     flags = getattr(config, "run", None)
-    return isinstance(flags, RunFlags) and parallel.are_several(flags.coordinator, flags.processes)
+    if not isinstance(flags, RunFlags):
+        return False
+    return parallel.joining(flags.coordinator, flags.processes, flags.process) is not None
 
 
 def _flush(out: Outlived) -> None:

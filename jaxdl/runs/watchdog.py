@@ -69,8 +69,10 @@ def watch() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
-    held = _copy(child, sign)
-    code = child.wait()
+    with child:  # which waits for it, and closes the pipe
+        held = _copy(child, sign)
+    os.close(sign)
+    code = child.returncode
     if code >= 0 or -code in passed:
         _write(held)
         return code if code >= 0 else 128 - code
