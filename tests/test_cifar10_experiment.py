@@ -153,7 +153,8 @@ def test_coins_that_flip_and_move_images_fall_as_if_the_run_had_never_stopped(
 
 
 @pytest.mark.usefixtures("_no_pictures")
-@pytest.mark.parametrize("module", [cifar10, pytest.param(airbench, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [cifar10, airbench])
 def test_a_schedule_that_follows_the_steps_refuses_others_and_goes_on_if_it_is_fixed(
     tmp_path, monkeypatch, module
 ):

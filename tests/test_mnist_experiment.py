@@ -54,6 +54,7 @@ def judged_as(result, logits, test):
     np.testing.assert_allclose(metrics["loss"], found["loss"]["values"][0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_resumed_equals_never_stopped_bit_for_bit(tiny_mnist, tmp_path, monkeypatch):
     """With dropout, images turned and moved, batch norm and a falling rate, within an epoch."""
     monkeypatch.setattr(supervised, "draw", lambda *_: None)

@@ -146,6 +146,7 @@ def test_two_devices_equal_one():
     np.testing.assert_allclose(one[1]["whitening"][0], whitening_kernel(IMAGES), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_six_views_are_averaged_in_eval_alone(key):
     model = tiny()
     params, stats = jax.jit(model.init)(key, IMAGES)

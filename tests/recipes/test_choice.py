@@ -234,6 +234,7 @@ def test_a_run_of_an_own_learner_is_its_own(trained, capsys):
     assert directory("few_shot", tiny(folder), "digits-2way-1shot").name not in run.name
 
 
+@pytest.mark.slow
 def test_a_run_of_an_own_learner_goes_on(trained, tmp_path):
     _, folder, config, _ = trained
     shutil.copytree(folder / "few_shot", tmp_path / "few_shot")
@@ -305,6 +306,7 @@ def test_what_is_loaded_predicts_as_it_was_trained_though_the_file_is_gone(train
         load_run(run)
 
 
+@pytest.mark.slow
 def test_a_learner_of_labelled_examples_trains_and_is_loaded(tmp_path):
     config = with_learner(tiny(tmp_path, batch=4), "finetune", inner_steps=1)
     result = few_shot.main(config)

@@ -48,7 +48,8 @@ def a_run(place, **fields):
     return folder
 
 
-@pytest.mark.parametrize("norm", ["support", pytest.param("batch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["support", "batch"])
 def test_probabilities_are_those_of_the_learner(norm, folders):
     place, examples, asked = folders
     run = a_run(place, norm=norm)

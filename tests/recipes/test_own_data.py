@@ -91,6 +91,7 @@ def test_a_task_per_group_is_a_regression_in_standard_units(table, tmp_path):
     np.testing.assert_allclose(scaling["std"], [doses.std()], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_regression_runs_and_the_lowest_loss_is_the_best(table, tmp_path, capsys):
     fields = {"data": "table", "path": table, "target": "answer", "task": "patient", "shots": 3}
     config = tiny(tmp_path, **fields, steps=6, lr=0.3)
@@ -222,6 +223,7 @@ def test_a_learner_of_labels_has_none_in_a_regression(table, tmp_path):
         few_shot.main(with_learner(tiny(tmp_path, **fields), "finetune"))
 
 
+@pytest.mark.slow
 def test_classes_inside_each_group(table, tmp_path):
     fields = {"data": "table", "path": table, "target": "kind", "task": "patient", "shots": 3}
     tasks = tasks_of(flat(tiny(tmp_path, **fields)))

@@ -49,7 +49,7 @@ def bag_of_words(outputs):
     return jaxdl.Model(init, apply)
 
 
-@pytest.mark.parametrize("name", ["maml", "protonet"])
+@pytest.mark.parametrize("name", [pytest.param("maml", marks=pytest.mark.slow), "protonet"])
 def test_it_is_learnt(name):
     loss = jaxdl.cross_entropy
     learner = {

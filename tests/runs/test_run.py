@@ -174,7 +174,8 @@ def killed_past(step):
     return mock.patch.object(Training, "save", save)
 
 
-@pytest.mark.parametrize(("first", "second"), [pytest.param(6, 9, marks=pytest.mark.slow), (9, 6)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [(6, 9), (9, 6)])
 def test_killed_before_any_write_and_asked_for_any_steps_it_equals_never_stopped(
     tmp_path, never, monkeypatch, first, second
 ):

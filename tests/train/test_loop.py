@@ -306,7 +306,7 @@ def test_devices_with_batch_norm_are_one(devices):
     assert parallel.all_equal(many)
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_a_supervised_step_leaves_out_what_has_no_weight(devices):
     """Padding of nonsense equals none, also where it lies on some devices alone."""
     x = jnp.asarray(np.random.default_rng(1).normal(size=(8, 4)), jnp.float32)
