@@ -1,6 +1,7 @@
 """Memory and time of a meta-gradient through 1 to 1,000 inner steps, beside PyTorch's.
 
     PYTHONPATH=. PYTHON scripts/peers/memory.py [--rounds 5] [--steps 1 10 100] [--works maml]
+    PYTHONPATH=. PYTHON scripts/peers/memory.py --rounds 0     memory of jaxdl alone, nothing is run
 
 PYTHON has PyTorch and this project's JAX (`scripts/test peers` makes such an environment). It
 prints the tables of docs/memory.md. Both sides take the gradient, by the first parameters, of the
@@ -192,6 +193,8 @@ def needed(work: str, steps: int) -> float:
 def measured(work: str, steps: int, rounds: int) -> dict[str, tuple[float, float]]:
     """MiB, and milliseconds per inner step, of every form."""
     entrants = {form: of_jaxdl(work, steps, form) for form in FORMS}
+    if not rounds:  # memory alone, which nothing else on the machine changes
+        return {name: (one.mib, math.nan) for name, one in entrants.items()}
     entrants["torch.autograd"] = of_torch(work, steps)
     seconds: dict[str, list[float]] = {name: [] for name in entrants}
     for number in range(-1, rounds):
@@ -213,10 +216,11 @@ def tables(work: str, counts: list[int], rounds: int) -> Iterator[str]:
     """Markdown: memory, then time."""
     found = {}
     for steps in counts:
-        found[steps] = measured(work, steps, rounds if steps <= 200 else 1)
+        found[steps] = measured(work, steps, rounds if steps <= 200 else min(rounds, 1))
         print(work, steps, found[steps], file=sys.stderr, flush=True)
-    names = (*FORMS, "torch.autograd")
-    for column, unit, form in (0, "MiB", ",.0f"), (1, "ms per inner step", ".3g"):
+    names = (*FORMS, *(["torch.autograd"] if rounds else []))
+    columns = ((0, "MiB", ",.0f"), (1, "ms per inner step", ".3g"))
+    for column, unit, form in columns if rounds else columns[:1]:
         yield f"| {work}, {unit} | {' | '.join(names)} |"
         yield "|" + " --: |" * (len(names) + 1)
         for steps in counts:
