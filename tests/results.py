@@ -60,7 +60,7 @@ class Paper(NamedTuple):
 
 OMNIGLOT = {
     "maml": Paper("98.7 ± 0.4", 60_000),
-    "fomaml": Paper("98.3 ± 0.5 (Reptile's paper)", 60_000),
+    "fomaml": Paper("98.3 (Reptile's paper)", 60_000),
     "anil": Paper("none for 5-way"),
     "reptile": Paper("97.7", 100_000),
     "protonet": Paper("98.8"),
