@@ -12,12 +12,21 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Shaped
 
-from jaxdl.types import Array, Count, Grads
+from jaxdl.types import Array, Count, Grads, PyTree
 
 Reading = TypeVar("Reading")
 
 LARGE = 2**22
 """`together` works from this many bytes of parameters on: a smaller copy stays in the cache."""
+
+
+def size_in_bytes(tree: PyTree) -> int:
+    """The bytes of all arrays of a tree, or of their shapes.
+
+    >>> size_in_bytes({"w": jnp.zeros((2, 3)), "step": jax.ShapeDtypeStruct((), jnp.int8)})
+    25
+    """
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def together(grads: Grads) -> Grads:
@@ -29,7 +38,7 @@ def together(grads: Grads) -> Grads:
     ResNet-18 on small images (2 CPU cores).
     """
     leaves = [leaf for leaf in jax.tree.leaves(grads) if leaf.size]
-    if sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) < LARGE:
+    if size_in_bytes(leaves) < LARGE:
         return grads
     # The minimum is always 0, but XLA cannot know this, so it keeps the dependency.
     zero = jnp.minimum(jnp.abs(sum(leaf.ravel()[0].astype(jnp.float32) for leaf in leaves)), 0)

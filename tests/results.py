@@ -17,36 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.reports.few_shot import METHODS, PAPER, PROTONET
 from jaxdl.report.intervals import seeds_mean_ci95
+from jaxdl.report.tables import markdown
 from tests.project import ROOT
 
 RESULTS, DOCUMENT = ROOT / "results", ROOT / "docs" / "results.md"
-NAMES = {
-    "anil": "ANIL",
-    "baseline_pp": "Baseline++",
-    "boil": "BOIL",
-    "cavia": "CAVIA",
-    "es_maml": "ES-MAML",
-    "fomaml": "first-order MAML",
-    "imaml": "iMAML",
-    "linear_probe": "linear probe",
-    "lstm_learner": "LSTM learner",
-    "maml": "MAML",
-    "maml_pp": "MAML++",
-    "matchingnet": "MatchingNet",
-    "meta_curvature": "Meta-Curvature",
-    "meta_sgd": "Meta-SGD",
-    "metaoptnet": "MetaOptNet-RR",
-    "pfn": "PFN",
-    "proto_maml": "Proto-MAML",
-    "protonet": "ProtoNet",
-    "r2d2": "R2-D2",
-    "relationnet": "RelationNet",
-    "reptile": "Reptile",
-    "rfs": "RFS-simple",
-    "simpleshot": "SimpleShot",
-    "snail": "SNAIL",
-}
+NAMES = METHODS | {"fomaml": "first-order MAML", "linear_probe": "linear probe"}
 DIVERGED = 100.0
 """A mean squared error above this, or one that is not finite, is no error of a fit."""
 
@@ -59,11 +36,11 @@ class Paper(NamedTuple):
 
 
 OMNIGLOT = {
-    "maml": Paper("98.7 ± 0.4", 60_000),
+    "maml": Paper(PAPER["omniglot", 5, 1], 60_000),
     "fomaml": Paper("98.3 (Reptile's paper)", 60_000),
     "anil": Paper("none for 5-way"),
     "reptile": Paper("97.7", 100_000),
-    "protonet": Paper("98.8"),
+    "protonet": Paper(PROTONET["omniglot", 5, 1]),
     "r2d2": Paper("98.9 (recalled)"),
     "rfs": Paper("none"),
 }
@@ -164,24 +141,12 @@ def sines() -> Iterator[list[str]]:
 TABLES = {"numbers-5way-1shot": numbers, "omniglot-5way-1shot": omniglot, "sine-waves": sines}
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """An aligned table: names to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return "| " + " | ".join((first, *rest)) + " |"
-
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(map(line, (rows[0], rule, *rows[1:])))
-
-
 def written(document: str) -> str:
     """The document with each table between its marks written anew."""
     for name, table in TABLES.items():
         mark = re.compile(rf"(<!-- results/{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text = markdown(list(table()))
+        header, *rows = table()
+        text = markdown(header, rows)
         document, count = mark.subn(lambda found, text=text: found[1] + text + found[2], document)
         assert count == 1, f"{name} has {count} places in {DOCUMENT.name}"
     return document

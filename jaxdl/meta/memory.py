@@ -99,25 +99,23 @@ def plan(
         carry: of the first step.
         inputs: of all steps, with leading axis `[steps]`.
     """
-    step = step_of(estimator)
+    step, length = step_of(estimator), steps
+    if steps < 2 or not (isinstance(estimator, Segmented) or estimator is auto):
+        return step, steps
     if isinstance(estimator, Segmented):
         length = estimator.length or segment_length(steps, cost(step, carry, inputs))
-        return step, min(steps, length)
-    if estimator is not auto or steps <= FEW_STEPS:
-        return step, steps
-    whole = _kept(step, carry, inputs, steps)
-    size, said, length = f"{whole / 2**20:,.0f} MiB per task", "exact, which keeps", steps
-    if whole > FREE_BYTES:
-        said, step = "rematerialised, because exact would keep", step_of(rematerialised)
-        if _kept(step, carry, inputs, steps) > FREE_BYTES:
-            length = segment_length(steps, cost(step, carry, inputs))
-            said = f"rematerialised in segments of {length}, because exact would keep"
-    _LOG.info("a meta-gradient through %d inner steps: %s %s", steps, said, size)
-    return step, length
-
-
-def _kept(step: Step, carry: PyTree, inputs: PyTree, steps: int) -> int:
-    return memory(steps, steps, cost(step, carry, inputs))
+    elif steps > FEW_STEPS:
+        whole = memory(steps, steps, cost(step, carry, inputs))
+        said = "exact, which keeps"
+        if whole > FREE_BYTES:
+            said, step = "rematerialised, because exact would keep", step_of(rematerialised)
+            left = cost(step, carry, inputs)
+            if memory(steps, steps, left) > FREE_BYTES:
+                length = segment_length(steps, left)
+                said = f"rematerialised in segments of {length}, because exact would keep"
+        size = f"{whole / 2**20:,.0f} MiB per task"
+        _LOG.info("a meta-gradient through %d inner steps: %s %s", steps, said, size)
+    return step, min(steps, length)
 
 
 EstimatorName = Literal[

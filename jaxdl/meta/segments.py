@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.types import PyTree
+from jaxdl.xla import size_in_bytes
 
 Step = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 """`(carry, inputs) -> (carry, outputs)`, as of `jax.lax.scan`."""
@@ -43,7 +44,7 @@ def cost(step: Step, carry: PyTree, inputs: PyTree) -> Cost:
         return jax.vjp(lambda carry: step(carry, inputs)[0], carry)[1]
 
     first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
-    return Cost(_bytes(carry), _bytes(jax.eval_shape(backward, carry, first)))
+    return Cost(size_in_bytes(carry), size_in_bytes(jax.eval_shape(backward, carry, first)))
 
 
 def memory(steps: int, length: int, cost: Cost) -> int:
@@ -114,7 +115,3 @@ def in_segments(
         return carry, path
     carry, last = segment(carry, part(segments * length, steps), rest)
     return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), path, last)
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -103,7 +103,7 @@ def command_line(
                 sys.exit(watchdog.watch())
             _use_compilation_cache()
             alone = watchdog.leaving() if several else contextlib.nullcontext()
-            with _notes_shown(), caught_signals(what="nothing was begun"), alone:
+            with _notes_shown(), caught_signals("nothing was begun"), alone:
                 main(made)
             _flush(out)
         except (InputError, RunError) as error:

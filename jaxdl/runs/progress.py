@@ -15,14 +15,14 @@ WINDOW = 20.0
 """Seconds over which rates are averaged, because the first steps after a start are not typical."""
 
 
-def say(line: str) -> None:
+def say(line: str, end: str = "\n") -> None:
     """Prints a line on standard error, from the first process only.
 
     A run outlives its log: a line that cannot be written is lost.
     """
     if parallel.is_first() and sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            print(line, end=end, file=sys.stderr, flush=True)
 
 
 class Notes(logging.Handler):
@@ -96,9 +96,8 @@ class Progress:
 
     def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:
         """Shows the line: always on a terminal, else at log points only."""
-        if not sys.stderr.isatty():
-            if log_point:
-                say(self.line(means))
-        elif parallel.is_first():
+        if sys.stderr is not None and sys.stderr.isatty():
             end = "\n" if self._marks[-1][2] == self._steps else ""
-            print(f"\r\033[K{self.line(means)}", end=end, file=sys.stderr, flush=True)
+            say(f"\r\033[K{self.line(means)}", end)
+        elif log_point:
+            say(self.line(means))

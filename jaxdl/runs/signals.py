@@ -6,6 +6,8 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+GO_ON = "the same command goes on from the last checkpoint"
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal stopped the run; the text says what was saved and how to go on.
@@ -25,7 +27,7 @@ class Signals:
     garbage collector. So the signal is noted in any case, and `look` raises again.
     """
 
-    def __init__(self, what: str = "the same command goes on from the last checkpoint") -> None:
+    def __init__(self, what: str = GO_ON) -> None:
         """`what` is said after "stopped by SIGINT: "."""
         self._what = what
         self._number = 0
@@ -65,16 +67,16 @@ class Signals:
 
 
 @contextlib.contextmanager
-def caught_signals(**options: str) -> Iterator[Signals]:
+def caught_signals(what: str = GO_ON) -> Iterator[Signals]:
     """Catches SIGINT and SIGTERM, except a signal that is ignored (`nohup`, `&` in scripts).
 
     Args:
-        options: of `Signals`.
+        what: as of `Signals`.
 
     Raises:
         Interrupted: if a signal has come to the `Signals` that caught them until now.
     """
-    signals, before = Signals(**options), {}
+    signals, before = Signals(what), {}
     for number in (signal.SIGINT, signal.SIGTERM):
         handler = signal.getsignal(number)
         if handler is signal.SIG_IGN:

@@ -35,6 +35,7 @@ from jaxdl.types import (
     StepFn,
     Stream,
 )
+from jaxdl.xla import size_in_bytes
 
 MOST_STEPS = 10_000
 """The most steps per dispatch, because their metrics take memory in the compiled program."""
@@ -202,8 +203,7 @@ def _steps_of_all_seeds(
             return lax.fori_loop(jnp.maximum(first, start), until, body, carry)
 
         batch = jax.eval_shape(lambda: stream(key, first, shard))
-        bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
-        size = max(1, min(most_ahead, AHEAD_BYTES // max(1, bytes_of_one)))
+        size = max(1, min(most_ahead, AHEAD_BYTES // max(1, size_in_bytes(batch))))
         shapes = jax.eval_shape(one_step, first, rest, batch)[1]
         _check_metrics(shapes)
         rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)

@@ -9,6 +9,7 @@ import jax
 
 from jaxdl.errors import InputError
 from jaxdl.types import PyTree
+from jaxdl.xla import size_in_bytes
 
 MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -51,7 +52,7 @@ def refuse_too_large(state: PyTree, seeds: int) -> None:
         ...
     jaxdl.errors.InputError: the parameters and the optimiser's state of 2 seeds need ...
     """
-    need = 2 * seeds * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    need = 2 * seeds * size_in_bytes(state)
     free = memory_at_hand()
     if free is not None and need > free:
         of_seeds = f" of {seeds:,} seeds" * (seeds > 1)

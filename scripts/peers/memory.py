@@ -132,8 +132,12 @@ def of_jaxdl(work: str, steps: int, form: str) -> Entrant:
 # ---- PyTorch
 
 
-def of_torch(work: str, steps: int) -> Entrant:
-    """The loop that people write: `torch.autograd.grad(create_graph=True)`."""
+def of_torch(work: str, steps: int, guess: float) -> Entrant:
+    """The loop that people write: `torch.autograd.grad(create_graph=True)`.
+
+    Args:
+        guess: MiB that it will need.
+    """
     if work == "maml":
         from torch_side import conv4, init_params
         from works import WORKS
@@ -173,18 +177,13 @@ def of_torch(work: str, steps: int) -> Entrant:
         outer = F.cross_entropy(net(at, query[0]), query[1])
         return torch.autograd.grad(outer, list(params.values()))
 
-    if needed(work, steps) > MOST_MIB:
+    if guess > MOST_MIB:
         return Entrant(run, math.nan)
     run()
     forget_peak()
     before = resident_mb("VmRSS")
     run()
-    return Entrant(run, (resident_mb() - before) * 1e6 / 2**20)
-
-
-def needed(work: str, steps: int) -> float:
-    """MiB that PyTorch would need, guessed from what jaxdl's exact form needs."""
-    return of_jaxdl(work, steps, "exact").mib
+    return Entrant(run, resident_mb() - before)  # in units of 2**20 bytes
 
 
 # ---- the tables
@@ -195,7 +194,7 @@ def measured(work: str, steps: int, rounds: int) -> dict[str, tuple[float, float
     entrants = {form: of_jaxdl(work, steps, form) for form in FORMS}
     if not rounds:  # memory alone, which nothing else on the machine changes
         return {name: (one.mib, math.nan) for name, one in entrants.items()}
-    entrants["torch.autograd"] = of_torch(work, steps)
+    entrants["torch.autograd"] = of_torch(work, steps, entrants["exact"].mib)
     seconds: dict[str, list[float]] = {name: [] for name in entrants}
     for number in range(-1, rounds):
         for name, entrant in entrants.items():

@@ -162,6 +162,17 @@ def test_a_segment_of_all_steps_is_a_plain_scan():
     assert (chosen, length) == (step, 5)
 
 
+def test_no_steps_and_one_step_need_no_segments():
+    """A test evaluates the depths 0 and 1, too."""
+    loss = lambda w, key: (w**2 / 2, {})  # noqa: E731
+    for estimator in (segmented(), segmented(length=3), auto):
+        ends = [
+            descend(loss, jnp.float32(8), optax.sgd(0.5), steps=steps, estimator=estimator)[0]
+            for steps in (0, 1, 2)
+        ]
+        assert [float(end) for end in ends] == [8.0, 4.0, 2.0]
+
+
 def test_a_length_below_1_is_refused():
     with pytest.raises(InputError, match="`length=0`: choose 1 or more steps per segment"):
         jaxdl.segmented(length=0)

@@ -41,6 +41,9 @@ def test_a_line_of_the_log_never_ends_a_training_outside_of_the_command_line(mon
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
     monkeypatch.setattr(sys, "stderr", None)
     say("lost")
+    progress = Progress(0, 10, 1)
+    progress.stepped(1)
+    progress.show({"loss": 1.0}, log_point=True)
 
 
 def test_a_reader_of_the_result_who_leaves_is_told_and_one_of_the_log_is_not():
