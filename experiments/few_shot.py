@@ -201,8 +201,7 @@ def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     choice = find(config.learner, recipe.learners_for(flat(config)))
     ways = "" if config.own.task else f"{config.ways}way-"
-    label = f"{config.data}-{ways}{config.shots}shot"
-    label += f"-{choice.name}" * (choice.name != "maml")
+    label = f"{config.data}-{ways}{config.shots}shot" + f"-{choice.name}" * (choice.name != "maml")
     cores = partial(parallel.split_cores, config.tasks // max(1, config.chunk), config.run.devices)
     options: dict[str, Any] = {"label": label, "check": check, "prepare": cores}
     options["contents"] = {**choice.contents, **content_of(flat(config))}
@@ -231,6 +230,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
 
     test: dict[str, Any] = {"sample": tasks.test, "episodes": config.test_episodes}
     test |= {"key": jax.random.key(TEST_KEY), "chunk": one_on_cpu(200)}
+    test["devices"] = parallel.count_devices(config.run.devices)
     scores: Any = partial(score_by_seed, loss=tasks.loss, **test)
     values, rate = {choice.name: scores(learner, params, steps=config.test_inner_steps)}, None
     first = meta_training.initial_params(trained, keys=keys, x=tasks.train_x, start=config.start)
@@ -285,6 +285,7 @@ def meta_train(
         episodes=config.eval_episodes,
         steps=config.test_inner_steps,
         chunk=one_on_cpu(200),
+        devices=parallel.count_devices(config.run.devices),
     )
     labelled = isinstance(learner, TransferLearner)
     last = meta_training.meta_train(

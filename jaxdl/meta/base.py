@@ -5,13 +5,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl.grads import Objective, of_loss
 from jaxdl.losses import without_void
+from jaxdl.parallel import divided
 from jaxdl.types import (
     AdaptFn,
+    Array,
     Batch,
     Count,
     Episode,
@@ -150,6 +153,7 @@ def evaluate(
     episodes: int,
     depths: Sequence[int | None] = (None,),
     chunk: int | None = None,
+    devices: int = 1,
 ) -> Callable[[Key, Params], Metrics]:
     """A compiled `(key, params) -> metrics` over `episodes` episodes drawn from `sample`.
 
@@ -160,6 +164,8 @@ def evaluate(
     Args:
         depths: numbers of inner steps to report. None is the number of training.
         chunk: episodes that are vmapped together. See `grads.over_tasks`.
+        devices: devices of this process that share the episodes. The metrics are the same for each
+            number.
 
     Returns:
         Metrics of the query sets, each `[depths, episodes]`.
@@ -188,14 +194,18 @@ def evaluate(
 
         return tuple(at_depth(steps) for steps in depths)
 
-    @jax.jit
-    def run(draw: Sampler, key: Key, params: Params) -> Metrics:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.arange(episodes))
-        size = None if chunk == 1 else chunk or episodes  # None: one at a time, without vmap
-        per_depth = lax.map(lambda k: one(params, draw, k), keys, batch_size=size)
-        return jax.tree.map(lambda *values: jax.numpy.stack(values), *per_depth)
+    def run(draw: Sampler, key: Key, params: Params, numbers: Array) -> tuple[Metrics, ...]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        size = None if chunk == 1 else chunk or len(numbers)  # None: one at a time, without vmap
+        return lax.map(lambda k: one(params, draw, k), keys, batch_size=size)
 
-    return lambda key, params: run(as_partial(sample), key, params)
+    shared = divided(run, devices)
+
+    def measure(key: Key, params: Params) -> Metrics:
+        per_depth = shared(as_partial(sample), key, params, jnp.arange(episodes))
+        return jax.tree.map(lambda *values: jnp.stack(values), *per_depth)
+
+    return measure
 
 
 def query_loss(

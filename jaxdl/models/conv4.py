@@ -45,16 +45,14 @@ class Conv4(nn.Module):
                 use_bias=False,
                 kernel_init=nn.initializers.xavier_uniform(),
             )(x)
-            x = BatchNorm(self.norm, use_scale=False)(x)
-            if self.pooled:
-                if min(x.shape[1:3]) < 2:
-                    raise InputError(
-                        "the images are too small, because pooled conv-4 halves them four times."
-                        " Give at least 16x16 pixels"
-                    )
-                x = max_pool(x)
-            # relu commutes with the pool; after the pool, it costs a quarter.
-            x = nn.relu(x)
+            if self.pooled and min(x.shape[1:3]) < 2:
+                raise InputError(
+                    "the images are too small, because pooled conv-4 halves them four times."
+                    " Give at least 16x16 pixels"
+                )
+            pool = max_pool if self.pooled else None
+            # relu commutes with the pool, as the norm does; after the pool, it costs a quarter.
+            x = nn.relu(BatchNorm(self.norm, use_scale=False, pool=pool)(x))
         x = x.reshape(x.shape[0], -1) if self.pooled else jnp.mean(x, axis=(1, 2))
         return Dense(self.ways, kernel_init=self.head_init)(x) if self.ways else x
 

@@ -112,14 +112,16 @@ def validation_of(
     episodes: int,
     steps: int | None,
     chunk: int | None,
+    devices: int = 1,
 ) -> Validate:
     """`state -> {metric: [seeds]}`: means over episodes, which are the same at each call.
 
     Args:
         steps: inner steps. None is the number of training.
-        chunk: as for `evaluate`.
+        chunk, devices: as for `evaluate`.
     """
-    measure = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
+    options: dict[str, Any] = {"episodes": episodes, "chunk": chunk, "devices": devices}
+    measure = evaluate(learner, loss, sample, depths=(steps,), **options)
 
     def validate(state: TrainState) -> dict[str, list[float]]:
         found = [measure(key, each) for each in per_seed(state.params)]

@@ -1,6 +1,7 @@
 """The scores of a learner, with their intervals."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ def score(
     key: Key,
     steps: int | None = None,
     chunk: int | None = None,
+    devices: int = 1,
 ) -> dict[str, Interval]:
     """The metrics of the query sets of `episodes` episodes, each with its 95 % interval.
 
@@ -42,6 +44,7 @@ def score(
             seed, it is over the episodes. The interval of a single value is NaN.
         steps: inner steps. None is the number of training.
         chunk: episodes that are adapted together. By default 1 on a CPU, 200 on an accelerator.
+        devices: devices of this process that share the episodes.
 
     Raises:
         InputError: if `params` do not have the structure and shapes of `learner.init`, with or
@@ -63,7 +66,8 @@ def score(
     check_learner(learner, sample(key), loss)
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else min(episodes, 200)
-    run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
+    options: dict[str, Any] = {"episodes": episodes, "chunk": chunk, "devices": devices}
+    run = evaluate(learner, loss, sample, depths=(steps,), **options)
     if not _several(learner, params, sample):
         return {name: over_episodes(values) for name, values in run(key, params).items()}
     found = [run(key, each) for each in per_seed(params)]
@@ -81,6 +85,7 @@ def score_by_seed(
     key: Key,
     steps: int | None = None,
     chunk: int | None = None,
+    devices: int = 1,
 ) -> dict[str, np.ndarray]:
     """The metrics of each test episode for each seed of `params` `[seeds, ...]`.
 
@@ -89,7 +94,8 @@ def score_by_seed(
     Returns:
         Arrays `[seeds, episodes]` by the names of the metrics.
     """
-    run = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
+    options: dict[str, Any] = {"episodes": episodes, "chunk": chunk, "devices": devices}
+    run = evaluate(learner, loss, sample, depths=(steps,), **options)
     found = [run(key, each) for each in per_seed(params)]
     return {name: np.stack([np.asarray(each[name][0]) for each in found]) for name in found[0]}
 

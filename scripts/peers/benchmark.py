@@ -338,7 +338,7 @@ def markdown(result: dict[str, Any]) -> str:
     work = WORKS[result["work"]]
     title, items, count = heading(work)
     # The small net of sine waves is bound by its many small kernels, not by products.
-    products = result["matmul_best_gflops"] and not (isinstance(work, Maml) and not work.conv)
+    products = result["matmul_best_gflops"] and not (isinstance(work, Maml) and not work.images)
     lines = [
         f"### {title}",
         "",

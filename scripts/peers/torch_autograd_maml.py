@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_side import Sample, Step, adam, conv4, init_params, loss_of, main, mlp
+from torch_side import NETS, Sample, Step, adam, init_params, loss_of, main
 from works import Maml
 
 
 def make(work: Maml, form: str, device: str, sample: Sample) -> Step:
-    net, loss = (conv4 if work.conv else mlp), loss_of(work)
+    net, loss = NETS[work.net], loss_of(work)
     start = {name: value.to(device).requires_grad_() for name, value in init_params(work).items()}
     optimizer = adam(start.values())
 

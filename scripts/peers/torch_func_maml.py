@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
-from torch_side import Params, Sample, Step, adam, conv4, init_params, loss_of, main, mlp
+from torch_side import NETS, Params, Sample, Step, adam, init_params, loss_of, main
 from works import Maml
 
 
 def task_loss(work: Maml) -> Callable[..., Tensor]:
     """`(params, support x, support y, query x, query y)` -> the query loss after adaptation."""
-    net, loss = (conv4 if work.conv else mlp), loss_of(work)
+    net, loss = NETS[work.net], loss_of(work)
 
     def inner(params: Params, x: Tensor, y: Tensor) -> Tensor:
         return loss(net(params, x), y)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import torch_process
 from torch import Tensor, nn
-from works import CLASSES, EXAMPLES, FILTERS, HIDDEN, LR, SIDE, Maml
+from works import EXAMPLES, HIDDEN, LR, Maml
 
 Params = dict[str, Tensor]
 Episodes = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -19,19 +19,28 @@ Step = torch_process.Step
 
 def init_params(work: Maml) -> Params:
     """Weights as the papers draw them, near enough: speed does not depend on them."""
-    if not work.conv:
+    if not work.images:
         widths = (1, *HIDDEN, 1)
         params = {}
         for i, (a, b) in enumerate(pairwise(widths)):
             params[f"w{i}"] = torch.randn(b, a) * (2 / a) ** 0.5
             params[f"b{i}"] = torch.zeros(b)
         return params
-    params, channels = {}, 1
-    for i in range(4):
-        params[f"w{i}"] = nn.init.xavier_uniform_(torch.empty(FILTERS, channels, 3, 3))
-        params[f"b{i}"] = torch.zeros(FILTERS)
-        channels = FILTERS
-    return params | {"w4": torch.randn(work.ways, FILTERS), "b4": torch.zeros(work.ways)}
+    params, channels = {}, work.images.channels
+    for i, filters in enumerate(work.filters):
+        shapes = {f"w{i}": (filters, channels, 3, 3)}
+        if work.net == "resnet12":
+            more = {f"w{i}{part}": (filters, filters, 3, 3) for part in "bc"}
+            shapes |= more | {f"w{i}d": (filters, channels, 1, 1)}
+        for name, shape in shapes.items():
+            params[name] = nn.init.xavier_uniform_(torch.empty(shape))
+            params["b" + name[1:]] = torch.zeros(filters)
+            if work.net == "resnet12":
+                params["s" + name[1:]] = torch.ones(filters)
+        channels = filters
+    if work.net == "conv4-pooled":
+        channels *= (work.images.side // 16) ** 2
+    return params | {"head": torch.randn(work.ways, channels), "bias": torch.zeros(work.ways)}
 
 
 def mlp(params: Params, x: Tensor) -> Tensor:
@@ -41,14 +50,44 @@ def mlp(params: Params, x: Tensor) -> Tensor:
     return F.linear(x, params["w2"], params["b2"])
 
 
-def conv4(params: Params, x: Tensor) -> Tensor:
-    """Four convolutions of stride 2 with batch norm (own statistics, shift only), spatial mean."""
-    for i in range(4):
-        x = F.conv2d(x, params[f"w{i}"], stride=2, padding=1)
+def normalised(params: Params, name: str, x: Tensor, stride: int = 1) -> Tensor:
+    """A convolution and batch norm by the batch's own statistics."""
+    w = params["w" + name]
+    x = F.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2)
+    scale = params.get("s" + name)
+    if scale is None:
         # A scale of one: the derivative of batch_norm's derivative is not defined without a scale.
-        one = torch.ones(FILTERS, device=x.device)
-        x = F.relu(F.batch_norm(x, None, None, one, params[f"b{i}"], training=True))
-    return F.linear(x.mean((2, 3)), params["w4"], params["b4"])
+        scale = torch.ones(len(w), device=x.device)
+    return F.batch_norm(x, None, None, scale, params["b" + name], training=True)
+
+
+def conv4(params: Params, x: Tensor) -> Tensor:
+    """Four convolutions of stride 2, shift only, and the mean over space."""
+    for i in range(4):
+        x = F.relu(normalised(params, str(i), x, stride=2))
+    return F.linear(x.mean((2, 3)), params["head"], params["bias"])
+
+
+def conv4_pooled(params: Params, x: Tensor) -> Tensor:
+    """Four convolutions, shift only, each with a 2x2 max-pool."""
+    for i in range(4):
+        # relu commutes with the pool; after the pool, it costs a quarter.
+        x = F.relu(F.max_pool2d(normalised(params, str(i), x), 2))
+    return F.linear(x.flatten(1), params["head"], params["bias"])
+
+
+def resnet12(params: Params, x: Tensor) -> Tensor:
+    """Four blocks of three convolutions with a way past them, each with a 2x2 max-pool."""
+    for i in range(4):
+        y = x
+        for part in ("", "b"):
+            y = F.leaky_relu(normalised(params, f"{i}{part}", y), 0.1)
+        y = normalised(params, f"{i}c", y) + normalised(params, f"{i}d", x)
+        x = F.leaky_relu(F.max_pool2d(y, 2), 0.1)
+    return F.linear(x.mean((2, 3)), params["head"], params["bias"])
+
+
+NETS = {"mlp": mlp, "conv4": conv4, "conv4-pooled": conv4_pooled, "resnet12": resnet12}
 
 
 class Net(nn.Module):
@@ -56,7 +95,7 @@ class Net(nn.Module):
 
     def __init__(self, work: Maml) -> None:
         super().__init__()
-        self.net = conv4 if work.conv else mlp
+        self.net = NETS[work.net]
         params = init_params(work)
         self.names = tuple(params)
         for name, value in params.items():
@@ -83,11 +122,13 @@ def sinusoids(work: Maml, device: str) -> Sample:
 def episodes(work: Maml, device: str) -> Sample:
     """Episodes from images in memory, all tasks of a step by one gather.
 
-    The four rotations are laid out beforehand, which no data loader of the peers does; without
+    Rotations are laid out beforehand, which no data loader of the peers does; without
     replacement, and with a random turn for each class.
     """
-    images = torch.randint(0, 256, (CLASSES, EXAMPLES, SIDE, SIDE), dtype=torch.uint8)
-    turned = torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)]).to(device)
+    of, turns = work.images, 4 if work.images.rotated else 1
+    shape = (of.channels, of.side, of.side)
+    images = torch.randint(0, 256, (of.count, EXAMPLES, *shape), dtype=torch.uint8)
+    turned = torch.stack([torch.rot90(images, turn, (3, 4)) for turn in range(turns)]).to(device)
     each = work.shots + work.queries
     labels = torch.arange(work.ways, device=device)
     support_y = labels.repeat_interleave(work.shots).expand(work.tasks, -1)
@@ -95,12 +136,12 @@ def episodes(work: Maml, device: str) -> Sample:
 
     def sample() -> Episodes:
         size = (work.tasks, work.ways)
-        classes = torch.rand(work.tasks, CLASSES, device=device).topk(work.ways).indices
+        classes = torch.rand(work.tasks, of.count, device=device).topk(work.ways).indices
         drawn = torch.rand(*size, EXAMPLES, device=device).topk(each).indices
-        turns = torch.randint(0, 4, size, device=device)
-        pixels = turned[turns[..., None], classes[..., None], drawn]
+        turn = torch.randint(0, turns, size, device=device)
+        pixels = turned[turn[..., None], classes[..., None], drawn]
         pixels = pixels.float().div_(255)
-        flat = (work.tasks, -1, 1, SIDE, SIDE)
+        flat = (work.tasks, -1, *shape)
         support = pixels[:, :, : work.shots].reshape(flat)
         query = pixels[:, :, work.shots :].reshape(flat)
         return support, support_y, query, query_y
@@ -110,7 +151,7 @@ def episodes(work: Maml, device: str) -> Sample:
 
 def loss_of(work: Maml) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss, inner and outer."""
-    return F.cross_entropy if work.conv else F.mse_loss
+    return F.cross_entropy if work.images else F.mse_loss
 
 
 def adam(params: Any) -> torch.optim.Optimizer:
@@ -126,6 +167,6 @@ def main(make: Make) -> None:
     """Serves the peer whose training step `make` builds."""
 
     def of_work(work: Maml, form: str, device: str) -> Step:
-        return make(work, form, device, (episodes if work.conv else sinusoids)(work, device))
+        return make(work, form, device, (episodes if work.images else sinusoids)(work, device))
 
     torch_process.main(of_work)

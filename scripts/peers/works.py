@@ -6,8 +6,8 @@ This file needs nothing but Python, so that jaxdl and the PyTorch peers read the
 from itertools import pairwise
 from typing import NamedTuple
 
-CLASSES, EXAMPLES, SIDE, FILTERS = 1200, 20, 28, 64
-"""Omniglot as MAML trains on it: characters, drawings of each, pixels a side; conv-4's filters."""
+EXAMPLES = 20
+"""Images per class that the few-shot peers hold in memory."""
 HIDDEN = (40, 40)
 """The hidden layers of MAML's net for sine waves."""
 LR = 1e-3
@@ -19,17 +19,50 @@ WIDE, CELLS = 512, 128
 """The hidden layer of the MLP for MNIST; the LSTM's cells."""
 
 
+class Classes(NamedTuple):
+    """Images of a few-shot data set: their number of classes, sides and channels.
+
+    `rotated` is for a turn per class, as with Omniglot.
+    """
+
+    count: int
+    side: int
+    channels: int
+    rotated: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.side, self.side, self.channels
+
+
+OMNIGLOT = Classes(1200, 28, 1, rotated=True)
+CIFAR_FS = Classes(64, 32, 3)
+MINI_IMAGENET = Classes(64, 84, 3)
+
+
 class Maml(NamedTuple):
-    """One training step of second-order MAML: `tasks` tasks, `inner_steps` of SGD in each."""
+    """One training step of second-order MAML: `tasks` tasks, `inner_steps` of SGD in each.
+
+    `net` is "mlp", "conv4" (strided), "conv4-pooled" or "resnet12". `filters` has the channels of
+    the four blocks. Without `images`, the tasks are sine waves.
+    """
 
     title: str
-    conv: bool
+    net: str
+    images: Classes | None
+    filters: tuple[int, ...]
     tasks: int
     ways: int
     shots: int
     queries: int
     inner_steps: int
     inner_lr: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an input."""
+        return self.images.shape if self.images else (1,)
 
 
 class Images(NamedTuple):
@@ -69,11 +102,56 @@ class Supervised(NamedTuple):
 
 Work = Maml | Supervised
 
+FOUR_64, FOUR_32 = 4 * (64,), 4 * (32,)
+"""The filters of conv-4 on Omniglot, and on larger images."""
+
 WORKS: dict[str, Work] = {
-    "sinusoid": Maml("sine waves, MLP 1-40-40-1, 10-shot", False, 25, 1, 10, 10, 1, 1e-3),
-    "omniglot-15q": Maml("conv-4, 5-way 1-shot, 15 queries a class", True, 32, 5, 1, 15, 1, 0.4),
-    "omniglot-1q": Maml("conv-4, 5-way 1-shot, 1 query a class", True, 32, 5, 1, 1, 1, 0.4),
-    "omniglot-20way": Maml("conv-4, 20-way 1-shot, 1 query a class", True, 16, 20, 1, 1, 5, 0.1),
+    "sinusoid": Maml("sine waves, MLP 1-40-40-1, 10-shot", "mlp", None, (), 25, 1, 10, 10, 1, 1e-3),
+    "omniglot-15q": Maml(
+        "conv-4, 5-way 1-shot, 15 queries a class", "conv4", OMNIGLOT, FOUR_64, 32, 5, 1, 15, 1, 0.4
+    ),
+    "omniglot-1q": Maml(
+        "conv-4, 5-way 1-shot, 1 query a class", "conv4", OMNIGLOT, FOUR_64, 32, 5, 1, 1, 1, 0.4
+    ),
+    "omniglot-20way": Maml(
+        "conv-4, 20-way 1-shot, 1 query a class", "conv4", OMNIGLOT, FOUR_64, 16, 20, 1, 1, 5, 0.1
+    ),
+    "cifar-fs": Maml(
+        "pooled conv-4, 32 px, 5-way 1-shot, 15 queries a class",
+        "conv4-pooled",
+        CIFAR_FS,
+        FOUR_32,
+        4,
+        5,
+        1,
+        15,
+        5,
+        0.01,
+    ),
+    "mini-imagenet": Maml(
+        "pooled conv-4, 84 px, 5-way 1-shot, 15 queries a class",
+        "conv4-pooled",
+        MINI_IMAGENET,
+        FOUR_32,
+        4,
+        5,
+        1,
+        15,
+        5,
+        0.01,
+    ),
+    "cifar-fs-resnet12": Maml(
+        "ResNet-12, 32 px, 5-way 1-shot, 15 queries a class",
+        "resnet12",
+        CIFAR_FS,
+        (64, 160, 320, 640),
+        2,
+        5,
+        1,
+        15,
+        1,
+        0.01,
+    ),
     "mnist-mlp": Supervised(
         "MLP 784-512-10 on MNIST's shape",
         "mlp",
@@ -135,6 +213,22 @@ def resnet18_flops(stem: list[int], side: int, classes: int = TARGETS) -> list[i
     return [*flops, 2 * 512 * classes]
 
 
+def few_shot_flops(work: Maml, side: int, channels: int) -> list[int]:
+    """The layers of a few-shot net. All that read the image itself are the first entry."""
+    flops, strided = [], work.net == "conv4"
+    for filters in work.filters:
+        side = -(-side // 2) if strided else side  # SAME: rounded up
+        block = [conv_flops(side, 3, channels, filters)]
+        if work.net == "resnet12":
+            block[0] += conv_flops(side, 1, channels, filters)  # beside the block
+            block += 2 * [conv_flops(side, 3, filters, filters)]
+        flops += block
+        side = side if strided else side // 2
+        channels = filters
+    features = channels * (side * side if work.net == "conv4-pooled" else 1)
+    return [*flops, 2 * features * work.ways]
+
+
 def layer_flops(work: Work) -> list[int]:
     """FLOPs (two a multiply-add) of each layer's matrix product for one example, forward.
 
@@ -142,16 +236,11 @@ def layer_flops(work: Work) -> list[int]:
     ReLU, the loss and the optimiser are not counted: they are some hundredths.
     """
     match work:
-        case Maml(conv=False):
+        case Maml(images=None):
             widths = (1, *HIDDEN, 1)
             return [2 * a * b for a, b in pairwise(widths)]
-        case Maml():
-            flops, side, channels = [], SIDE, 1
-            for _ in range(4):
-                side = -(-side // 2)  # stride 2, SAME: rounded up
-                flops.append(conv_flops(side, 3, channels, FILTERS))
-                channels = FILTERS
-            return [*flops, 2 * FILTERS * work.ways]
+        case Maml(images=images):
+            return few_shot_flops(work, images.side, images.channels)
         case Supervised(net="mlp"):
             return [2 * 784 * WIDE, 2 * WIDE * TARGETS]
         case Supervised(net="lenet"):

@@ -39,6 +39,18 @@ def test_over_episodes(steps):
     assert found.over == "30 episodes"
 
 
+def test_devices_share_the_episodes():
+    """30 episodes on 4 devices: the last device repeats one, which does not count."""
+    options = {"episodes": 30, "depths": (0, None), "chunk": 1}
+    alone, shared = (
+        evaluate(LEARNER, mean_squared_error, SAMPLE, devices=n, **options)(KEY, FIRST)["loss"]
+        for n in (1, 4)
+    )
+    assert shared.shape == (2, 30)
+    assert shared.devices() == alone.devices()
+    np.testing.assert_allclose(shared, alone, rtol=1e-6)
+
+
 def test_over_seeds_by_students_t():
     found = score(LEARNER, PARAMS, mean_squared_error, SAMPLE, **OPTIONS)["loss"]
     means = [losses(jax.tree.map(lambda leaf, s=s: leaf[s], PARAMS)).mean() for s in range(3)]

@@ -111,7 +111,7 @@ def _taps(x: X, geometry: Geometry) -> list[Float[Array, "g n out_height out_wid
 def conv_product(x: X, w: W, geometry: Geometry, *, cpu: bool = True) -> Y:
     """y by one matrix product. `cpu` selects the forms that CPUs run fast."""
     g, n, o = x.shape[0], x.shape[1], w.shape[-1]
-    columns, side = (_columns_cpu, _side(x.shape[-1], o, geometry)) if cpu else (_columns, 1)
+    columns, side = (_columns_cpu, strip_side(x.shape[-1], o, geometry)) if cpu else (_columns, 1)
     if side > 1:
         y = batched_product(_strips(x, geometry, side), _banded(w, geometry, side), (2, 1))
     else:
@@ -122,7 +122,7 @@ def conv_product(x: X, w: W, geometry: Geometry, *, cpu: bool = True) -> Y:
 def grad_w_product(x: X, y: Y, geometry: Geometry, *, cpu: bool = True) -> W:
     """The gradient of w by one matrix product."""
     g, c, o = x.shape[0], x.shape[-1], y.shape[-1]
-    columns, side = (_columns_cpu, _side(c, o, geometry)) if cpu else (_columns, 1)
+    columns, side = (_columns_cpu, strip_side(c, o, geometry)) if cpu else (_columns, 1)
     if side > 1:
         # Without the fence, XLA computes the cotangent in the layout of this matrix, with divisions
         # for each index.
@@ -157,7 +157,7 @@ _BAND = 32
 """Most columns of the banded kernel. So conv-4, with 64 filters, takes the plain matrix."""
 
 
-def _side(c: int, o: int, geometry: Geometry) -> int:
+def strip_side(c: int, o: int, geometry: Geometry) -> int:
     """The number of neighbouring outputs per row: a divisor of the output's width, 1 for none."""
     width = geometry.out[1]
     if c >= _WIDE or geometry.kernel[1] == 1 or width == 0:

@@ -22,12 +22,10 @@ from jaxdl.models.layers.contractions import (
     Geometry,
     Pair,
     conv_library,
-    conv_product,
     grad_w_library,
-    grad_w_product,
     grad_x_library,
-    grad_x_product,
 )
+from jaxdl.models.layers.groups import conv_in_groups, grad_w_in_groups, grad_x_in_groups
 from jaxdl.types import Array
 
 Padding = str | int | Sequence[int | Sequence[int]]
@@ -46,7 +44,7 @@ def _shape(result: str, of: Mapping[str, tuple[int, ...]], geometry: Geometry) -
 # kernels per task use products. This rule was written without an accelerator, so measure it.
 _conv = trilinear(
     "conv",
-    Forms(conv_product, grad_x_product, grad_w_product),
+    Forms(conv_in_groups, grad_x_in_groups, grad_w_in_groups),
     accelerated=Forms(conv_library, grad_x_library, grad_w_library),
     free={
         ("x", "y"): (1, 1),  # examples

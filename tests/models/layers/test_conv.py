@@ -12,6 +12,8 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.models.layers import groups
+from jaxdl.models.layers.contractions import Geometry
 from jaxdl.models.layers.conv import Conv, conv
 
 # (image [n, h, w, c], kernel, features, strides, padding)
@@ -78,6 +80,38 @@ def close(a: Any, b: Any, tolerance: float = 1e-12) -> None:
         assert left.shape == right.shape
         assert left.dtype == right.dtype
         np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
+
+
+GROUPED: Any = ((6, 6, 7, 16), (3, 3), 4, (1, 1), "SAME")
+
+
+def test_a_few_images_after_another_are_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The columns of two of the six images take 96,768 bytes."""
+    monkeypatch.setattr(groups, "GROUP", 100_000)
+    program = jax.jit(conv).lower(*operands(GROUPED)).as_text()
+    assert "1x84x144xf64" in program
+    assert "1x252x144xf64" not in program
+    test_value_and_two_derivatives(GROUPED)
+
+
+@pytest.mark.parametrize(
+    ("images", "cores", "group"),
+    [(75, 1, 1), (2, 1, 2), (75, 2, 3), (8, 2, 8)],
+)
+def test_columns_stay_in_the_cache_of_a_core_or_of_all(
+    images: int, cores: int, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of 42 pixels and 32 channels has 2.03 MB of columns in float32."""
+    monkeypatch.setattr(groups, "cores_per_device", lambda: cores)
+    geometry = Geometry((42, 42), (3, 3), (1, 1), ((1, 1), (1, 1)))
+
+    def of(g: int, c: int) -> int:
+        x = jax.ShapeDtypeStruct((g, images, 42, 42, c), jnp.float32)
+        return groups.group_of(x, (c, 8), geometry)  # type: ignore[arg-type]
+
+    assert of(1, 32) == group
+    assert of(2, 32) == images  # kernels per task are one batched product
+    assert of(1, 3) == images  # strips have few columns
 
 
 @pytest.mark.parametrize("case", CASES)

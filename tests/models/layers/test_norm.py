@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.norm import BatchNorm, RunningBatchNorm, standardise
+from jaxdl.models.layers.pooling import max_pool
 from jaxdl.models.linen import pure, stateful
 
 
@@ -58,6 +59,36 @@ def test_derivatives_are_those_of_the_plain_formula(axes: tuple[int, ...]) -> No
     for a, b in zip(ours, jax.jit(lambda: derivatives(plain))(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(ours[1], ours[2], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["batch", "example", "weighted"])
+def test_a_pool_commutes_with_the_norm(mode: Any) -> None:
+    """Value and the two derivatives by both modes, against the pool after the norm."""
+    x, dx = images(2)[:, :, :4], images(3)[:, :, :4]
+    weight = jnp.array([1.0, 0.0, 2.0, 1.0]) if mode == "weighted" else None
+    of = "example" if mode == "example" else "batch"
+    bias = {"bias": jnp.array([-1.0, 5.0])}
+
+    def pool(x: Any) -> Any:
+        return max_pool(x, (3, 2))
+
+    def derivatives(f: Any) -> Any:
+        def loss(x: Any) -> Any:
+            return jnp.sum(jnp.sin(f(x)))
+
+        grad = jax.grad(loss)
+        forward = jax.jvp(grad, (x,), (dx,))[1]
+        return f(x), grad(x), forward, jax.grad(lambda x: jnp.vdot(grad(x), dx))(x)
+
+    first = pure(BatchNorm(of, use_scale=False, pool=pool))
+    then = pure(BatchNorm(of, use_scale=False))
+    ours = jax.jit(lambda: derivatives(lambda x: first.apply(bias, x, weight=weight)))()
+    theirs = jax.jit(lambda: derivatives(lambda x: pool(then.apply(bias, x, weight=weight))))()
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(ours[2], ours[3], rtol=1e-9, atol=1e-10)
+    with pytest.raises(InputError, match="use_scale=False"):
+        pure(BatchNorm(of, pool=pool)).init(jax.random.key(0), x)
 
 
 def test_example_mode_sees_one_example_and_batch_mode_all() -> None:
