@@ -179,7 +179,7 @@ def evaluate(
     """
 
     def one(params: Params, draw: Sampler, key: Key) -> tuple[Metrics, ...]:
-        sample_key, adapt_key = jax.random.split(key)
+        sample_key, adapt_key = episode_keys(key)
         episode = draw(sample_key)
 
         def at_depth(steps: int | None) -> Metrics:
@@ -196,6 +196,16 @@ def evaluate(
         return jax.tree.map(lambda *values: jax.numpy.stack(values), *per_depth)
 
     return lambda key, params: run(as_partial(sample), key, params)
+
+
+def episode_keys(key: Key) -> tuple[Key, Key]:
+    """The key that draws an episode of `evaluate`, and that of its adaptation.
+
+    Args:
+        key: `jax.random.fold_in(key, e)`, for episode e of the key that `evaluate` got.
+    """
+    sample_key, adapt_key = jax.random.split(key)
+    return sample_key, adapt_key
 
 
 def query_loss(
