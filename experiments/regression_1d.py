@@ -58,7 +58,8 @@ TEST_KEY, FIGURE_KEY = 1_000_001, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = "cnp"
-    """Learner: cnp, canp, tnp_d, maml, or path/to/mine.py:my_learner. Each has flags of its own."""
+    """Learner: cnp, canp, convcnp, lnp, anp, tnp_d, maml, or path/to/mine.py:my_learner. Each has
+    flags of its own."""
     kernel: str = "rbf"
     """Curves to train on: rbf, matern, weakly_periodic, sawtooth, mixture (each of these four as
     often), or sines, the sine waves of MAML with 10 points given."""

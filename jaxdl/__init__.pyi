@@ -30,6 +30,7 @@ from jaxdl.losses import gaussian_nll as gaussian_nll
 from jaxdl.losses import mean_squared_error as mean_squared_error
 from jaxdl.losses import weighted_mean as weighted_mean
 from jaxdl.meta.anil import anil as anil
+from jaxdl.meta.anp import anp as anp
 from jaxdl.meta.base import evaluate as evaluate
 from jaxdl.meta.base import through_adaptation as through_adaptation
 from jaxdl.meta.baseline_pp import baseline_pp as baseline_pp
@@ -37,6 +38,7 @@ from jaxdl.meta.boil import boil as boil
 from jaxdl.meta.canp import canp as canp
 from jaxdl.meta.cavia import cavia as cavia
 from jaxdl.meta.cnp import cnp as cnp
+from jaxdl.meta.convcnp import convcnp as convcnp
 from jaxdl.meta.es_maml import es_maml as es_maml
 from jaxdl.meta.estimators import exact as exact
 from jaxdl.meta.estimators import first_order as first_order
@@ -51,6 +53,7 @@ from jaxdl.meta.hypergradient import minimise as minimise
 from jaxdl.meta.imaml import imaml as imaml
 from jaxdl.meta.inner import descend as descend
 from jaxdl.meta.linear_probe import linear_probe as linear_probe
+from jaxdl.meta.lnp import lnp as lnp
 from jaxdl.meta.lstm_learner import lstm_learner as lstm_learner
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml

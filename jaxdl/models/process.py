@@ -66,7 +66,7 @@ def process_net(module: nn.Module) -> ProcessNet:
     return ProcessNet(init, encode, decode)
 
 
-def as_normal(outputs: Float[Array, "m twice"], least_scale: float) -> Normal:
+def as_normal(outputs: Float[Array, "m twice *samples"], least_scale: float) -> Normal:
     """Distributions of which the first half of the outputs says the mean, and the other the scale.
 
     The scale is `least_scale + (1 - least_scale) * softplus(output)`, and `exp(output)` for 0.

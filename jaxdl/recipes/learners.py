@@ -10,8 +10,11 @@ may take `classes: int`, their number.
 
 from collections.abc import Callable
 
+from jaxdl.meta.anp import anp
 from jaxdl.meta.canp import canp
 from jaxdl.meta.cnp import cnp
+from jaxdl.meta.convcnp import convcnp
+from jaxdl.meta.lnp import lnp
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
@@ -76,6 +79,9 @@ REGRESSORS: dict[str, Make] = {
 PROCESSES: dict[str, Make] = {
     "cnp": cnp,
     "canp": canp,
+    "convcnp": convcnp,
+    "lnp": lnp,
+    "anp": anp,
     "tnp_d": tnp_d,
     "maml": gradient.maml_of_curves,
 }

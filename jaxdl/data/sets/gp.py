@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from jaxdl.data.ranges import Range, Span, check_range
 from jaxdl.errors import InputError
 from jaxdl.losses import Normal
-from jaxdl.types import Array, Batch, Episode, Key, Sampler, Scalar
+from jaxdl.types import Array, Batch, Count, Episode, Key, Sampler, Scalar
 
 INPUTS = (-2.0, 2.0)
 LENGTHS = (0.1, 0.6)
@@ -54,9 +54,9 @@ KERNELS: dict[str, Callable[[Any, Any, Any], Any]] = {
 KINDS = (*KERNELS, "sawtooth")
 CURVES = (*KINDS, "mixture")
 """What `gp` can draw."""
-JITTER = {"rbf": 4.0, "matern": 4.0, "weakly_periodic": 40.0}
-"""In rounding errors of float32 per point. A period passes 40 times between the ends of the inputs,
-so that the sine multiplies the rounding of an input."""
+JITTER = {"rbf": 1.0, "matern": 1.0, "weakly_periodic": 4.0}
+"""In rounding errors of float32 per point, eight times of what 5,000 tasks need. A period passes up
+to 40 times between the ends of the inputs, so the sine multiplies the rounding of an input."""
 
 
 class Curve(NamedTuple):
@@ -70,11 +70,11 @@ class Curve(NamedTuple):
 def gp_task(kernel: str, key: Key) -> Curve:
     """The task that `gp(kernel)` draws from the same key. The lengthscale of a sawtooth is its
     period, and its scale the height of a tooth."""
-    low, high = jnp.array([LENGTHS, SCALES]).T
-    length, scale = jax.random.uniform(key, (2,), minval=low, maxval=high)
-    kinds = range(len(KINDS)) if kernel == "mixture" else [KINDS.index(kernel)]
-    kind = jax.random.choice(jax.random.fold_in(key, 1), jnp.array(kinds))
-    return Curve(kind, length, scale)
+    low, high = jnp.array([LENGTHS, SCALES, (0.0, len(KINDS))]).T
+    length, scale, kind = jax.random.uniform(key, (3,), minval=low, maxval=high)
+    if kernel != "mixture":
+        return Curve(jnp.int32(KINDS.index(kernel)), length, scale)
+    return Curve(jnp.minimum(kind.astype("int32"), len(KINDS) - 1), length, scale)
 
 
 def jitter(kind: str, points: int) -> float:
@@ -127,13 +127,13 @@ def gp(
     lower = given.fewest != given.most, asked.fewest != asked.most
 
     def draw(key: Key) -> Episode:
-        count_key, x_key, y_key = jax.random.split(jax.random.fold_in(key, 2), 3)
-        first, second = jax.random.bits(count_key, (2,))
-        n = given.draw(first)
-        most = jnp.minimum(asked.most, points - n)
-        m = asked.fewest + (second % (most - asked.fewest + 1).astype(second.dtype)).astype("int32")
+        x_key, y_key = jax.random.split(jax.random.fold_in(key, 1))
+        # One call for all that is uniform, because a call of threefry is slow to compile.
+        uniform = jax.random.uniform(x_key, (2 + total,))
+        n = _count(uniform[0], given.fewest, given.most)
+        m = _count(uniform[1], asked.fewest, jnp.minimum(asked.most, points - n))
         low, high = INPUTS
-        x = jax.random.uniform(x_key, (total,), minval=low, maxval=high)
+        x = low + (high - low) * uniform[2:]
         y = _values(kernel, gp_task(kernel, key), x, noise, y_key)
         # The queries are the last points, and the support set the first ones.
         return Episode(
@@ -141,6 +141,11 @@ def gp(
         )
 
     return draw
+
+
+def _count(uniform: Scalar, fewest: int, most: Array | int) -> Count:
+    span = most - fewest + 1
+    return fewest + jnp.minimum((uniform * span).astype("int32"), span - 1)
 
 
 def _batch(
@@ -157,8 +162,7 @@ def _batch(
 def _values(
     kernel: str, curve: Curve, x: Float[Array, " n"], noise: float, key: Key
 ) -> Float[Array, " n"]:
-    normal_key, wave_key, noise_key = jax.random.split(key, 3)
-    normal, d = jax.random.normal(normal_key, x.shape), x[:, None] - x[None, :]
+    normal, d = jax.random.normal(key, (2, len(x))), x[:, None] - x[None, :]
 
     def of_kernel(kind: str) -> Float[Array, "n n"]:
         return KERNELS[kind](d, curve.length, jnp) + jitter(kind, len(x)) * jnp.eye(len(x))
@@ -169,25 +173,24 @@ def _values(
         # One factorisation of the chosen kernel. A switch would factor them all under vmap.
         all_of = jnp.stack([of_kernel(kind) for kind in kinds])
         at = jnp.minimum(curve.kind, len(kinds) - 1) if len(kinds) > 1 else 0
-        f = curve.scale * (lax.linalg.cholesky(all_of[at], symmetrize_input=False) @ normal)
+        f = curve.scale * (lax.linalg.cholesky(all_of[at], symmetrize_input=False) @ normal[0])
     if kernel in ("sawtooth", "mixture"):
         is_sawtooth = curve.kind == KINDS.index("sawtooth")
-        f = jnp.where(is_sawtooth, sawtooth(wave_key, curve.length, curve.scale, x), f)
-    return f + noise * jax.random.normal(noise_key, x.shape)
+        f = jnp.where(is_sawtooth, sawtooth(jax.random.fold_in(key, 1), curve, x), f)
+    return f + noise * normal[1]
 
 
-def sawtooth(key: Key, period: Scalar, scale: Scalar, x: Float[Array, " n"]) -> Float[Array, " n"]:
-    """A sum of 10 to 20 sine waves that approximates a sawtooth from 0 to `scale`.
+def sawtooth(key: Key, curve: Curve, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """A sum of 10 to 20 sine waves that approximates a sawtooth from 0 to the scale of the curve.
 
-    The number of waves and the phase are random.
+    The period is its lengthscale. The number of waves and the phase are random.
     """
-    phase_key, count_key = jax.random.split(key)
     fewest, most = HARMONICS
-    count = jax.random.randint(count_key, (), fewest, most + 1)
-    turns = x / period + jax.random.uniform(phase_key)
-    k = jnp.arange(1, most + 1)
+    phase, uniform = jax.random.uniform(key, (2,))
+    count, turns = _count(uniform, fewest, most), x / curve.length + phase
+    k = jnp.arange(1, most + 1)[None]
     waves = (-1.0) ** k * jnp.sin(2 * math.pi * k * (turns % 1)[:, None]) / k
-    return scale * (0.5 - jnp.sum(jnp.where(k <= count, waves, 0), axis=1) / math.pi)
+    return curve.scale * (0.5 - jnp.sum(jnp.where(k <= count, waves, 0), axis=1) / math.pi)
 
 
 def gp_posterior(
