@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
@@ -167,8 +166,8 @@ class Pooling(nn.Module):
     def __call__(self, points: Points) -> Float[Array, " out"]:
         rows = Reader(self.width, self.heads)(points)
         counted = jnp.where(points.weight[:, None] > 0, rows * points.weight[:, None], 0)
-        total = jnp.maximum(jnp.sum(points.weight), np.finfo(rows.dtype).tiny)
-        mean = jnp.sum(counted, axis=0, keepdims=True) / total
+        total = jnp.sum(points.weight)
+        mean = jnp.sum(counted, axis=0, keepdims=True) / jnp.where(total > 0, total, 1)
         return Stack((self.width, self.out))(mean)[0]
 
 
