@@ -23,6 +23,7 @@ import optax
 from experiments.reports.regression_1d import PUBLISHED, draw_bands, draw_curve, report
 from jaxdl import parallel
 from jaxdl.data.sets.gp import KERNELS
+from jaxdl.errors import InputError
 from jaxdl.losses import gaussian_nll
 from jaxdl.meta.cnp import cnp
 from jaxdl.optim.schedules import cosine
@@ -98,6 +99,9 @@ def check(config: Config) -> None:
     """Validates the configuration."""
     each_once("kernel", [config.kernel], TASKS)
     each_once("test_kernels", config.test_kernels, TASKS)
+    reach = flat(config).get("reach", 5)
+    if "sines" in (config.kernel, *config.test_kernels) and reach < 5:
+        raise InputError(f"`reach={reach}`: sine waves go from -5 to 5. Give 5.5, say")
     seeds_below(config.random, TEST_KEY)
 
 

@@ -1,5 +1,4 @@
-"""ConvCNP, the convolutional conditional neural process in 1-D (Gordon et al. 2020,
-arXiv:1910.13556).
+"""ConvCNP in 1-D, with convolutions for a shift of the task (Gordon et al. 2020, arXiv:1910.13556).
 
 The support set becomes a function on a grid, a convolutional net transforms it, and a query reads
 the grid around it. A task that moves along the axis gives predictions that move with it.

@@ -1,5 +1,6 @@
-"""NP, the neural process, here `lnp` for its latent variable (Garnelo et al. 2018,
-arXiv:1807.01622).
+"""NP, the neural process with a latent variable (Garnelo et al. 2018, arXiv:1807.01622).
+
+The name `lnp` is that of the latent variable, because `np` is NumPy's.
 
 As CNP, but a part of the code of a task is a random vector. Each sample of it is a whole function,
 so predictions at two queries depend on each other.

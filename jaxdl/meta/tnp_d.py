@@ -1,8 +1,7 @@
-"""TNP-D, the transformer neural process with a diagonal covariance (Nguyen, Grover 2022,
-arXiv:2207.04179).
+"""TNP-D, the transformer neural process (Nguyen, Grover 2022, arXiv:2207.04179).
 
-Support points are tokens that attend to each other. A query is a token without a target that
-attends to the support points.
+The D is for a diagonal covariance: queries are predicted apart. Support points are tokens that
+attend to each other. A query is a token without a target that attends to the support points.
 """
 
 from jaxdl.meta.neural_process import conditional

@@ -122,11 +122,13 @@ class Attention(nn.Module):
     heads: int
 
     def setup(self) -> None:
+        """The layers."""
         self.query, self.key, self.value = (Dense(self.width, use_bias=False) for _ in "qkv")
         self.join = Dense(self.width)
         self.norms = [nn.LayerNorm(use_fast_variance=False) for _ in "ab"]
 
     def keys_values(self, keys: Rows, values: Rows) -> tuple[Array, Array]:
+        """What rows can look up, `[n, heads, depth]` each."""
         k, v = self.key(keys), self.value(values)
         return k.reshape(len(k), self.heads, -1), v.reshape(len(v), self.heads, -1)
 
@@ -145,6 +147,7 @@ class Reader(nn.Module):
     layers: int = 4
 
     def setup(self) -> None:
+        """The layers."""
         self.stack = Stack((self.width,) * (self.layers - 2 * bool(self.heads)))
         self.attention = Attention(self.width, self.heads) if self.heads else None
 
@@ -177,9 +180,11 @@ class Everywhere(nn.Module):
     width: int
 
     def setup(self) -> None:
+        """The layers."""
         self.pooling = Pooling(self.width, self.width)
 
     def read(self, points: Points) -> Float[Array, " width"]:
+        """The vector of the points."""
         return self.pooling(points)
 
     def __call__(self, code: Float[Array, " width"], x: Rows) -> Rows:
@@ -193,11 +198,13 @@ class Lookup(nn.Module):
     heads: int
 
     def setup(self) -> None:
+        """The layers."""
         self.reader = Reader(self.width, self.heads)
         self.places = Stack((self.width, self.width))
         self.attention = Attention(self.width, self.heads)
 
     def read(self, points: Points) -> tuple[tuple[Array, Array], Array]:
+        """Keys and values of the points, and their bias."""
         places = self.places(jnp.where(points.weight[:, None] > 0, points.x, 0))
         return self.attention.keys_values(places, self.reader(points)), points.bias
 

@@ -26,6 +26,7 @@ class OnGrid(nn.Module):
     density: int
 
     def setup(self) -> None:
+        """The layers."""
         start = nn.initializers.constant(math.log(2 / self.density))
         self.into, self.back = (self.param(name, start, ()) for name in ("into", "back"))
         self.first, self.last = Dense(self.width), Dense(self.out)
@@ -38,6 +39,7 @@ class OnGrid(nn.Module):
         return jnp.exp(-jnp.square((x - grid[None]) / jnp.exp(log_length)) / 2)
 
     def encode(self, points: Points) -> Rows:
+        """The features `[grid, width]` of a set of points."""
         counts = points.weight[:, None] > 0
         x, y = (jnp.where(counts, leaf, 0) for leaf in points[:2])
         near = self.near(x, self.into) * points.weight[:, None]
@@ -50,6 +52,7 @@ class OnGrid(nn.Module):
         return nn.relu(rows)
 
     def decode(self, code: Rows, x: Rows) -> Rows:
+        """An answer per input."""
         return self.last(self.near(x, self.back) @ code)
 
 

@@ -43,12 +43,14 @@ class TwoPaths(nn.Module):
     latent: bool
 
     def setup(self) -> None:
+        """The layers."""
         width, heads = self.width, self.heads
         self.first = Lookup(width, heads) if heads else Everywhere(width)
         self.second = Pooling(width, width * (1 + self.latent), heads)
         self.decoder = Stack((width, width, self.out))
 
     def encode(self, points: Points) -> Paths:
+        """The code of a set of points."""
         local, whole = self.first.read(points), self.second(points)
         if not self.latent:
             return Paths(local, whole)
@@ -56,6 +58,7 @@ class TwoPaths(nn.Module):
         return Paths(local, Normal(mean, 0.1 + 0.9 * sigmoid(raw)))
 
     def decode(self, code: Paths, x: Rows) -> Rows:
+        """An answer per input."""
         whole = code.whole.mean if isinstance(code.whole, Normal) else code.whole
         everywhere = jnp.broadcast_to(whole[None], (len(x), self.width))
         rows = [self.first(code.local, x), everywhere, x]

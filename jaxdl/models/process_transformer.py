@@ -29,11 +29,13 @@ class Layer(nn.Module):
     heads: int
 
     def setup(self) -> None:
+        """The layers."""
         self.query, self.key, self.value, self.join = (Dense(self.width) for _ in range(4))
         self.rest = Stack((2 * self.width, self.width))
         self.norms = [nn.LayerNorm(use_fast_variance=False) for _ in "ab"]
 
     def read(self, rows: Rows) -> tuple[Array, Array]:
+        """Keys and values of points."""
         k, v = self.key(rows), self.value(rows)
         return k.reshape(len(k), self.heads, -1), v.reshape(len(v), self.heads, -1)
 
@@ -53,11 +55,13 @@ class Transformer(nn.Module):
     layers: int
 
     def setup(self) -> None:
+        """The layers."""
         self.embed = Stack((self.width,) * 4)
         self.blocks = [Layer(self.width, self.heads) for _ in range(self.layers)]
         self.answer = Stack((2 * self.width, self.out))
 
     def encode(self, points: Points) -> Code:
+        """What inputs can look up, of each layer."""
         rows, read = self.embed(points.rows), []
         for block in self.blocks:
             read.append(block.read(rows))
@@ -65,6 +69,7 @@ class Transformer(nn.Module):
         return Code(read, points.bias, jnp.zeros_like(points.y[:1]))
 
     def decode(self, code: Code, x: Rows) -> Rows:
+        """An answer per input."""
         label = jnp.broadcast_to(code.label, (len(x), code.label.shape[1]))
         rows = self.embed(jnp.concatenate([x, label], axis=1))
         for block, of_points in zip(self.blocks, code.read, strict=True):

@@ -85,6 +85,7 @@ def test_two_paths(heads, latent):
     np.testing.assert_allclose(answers, stack(params["decoder"], rows), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_distribution_of_the_latent_path():
     net = process_paths(2, width=3, latent=True)
     params = net.init(jax.random.key(0), POINTS)
