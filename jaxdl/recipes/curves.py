@@ -92,7 +92,7 @@ def measure_of(
     context = evaluate(learner, gaussian_nll, on_support(sample), **options)  # type: ignore[arg-type]
 
     def run(key: Key, params: Params) -> Metrics:
-        found = {name: values[0] for name, values in targets(key, params).items()}
+        found = {name: values[0] for name, values in targets(key, params).items() if name != "loss"}
         return found | {"context": context(key, params)["log_likelihood"][0]}
 
     return run

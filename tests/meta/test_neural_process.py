@@ -18,6 +18,8 @@ from jaxdl.meta.latent_process import divergence
 from jaxdl.meta.lnp import lnp
 from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.models.mlp import mlp
+from jaxdl.models.process import Points
+from jaxdl.models.process_paths import process_paths
 from jaxdl.types import Batch, Episode, Model
 
 RNG, KEY = np.random.default_rng(0), jax.random.key(0)
@@ -31,7 +33,8 @@ LEARNERS = {
     "anp": partial(anp, width=4, heads=2, samples=2),
     "tnp_d": partial(tnp_d, width=4, heads=2, layers=2),
 }
-LATENT = ("lnp", "anp")
+SIZES = {"lnp": {"width": 8}, "anp": {"width": 4, "heads": 2}}
+"""Of the nets of the latent learners."""
 
 
 def learner_of(name):
@@ -143,7 +146,7 @@ def test_the_divergence_is_that_of_its_integral():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LATENT)
+@pytest.mark.parametrize("name", SIZES)
 def test_the_bound_is_below_the_evidence_and_its_parts_add_up(name):
     """The evidence by 20,000 samples of the prior, per point of support set and queries."""
     learner, params = learner_of(name)
@@ -162,3 +165,7 @@ def test_the_bound_is_below_the_evidence_and_its_parts_add_up(name):
     assert bound < evidence + 3 * error
     assert np.std([metrics["log_likelihood"] for metrics in found]) > 0  # each key draws its own
     assert len({float(metrics["kl"]) for metrics in found}) == 1  # in closed form
+    net = process_paths(2, latent=True, **SIZES[name])
+    sets = Points(X, Y, jnp.ones(5)), Points(*whole, jnp.ones(8))
+    prior, posterior = (net.encode(params.net, each).whole for each in sets)
+    np.testing.assert_allclose(8 * found[0]["kl"], divergence(posterior, prior), rtol=1e-4)
