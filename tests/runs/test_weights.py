@@ -181,7 +181,7 @@ def test_what_cannot_be_meant_is_refused(file, tmp_path):
     (tmp_path / "net.txt").write_text("mine")
     refused(tmp_path / "net.txt", "weights are read from .safetensors or .npz")
     np.savez(tmp_path / "torch.npz", **{"fc.weight": np.zeros(2)})
-    refused(tmp_path / "torch.npz", "holds no weights of jaxdl: their names begin with params/")
+    refused(tmp_path / "torch.npz", "their names begin with params/, and it has fc.weight. Give")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     refused(file, "net.npz is no .npz file of numbers")
