@@ -45,6 +45,7 @@ from jaxdl.runs.config import (
 )
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.identity import added
+from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
@@ -158,7 +159,8 @@ def errors(config: Config, learner: MetaLearner, params: Params) -> list[dict[st
         run = evaluate(
             learner, mean_squared_error, sample, episodes=config.test_tasks, depths=depths
         )
-        for table, each in zip(tables, per_seed(params), strict=True):
+        seeds = list(zip(tables, per_seed(params), strict=True))
+        for table, each in timed(seeds, f"testing {shots}-shot tasks"):
             values = np.asarray(run(jax.random.key(TEST_KEY), each)["loss"])
             for steps, row in zip(depths, values, strict=True):
                 mean, half = mean_ci95(row)

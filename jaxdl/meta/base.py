@@ -150,12 +150,12 @@ def evaluate(
     episodes: int,
     depths: Sequence[int | None] = (None,),
     chunk: int | None = None,
-) -> Callable[[Key, Params], Metrics]:
-    """A compiled `(key, params) -> metrics` over `episodes` episodes drawn from `sample`.
+) -> Callable[..., Metrics]:
+    """A compiled `(key, params, first=0) -> metrics` over `episodes` episodes from `sample`.
 
     Episode e is a function of `(key, e)` alone. So the same key compares two learners, two depths
-    or two checkpoints on the same episodes. Prediction uses no dropout. Adaptation uses it only if
-    the learner was made with `inner_dropout=True`.
+    or two checkpoints on the same episodes. They count up from `first`. Prediction uses no dropout.
+    Adaptation uses it only if the learner was made with `inner_dropout=True`.
 
     Args:
         depths: numbers of inner steps to report. None is the number of training.
@@ -189,13 +189,14 @@ def evaluate(
         return tuple(at_depth(steps) for steps in depths)
 
     @jax.jit
-    def run(draw: Sampler, key: Key, params: Params) -> Metrics:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.arange(episodes))
+    def run(draw: Sampler, key: Key, params: Params, first: Count) -> Metrics:
+        numbers = first + jax.numpy.arange(episodes)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         size = None if chunk == 1 else chunk or episodes  # None: one at a time, without vmap
         per_depth = lax.map(lambda k: one(params, draw, k), keys, batch_size=size)
         return jax.tree.map(lambda *values: jax.numpy.stack(values), *per_depth)
 
-    return lambda key, params: run(as_partial(sample), key, params)
+    return lambda key, params, first=0: run(as_partial(sample), key, params, jax.numpy.int32(first))
 
 
 def query_loss(

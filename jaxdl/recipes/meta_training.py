@@ -11,6 +11,7 @@ from jaxdl.grads import over_tasks
 from jaxdl.meta.base import evaluate
 from jaxdl.optim.schedules import cosine
 from jaxdl.runs.config import Start
+from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
@@ -122,8 +123,11 @@ def validation_of(
     measure = evaluate(learner, loss, sample, episodes=episodes, depths=(steps,), chunk=chunk)
 
     def validate(state: TrainState) -> dict[str, list[float]]:
-        found = [measure(key, each) for each in per_seed(state.params)]
-        return {name: [float(each[name].mean()) for each in found] for name in found[0]}
+        found: list[dict[str, float]] = []
+        for each in timed(per_seed(state.params), "validation"):
+            values = measure(key, each)
+            found.append({name: float(value.mean()) for name, value in values.items()})
+        return {name: [each[name] for each in found] for name in found[0]}
 
     return validate
 
