@@ -18,6 +18,7 @@ from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
 from jaxdl.types import (
+    GradFn,
     Key,
     LossFn,
     MetaLearner,
@@ -58,11 +59,8 @@ def meta_train(
         start: weights to start from. By default there are none.
         validate, eval_every, best: see `Run.train`.
     """
-    devices = parallel.count_devices(run.flags.devices)
-    if isinstance(learner, TransferLearner):
-        grad, devices = learner.grad, 1
-    else:
-        grad = over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
+    devices = devices_for(learner, run)
+    grad = grad_of(learner, devices=devices, chunk=chunk)
     state = _initial(learner, tx, keys, x, start)
     options: dict[str, Any] = {"validate": validate, "eval_every": eval_every, "best": best}
     return run.train(
@@ -74,6 +72,19 @@ def meta_train(
         devices=devices,
         **options,
     ).params
+
+
+def devices_for(learner: MetaLearner | TransferLearner, run: Run) -> int:
+    """How many devices share the tasks of a step; a `TransferLearner` trains on one."""
+    devices = parallel.count_devices(run.flags.devices)
+    return 1 if isinstance(learner, TransferLearner) else devices
+
+
+def grad_of(learner: MetaLearner | TransferLearner, *, devices: int, chunk: int | None) -> GradFn:
+    """The gradient of a learner on the episodes, or the examples, of a step."""
+    if isinstance(learner, TransferLearner):
+        return learner.grad
+    return over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
 
 
 def optimiser(config: Mapping[str, Any]) -> optax.GradientTransformation:
