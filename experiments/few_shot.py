@@ -12,6 +12,7 @@ Result: accuracy with its 95 % interval, and the paper's accuracy; see docs/resu
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,9 +33,17 @@ from jaxdl.recipes.choice import (
     with_learner,
 )
 from jaxdl.recipes.gradient_learners import maml
+from jaxdl.recipes.grid import Experiment, run_grid
 from jaxdl.recipes.learners import AnyLearner
 from jaxdl.recipes.meta_training import one_on_cpu
-from jaxdl.recipes.own_data import OwnData, content_of
+from jaxdl.recipes.own_data import OwnData
+from jaxdl.recipes.plans import (
+    begin_images,
+    frame_of_images,
+    learners_of,
+    plan_of_images,
+    refuse_another_schedule,
+)
 from jaxdl.recipes.score import by_seed, keep_episodes, score_by_seed
 from jaxdl.recipes.tasks import Tasks
 from jaxdl.runs import cli
@@ -51,7 +60,8 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
-from jaxdl.runs.identity import added, refuse_other_steps
+from jaxdl.runs.grid import Grid
+from jaxdl.runs.identity import added
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
@@ -200,12 +210,16 @@ complete = recipe.complete
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     choice = find(config.learner, recipe.learners_for(flat(config)))
-    ways = "" if config.own.task else f"{config.ways}way-"
-    label = f"{config.data}-{ways}{config.shots}shot" + f"-{choice.name}" * (choice.name != "maml")
-    cores = partial(parallel.split_cores, config.tasks // max(1, config.chunk), config.run.devices)
-    options: dict[str, Any] = {"label": label, "check": check, "prepare": cores}
-    options["contents"] = {**choice.contents, **content_of(flat(config))}
+    options = frame_of_images(check, choice, config)
     return run_experiment("few_shot", config, partial(experiment, choice), report, **options)
+
+
+def grid(configs: Sequence[Config], asked: Grid) -> None:
+    """Trains a configuration per combination of hyper-parameters, and tests the best."""
+    choice = find(configs[0].learner, recipe.learners_for(flat(configs[0])))
+    plan = partial(plan_of_images, choice, VALIDATION_KEY)
+    own = partial(frame_of_images, check, choice), plan, partial(begin_images, choice)
+    run_grid(Experiment("few_shot", main, *own), configs, asked)
 
 
 def check(config: Config) -> None:
@@ -217,17 +231,13 @@ def check(config: Config) -> None:
 
 def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Meta-training, the baselines, their test and the pictures."""
-    if config.schedule == "cosine" and not config.decay_steps:
-        refuse_other_steps(run.directory, config.steps, "decay_steps")
+    refuse_another_schedule(config, run)
     tasks = recipe.tasks_of(flat(config))
-    common: dict[str, Any] = {"make": choice.make, "loss": tasks.loss}
-    learner_of = partial(recipe.learner_of_images, flat(config), tasks.classes, **common)
-    trained, learner = (learner_of(ways=ways) for ways in (tasks.ways, tasks.test_ways))
+    trained, learner = learners_of(choice, tasks, config)
     recipe.check_learners(choice, trained, learner, tasks)
     choice.keep(run)
     keys = run_keys(config.random.seed, config.random.seeds)
     params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
-
     test: dict[str, Any] = {"sample": tasks.test, "episodes": config.test_episodes}
     test |= {"key": jax.random.key(TEST_KEY), "chunk": one_on_cpu(200)}
     test["devices"] = parallel.count_devices(config.run.devices)
@@ -306,4 +316,4 @@ def meta_train(
 
 
 if __name__ == "__main__":
-    cli.command_line(main, Config, presets=PRESETS, complete=complete)
+    cli.command_line(main, Config, presets=PRESETS, complete=complete, grid=grid)

@@ -12,6 +12,7 @@ Result: mean squared error on 5-shot tasks after 1 / 5 / 10 steps, see docs/resu
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -28,8 +29,10 @@ from jaxdl.meta.base import evaluate
 from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
 from jaxdl.recipes.few_shot import learner_of_sines
 from jaxdl.recipes.gradient_learners import maml_of_curves
+from jaxdl.recipes.grid import Experiment, run_grid
 from jaxdl.recipes.learners import REGRESSORS
 from jaxdl.recipes.meta_training import meta_train
+from jaxdl.recipes.plans import plan_of_sines
 from jaxdl.recipes.rates import best_rate
 from jaxdl.report.intervals import mean_ci95
 from jaxdl.runs import cli
@@ -44,7 +47,9 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
+from jaxdl.runs.grid import Grid
 from jaxdl.runs.identity import added
+from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
@@ -87,9 +92,22 @@ complete = partial(from_arguments, learners=REGRESSORS)
 def main(config: Config) -> dict[str, Any]:
     """Trains, or resumes, or reprints; returns what result.json holds."""
     choice = find(config.learner, REGRESSORS)
+    train = partial(experiment, choice)
+    return run_experiment("sinusoid", config, train, report, **frame(choice, config))
+
+
+def grid(configs: Sequence[Config], asked: Grid) -> None:
+    """Trains a configuration per combination of hyper-parameters, and tests the best."""
+    choice = find(configs[0].learner, REGRESSORS)
+    plan = partial(plan_of_sines, choice, VALIDATION_KEY)
+    own = partial(frame, choice), plan, lambda config, run: choice.keep(run)
+    run_grid(Experiment("sinusoid", main, *own), configs, asked)
+
+
+def frame(choice: Choice, _: Config) -> dict[str, Any]:
+    """The options of `run_experiment`."""
     options: dict[str, Any] = {"check": check, "prepare": parallel.one_thread}
-    options |= {"label": choice.name * (choice.name != "maml"), "contents": choice.contents}
-    return run_experiment("sinusoid", config, partial(experiment, choice), report, **options)
+    return {"label": choice.name * (choice.name != "maml"), "contents": choice.contents, **options}
 
 
 def check(config: Config) -> None:
@@ -158,7 +176,8 @@ def errors(config: Config, learner: MetaLearner, params: Params) -> list[dict[st
         run = evaluate(
             learner, mean_squared_error, sample, episodes=config.test_tasks, depths=depths
         )
-        for table, each in zip(tables, per_seed(params), strict=True):
+        seeds = list(zip(tables, per_seed(params), strict=True))
+        for table, each in timed(seeds, f"testing {shots}-shot tasks"):
             values = np.asarray(run(jax.random.key(TEST_KEY), each)["loss"])
             for steps, row in zip(depths, values, strict=True):
                 mean, half = mean_ci95(row)
@@ -176,4 +195,4 @@ def draw(run: Run, learnt: dict[str, tuple[MetaLearner, Params]]) -> None:
 
 
 if __name__ == "__main__":
-    cli.command_line(main, Config, complete=complete)
+    cli.command_line(main, Config, complete=complete, grid=grid)

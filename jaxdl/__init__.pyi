@@ -10,6 +10,7 @@ from jaxdl.data.examples import examples as examples
 from jaxdl.data.groups import grouped as grouped
 from jaxdl.data.meta_dataset import meta_dataset_few_shot as meta_dataset_few_shot
 from jaxdl.data.sets.digits import digits_few_shot as digits_few_shot
+from jaxdl.data.sets.gp import gp as gp
 from jaxdl.data.sets.images import few_shot_arrays as few_shot_arrays
 from jaxdl.data.sets.images import image_arrays as image_arrays
 from jaxdl.data.sets.sinusoid import sinusoid as sinusoid
@@ -22,16 +23,22 @@ from jaxdl.grads import over_devices as over_devices
 from jaxdl.grads import over_microbatches as over_microbatches
 from jaxdl.grads import over_tasks as over_tasks
 from jaxdl.grads import supervised as supervised
+from jaxdl.losses import Normal as Normal
 from jaxdl.losses import counted as counted
 from jaxdl.losses import cross_entropy as cross_entropy
+from jaxdl.losses import gaussian_nll as gaussian_nll
 from jaxdl.losses import mean_squared_error as mean_squared_error
 from jaxdl.losses import weighted_mean as weighted_mean
 from jaxdl.meta.anil import anil as anil
+from jaxdl.meta.anp import anp as anp
 from jaxdl.meta.base import evaluate as evaluate
 from jaxdl.meta.base import through_adaptation as through_adaptation
 from jaxdl.meta.baseline_pp import baseline_pp as baseline_pp
 from jaxdl.meta.boil import boil as boil
+from jaxdl.meta.canp import canp as canp
 from jaxdl.meta.cavia import cavia as cavia
+from jaxdl.meta.cnp import cnp as cnp
+from jaxdl.meta.convcnp import convcnp as convcnp
 from jaxdl.meta.es_maml import es_maml as es_maml
 from jaxdl.meta.estimators import exact as exact
 from jaxdl.meta.estimators import first_order as first_order
@@ -46,6 +53,7 @@ from jaxdl.meta.hypergradient import minimise as minimise
 from jaxdl.meta.imaml import imaml as imaml
 from jaxdl.meta.inner import descend as descend
 from jaxdl.meta.linear_probe import linear_probe as linear_probe
+from jaxdl.meta.lnp import lnp as lnp
 from jaxdl.meta.lstm_learner import lstm_learner as lstm_learner
 from jaxdl.meta.maml import fomaml as fomaml
 from jaxdl.meta.maml import maml as maml
@@ -71,6 +79,7 @@ from jaxdl.meta.snail import snail as snail
 from jaxdl.meta.solvers import conjugate_gradients as conjugate_gradients
 from jaxdl.meta.solvers import neumann as neumann
 from jaxdl.meta.support_statistics import by_support_statistics as by_support_statistics
+from jaxdl.meta.tnp_d import tnp_d as tnp_d
 from jaxdl.models.conv4 import conv4_omniglot as conv4_omniglot
 from jaxdl.models.conv4 import conv4_pooled as conv4_pooled
 from jaxdl.models.convnet import convnet as convnet
@@ -80,6 +89,7 @@ from jaxdl.models.linen import stateful as stateful
 from jaxdl.models.linen import without_stats as without_stats
 from jaxdl.models.mlp import mlp as mlp
 from jaxdl.models.nnx import pure_nnx as pure_nnx
+from jaxdl.models.process import normal as normal
 from jaxdl.models.recurrent import Sequences as Sequences
 from jaxdl.models.recurrent import gru as gru
 from jaxdl.models.recurrent import lstm as lstm

@@ -5,13 +5,14 @@ and every loss masks its prediction and its target. One case is left: if a net t
 into NaN, by overflow for example, this NaN still reaches the gradient.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Metrics, PyTree, Scalar
@@ -156,6 +157,79 @@ def mean_squared_error(
     prediction, target = counted(weight, prediction, target)
     loss = weighted_mean(jnp.square(prediction - target), weight)
     return loss, {"loss": loss}
+
+
+class Normal(NamedTuple):
+    """A prediction as normal distributions: `mean` and `scale`, the standard deviation, above 0.
+
+    Both are `[n, outputs]`. With one more axis, `[n, outputs, samples]`, they are an equal mixture
+    of functions: sample s of all rows belongs to one function.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> prediction = jaxdl.Normal(mean=jnp.zeros((3, 1)), scale=jnp.ones((3, 1)))
+    >>> loss, metrics = jaxdl.gaussian_nll(prediction, jnp.zeros((3, 1)))
+    >>> f"{loss:.3f}"  # log(2 pi) / 2
+    '0.919'
+    """
+
+    mean: Float[Array, "n ..."]
+    scale: Float[Array, "n ..."]
+
+
+def gaussian_nll(
+    prediction: Normal, target: Array, weight: Array | None = None
+) -> tuple[Scalar, Metrics]:
+    """Negative log-likelihood in nats per example of targets `[n, ...]` under a `Normal`.
+
+    The outputs of an example are independent, and their log-likelihoods are added. A `Normal` of
+    samples gives each example the mean of its likelihoods under the samples.
+
+    Metrics: `loss`; `log_likelihood`, which is minus the loss; `squared_error` of the means, per
+    example and output; and for samples `joint_log_likelihood`: the targets of the task have one
+    sample in common. It is per example, too. If the samples are from the prior given the support
+    set, it is an importance-weighted estimate (Le et al. 2018) whose weights are all equal.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> prediction = jaxdl.Normal(jnp.array([[0.0], [3.0]]), jnp.array([[1.0], [2.0]]))
+    >>> loss, metrics = jaxdl.gaussian_nll(prediction, jnp.array([[0.0], [5.0]]))
+    >>> f"{loss:.3f}"  # log(2 pi) / 2 + (log 2 + 1 / 2) / 2
+    '1.516'
+    >>> float(metrics["squared_error"])
+    2.0
+
+    Raises:
+        InputError: if the prediction is no `Normal`, if shapes do not fit, or if `weight` is not
+            `[n]`.
+    """
+    if not isinstance(prediction, Normal):
+        raise InputError(
+            f"gaussian_nll takes a prediction Normal(mean, scale), not {type(prediction).__name__}."
+            " Give a learner that predicts distributions, or `normal(net)`"
+        )
+    if (shape := prediction.mean.shape) == target.shape:
+        prediction = Normal(prediction.mean[..., None], prediction.scale[..., None])
+    if prediction.mean.shape[:-1] != target.shape or prediction.scale.shape[:-1] != target.shape:
+        raise InputError(
+            f"gaussian_nll takes means, scales and targets of one shape, not {list(shape)},"
+            f" {list(prediction.scale.shape)} and {list(target.shape)}. Reshape one of them"
+        )
+    mean, scale, target = counted(weight, *prediction, target)
+    if weight is not None:
+        scale = jnp.where(_void(scale, weight), 1, scale)
+    error, rows = (target[..., None] - mean), len(target)
+    log_scale = jnp.log(scale) + math.log(2 * math.pi) / 2
+    each = -jnp.square(error / scale) / 2 - log_scale
+    each = jnp.sum(jnp.reshape(each, (rows, -1, each.shape[-1])), axis=1)  # [n, samples]
+    samples = each.shape[1]
+    found = weighted_mean(jax.nn.logsumexp(each, axis=1) - math.log(samples), weight)
+    squared = weighted_mean(jnp.square(jnp.mean(error, axis=-1)), weight)
+    metrics = {"loss": -found, "log_likelihood": found, "squared_error": squared}
+    if samples > 1:
+        total = jnp.asarray(rows if weight is None else jnp.sum(weight), each.dtype)
+        sums = total * jax.vmap(lambda of_sample: weighted_mean(of_sample, weight), 1)(each)
+        joint = jax.nn.logsumexp(sums) - math.log(samples)
+        metrics["joint_log_likelihood"] = joint / jnp.where(total > 0, total, 1)
+    return -found, metrics
 
 
 def _void(array: Shaped[Array, " n *rest"], weight: Shaped[Array, " n"]) -> Bool[Array, "n ..."]:

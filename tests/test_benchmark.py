@@ -47,7 +47,13 @@ def product_flops(program: str) -> int:
 
 @pytest.mark.parametrize(
     "name",
-    ["sinusoid", "omniglot-1q", "omniglot-15q", "cifar-fs", "cifar-fs-resnet12"],
+    [
+        "sinusoid",
+        "omniglot-1q",
+        "omniglot-15q",
+        "cifar-fs",
+        pytest.param("cifar-fs-resnet12", marks=pytest.mark.slow),
+    ],
 )
 def test_flops_are_those_of_the_program_that_jax_traces(
     works: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch

@@ -136,6 +136,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(never_stopped, tmp_path, mo
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_coins_that_flip_and_move_images_fall_as_if_the_run_had_never_stopped(
     tmp_path, monkeypatch
 ):

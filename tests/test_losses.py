@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxdl.errors import InputError
-from jaxdl.losses import cross_entropy, mean_squared_error, without_void
+from jaxdl.losses import Normal, cross_entropy, gaussian_nll, mean_squared_error, without_void
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(5, 4)).astype(np.float32), np.array([0, 3, 1, 1, 2])
@@ -165,3 +166,68 @@ def test_a_batch_of_nothing_but_padding_weighs_nothing():
     loss, metrics = cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), jnp.zeros(5))
     assert loss == 0
     assert metrics["accuracy"] == 0
+
+
+# ---- distributions
+
+
+def normals(*more):
+    mean, raw = RNG.normal(size=(2, 5, 2, *more)).astype(np.float32)
+    return Normal(jnp.asarray(mean), jnp.exp(jnp.asarray(raw)))
+
+
+NUMBERS = RNG.normal(size=(5, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_a_normal_has_the_log_likelihood_of_scipy(weight):
+    prediction = normals()
+    loss, metrics = gaussian_nll(prediction, jnp.asarray(NUMBERS), weight)
+    each = stats.norm.logpdf(NUMBERS, *map(np.asarray, prediction)).sum(axis=1)
+    np.testing.assert_allclose(metrics["log_likelihood"], np.average(each, weights=weight), 1e-5)
+    squared = np.average((np.square(prediction.mean - NUMBERS)).mean(1), weights=weight)
+    np.testing.assert_allclose(metrics["squared_error"], squared, rtol=1e-5)
+    assert loss == metrics["loss"] == -metrics["log_likelihood"]
+    assert "joint_log_likelihood" not in metrics
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_samples_are_a_mixture_per_point_and_jointly(weight):
+    """Jointly: the likelihood of all points together is the mean over samples of its product."""
+    prediction = normals(7)
+    _, metrics = gaussian_nll(prediction, jnp.asarray(NUMBERS), weight)
+    each = np.exp(stats.norm.logpdf(NUMBERS[..., None], *map(np.asarray, prediction)).sum(axis=1))
+    of_points = np.log(each.mean(axis=1))
+    expected = np.average(of_points, weights=weight)
+    np.testing.assert_allclose(metrics["log_likelihood"], expected, rtol=1e-5)
+    powers = np.ones(5) if weight is None else weight
+    joint = np.log(np.prod(each ** powers[:, None], axis=0).mean()) / powers.sum()
+    np.testing.assert_allclose(metrics["joint_log_likelihood"], joint, rtol=1e-5)
+    mean = np.asarray(prediction.mean).mean(axis=-1)
+    squared = np.average(np.square(mean - NUMBERS).mean(1), weights=weight)
+    np.testing.assert_allclose(metrics["squared_error"], squared, rtol=1e-5)
+
+
+@pytest.mark.parametrize("more", [(), (3,)])
+def test_a_normal_in_a_row_of_weight_zero_counts_for_nothing(more):
+    """A scale of 0, NaN or infinity; in value and gradient. No weight at all gives zeros."""
+
+    @jax.jit
+    def run(prediction, target, weight):
+        return jax.value_and_grad(gaussian_nll, has_aux=True)(prediction, target, weight)
+
+    prediction, void = normals(*more), WEIGHT == 0
+    plain = run(prediction, jnp.asarray(NUMBERS), WEIGHT)
+    for value in (0.0, np.nan, np.inf):
+        hidden = Normal(*(masked_out(leaf, void, value) for leaf in prediction))
+        found = run(hidden, masked_out(NUMBERS, void, value), WEIGHT)
+        jax.tree.map(np.testing.assert_array_equal, found, plain)
+    nothing = run(prediction, jnp.asarray(NUMBERS), jnp.zeros(5))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(nothing))
+
+
+def test_what_is_no_normal_of_the_targets_is_refused():
+    with pytest.raises(InputError, match=r"a prediction Normal\(mean, scale\), not ArrayImpl"):
+        gaussian_nll(jnp.zeros((5, 2)), jnp.asarray(NUMBERS))
+    with pytest.raises(InputError, match=r"not \[5, 2\], \[5, 2\] and \[5, 1\]"):
+        gaussian_nll(normals(), jnp.asarray(NUMBERS[:, :1]))

@@ -82,6 +82,7 @@ def lines(directory):
     return [line for line in text.splitlines() if '"time"' not in line]
 
 
+@pytest.mark.slow
 def test_overlaid_digits_end_in_a_table_and_two_pictures(whole, capsys):
     config, result = whole
     directory = directory_of(config)

@@ -56,6 +56,7 @@ def test_rows_are_learnt_judged_drawn_and_reprinted(tmp_path, capsys):
     assert "± over seeds by Student's t" in first
 
 
+@pytest.mark.slow
 def test_all_cells_run_beside_one_another_on_what_needs_memory(tmp_path, capsys):
     result = long_memory.main(config_of("copy", tmp_path))
     assert list(result["cells"]) == ["lstm", "gru", "rnn"]

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from jaxdl.data.inputs import as_inputs, check_inputs, check_scale
 from jaxdl.data.labels import check_labels
-from jaxdl.data.pixels import check_images, white
-from jaxdl.types import Array, Batch, Key, Sampler
+from jaxdl.grads import leading_axis
+from jaxdl.types import Array, Batch, Key, PyTree, Sampler
 
 
 def examples(
-    images: Any, labels: Any, *, scale: float | None = None, classes: int | None = None
+    images: PyTree, labels: Any, *, scale: float | None = None, classes: int | None = None
 ) -> Sampler:
     """Sampler of one example at a time, uniform and with replacement.
 
@@ -24,10 +25,12 @@ def examples(
     ((32, 2), True)
 
     Args:
-        images: `[n, ...]`, uint8 or float. The device keeps them in their type; only drawn images
-            become float32.
+        images: arrays `[n, ...]`: one, or a dict or tuple of them, by the rule of `few_shot`. So
+            uint8 and floats become float32, and other integers, such as tokens, become int32 and
+            keep their values. The device keeps bytes as bytes; only drawn ones become float32.
         labels: `[n]`, integers from 0.
-        scale: x = images * scale; by default 1 / 255 for uint8, to `[0, 1]`, and 1 for floats.
+        scale: bytes and floats are multiplied by it; by default by 1 / 255 for uint8, to `[0, 1]`,
+            and by 1 for floats.
         classes: the number of the net's outputs, if known: labels are in `[0, classes)`.
 
     Returns:
@@ -36,14 +39,13 @@ def examples(
     Raises:
         InputError: if images or labels have other types, shapes or values, or there are none.
     """
-    images = check_images(images)
-    labels = check_labels(labels, len(images), classes=classes)
-    rows = len(images)
-    if scale is None:
-        scale = 1 / white(images)
+    images = check_inputs(images)
+    check_scale(images, scale)
+    rows = leading_axis(images)
+    labels = check_labels(labels, rows, classes=classes)
 
-    def draw(images: Array, labels: Array, key: Key) -> Batch:
+    def draw(images: PyTree, labels: Array, key: Key) -> Batch:
         row = jax.random.randint(key, (), 0, rows)
-        return Batch(images[row].astype(jnp.float32) * scale, labels[row])
+        return Batch(as_inputs(jax.tree.map(lambda leaf: leaf[row], images), scale), labels[row])
 
-    return Partial(draw, jnp.asarray(images), jnp.asarray(labels))
+    return Partial(draw, jax.tree.map(jnp.asarray, images), jnp.asarray(labels))

@@ -154,12 +154,12 @@ def evaluate(
     depths: Sequence[int | None] = (None,),
     chunk: int | None = None,
     devices: int = 1,
-) -> Callable[[Key, Params], Metrics]:
-    """A compiled `(key, params) -> metrics` over `episodes` episodes drawn from `sample`.
+) -> Callable[..., Metrics]:
+    """A compiled `(key, params, first=0) -> metrics` over `episodes` episodes from `sample`.
 
     Episode e is a function of `(key, e)` alone. So the same key compares two learners, two depths
-    or two checkpoints on the same episodes. Prediction uses no dropout. Adaptation uses it only if
-    the learner was made with `inner_dropout=True`.
+    or two checkpoints on the same episodes. They count up from `first`. Prediction uses no dropout.
+    Adaptation uses it only if the learner was made with `inner_dropout=True`.
 
     Args:
         depths: numbers of inner steps to report. None is the number of training.
@@ -185,7 +185,7 @@ def evaluate(
     """
 
     def one(params: Params, draw: Sampler, key: Key) -> tuple[Metrics, ...]:
-        sample_key, adapt_key = jax.random.split(key)
+        sample_key, adapt_key = episode_keys(key)
         episode = draw(sample_key)
 
         def at_depth(steps: int | None) -> Metrics:
@@ -201,11 +201,22 @@ def evaluate(
 
     shared = divided(run, devices)
 
-    def measure(key: Key, params: Params) -> Metrics:
-        per_depth = shared(as_partial(sample), key, params, jnp.arange(episodes))
+    def measure(key: Key, params: Params, first: Count | int = 0) -> Metrics:
+        numbers = jnp.int32(first) + jnp.arange(episodes)
+        per_depth = shared(as_partial(sample), key, params, numbers)
         return jax.tree.map(lambda *values: jnp.stack(values), *per_depth)
 
     return measure
+
+
+def episode_keys(key: Key) -> tuple[Key, Key]:
+    """The key that draws an episode of `evaluate`, and that of its adaptation.
+
+    Args:
+        key: `jax.random.fold_in(key, e)`, for episode e of the key that `evaluate` got.
+    """
+    sample_key, adapt_key = jax.random.split(key)
+    return sample_key, adapt_key
 
 
 def query_loss(

@@ -67,7 +67,7 @@ def in_context(
         masks = key if inner_dropout else None
         hidden = flat_features(features, params.features, x, key=masks, weight=weight)
         dtype = hidden.dtype
-        labels, ones = _labels(support, ways).astype(dtype), jnp.ones((len(hidden), 1), dtype)
+        labels, ones = targets(support, ways).astype(dtype), jnp.ones((len(hidden), 1), dtype)
         counts = jnp.ones(len(hidden), dtype) if weight is None else weight.astype(dtype)
         (tokens,) = counted(weight, jnp.concatenate([hidden, labels, ones], axis=1))
         return Read(params, tokens, counts)
@@ -83,7 +83,15 @@ def in_context(
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
 
 
-def _labels(support: Batch, ways: int) -> Float[Array, "n ways"]:
+def targets(support: Batch, ways: int) -> Float[Array, "n ways"]:
+    """Targets as numbers: classes one-hot, and numbers as they are, 0 where they do not count.
+
+    >>> targets(Batch(jnp.ones((2, 1)), jnp.array([2, 0])), ways=3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+
+    Raises:
+        InputError: if numbers are not `[n, ways]`.
+    """
     if jnp.issubdtype(support.y.dtype, jnp.integer):
         return jax.nn.one_hot(support.y, ways)
     if support.y.ndim != 2 or support.y.shape[1] != ways:

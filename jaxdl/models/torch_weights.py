@@ -8,6 +8,8 @@ should open. Convert it with this command, on a machine with PyTorch:
 """
 
 import re
+from collections import Counter
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +49,9 @@ def load_torch_weights(
     Kernels are transposed from OIHW to HWIO, and dense weights are transposed. Batch norm's running
     averages go to the statistics. Every array of the net is filled, and every tensor of the file is
     used. Only the layer `head` may differ: if it has another number of classes in the file, or is
-    missing on one side, the net keeps the head of `params`, and `left_out` names the file's.
+    missing on one side, the net keeps the head of `params`, and `left_out` names the file's. A
+    prefix that all names of the file share, such as `module.` of a net that was trained in
+    parallel, is removed.
 
     Args:
         path: a `.safetensors` or `.npz` file.
@@ -71,10 +75,13 @@ def load_torch_weights(
         InputError: if the file does not exist or has another format; if the net or the file lacks a
             tensor, or a tensor has another shape or kind, or is not finite (named as in the file).
     """
-    tensors = read_tensors(path)
+    stored = read_tensors(path)
+    wanted = leaves.by_name((_torch_name(k), leaf) for k, leaf in _leaves((params, stats)))
+    prefix = _prefix(stored, wanted)
+    shared = all(name.startswith(prefix) for name in stored)
+    tensors = {name.removeprefix(prefix * shared): tensor for name, tensor in stored.items()}
     # PyTorch's counter of batches; running averages with a fixed momentum do not need it.
     left = {name for name in tensors if not name.endswith(".num_batches_tracked")}
-    wanted = leaves.by_name((_torch_name(k), leaf) for k, leaf in _leaves((params, stats)))
     heads = {name: leaf for name, leaf in wanted.items() if _is_part(name, head)}
     known = [name for name in heads if name in tensors]
     fresh_head = not known or any(tensors[n].shape[:1] != np.shape(heads[n])[-1:] for n in known)
@@ -84,7 +91,7 @@ def load_torch_weights(
         if fresh_head and name in heads:
             return leaf
         if name not in tensors:
-            raise InputError(f"{path} has no {name}. Give a file of the same kind of net")
+            raise InputError(f"{path} has no {name}{_cure(name, prefix, tensors)}")
         left.discard(name)
         found = _as_ours(tensors[name])
         if found.shape != np.shape(leaf):
@@ -181,6 +188,27 @@ def _kind(dtype: DTypeLike) -> int:
     """The rank of a kind: bool 0, integer 1, float 2, complex 3; each can hold the lower ones."""
     kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
     return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind))
+
+
+def _prefix(there: Iterable[str], wanted: Container[str]) -> str:
+    """What stands before most of the names that a net wants, in a file.
+
+    >>> _prefix(["module.conv1.weight", "module.bn1.bias", "fc.bias"], ["conv1.weight", "bn1.bias"])
+    'module.'
+    """
+    starts = ((name, [0, *(dot.end() for dot in re.finditer(r"\.", name))]) for name in there)
+    found = Counter(name[:at] for name, ats in starts for at in ats if name[at:] in wanted)
+    return max(found, key=found.__getitem__, default="")
+
+
+def _cure(name: str, prefix: str, there: Container[str]) -> str:
+    """What a file has in place of a name, and what to do."""
+    if not prefix or prefix + name not in there:
+        return ". Give a file of the same kind of net"
+    return (
+        f", but {prefix}{name}. Write the file again with those names alone that begin with"
+        f" {prefix} and without this prefix"
+    )
 
 
 def _leaves(tree: PyTree) -> PyTree:

@@ -10,6 +10,11 @@ may take `classes: int`, their number.
 
 from collections.abc import Callable
 
+from jaxdl.meta.anp import anp
+from jaxdl.meta.canp import canp
+from jaxdl.meta.cnp import cnp
+from jaxdl.meta.convcnp import convcnp
+from jaxdl.meta.lnp import lnp
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
@@ -18,6 +23,7 @@ from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.snail import snail
+from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.recipes import gradient_learners as gradient
 from jaxdl.recipes import labelled_learners as labelled
 from jaxdl.recipes.metric_learners import r2d2_of_curves, relationnet
@@ -70,8 +76,20 @@ REGRESSORS: dict[str, Make] = {
     "lstm_learner": lstm_learner,
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
+PROCESSES: dict[str, Make] = {
+    "cnp": cnp,
+    "canp": canp,
+    "convcnp": convcnp,
+    "lnp": lnp,
+    "anp": anp,
+    "tnp_d": tnp_d,
+    "maml": gradient.maml_of_curves,
+}
+"""The learners of regression that predict a mean and a scale, a `Normal`."""
 TAKEN = (
     *LEARNERS,
+    *PROCESSES,
+    "gp",
     "untrained",
     "pretrained",
     "nearest_centroid",

@@ -11,12 +11,14 @@ from jaxdl.grads import over_tasks
 from jaxdl.meta.base import evaluate
 from jaxdl.optim.schedules import cosine
 from jaxdl.runs.config import Start
+from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
 from jaxdl.types import (
+    GradFn,
     Key,
     LossFn,
     MetaLearner,
@@ -57,11 +59,8 @@ def meta_train(
         start: weights to start from. By default there are none.
         validate, eval_every, best: see `Run.train`.
     """
-    devices = parallel.count_devices(run.flags.devices)
-    if isinstance(learner, TransferLearner):
-        grad, devices = learner.grad, 1
-    else:
-        grad = over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
+    devices = devices_for(learner, run)
+    grad = grad_of(learner, devices=devices, chunk=chunk)
     state = _initial(learner, tx, keys, x, start)
     options: dict[str, Any] = {"validate": validate, "eval_every": eval_every, "best": best}
     return run.train(
@@ -73,6 +72,19 @@ def meta_train(
         devices=devices,
         **options,
     ).params
+
+
+def devices_for(learner: MetaLearner | TransferLearner, run: Run) -> int:
+    """How many devices share the tasks of a step; a `TransferLearner` trains on one."""
+    devices = parallel.count_devices(run.flags.devices)
+    return 1 if isinstance(learner, TransferLearner) else devices
+
+
+def grad_of(learner: MetaLearner | TransferLearner, *, devices: int, chunk: int | None) -> GradFn:
+    """The gradient of a learner on the episodes, or the examples, of a step."""
+    if isinstance(learner, TransferLearner):
+        return learner.grad
+    return over_tasks(learner.grad, chunk=chunk, axis_name=parallel.axis_name(devices))
 
 
 def optimiser(config: Mapping[str, Any]) -> optax.GradientTransformation:
@@ -124,8 +136,11 @@ def validation_of(
     measure = evaluate(learner, loss, sample, depths=(steps,), **options)
 
     def validate(state: TrainState) -> dict[str, list[float]]:
-        found = [measure(key, each) for each in per_seed(state.params)]
-        return {name: [float(each[name].mean()) for each in found] for name in found[0]}
+        found: list[dict[str, float]] = []
+        for each in timed(per_seed(state.params), "validation"):
+            values = measure(key, each)
+            found.append({name: float(value.mean()) for name, value in values.items()})
+        return {name: [each[name] for each in found] for name in found[0]}
 
     return validate
 

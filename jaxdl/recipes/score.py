@@ -1,6 +1,7 @@
 """The scores of a learner, with their intervals."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import jax
@@ -15,9 +16,13 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.tried import check_learner
 from jaxdl.recipes.arguments import check_key, check_sampler
 from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
+from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.types import Key, LossFn, Params, Sampler, TaskLearner
+
+BLOCK = 500
+"""Test episodes between two looks at the clock."""
 
 
 def score(
@@ -89,15 +94,21 @@ def score_by_seed(
 ) -> dict[str, np.ndarray]:
     """The metrics of each test episode for each seed of `params` `[seeds, ...]`.
 
-    The arguments are those of `score`.
+    The arguments are those of `score`. A long test shows the time left.
 
     Returns:
         Arrays `[seeds, episodes]` by the names of the metrics.
     """
-    options: dict[str, Any] = {"episodes": episodes, "chunk": chunk, "devices": devices}
+    seeds, blocks = per_seed(params), max(1, episodes // BLOCK)
+    size = -(-episodes // blocks)  # equal blocks, because each size would be another program
+    options: dict[str, Any] = {"episodes": size, "chunk": chunk, "devices": devices}
     run = evaluate(learner, loss, sample, depths=(steps,), **options)
-    found = [run(key, each) for each in per_seed(params)]
-    return {name: np.stack([np.asarray(each[name][0]) for each in found]) for name in found[0]}
+    rows: list[dict[str, np.ndarray]] = []
+    for seed, block in timed(list(product(range(len(seeds)), range(blocks))), "testing"):
+        found = run(key, seeds[seed], block * size)
+        rows.append({name: np.asarray(values[0]) for name, values in found.items()})
+    joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return {name: row.reshape(len(seeds), -1)[:, :episodes] for name, row in joined.items()}
 
 
 def by_seed(values: Mapping[str, np.ndarray], metric: str = "accuracy") -> list[dict[str, float]]:

@@ -17,7 +17,7 @@ from jaxdl.data.labels import check_labels
 from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.report import pictures, tables
 from jaxdl.report.intervals import seeds_summary
-from jaxdl.runs.progress import say
+from jaxdl.runs.progress import say, timed
 from jaxdl.runs.run import Run
 from jaxdl.train.evaluation import predict_all
 from jaxdl.train.loop import per_seed
@@ -62,16 +62,12 @@ def scores(
     Raises:
         InputError: if labels are not in `[0, classes)`, or not one per image.
     """
-    return {
-        name: {
-            metric: seeds_summary(values)
-            for metric, values in evaluate(
-                state.params, state.stats, part.images, labels_of(part)
-            ).items()
-        }
-        for name, part in data.items()
-        if len(part.labels)
-    }
+    parts = [(name, part) for name, part in data.items() if len(part.labels)]
+    found: dict[str, Any] = {}
+    for name, part in timed(parts, "testing", [len(part.labels) for _, part in parts]):
+        metrics = evaluate(state.params, state.stats, part.images, labels_of(part))
+        found[name] = {metric: seeds_summary(values) for metric, values in metrics.items()}
+    return found
 
 
 def predictor(

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from jaxdl.errors import InputError, RunError, extra
 from jaxdl.runs import watchdog
 from jaxdl.runs.config import RunFlags, flat, leaves, with_whole_paths
+from jaxdl.runs.grid import Grid, asked
 from jaxdl.runs.signals import Interrupted, caught_signals
 from jaxdl.runs.streams import Outlived, discard, outlived
 
@@ -37,6 +38,13 @@ SIZES = (
 """Fields that the memory of a run grows with."""
 
 
+GRID_HELP = (
+    "\n\n--lr and numbers of the learner may have several values: --lr 0.001 0.003 --inner-lr 0.1"
+    " 0.4 trains a run for each combination, all in one program, and the best on validation is"
+    " tested. --shard I/N takes part I of N of them, say for an array of a cluster."
+)
+
+
 def command_line(
     main: Callable[[Any], Any],
     config: type[Config],
@@ -44,6 +52,7 @@ def command_line(
     presets: Mapping[str, Config] | None = None,
     moved: Mapping[str, str] | None = None,
     complete: Callable[[Config, Sequence[str]], Config] | None = None,
+    grid: Callable[[Sequence[Any], Grid], Any] | None = None,
 ) -> None:
     """Runs `main` on a configuration read from the command line, and exits if that fails.
 
@@ -52,7 +61,8 @@ def command_line(
     defaults, and the other flags change them; the first preset is the default. `moved` maps a flag,
     or a flag and its value, to the experiment that has it now: `{"--case binary": "questions"}`.
     `complete` maps the defaults and the arguments to other defaults, whose class may have more
-    fields, such as those of a learner that a flag names.
+    fields, such as those of a learner that a flag names. If flags have several values, `grid` gets
+    a configuration for each combination of them, and the `Grid`; without `grid` they are refused.
 
     >>> import dataclasses, jaxdl
     >>> from unittest import mock
@@ -89,22 +99,35 @@ def command_line(
             if complete is not None:
                 default = complete(config() if default is None else default, arguments)
                 config = type(default)
-            made = tyro.cli(
-                config,
-                prog=Path(sys.argv[0]).name,
-                args=arguments,
-                default=default,
-                description=about,
-                config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
-            )
-            made = with_whole_paths(made)
+            about += GRID_HELP * (grid is not None)
+            found = asked(arguments, config() if default is None else default)
+            if found is not None and grid is None:
+                raise InputError(
+                    f"`{next(iter(found.axes))}=` has several values, and this experiment trains"
+                    " one configuration. Start a command for each"
+                )
+            each = [
+                tyro.cli(
+                    config,
+                    prog=Path(sys.argv[0]).name,
+                    args=words,
+                    default=default,
+                    description=about,
+                    config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
+                )
+                for words in ([arguments] if found is None else found.arguments)
+            ]
+            made, *others = map(with_whole_paths, each)
             several = _is_one_of_several(made)
             if several and not watchdog.is_child():
                 sys.exit(watchdog.watch())
             _use_compilation_cache()
             alone = watchdog.leaving() if several else contextlib.nullcontext()
             with _notes_shown(), caught_signals("nothing was begun"), alone:
-                main(made)
+                if found is None or grid is None:
+                    main(made)
+                else:
+                    grid([made, *others], found)
             _flush(out)
         except (InputError, RunError) as error:
             _fail(f"error: {in_flags(str(error), flags_of(config))}", error.exit_code)

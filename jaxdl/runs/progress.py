@@ -4,12 +4,14 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from jaxdl import parallel
+
+Part = TypeVar("Part")
 
 WINDOW = 20.0
 """Seconds over which rates are averaged, because the first steps after a start are not typical."""
@@ -50,6 +52,37 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def timed(parts: Sequence[Part], what: str, sizes: Sequence[float] = ()) -> Iterator[Part]:
+    """The parts of a test or an evaluation, in turn, and after each one the time that is left.
+
+    The first part may compile. So it does not count as soon as there is a second one. On a
+    terminal, one line updates. In a log, there is a line per `WINDOW` seconds.
+
+    Args:
+        what: the beginning of the line.
+        sizes: the work of each part. By default the parts are equal.
+
+    >>> list(timed(["first", "second"], "testing"))
+    ['first', 'second']
+    """
+    sizes = sizes or [1] * len(parts)
+    total, done, shown = sum(sizes), 0.0, time.perf_counter()
+    then, before = shown, done
+    for part, size in zip(parts, sizes, strict=True):
+        yield part
+        now, first = time.perf_counter(), done == 0
+        done += size
+        left = (total - done) * (now - then) / max(done - before, 1e-9)
+        if first:
+            then, before = now, done
+        line = f"{what}: {100 * done / total:.0f} % done, {clock(left)} left"
+        if _on_terminal():
+            say(f"\r\033[K{line}" if done < total else "\r\033[K", end="")
+        elif now - shown > WINDOW and done < total:
+            shown = now
+            say(line)
 
 
 class Progress:
@@ -96,8 +129,12 @@ class Progress:
 
     def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:
         """Shows the line: always on a terminal, else at log points only."""
-        if sys.stderr is not None and sys.stderr.isatty():
+        if _on_terminal():
             end = "\n" if self._marks[-1][2] == self._steps else ""
             say(f"\r\033[K{self.line(means)}", end)
         elif log_point:
             say(self.line(means))
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

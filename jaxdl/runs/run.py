@@ -218,12 +218,16 @@ class Run:
                 continue
             here = parallel.local(last)
             found = {name: np.asarray(values) for name, values in validate(here).items()}
-            if best:  # before the log line: the line marks this validation as complete
-                self.keep_best(i, -found[best] if best == "loss" else found[best], here.params)
-            self.log(i, "validation", found)
+            self.validated(i, found, best, here.params)
             shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
             say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
         return parallel.local(last)
+
+    def validated(self, i: int, found: Mapping[str, np.ndarray], best: str, params: Params) -> None:
+        """Logs what a validation found, `[seeds]`, and keeps the best; `best` is as in `train`."""
+        if best:  # before the log line: the line marks this validation as complete
+            self.keep_best(i, -found[best] if best == "loss" else found[best], params)
+        self.log(i, "validation", found)
 
     def log_points(
         self,
@@ -272,17 +276,25 @@ class Run:
         - The new last step may be done already, without a line of `split`. It is yielded again.
         """
 
+        due, missing = self.evaluations(split, every)
+        if parallel.agree(int(missing)):
+            yield self.steps, state
+        points = self.log_points(step, stream, keys, state, tasks=tasks, devices=devices)
+        yield from ((i, now) for i, now in points if due(i))
+
+    def evaluations(self, split: str, every: int) -> tuple[Callable[[int], bool], bool]:
+        """Which steps are evaluated, and whether the last one is done and waits for it.
+
+        Lines and best parameters of other steps go.
+        """
+
         def due(i: int) -> bool:
             return i % every == 0 or i == self.steps
 
         self._training.journal.select(lambda i, of: of == "train" or due(i))
         self._forget(due)
-        if self._training.step == self.steps:
-            missing = self.steps not in self.metrics(split).get("step", ())
-            if parallel.agree(int(missing)):
-                yield self.steps, state
-        points = self.log_points(step, stream, keys, state, tasks=tasks, devices=devices)
-        yield from ((i, now) for i, now in points if due(i))
+        done = self._training.step == self.steps
+        return due, done and self.steps not in self.metrics(split).get("step", ())
 
     def watch(
         self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
@@ -325,6 +337,7 @@ def open_run(
     label: str = "",
     former: Former | None = None,
     contents: Contents = NO_FILES,
+    signals: Signals | None = None,
 ) -> Iterator[Run]:
     """Opens, or makes, the run directory of a configuration, and locks it.
 
@@ -333,6 +346,7 @@ def open_run(
     their path. If the body raises InputError before anything is stored, no configuration stays.
     With `former`, runs from before this experiment was split off another one go on. `contents` has
     the digest of each other file that the run depends on, by the field that names the file.
+    `signals` are those of a caller that opens several runs; by default the run catches its own.
 
     >>> import dataclasses, jaxdl, jax.numpy as jnp, optax, pathlib, tempfile
     >>> @dataclasses.dataclass(frozen=True)
@@ -382,7 +396,7 @@ def open_run(
             stack.enter_context(identity.locked(directory))
             known = identity.check_config(directory, config, contents, former)
             stack.enter_context(identity.forgotten_if_refused(directory))
-        signals = stack.enter_context(caught_signals())
+        signals = signals or stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)
         stack.callback(run.close)
         run.result()  # raises if `steps` is below the steps done

@@ -13,9 +13,33 @@ from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.config import RunFlags
 from jaxdl.runs.journal import Journal, Window
 from jaxdl.runs.progress import Progress, say
-from jaxdl.runs.signals import Signals
+from jaxdl.runs.signals import Interrupted, Signals
 from jaxdl.train.divergence import can_go_on, first_bad_loss, suspect
 from jaxdl.types import PyTree
+
+
+class Diverged(RunError):
+    """The loss or the state of a training is not finite."""
+
+
+class SaveClock:
+    """When the next checkpoint is due, for all processes alike.
+
+    >>> SaveClock(minutes=1.0).is_due()
+    False
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = 60 * minutes
+        self.restart()
+
+    def restart(self) -> None:
+        """Notes that a checkpoint was saved."""
+        self._saved = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether `minutes` have passed since the last checkpoint."""
+        return bool(parallel.agree(int(time.monotonic() - self._saved > self._seconds)))
 
 
 class Training:
@@ -88,6 +112,11 @@ class Training:
         self._progress.restart(self.step)
         say(f"compiled in {seconds:.1f} s")
 
+    def start_progress(self, tasks: int) -> Progress:
+        """Begins to measure the rate; `tasks` is the number of tasks per step."""
+        self._progress = Progress(self.step, self.steps, tasks)
+        return self._progress
+
     def watch(
         self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
     ) -> Iterator[tuple[int, Any]]:
@@ -102,35 +131,49 @@ class Training:
             Interrupted: after saving, if a signal came.
             RunError: if training diverged or a checkpoint could not be written.
         """
-        self._progress = Progress(self.step, self.steps, tasks)
-        saved = time.monotonic()
+        self.start_progress(tasks)
+        clock = SaveClock(self.flags.save_minutes)
         with self.signals.deferred():
-            for i, state, unsorted in chunks:
-                metrics = dict(sorted(unsorted.items(), key=lambda item: item[0] != "loss"))
+            for i, state, metrics in chunks:
+                means, regular = self.note(i, metrics)
                 self._progress.stepped(i)
-                self._check_finite(i, metrics)
-                self._window.add(metrics)
-                self.step, done = i, i == self.steps
-                regular = i % self.flags.log_every == 0
-                means = self._window.means()
-                self._progress.show(means, log_point=regular or done)
+                self._progress.show(means, log_point=regular)
                 if regular:
-                    self._window = Window()
-                if regular or done:
-                    self.journal.append(i, "train", means)
                     yield i, state
                 stopped = parallel.anyone(self.signals.came)
-                due = time.monotonic() - saved > 60 * self.flags.save_minutes
-                if parallel.agree(int(due)) or stopped or done:
-                    self._save_finite(i, state)
-                    saved = time.monotonic()
+                if clock.is_due() or stopped or i == self.steps:
+                    self.save_finite(i, state)
+                    clock.restart()
                 if stopped:
-                    self.checkpoints.wait()
-                    raise self.signals.interrupted(
-                        f"saved at step {i:,} of {self.steps:,}. The same command resumes"
-                        f" {self.directory}"
-                    )
+                    raise self.stopped(i, str(self.directory))
                 self._progress.resumed()
+
+    def note(self, i: int, unsorted: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
+        """Notes the metrics `[seeds, steps]` of a chunk that ends at step i, in metrics.jsonl too.
+
+        Returns:
+            The means since the last log point, and whether this is one.
+
+        Raises:
+            Diverged: if a loss is not finite.
+        """
+        metrics = dict(sorted(unsorted.items(), key=lambda item: item[0] != "loss"))
+        self._check_finite(i, metrics)
+        self._window.add(metrics)
+        self.step, regular = i, i % self.flags.log_every == 0
+        means = self._window.means()
+        if regular:
+            self._window = Window()
+        if regular or i == self.steps:
+            self.journal.append(i, "train", means)
+        return means, regular or i == self.steps
+
+    def stopped(self, i: int, what: str) -> Interrupted:
+        """The exception for a signal, after the checkpoint of step i is complete."""
+        self.checkpoints.wait()
+        return self.signals.interrupted(
+            f"saved at step {i:,} of {self.steps:,}. The same command resumes {what}"
+        )
 
     def refuse_fewer_than(self, done: int) -> None:
         """Refuses a training that has done more steps than `steps`.
@@ -144,8 +187,13 @@ class Training:
                 " Choose another `name=` for a shorter run"
             )
 
-    def _save_finite(self, step: int, state: PyTree) -> None:
-        """Saves a state that is finite; the losses did not show the effect of the last update."""
+    def save_finite(self, step: int, state: PyTree) -> None:
+        """Saves a state that is finite; the losses did not show the effect of the last update.
+
+        Raises:
+            Diverged: if it is not finite.
+            RunError: if it could not be written.
+        """
         state = parallel.local(state)
         if not can_go_on(state):
             raise self._diverged(step, "state", suspect({}, step))
@@ -156,11 +204,11 @@ class Training:
             first = i - next(iter(metrics.values())).shape[1]
             raise self._diverged(first + found[0] + 1, found[1], suspect(metrics, first))
 
-    def _diverged(self, step: int, what: str, suspicion: str) -> RunError:
+    def _diverged(self, step: int, what: str, suspicion: str) -> Diverged:
         self.checkpoints.wait()
         kept = self.checkpoints.steps()
         good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
-        return RunError(
+        return Diverged(
             f"training diverged: the {what} is not finite at step {step:,} ({good} in"
             f" {self.checkpoints.directory}). Try a lower learning rate or clipping, and check"
             f" that labels and task numbers are in range. {suspicion}".rstrip(". ")

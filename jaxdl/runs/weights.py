@@ -118,8 +118,8 @@ def load_weights(path: Path | str) -> Weights:
         arrays.pop(CONTENTS, None)
         if not holds_weights(arrays):
             raise InputError(
-                f"`init_from={path}` holds no weights of jaxdl: their names begin with params/."
-                " Give a run, or a file of `save_weights`"
+                f"`init_from={path}` holds no weights of jaxdl: their names begin with params/, and"
+                f" it has {_some(arrays) or 'no array'}. Give a run, or a file of `save_weights`"
             )
         return Weights(arrays, None)
     for kind in ("best", "checkpoints"):

@@ -109,6 +109,7 @@ def test_each_image_is_flipped_in_every_other_epoch_and_half_of_them_in_the_firs
     assert abs((other == first).mean() - 0.5) < 4 * np.sqrt(0.25 / count)
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_draws_the_same():
     images = np.random.default_rng(0).integers(0, 255, (40, 6, 7, 3), np.uint8)
 

@@ -30,6 +30,21 @@ def test_bytes_are_divided_by_255_and_by_what_is_asked_for():
     np.testing.assert_allclose(drawn(50).x * 255, drawn(50, scale=1.0).x, rtol=1e-6)
 
 
+def test_each_array_of_a_dict_comes_from_one_row_by_the_rule_of_its_type():
+    """A row each for its bytes, tokens and floats, as in `few_shot`."""
+    row = np.arange(10)
+    x = {"bytes": IMAGES, "tokens": row + 1000, "floats": (row / 4, row > 4)}
+    draw = jax.jit(jax.vmap(examples(x, LABELS)))
+    found = draw(jax.random.split(jax.random.key(0), 100))
+    row = np.asarray(found.y) - 100
+    np.testing.assert_allclose(found.x["bytes"][:, 0, 0] * 255, row * 20, rtol=1e-6)
+    np.testing.assert_array_equal(found.x["tokens"], row + 1000)
+    np.testing.assert_array_equal(found.x["floats"][0], row / 4)
+    np.testing.assert_array_equal(found.x["floats"][1], row > 4)
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(found.x)]
+    assert dtypes == [np.float32, np.float32, bool, np.int32]
+
+
 def test_the_data_are_an_argument_of_the_program_and_no_constant_in_it():
     images = np.random.default_rng(0).integers(0, 256, (400, 9, 9, 1)).astype(np.uint8)
     program = jax.jit(lambda sample, key: sample(key))
@@ -43,7 +58,8 @@ def test_the_data_are_an_argument_of_the_program_and_no_constant_in_it():
     [
         (IMAGES, LABELS[:9], "10 examples and 9 labels make no data set"),
         (IMAGES[:0], LABELS[:0], "there are no images"),
-        (IMAGES.astype(np.int64), LABELS, "images are int64, but must be uint8 or float"),
+        (IMAGES.astype(complex), LABELS, "complex128, but must be numbers or bools"),
+        ({"a": IMAGES, "b": IMAGES[:9]}, LABELS, r"x\['b'\] has 9 rows, but x\['a'\] has 10"),
         (IMAGES * np.nan, LABELS, "NaN or infinity"),
     ],
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.episodes import few_shot
-from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.losses import cross_entropy, gaussian_nll, mean_squared_error
 from jaxdl.meta.evolution import es_grad
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, Grads, MetaLearner, TransferLearner
@@ -24,7 +24,9 @@ class Row(NamedTuple):
     by an argument that has tests of its own, or slow to compile with tests of its own, so that the
     slow tests are enough here; `ordered`: whether the order of support examples matters;
     `instead(learner, loss, key, params, batch)`: what `grad` is, where it is not the gradient of
-    its loss; `reverse_only`: why forward mode cannot differentiate `grad`, where it cannot.
+    its loss; `reverse_only`: why forward mode cannot differentiate `grad`, where it cannot;
+    `distributes`: whether it predicts distributions of numbers, and no classes; `samples`: whether
+    `adapt` draws by its key.
     """
 
     name: str
@@ -37,6 +39,16 @@ class Row(NamedTuple):
     ordered: bool = False
     instead: Callable[..., Grads] | None = None
     reverse_only: str = ""
+    distributes: bool = False
+    samples: bool = False
+
+    @property
+    def problems(self) -> dict[str, tuple]:
+        """What it learns, by name."""
+        if self.distributes:
+            return {"distributions": DISTRIBUTIONS}
+        both = {"classification": CLASSIFICATION, "regression": REGRESSION}
+        return both if self.regresses else {"classification": CLASSIFICATION}
 
 
 def blobs(key) -> Episode:
@@ -80,6 +92,12 @@ def uneven() -> tuple[Episode, Episode]:
     chosen = np.flatnonzero(uneven_two & (query[:, 1] > 1) & (support[:, 1] > 1))[0]
     padded = jax.tree.map(lambda leaf: leaf[chosen], many)
     return padded, Episode(*(_cut(part) for part in padded))
+
+
+def as_numbers(episode: Episode) -> Episode:
+    """The episode with its labels as targets of a regression."""
+    parts = (part._replace(y=part.y[:, None].astype(part.x.dtype)) for part in episode)
+    return Episode(*parts)
 
 
 def _cut(batch: Batch) -> Batch:
@@ -141,3 +159,4 @@ def but_for_the_mean(learner, loss, key, params, batch):
 
 CLASSIFICATION = (mlp((6, WAYS)), cross_entropy, blobs)
 REGRESSION = (mlp((16, 1)), mean_squared_error, lines)
+DISTRIBUTIONS = (mlp((1,)), gaussian_nll, lines)

@@ -16,16 +16,22 @@ from flax import linen as nn
 
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
+from jaxdl.losses import Normal
 from jaxdl.meta import estimators
 from jaxdl.meta.anil import anil
+from jaxdl.meta.anp import anp
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.baseline_pp import baseline_pp
 from jaxdl.meta.boil import boil
+from jaxdl.meta.canp import canp
 from jaxdl.meta.cavia import cavia
+from jaxdl.meta.cnp import cnp
+from jaxdl.meta.convcnp import convcnp
 from jaxdl.meta.es_maml import es_maml
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.imaml import SOLVER, imaml
 from jaxdl.meta.linear_probe import linear_probe
+from jaxdl.meta.lnp import lnp
 from jaxdl.meta.lstm_learner import lstm_learner
 from jaxdl.meta.maml import fomaml, maml
 from jaxdl.meta.maml_pp import maml_pp
@@ -45,6 +51,7 @@ from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.snail import snail
 from jaxdl.meta.solvers import conjugate_gradients, neumann
 from jaxdl.meta.support_statistics import by_support_statistics
+from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
 from jaxdl.train.steps import init_states, make_step
@@ -52,10 +59,13 @@ from jaxdl.train.streams import task_stream
 from jaxdl.types import Batch, MetaLearner, TransferLearner
 from tests.meta.contract import (
     CLASSIFICATION,
+    DISTRIBUTIONS,
     REGRESSION,
     WAYS,
     Row,
+    as_numbers,
     at_the_adapted,
+    blobs,
     but_for_the_mean,
     implicitly,
     over_the_noise,
@@ -82,6 +92,12 @@ def by_outputs(make, **options):
     return lambda model, loss, **more: make(
         model, loss, ways=1 if loss is REGRESSION[1] else WAYS, **options, **more
     )
+
+
+def process(name, make, **options):
+    """The row of a neural process."""
+    options |= {"distributes": True, "depth_matters": False, "drops": False}
+    return Row(name, partial(make, ways=1), **options)
 
 
 FIVE_TERMS = partial(neumann, steps=5, rate=0.04)
@@ -171,6 +187,12 @@ META = [
         variant=True,
     ),
     Row("pfn", by_outputs(pfn, width=16, heads=2, layers=1), depth_matters=False),
+    process("cnp", partial(cnp, width=8), variant=True),
+    process("canp", partial(canp, width=8, heads=2), variant=True),
+    process("convcnp", partial(convcnp, width=4, layers=1, density=4), variant=True),
+    process("lnp", partial(lnp, width=8, samples=3), samples=True, variant=True),
+    process("anp", partial(anp, width=8, heads=2, samples=3), samples=True, variant=True),
+    process("tnp_d", partial(tnp_d, width=8, heads=2, layers=1), variant=True),
     Row(
         "nearest centroid",
         lambda model, loss: nearest_centroid(loss, ways=WAYS),
@@ -232,8 +254,7 @@ def cases_of(rows, core=False):
     cases = [
         pytest.param((row, problem), id=f"{row.name} {name}", marks=marks_of(row, core))
         for row in rows
-        for name, problem in (("classification", CLASSIFICATION), ("regression", REGRESSION))
-        if row.regresses or problem is CLASSIFICATION
+        for name, problem in row.problems.items()
     ]
     return pytest.mark.parametrize("case", cases, indirect=True)
 
@@ -269,6 +290,17 @@ def close(found, expected):
     jax.tree.map(check, found, expected)
 
 
+def equal(one, other):
+    return all(jax.tree.leaves(jax.tree.map(np.allclose, one, other)))
+
+
+BACKWARDS = np.s_[::-1]
+
+
+def rows_of(prediction, which):
+    return jax.tree.map(lambda leaf: leaf[which], prediction)
+
+
 def padded(batch):
     """The batch with rows of weight 0 between its own that hold nonsense."""
     n, real = len(batch.x), jnp.arange(len(batch.x)) * 2
@@ -283,6 +315,12 @@ def padded(batch):
 
 NORMED = (mlp((8, WAYS), norm="batch"), *CLASSIFICATION[1:])
 """A net in which padding would show."""
+NORMED_FEATURE = (mlp((8, 1), norm="batch"), DISTRIBUTIONS[1], lambda key: as_numbers(blobs(key)))
+"""The same for learners that predict distributions, with as many inputs."""
+
+
+def normed(row):
+    return build(row, NORMED_FEATURE if row.distributes else NORMED)
 
 
 # ---- what all of them promise: to learn a task, and to predict
@@ -313,47 +351,52 @@ def test_predictions_depend_on_depth_but_not_on_the_order_of_examples(case):
 
     trained = predict(episode)
     outputs = WAYS if "accuracy" in loss(trained, episode.query.y)[1] else 1
-    assert trained.shape == (len(episode.query.x), outputs)
+    samples = (3,) if row.samples else ()
+    for leaf in jax.tree.leaves(trained):
+        assert leaf.shape == (len(episode.query.x), outputs, *samples)
+    assert isinstance(trained, Normal) == row.distributes
     none, one = predict(episode, 0), predict(episode, 1)
-    assert np.allclose(none, one) != row.depth_matters
-    assert np.allclose(one, trained) != row.depth_matters
+    assert equal(none, one) != row.depth_matters
+    assert equal(one, trained) != row.depth_matters
     turned = jax.tree.map(lambda leaf: leaf[::-1], episode)
     if row.ordered:
-        assert not np.allclose(predict(turned)[::-1], trained)
+        assert not equal(rows_of(predict(turned), BACKWARDS), trained)
         turned = turned._replace(support=episode.support)
-    close(predict(turned)[::-1], trained)
+    close(rows_of(predict(turned), BACKWARDS), trained)
 
 
 @each([row for row in META + TRANSFER if row.name != "fomaml"], core=True)
 def test_padding_counts_for_nothing_in_predictions(row):
-    _, _, learner, _, _, episode, params = build(row, NORMED)
+    _, _, learner, _, _, episode, params = normed(row)
     support, query = padded(episode.support), padded(episode.query)
     adapted, plain = (
         learner.adapt(jax.random.key(0), params, each) for each in (support, episode.support)
     )
-    found = learner.predict(adapted, query.x.at[1::2].set(9.0), weight=query.weight)[::2]
-    close(found, learner.predict(plain, episode.query.x))
+    found = learner.predict(adapted, query.x.at[1::2].set(9.0), weight=query.weight)
+    close(rows_of(found, np.s_[::2]), learner.predict(plain, episode.query.x))
 
 
 @each(META + TRANSFER)
 def test_a_padded_episode_of_few_shot_is_the_same_as_a_cut_one(row):
     """Row by row, in predictions and in the gradient; a class that is absent included."""
-    _, _, learner, *_, params = build(row, NORMED)
-    padded, cut = uneven()
+    _, _, learner, *_, params = normed(row)
+    padded, cut = map(as_numbers, uneven()) if row.distributes else uneven()
     assert len(cut.support.x) < len(padded.support.x)
     adapted, plain = (
         learner.adapt(jax.random.key(0), params, each.support) for each in (padded, cut)
     )
     found = learner.predict(adapted, padded.query.x, weight=padded.query.weight)
-    close(found[padded.query.weight > 0], learner.predict(plain, cut.query.x))
+    close(rows_of(found, padded.query.weight > 0), learner.predict(plain, cut.query.x))
     episodes = isinstance(learner, MetaLearner)
     assert_same_gradient(row, *((padded, cut) if episodes else (padded.query, cut.query)))
 
 
 @each(META + TRANSFER)
 def test_dropout_in_a_task_is_asked_for(row):
-    """By itself `adapt` is a function of parameters and support set, whatever its key."""
-    net, loss, sample = mlp((8, WAYS), dropout=0.5), *CLASSIFICATION[1:]
+    """By itself `adapt` is a function of parameters and support set, whatever its key, but for a
+    learner that draws samples."""
+    problem = DISTRIBUTIONS if row.distributes else CLASSIFICATION
+    net, loss, sample = mlp((8, 1 if row.distributes else WAYS), dropout=0.5), *problem[1:]
     episode = sample(jax.random.key(1))
 
     def predictions(**options):
@@ -367,8 +410,12 @@ def test_dropout_in_a_task_is_asked_for(row):
         params = learner.init(jax.random.key(2), episode.support.x)
         return of_key(jax.random.split(jax.random.key(3)), params)
 
-    one, other = predictions()
-    np.testing.assert_array_equal(one, other)
+    found = predictions()
+    one, other = (rows_of(found, each) for each in (0, 1))
+    if row.samples:
+        assert not np.allclose(one.mean, other.mean)
+    else:
+        jax.tree.map(np.testing.assert_array_equal, one, other)
     if row.drops:
         one, other = predictions(inner_dropout=True)
         assert not np.allclose(one, other)
@@ -409,7 +456,7 @@ def assert_chunks_agree(case, draw):
 
 
 def assert_same_gradient(row, one, other):
-    _, _, learner, *_, params = build(row, NORMED)
+    _, _, learner, *_, params = normed(row)
     found = (learner.grad(jax.random.key(0), jnp.int32(0), params, each) for each in (one, other))
     close(*found)
 
@@ -443,7 +490,7 @@ def test_chunks_of_tasks_do_not_change_the_gradient(case):
 
 @each([row for row in META if row.name != "fomaml"], core=True)
 def test_padding_in_an_episode_counts_for_nothing_in_the_gradient(row):
-    *_, episode, _ = build(row, NORMED)
+    *_, episode, _ = normed(row)
     filled = jax.tree.map(padded, episode, is_leaf=lambda x: isinstance(x, Batch))
     assert_same_gradient(row, filled, episode)
 
@@ -473,7 +520,7 @@ def test_chunks_of_batches_do_not_change_the_gradient(case):
 
 @each(TRANSFER)
 def test_padding_among_examples_counts_for_nothing_in_the_gradient(row):
-    *_, episode, _ = build(row, NORMED)
+    *_, episode, _ = normed(row)
     assert_same_gradient(row, padded(episode.query), episode.query)
 
 

@@ -22,7 +22,6 @@ H = 1e-5
 """The step of finite differences, in float64."""
 
 TRAINED = [row for row in META + TRANSFER if row.trains]
-MODEL, LOSS, SAMPLE = CLASSIFICATION
 KEY = jax.random.key(0)
 STEP = 1_000_000
 """Late in training, when the loss of MAML++ no longer changes with the step."""
@@ -39,8 +38,9 @@ def given(row):
 
     No parameter is 0, as offsets are at the start: a relu of exactly 0 has no derivative.
     """
-    learner = row.make(MODEL, LOSS)
-    episode = double(jax.jit(SAMPLE)(jax.random.key(1)))
+    model, loss, sample = next(iter(row.problems.values()))
+    learner = row.make(model, loss)
+    episode = double(jax.jit(sample)(jax.random.key(1)))
     params = double(jax.jit(learner.init)(jax.random.key(2), episode.support.x))
     batch = episode if isinstance(learner, MetaLearner) else episode.query
     leaves, structure = jax.tree.flatten(params)
@@ -103,7 +103,10 @@ def test_gradients_that_are_not_those_of_the_loss_are_what_the_row_says(row):
 
         @jax.jit
         def measure(params):
-            grads, claim = grad(params)[0], row.instead(learner, LOSS, KEY, params, batch)
+            grads, claim = (
+                grad(params)[0],
+                row.instead(learner, CLASSIFICATION[1], KEY, params, batch),
+            )
             return dot(grads, v), differences(grad, params, v)[0], grads, claim
 
         along, slope, grads, claim = jax.tree.map(np.asarray, measure(params))

@@ -71,7 +71,11 @@ def test_absent_classes_and_padded_queries_do_not_reach_the_norm_of_the_module(k
     assert all(np.any(leaf) for leaf in jax.tree.leaves(two[0].module["Conv_0"]))
 
 
-@pytest.mark.parametrize("loss", [relation_error, cross_entropy], ids=["squared", "cross-entropy"])
+@pytest.mark.parametrize(
+    "loss",
+    [relation_error, pytest.param(cross_entropy, marks=pytest.mark.slow)],
+    ids=["squared", "cross-entropy"],
+)
 def test_the_meta_gradient_is_that_of_finite_differences(loss, key):
     with jax.enable_x64(True):
         given = jax.tree.map(jnp.asarray, Episode(SUPPORT, QUERY))

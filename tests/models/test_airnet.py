@@ -127,6 +127,7 @@ def test_bfloat16_computes_so_and_keeps_float32():
     assert 0 < np.abs(y - expected).max() < 0.1 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one():
     tx = optax.sgd(0.1, momentum=0.9)
     stream = epochs(IMAGES, LABELS, batch=16, transform=lambda key, x: x)

@@ -116,6 +116,33 @@ def test_a_head_of_other_classes_stays_fresh_and_is_reported(
     assert filled.params["conv1"]["kernel"].all()
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
+def test_a_prefix_that_all_names_share_is_removed(tmp_path: Path, prefix: str) -> None:
+    """As `DataParallel` and `torch.compile` add it; also with a head of other classes."""
+    given = state_dict()
+    _, params, stats = net(3)
+    expected = load_torch_weights(saved(tmp_path, "npz", given), params, stats)
+    longer = {prefix + name: tensor for name, tensor in given.items()}
+    found = load_torch_weights(saved(tmp_path, "npz", longer), params, stats)
+    assert found.left_out == expected.left_out == ("fc.bias", "fc.weight")
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_prefix_that_some_names_lack_is_named(tmp_path: Path) -> None:
+    """A detector has a head of its own beside the backbone, so nothing tells what else it needs."""
+    given = {f"backbone.{name}": tensor for name, tensor in state_dict().items()}
+    path = saved(tmp_path, "npz", given | {"rpn.conv.weight": np.zeros((1, 1, 3, 3))})
+    with pytest.raises(InputError, match=r"no bn1\.bias, but backbone\.bn1\.bias\. Write .* begin"):
+        load_torch_weights(path, *net()[1:])
+
+
+def test_a_block_whose_names_end_alike_is_no_prefix(tmp_path: Path) -> None:
+    """Without bn1.bias of the stem there still is that of a block."""
+    given = {name: v for name, v in state_dict().items() if name != "bn1.bias"}
+    with pytest.raises(InputError, match=r"has no bn1\.bias\. Give a file"):
+        load_torch_weights(saved(tmp_path, "npz", given), *net()[1:])
+
+
 def test_a_file_without_head_fills_the_rest(tmp_path: Path) -> None:
     given = {name: v for name, v in state_dict().items() if not name.startswith("fc.")}
     _, params, stats = net()

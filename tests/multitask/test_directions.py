@@ -177,6 +177,7 @@ def test_cagrad_without_a_ball_is_the_mean():
 
 
 @pytest.mark.parametrize("c", [0.2, 0.9])
+@pytest.mark.slow
 def test_cagrad_serves_the_others_where_a_task_has_no_gradient(c):
     """Nor with one that is a million times shorter. The worst of the others has as much as at any
     of 4,000 places on the ball, where the best place is some convex sum of gradients away."""

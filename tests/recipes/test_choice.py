@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import few_shot, sinusoid
+from experiments import few_shot, regression_1d, sinusoid
 from jaxdl.data.sets.digits import digits_few_shot
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy
@@ -121,7 +121,12 @@ def test_what_returns_no_learner_is_refused():
 def test_the_names_are_those_of_the_table():
     assert find("maml").make is gradient_learners.maml
     assert find("maml", learners.REGRESSORS).make is gradient_learners.maml_of_curves
-    for experiment, table in ((few_shot, learners.LEARNERS), (sinusoid, learners.REGRESSORS)):
+    tables = (
+        (few_shot, learners.LEARNERS),
+        (sinusoid, learners.REGRESSORS),
+        (regression_1d, learners.PROCESSES),
+    )
+    for experiment, table in tables:
         source = " ".join(inspect.getsource(experiment.Config).split())
         told = source.partition('"""Learner: ')[2].partition(" or path/to")[0]
         assert [name.strip() for name in told.strip(" ,").split(",")] == list(table)

@@ -183,6 +183,7 @@ def test_mistakes_name_the_argument(wrong, words):
 
 
 @pytest.mark.parametrize(("units", "chunk"), [(8, None), (512, 1)])
+@pytest.mark.slow
 def test_on_a_cpu_tasks_that_fill_the_cache_are_taken_one_by_one(units, chunk, monkeypatch):
     asked = []
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.choice import build
-from jaxdl.recipes.learners import LEARNERS, REGRESSORS
+from jaxdl.recipes.learners import LEARNERS, PROCESSES, REGRESSORS
 from jaxdl.runs.keywords import hints_of
 from jaxdl.types import Embedding
 from tests.project import ROOT
@@ -22,13 +22,14 @@ ROWS = [
 
 
 def test_each_learner_has_its_row():
-    assert {name for _, name, *_ in ROWS} == LEARNERS.keys() | REGRESSORS.keys()
+    numbers = REGRESSORS | PROCESSES
+    assert {name for _, name, *_ in ROWS} == LEARNERS.keys() | numbers.keys()
     for _, name, paper, net, regression, _ in ROWS:
-        make = LEARNERS.get(name) or REGRESSORS[name]
+        make = LEARNERS.get(name) or numbers[name]
         first = next(iter(hints_of(make).values()))
         assert net == ("embedding" if first == Embedding else "model"), name
         said = {"yes": {True}, "no": {False}, "only": {True}}[regression]
-        assert said == {name in REGRESSORS}, name
+        assert said == {name in numbers}, name
         assert (regression == "only") == (name not in LEARNERS), name
         source = (ROOT / "jaxdl" / "meta" / f"{name}.py").read_text("utf-8").splitlines()[0]
         assert paper[1:11] in source or name == "finetune", name

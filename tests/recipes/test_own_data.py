@@ -234,6 +234,7 @@ def test_classes_inside_each_group(table, tmp_path):
         tasks_of(flat(tiny(tmp_path, **fields, test_ways=2)))
 
 
+@pytest.mark.slow
 def test_without_a_task_column_the_values_of_the_target_are_classes(table, tmp_path):
     fields = {"data": "table", "path": table, "target": "patient", "shots": 1}
     config = with_learner(tiny(tmp_path, **fields), "protonet")

@@ -13,7 +13,8 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
-from jaxdl.recipes.score import score
+from jaxdl.recipes import score as module
+from jaxdl.recipes.score import score, score_by_seed
 from jaxdl.report.intervals import Interval
 
 KEY = jax.random.key(5)
@@ -57,6 +58,17 @@ def test_over_seeds_by_students_t():
     low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
     np.testing.assert_allclose(found[:3], (np.mean(means), low, high), rtol=1e-5)
     assert found.over == "3 seeds"
+
+
+def test_a_test_in_blocks_has_the_episodes_of_the_whole(monkeypatch):
+    """32 episodes are 3 blocks of 11, of which the last has one too many."""
+    monkeypatch.setattr(module, "BLOCK", 10)
+    options = {"loss": mean_squared_error, "sample": SAMPLE, "chunk": 1}
+    found = score_by_seed(LEARNER, PARAMS, episodes=32, key=KEY, **options)["loss"]
+    whole = evaluate(LEARNER, mean_squared_error, SAMPLE, episodes=32, chunk=1)
+    for seed, row in enumerate(found):
+        params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], PARAMS)
+        np.testing.assert_array_equal(row, whole(KEY, params)["loss"][0])
 
 
 @pytest.mark.parametrize("seeds", [1, 8])  # of 8 seeds a bias [8] is as a kernel [1, 8] is long

@@ -28,6 +28,7 @@ from jaxdl.runs.identity import refuse_other_steps as refuse
         ("navigation", ["96ebab4b"]),
         ("sequences", ["cac04631", "cac04631"]),
         ("long_memory", ["c09a6f2b", "c09a6f2b", "89c77327"]),
+        ("regression_1d", ["620327b7"]),
         ("sinusoid", ["ef5fa836"]),
         ("transfer", ["7be41e22"]),
     ],

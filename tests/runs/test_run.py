@@ -765,6 +765,24 @@ def test_rates_leave_out_compilation_and_validation(monkeypatch):
     assert progress.clock(3 * 3600 + 61) == "3:01:01"
 
 
+def test_a_long_test_shows_the_time_left_once_it_is_known(monkeypatch, capfd):
+    """By the first part, which compiles, and then by the others alone. A log has a line per 20 s.
+
+    Planted bugs: the first part counts for ever (1:40 left); sizes are ignored; a line at the end.
+    """
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    for seconds in progress.timed([100, 12, 12, 48], "test", [1, 1, 1, 4]):
+        now[0] += seconds
+    assert capfd.readouterr().err.splitlines() == [
+        "test: 14 % done, 10:00 left",
+        "test: 43 % done, 0:48 left",
+    ]
+    for _ in progress.timed(range(5), "short"):
+        now[0] += 2
+    assert capfd.readouterr().err == ""
+
+
 def test_wall_and_compile_time_add_up_over_resumes(tmp_path):
     with pytest.raises(Interrupted):
         train(config(tmp_path), signal_after=(3, signal.SIGTERM))

@@ -181,7 +181,7 @@ def test_what_cannot_be_meant_is_refused(file, tmp_path):
     (tmp_path / "net.txt").write_text("mine")
     refused(tmp_path / "net.txt", "weights are read from .safetensors or .npz")
     np.savez(tmp_path / "torch.npz", **{"fc.weight": np.zeros(2)})
-    refused(tmp_path / "torch.npz", "holds no weights of jaxdl: their names begin with params/")
+    refused(tmp_path / "torch.npz", "their names begin with params/, and it has fc.weight. Give")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     refused(file, "net.npz is no .npz file of numbers")
@@ -454,6 +454,7 @@ def test_who_starts_anew_has_the_name_that_it_had(tmp_path):
     [
         *("sinusoid", "few_shot", "mnist", "cifar10", "sequences"),
         *("limited_data", "multitask", "transfer", "continual", "dqn", "navigation"),
+        "regression_1d",
     ],
 )
 def test_an_experiment_has_both_flags(name):

@@ -1,0 +1,139 @@
+"""The learners and the test of regression in one dimension, by distributions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.data.sets.gp import CURVES, KERNELS, gp, gp_posterior, gp_task
+from jaxdl.data.sets.sinusoid import sinusoid
+from jaxdl.errors import InputError
+from jaxdl.losses import Normal, gaussian_nll
+from jaxdl.meta.base import episode_keys, evaluate
+from jaxdl.models.mlp import mlp
+from jaxdl.models.process import normal
+from jaxdl.recipes.choice import build, find, own_hints
+from jaxdl.recipes.learners import PROCESSES, Make
+from jaxdl.types import (
+    Episode,
+    Key,
+    MetaLearner,
+    Metrics,
+    Model,
+    Params,
+    Sampler,
+    TransferLearner,
+)
+
+TASKS: dict[str, Callable[[], Sampler]] = {
+    **{name: lambda name=name: gp(name) for name in CURVES},  # type: ignore[misc]
+    "sines": lambda: sinusoid(shots=10, queries=10),
+}
+"""Samplers of the tasks by name."""
+IDENTITY = Model(lambda key, x: (), lambda params, x, *, key=None, weight=None: x)
+"""Features that are the inputs themselves."""
+CHUNK = 50
+"""Tasks of a test that are computed at once."""
+
+
+def learner_of_curves(config: Mapping[str, Any], *, make: Make | None = None) -> MetaLearner:
+    """The learner of a run of regression_1d, by the fields of its configuration.
+
+    A net with an output per number is that of the sine waves, 40-40, with a mean and a scale. The
+    features of the others are the inputs themselves.
+
+    Args:
+        make: by default the function that the field `learner` names.
+
+    Raises:
+        InputError: if it trains on labelled examples.
+    """
+    make = make or find(config["learner"], PROCESSES).make
+    own = {name: config[name] for name in own_hints(make)}
+
+    def net_of(outputs: int | None) -> Model:
+        return IDENTITY if outputs is None else normal(mlp((40, 40, 2 * outputs)))
+
+    learner = build(make, net_of, gaussian_nll, ways=1, classes=None, own=own)
+    if isinstance(learner, TransferLearner):
+        raise InputError(
+            f"`learner={make.__name__}` trains on the labels of classes, and curves have none."
+            " Choose another"
+        )
+    return learner
+
+
+def on_support(sample: Sampler) -> Sampler:
+    """The same tasks, whose queries are the support points.
+
+    >>> support, query = on_support(sinusoid(shots=3, queries=5))(jax.random.key(0))
+    >>> support is query
+    True
+    """
+
+    def draw(key: Key) -> Episode:
+        support = sample(key).support
+        return Episode(support, support)
+
+    return draw
+
+
+def measure_of(
+    learner: MetaLearner, tasks: str, *, episodes: int
+) -> Callable[[Key, Params], Metrics]:
+    """`(key, params) -> metrics [episodes]` of targets, and those of the context as "context".
+
+    A context is the support set, as in the papers on neural processes.
+    """
+    sample, options = TASKS[tasks](), {"episodes": episodes, "chunk": min(CHUNK, episodes)}
+    targets = evaluate(learner, gaussian_nll, sample, **options)  # type: ignore[arg-type]
+    context = evaluate(learner, gaussian_nll, on_support(sample), **options)  # type: ignore[arg-type]
+
+    def run(key: Key, params: Params) -> Metrics:
+        found = {name: values[0] for name, values in targets(key, params).items() if name != "loss"}
+        return found | {"context": context(key, params)["log_likelihood"][0]}
+
+    return run
+
+
+def posterior_of(tasks: str, key: Key, episode: Episode) -> Callable[[Any], Normal]:
+    """The exact posterior of tasks that were drawn by these keys, as a function of inputs."""
+    _, length, scale = jax.vmap(lambda each: gp_task(tasks, each))(key)
+
+    def posterior(x: Any) -> Normal:
+        return gp_posterior(tasks, length, scale, episode.support, x)
+
+    return posterior
+
+
+def exact_metrics(tasks: str, key: Key, *, episodes: int) -> dict[str, np.ndarray] | None:
+    """The metrics of the exact posterior on the tasks of `measure_of`, in float64.
+
+    It knows kernel, lengthscale and scale of each task. None: there is no posterior.
+    """
+    if tasks not in KERNELS:
+        return None
+    keys, _ = jax.vmap(episode_keys)(
+        jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
+    )
+    draw, parts = jax.jit(jax.vmap(TASKS[tasks]())), []
+    for first in range(0, episodes, 1000):
+        some = keys[first : first + 1000]
+        episode = draw(some)
+        posterior = posterior_of(tasks, some, episode)
+        found, error = _log_likelihood(posterior(episode.query.x), episode.query)
+        context, _ = _log_likelihood(posterior(episode.support.x), episode.support)
+        parts.append({"log_likelihood": found, "squared_error": error, "context": context})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _log_likelihood(prediction: Normal, batch: Any) -> tuple[Any, Any]:
+    """Per task: the mean log-likelihood of its points, and their squared error."""
+    weight = np.asarray(batch.weight, np.float64)
+    error = (np.asarray(batch.y, np.float64) - prediction.mean)[..., 0]
+    scale = prediction.scale[..., 0]
+    each = -((error / scale) ** 2) / 2 - np.log(scale) - np.log(2 * np.pi) / 2
+    means = [(weight * of_point).sum(-1) / weight.sum(-1) for of_point in (each, error**2)]
+    return means[0], means[1]
