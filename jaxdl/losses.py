@@ -214,8 +214,6 @@ def gaussian_nll(
             f" {list(prediction.scale.shape)} and {list(target.shape)}. Reshape one of them"
         )
     mean, scale, target = counted(weight, *prediction, target)
-    if weight is not None:
-        scale = jnp.where(_void(scale, weight), 1, scale)
     error, rows = (target[..., None] - mean), len(target)
     log_scale = jnp.log(scale) + math.log(2 * math.pi) / 2
     each = -jnp.square(error / scale) / 2 - log_scale

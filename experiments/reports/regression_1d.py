@@ -76,7 +76,7 @@ def draw_bands(
 ) -> None:
     """A column per task: mean and two standard deviations of the learner, and below of the GP."""
     tasks = len(episodes.support.x)
-    low, high = float(episodes.query.x.min()), float(episodes.query.x.max())
+    low, high = (f([float(f(part.x)) for part in episodes]) for f in (np.min, np.max))
     x = jnp.broadcast_to(jnp.linspace(low, high, 200)[None, :, None], (tasks, 200, 1))
 
     def predict(support: Any, x: Any) -> Normal:
@@ -97,7 +97,7 @@ def draw_bands(
             line, half = mean[task, :, 0], 2 * scale[task, :, 0]
             if samples is not None:
                 axis.plot(x[task], samples[task, :, 0], f"C{color}", lw=0.5, alpha=0.5)
-            axis.plot(x[task], line, f"C{color}", label=f"{title}: mean, two standard deviations")
+            axis.plot(x[task], line, f"C{color}", label="mean, two standard deviations")
             axis.fill_between(x[task, :, 0], line - half, line + half, color=f"C{color}", alpha=0.2)
             for part, style in ((episodes.support, "k^"), (episodes.query, "k.")):
                 counts = slice(None) if part.weight is None else np.asarray(part.weight[task]) > 0
@@ -105,8 +105,9 @@ def draw_bands(
                 points = np.asarray(part.x[task])[counts], np.asarray(part.y[task])[counts]
                 axis.plot(*points, style, ms=4, alpha=0.8, label=label)
         axes[color][0].set(ylabel=title)
-    handles = [axes[-1][0].get_legend_handles_labels()]
-    figure.legend(*handles[0], loc="outside lower center", ncols=3)
+    for axis in axes[-1]:
+        axis.set(xlabel="x")
+    figure.legend(*axes[-1][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def draw_curve(run: Run, figure: Any) -> None:

@@ -17,7 +17,8 @@ Rows = Float[Array, "_ _"]
 
 
 class Points(NamedTuple):
-    """Inputs with their targets, and how much each point counts."""
+    """Inputs with their targets, and how much each point counts. All are finite, also where the
+    weight is 0."""
 
     x: Float[Array, "n features"]
     y: Float[Array, "n outputs"]
@@ -25,8 +26,8 @@ class Points(NamedTuple):
 
     @property
     def rows(self) -> Float[Array, "n _"]:
-        """Input and target side by side; zeros where a point does not count."""
-        return jnp.where(self.weight[:, None] > 0, jnp.concatenate([self.x, self.y], axis=1), 0)
+        """Input and target side by side."""
+        return jnp.concatenate([self.x, self.y], axis=1)
 
     @property
     def bias(self) -> Float[Array, " n"]:
@@ -168,9 +169,8 @@ class Pooling(nn.Module):
     @nn.compact
     def __call__(self, points: Points) -> Float[Array, " out"]:
         rows = Reader(self.width, self.heads)(points)
-        counted = jnp.where(points.weight[:, None] > 0, rows * points.weight[:, None], 0)
         total = jnp.sum(points.weight)
-        mean = jnp.sum(counted, axis=0, keepdims=True) / jnp.where(total > 0, total, 1)
+        mean = points.weight[None] @ rows / jnp.where(total > 0, total, 1)
         return Stack((self.width, self.out))(mean)[0]
 
 
@@ -205,8 +205,8 @@ class Lookup(nn.Module):
 
     def read(self, points: Points) -> tuple[tuple[Array, Array], Array]:
         """Keys and values of the points, and their bias."""
-        places = self.places(jnp.where(points.weight[:, None] > 0, points.x, 0))
-        return self.attention.keys_values(places, self.reader(points)), points.bias
+        read = self.attention.keys_values(self.places(points.x), self.reader(points))
+        return read, points.bias
 
     def __call__(self, code: tuple[tuple[Array, Array], Array], x: Rows) -> Rows:
         return self.attention(self.places(x), *code)

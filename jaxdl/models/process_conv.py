@@ -40,11 +40,9 @@ class OnGrid(nn.Module):
 
     def encode(self, points: Points) -> Rows:
         """The features `[grid, width]` of a set of points."""
-        counts = points.weight[:, None] > 0
-        x, y = (jnp.where(counts, leaf, 0) for leaf in points[:2])
-        near = self.near(x, self.into) * points.weight[:, None]
+        near = self.near(points.x, self.into) * points.weight[:, None]
         density = jnp.sum(near, axis=0)[:, None]
-        rows = self.first(jnp.concatenate([density, near.T @ y / (density + 1e-5)], axis=1))
+        rows = self.first(jnp.concatenate([density, near.T @ points.y / (density + 1e-5)], axis=1))
         for block in self.blocks:
             around = jnp.pad(nn.relu(rows), ((TAPS // 2, TAPS // 2), (0, 0)))
             shifted = [around[shift : shift + len(rows)] for shift in range(TAPS)]

@@ -163,7 +163,8 @@ def test_the_bound_is_below_the_evidence_and_its_parts_add_up(name):
     evidence = gaussian_nll(prediction, whole[1])[1]["joint_log_likelihood"]
     error = np.std([metrics["loss"] for metrics in found]) / 20
     assert bound < evidence + 3 * error
-    assert np.std([metrics["log_likelihood"] for metrics in found]) > 0  # each key draws its own
+    drawn = {float(metrics["log_likelihood"]) for metrics in found}
+    assert len(drawn) > 100  # each key draws its own
     assert len({float(metrics["kl"]) for metrics in found}) == 1  # in closed form
     net = process_paths(2, latent=True, **SIZES[name])
     sets = Points(X, Y, jnp.ones(5)), Points(*whole, jnp.ones(8))

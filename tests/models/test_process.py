@@ -20,7 +20,8 @@ POINTS = Points(*(jnp.asarray(leaf, "float32") for leaf in (X, Y, WEIGHT)))
 def found(net):
     """The answers of a net, and its parameters in float64, moved so that no bias is 0."""
     params = jax.jit(net.init)(jax.random.key(0), POINTS)
-    params = jax.tree.map(lambda p: p + 0.3 * RNG.normal(size=p.shape).astype("float32"), params)
+    noise = np.random.default_rng(1).normal
+    params = jax.tree.map(lambda p: p + 0.3 * noise(size=p.shape).astype("float32"), params)
     run = jax.jit(lambda params, x: net.decode(params, net.encode(params, POINTS), x))
     answers = run(params, jnp.asarray(ASKED, "float32"))
     return answers, jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
@@ -127,7 +128,9 @@ def test_the_convolutional_net_by_sums():
 
     weights = near(X, params["into"]) * WEIGHT[:, None]
     density = weights.sum(axis=0)
-    rows = dense(params["first"], np.stack([density, weights.T @ Y[:, 0] / density], axis=1))
+    rows = dense(
+        params["first"], np.stack([density, weights.T @ Y[:, 0] / (density + 1e-5)], axis=1)
+    )
     for i in range(2):
         layer, active = params[f"blocks_{i}"], np.pad(np.maximum(rows, 0), ((2, 2), (0, 0)))
         kernel = layer["kernel"].reshape(5, 3, 3)

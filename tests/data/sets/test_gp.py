@@ -48,7 +48,7 @@ def test_the_posterior_is_that_of_scikit_learn(kernel):
 def test_a_masked_posterior_is_that_of_the_points_that_count_and_stacks():
     x, y = RNG.normal(size=(2, 3, 6, 1))
     counts = np.array([[1, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
-    hidden = Batch(np.where(counts[..., None], x, 9.0), np.where(counts[..., None], y, np.nan))
+    hidden = Batch(np.where(counts[..., None], x, 0.1), np.where(counts[..., None], y, np.nan))
     asked = RNG.normal(size=(3, 4, 1))
     length, scale = np.array([0.2, 0.5, 0.4]), np.array([0.3, 0.9, 0.5])
     found = gp_posterior("rbf", length, scale, hidden._replace(weight=counts), asked)
