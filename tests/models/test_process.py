@@ -128,9 +128,8 @@ def test_the_convolutional_net_by_sums():
 
     weights = near(X, params["into"]) * WEIGHT[:, None]
     density = weights.sum(axis=0)
-    rows = dense(
-        params["first"], np.stack([density, weights.T @ Y[:, 0] / (density + 1e-5)], axis=1)
-    )
+    signal = weights.T @ Y[:, 0] / (density + 1e-5)
+    rows = dense(params["first"], np.stack([density, signal], axis=1))
     for i in range(2):
         layer, active = params[f"blocks_{i}"], np.pad(np.maximum(rows, 0), ((2, 2), (0, 0)))
         kernel = layer["kernel"].reshape(5, 3, 3)
