@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 
 from jaxdl.data.inputs import as_inputs, check_inputs, check_scale
 from jaxdl.data.labels import check_labels
+from jaxdl.data.pixels import check_images
 from jaxdl.grads import leading_axis
 from jaxdl.types import Array, Batch, Key, PyTree, Sampler
 
@@ -25,9 +26,10 @@ def examples(
     ((32, 2), True)
 
     Args:
-        images: arrays `[n, ...]`: one, or a dict or tuple of them, by the rule of `few_shot`. So
-            uint8 and floats become float32, and other integers, such as tokens, become int32 and
-            keep their values. The device keeps bytes as bytes; only drawn ones become float32.
+        images: one array `[n, ...]`, uint8 or float; or a dict or tuple of arrays, by the rule of
+            `few_shot`. There uint8 and floats become float32, and other integers, such as tokens,
+            become int32 and keep their values. The device keeps bytes as bytes; only drawn ones
+            become float32.
         labels: `[n]`, integers from 0.
         scale: bytes and floats are multiplied by it; by default by 1 / 255 for uint8, to `[0, 1]`,
             and by 1 for floats.
@@ -39,7 +41,8 @@ def examples(
     Raises:
         InputError: if images or labels have other types, shapes or values, or there are none.
     """
-    images = check_inputs(images)
+    # A lone array of other integers is one of images that somebody has cast, and no tokens.
+    images = check_inputs(images if isinstance(images, dict | tuple) else check_images(images))
     check_scale(images, scale)
     rows = leading_axis(images)
     labels = check_labels(labels, rows, classes=classes)

@@ -58,7 +58,8 @@ def test_the_data_are_an_argument_of_the_program_and_no_constant_in_it():
     [
         (IMAGES, LABELS[:9], "10 examples and 9 labels make no data set"),
         (IMAGES[:0], LABELS[:0], "there are no images"),
-        (IMAGES.astype(complex), LABELS, "complex128, but must be numbers or bools"),
+        (IMAGES.astype(np.int64), LABELS, "images are int64, but must be uint8 or float"),
+        ({"a": IMAGES.astype(complex)}, LABELS, "complex128, but must be numbers or bools"),
         ({"a": IMAGES, "b": IMAGES[:9]}, LABELS, r"x\['b'\] has 9 rows, but x\['a'\] has 10"),
         (IMAGES * np.nan, LABELS, "NaN or infinity"),
     ],
