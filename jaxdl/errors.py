@@ -76,3 +76,13 @@ def extra(name: str) -> Iterator[None]:
         raise InputError(
             f'{CALLED.get(module, module)} {why}. Install it: pip install "jaxdl[{name}]"'
         ) from error
+
+
+def in_short(words: object, most: int = 160) -> str:
+    """What a file or another library says, on one line that a terminal can show.
+
+    >>> in_short("a\\x1b[31m\\nb"), in_short("x" * 500, most=9)
+    ('a\\\\x1b[31m\\\\nb', 'xxxxxxxxx...')
+    """
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(words))
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -201,3 +201,42 @@ def test_the_second_start_is_quick(project):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Processor time, which does not grow when the machine has other work.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def fake_environment(root: Path, name: str, version: str) -> None:
+    """An environment with all of the lock, whose Python only tells what it is called with."""
+    python = root / name / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        f'if [ "$3" = -c ]; then echo {version}; else echo "{version} $*"; fi\n'
+    )
+    python.chmod(0o755)
+    lock = root / name / ".jaxdl" / version / "requirements-dev.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("# nothing\n")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_matrix_is_the_suite_and_where_there_is_a_python_the_suite_once_more(tmp_path, there):
+    """Planted bugs: the flags reach one of the two alone; a shim that does not run counts."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "requirements-dev.lock").write_text("# nothing\n")
+    fake_environment(tmp_path, ".venv", "3.11")
+    fake_environment(tmp_path, ".venv-3.12", "3.12")
+    other = tmp_path / "bin" / "python3.12"
+    other.parent.mkdir()
+    other.write_text(f"#!/usr/bin/env bash\n{'echo 3.12' if there else 'exit 127'}\n")
+    other.chmod(0o755)
+    given = {k: v for k, v in os.environ.items() if not k.startswith("JAXDL_")}
+    done = subprocess.run(
+        [tmp_path / "scripts" / "test", "--matrix", "-k", "maml"],
+        env={**given, "PATH": f"{other.parent}:{os.environ['PATH']}"},
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    suites = [line for line in done.stdout.splitlines() if "pytest" in line]
+    assert [line[:4] for line in suites] == ["3.11", "3.12"][: 1 + there]
+    assert all(line.endswith("-k maml") for line in suites)
+    assert ("Python 3.12 is not on PATH, so jax 0.11 is not tried" in done.stderr) is not there

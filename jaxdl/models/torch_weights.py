@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, in_short
 from jaxdl.files import leaves, npz
 from jaxdl.models import safetensors
 from jaxdl.types import Params, PyTree
@@ -135,8 +135,9 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}). Remove the cause") from error
     except ValueError as error:
+        why = in_short(error)
         raise InputError(
-            f"{path} is no {path.suffix} file of numbers: {error}. Fetch or write it again"
+            f"{path} is no {path.suffix} file of numbers: {why}. Fetch or write it again"
         ) from error
     for name, array in found.items():
         if name != npz.CONTENTS and not leaves.is_number(array.dtype):
