@@ -34,6 +34,7 @@ from jaxdl.recipes.choice import (
 )
 from jaxdl.recipes.gradient_learners import maml
 from jaxdl.recipes.grid import Experiment, run_grid
+from jaxdl.recipes.grid_training import validation_by
 from jaxdl.recipes.learners import AnyLearner
 from jaxdl.recipes.meta_training import one_on_cpu
 from jaxdl.recipes.own_data import OwnData
@@ -41,6 +42,7 @@ from jaxdl.recipes.plans import (
     begin_images,
     frame_of_images,
     learners_of,
+    plan_by,
     plan_of_images,
     refuse_another_schedule,
 )
@@ -65,7 +67,7 @@ from jaxdl.runs.identity import added
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Key, Params, TransferLearner
+from jaxdl.types import Key, Params
 
 Prepared = Literal["numbers", "digits", "omniglot", "cifar_fs", "fc100"]
 Data = Prepared | Literal["folder", "mini_imagenet", "table"]
@@ -238,6 +240,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     choice.keep(run)
     keys = run_keys(config.random.seed, config.random.seeds)
     params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
+
     test: dict[str, Any] = {"sample": tasks.test, "episodes": config.test_episodes}
     test |= {"key": jax.random.key(TEST_KEY), "chunk": one_on_cpu(200)}
     test["devices"] = parallel.count_devices(config.run.devices)
@@ -287,30 +290,21 @@ def meta_train(
     keys: Key,
 ) -> tuple[Params, np.ndarray]:
     """The parameters `[seeds]` that were best on validation, and the steps they come from."""
-    validate = meta_training.validation_of(
-        tested,
-        tasks.loss,
-        tasks.validation,
-        key=jax.random.key(VALIDATION_KEY),
-        episodes=config.eval_episodes,
-        steps=config.test_inner_steps,
-        chunk=one_on_cpu(200),
-        devices=parallel.count_devices(config.run.devices),
-    )
-    labelled = isinstance(learner, TransferLearner)
+    tx = meta_training.optimiser(flat(config))
+    plan = plan_by(lambda config: (learner, tested, tx), tasks, VALIDATION_KEY, config)
     last = meta_training.meta_train(
         run,
         learner,
-        tasks.labelled or tasks.train if labelled else tasks.train,
-        tx=meta_training.optimiser(flat(config)),
+        plan.sample,
+        tx=tx,
         keys=keys,
-        x=tasks.train_x,
-        tasks=config.batch if labelled else config.tasks,
-        chunk=config.chunk or one_on_cpu(None),
+        x=plan.x,
+        tasks=plan.tasks,
+        chunk=plan.chunk,
         start=config.start,
-        validate=validate,
+        validate=validation_by(plan, tested, run),
         eval_every=config.eval_every,
-        best=tasks.metric,
+        best=plan.metric,
     )
     return run.best(last)
 

@@ -152,11 +152,11 @@ def evaluated(
 
 def exact(config: Config) -> dict[str, Any]:
     """The same for the exact posterior, of the kernels that have one."""
-    found = {}
-    for kernel in (kernel for kernel in config.test_kernels if kernel in KERNELS):
-        metrics = exact_metrics(kernel, jax.random.key(TEST_KEY), episodes=config.test_tasks)
-        found[kernel] = summary(metrics)
-    return found
+    found = {
+        kernel: exact_metrics(kernel, jax.random.key(TEST_KEY), episodes=config.test_tasks)
+        for kernel in config.test_kernels
+    }
+    return {kernel: summary(metrics) for kernel, metrics in found.items() if metrics is not None}
 
 
 def summary(metrics: Any) -> dict[str, Any]:

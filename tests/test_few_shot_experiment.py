@@ -113,7 +113,7 @@ def test_the_class_means_by_cosine_have_a_row_of_their_own():
 def rates_at(monkeypatch, steps, **fields):
     """What Adam does to a constant gradient of 1 at these steps: it moves by the learning rate."""
     config = dataclasses.replace(few_shot.Config(lr=0.5, steps=8), **fields)
-    monkeypatch.setattr(few_shot.meta_training, "validation_of", lambda *_, **__: None)
+    monkeypatch.setattr(few_shot, "validation_by", lambda *_: None)
     monkeypatch.setattr(few_shot.meta_training, "meta_train", lambda *_, tx, **__: tx)
     tasks, run = MagicMock(), SimpleNamespace(best=lambda tx: tx)
     tx, moved = few_shot.meta_train(config, run, None, None, tasks, None), []

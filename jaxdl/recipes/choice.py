@@ -163,6 +163,31 @@ def build(
     return made
 
 
+def build_for_curves(
+    make: Make,
+    net: Callable[[int | None], Model],
+    loss: LossFn,
+    *,
+    own: Mapping[str, Any],
+    tasks: str,
+) -> MetaLearner:
+    """The learner of curves with one output that `make` makes; see `build`.
+
+    Args:
+        tasks: what the curves are called in the message.
+
+    Raises:
+        InputError: if it is no learner, or trains on labelled examples.
+    """
+    learner = build(make, net, loss, ways=1, classes=None, own=own)
+    if isinstance(learner, TransferLearner):
+        raise InputError(
+            f"`learner={make.__name__}` trains on the labels of classes, and {tasks} have none."
+            " Choose another"
+        )
+    return learner
+
+
 def refuse_other_parameters(
     train: AnyLearner, test: AnyLearner, train_x: PyTree, test_x: PyTree
 ) -> None:

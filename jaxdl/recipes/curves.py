@@ -9,12 +9,11 @@ import numpy as np
 
 from jaxdl.data.sets.gp import CURVES, KERNELS, gp, gp_posterior, gp_task
 from jaxdl.data.sets.sinusoid import sinusoid
-from jaxdl.errors import InputError
 from jaxdl.losses import Normal, gaussian_nll
 from jaxdl.meta.base import episode_keys, evaluate
 from jaxdl.models.mlp import mlp
 from jaxdl.models.process import normal
-from jaxdl.recipes.choice import build, find, own_hints
+from jaxdl.recipes.choice import build_for_curves, find, own_hints
 from jaxdl.recipes.learners import PROCESSES, Make
 from jaxdl.types import (
     Episode,
@@ -24,7 +23,6 @@ from jaxdl.types import (
     Model,
     Params,
     Sampler,
-    TransferLearner,
 )
 
 TASKS: dict[str, Callable[[], Sampler]] = {
@@ -56,13 +54,7 @@ def learner_of_curves(config: Mapping[str, Any], *, make: Make | None = None) ->
     def net_of(outputs: int | None) -> Model:
         return IDENTITY if outputs is None else normal(mlp((40, 40, 2 * outputs)))
 
-    learner = build(make, net_of, gaussian_nll, ways=1, classes=None, own=own)
-    if isinstance(learner, TransferLearner):
-        raise InputError(
-            f"`learner={make.__name__}` trains on the labels of classes, and curves have none."
-            " Choose another"
-        )
-    return learner
+    return build_for_curves(make, net_of, gaussian_nll, own=own, tasks="curves")
 
 
 def on_support(sample: Sampler) -> Sampler:

@@ -24,6 +24,7 @@ from jaxdl.models.mlp import INITIALISERS, maml_kernel_init, mlp
 from jaxdl.recipes.choice import (
     Choice,
     build,
+    build_for_curves,
     find,
     from_arguments,
     own_hints,
@@ -292,10 +293,4 @@ def learner_of_sines(
         sizes = (40, 40) if outputs is None else (40, 40, outputs)
         return mlp(sizes, kernel_init=SINE_INITS[config["init"]])
 
-    learner = build(make, net_of, mean_squared_error, ways=1, classes=None, own=own)
-    if isinstance(learner, TransferLearner):
-        raise InputError(
-            f"`learner={make.__name__}` trains on the labels of classes, and sine waves have none."
-            " Choose another"
-        )
-    return learner
+    return build_for_curves(make, net_of, mean_squared_error, own=own, tasks="sine waves")

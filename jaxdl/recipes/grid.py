@@ -160,8 +160,7 @@ def _write(config: Any, name: str, grid: Grid, rows: Sequence[grids.Row], metric
     about = {"axes": grid.axes, "metric": metric, "best": grids.best_of(rows, metric)}
     full = plain({**about, "runs": [row._asdict() for row in rows]})
     write_text(directory / "grid.json", json.dumps(full, indent=2) + "\n")
-    scale = 100 if metric == "accuracy" else 1
-    label = f"validation {metric}" + " in %" * (scale > 1)
+    scale, label = grids.shown_as(metric)
     draw = partial(grids.heat_map, grid.axes, [scale * row.mean for row in rows], label)
     width = len(grid.axes[list(grid.axes)[-1]])
     size = (2.5 + width, 1.5 + 0.8 * len(rows) / width)

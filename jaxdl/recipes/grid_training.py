@@ -14,7 +14,7 @@ from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.files.atomic import write_text
 from jaxdl.recipes.learners import AnyLearner
-from jaxdl.recipes.meta_training import devices_for, grad_of, validation_of
+from jaxdl.recipes.meta_training import Validate, devices_for, grad_of, validation_of
 from jaxdl.recipes.varied import Values, Varied, varied, varied_step
 from jaxdl.runs.config import Start, flat
 from jaxdl.runs.grid import with_values
@@ -56,6 +56,20 @@ class Plan(NamedTuple):
     inner_steps: int | None = None
     eval_every: int | None = None
     keeps_best: bool = True
+
+
+def validation_by(plan: Plan, tested: AnyLearner, run: Run) -> Validate:
+    """The validation of a plan by its learner of validation tasks, on the devices of the run."""
+    return validation_of(
+        tested,
+        plan.loss,
+        plan.validation,
+        key=plan.key,
+        episodes=plan.episodes,
+        steps=plan.inner_steps,
+        chunk=plan.chunk_of_validation,
+        devices=parallel.count_devices(run.flags.devices),
+    )
 
 
 def train_grid(plan: Plan, configs: Sequence[Any], runs: Sequence[Run], fields: set[str]) -> None:
@@ -112,15 +126,7 @@ def _train(
         learner, _, tx = parts(values)
         return make_step(grad_of(learner, devices=devices, chunk=plan.chunk), tx)
 
-    measure = validation_of(
-        varied(lambda values: parts(values)[1]),
-        plan.loss,
-        plan.validation,
-        key=plan.key,
-        episodes=plan.episodes,
-        steps=plan.inner_steps,
-        chunk=plan.chunk_of_validation,
-    )
+    measure = validation_by(plan, varied(lambda values: parts(values)[1]), run)
     best = plan.metric * plan.keeps_best
 
     def validate(state: PyTree) -> Mapping[str, Any]:

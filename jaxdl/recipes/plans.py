@@ -70,14 +70,21 @@ def plan_of_images(choice: Choice, seed: int, config: Any) -> Plan:
     Raises:
         InputError: as `tasks_of` and `check_learners`.
     """
-    fields, tasks = flat(config), tasks_of(flat(config))
-    learners = learners_of(choice, tasks, config)
-    check_learners(choice, *learners, tasks)
+    tasks = tasks_of(flat(config))
+    check_learners(choice, *learners_of(choice, tasks, config), tasks)
 
     def parts(config: Any) -> Parts:
         return *learners_of(choice, tasks, config), optimiser(flat(config))
 
-    labelled = isinstance(learners[0], TransferLearner)
+    return plan_by(parts, tasks, seed, config)
+
+
+def plan_by(parts: Callable[[Any], Parts], tasks: Tasks, seed: int, config: Any) -> Plan:
+    """The training and the validation of learners on the tasks of few_shot; see `Plan.parts`.
+
+    A command and a grid read their settings here, so they train the same.
+    """
+    fields, labelled = flat(config), isinstance(parts(config)[0], TransferLearner)
     return Plan(
         parts,
         tasks.loss,

@@ -39,18 +39,27 @@ def best_of(rows: Sequence[Row], metric: str) -> int | None:
     return None if np.isnan(means).all() else int(np.nanargmax(means))
 
 
+def shown_as(metric: str) -> tuple[int, str]:
+    """The factor by which a metric of validation is shown, and its title.
+
+    >>> shown_as("accuracy"), shown_as("loss")
+    ((100, 'validation accuracy in %'), (1, 'validation loss'))
+    """
+    scale = 100 if metric == "accuracy" else 1
+    return scale, f"validation {metric}" + " in %" * (scale > 1)
+
+
 def table(rows: Sequence[Row], metric: str) -> str:
     """A line per run; the best is marked."""
-    best, scale = best_of(rows, metric), 100 if metric == "accuracy" else 1
-    unit = "validation accuracy in %" if metric == "accuracy" else f"validation {metric}"
-    lines = []
+    best, (scale, unit) = best_of(rows, metric), shown_as(metric)
+    digits, lines = 2 if scale > 1 else 3, []
     for n, row in enumerate(rows):
         shown = ["", ""]
         if len(row.found):
             found = seeds_summary(row.found)
             shown = [
-                tables.interval(found, scale=scale, digits=2 if scale > 1 else 3),
-                tables.by_seed(found, scale=scale, digits=2 if scale > 1 else 3),
+                tables.interval(found, scale=scale, digits=digits),
+                tables.by_seed(found, scale=scale, digits=digits),
             ]
         note = "best" if n == best else row.note
         lines.append([*row.values.values(), *shown, note, row.directory])
