@@ -12,7 +12,7 @@ Result: accuracy with its 95 % interval, and the paper's accuracy; see docs/resu
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -241,10 +241,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     keys = run_keys(config.random.seed, config.random.seeds)
     params, best_steps = meta_train(config, run, trained, learner, tasks, keys)
 
-    test: dict[str, Any] = {"sample": tasks.test, "episodes": config.test_episodes}
-    test |= {"key": jax.random.key(TEST_KEY), "chunk": one_on_cpu(200)}
-    test["devices"] = parallel.count_devices(config.run.devices)
-    scores: Any = partial(score_by_seed, loss=tasks.loss, **test)
+    scores = scores_of(tasks, config)
     values, rate = {choice.name: scores(learner, params, steps=config.test_inner_steps)}, None
     first = meta_training.initial_params(trained, keys=keys, x=tasks.train_x, start=config.start)
     values["untrained"] = scores(learner, first, steps=config.test_inner_steps)
@@ -270,6 +267,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
         "batch_norm": "none" if config.data == "table" else recipe.BATCH_NORM[config.norm],
         "split": tasks.split,
         "deviations": [*tasks.notes, *recipe.failure(values), *deviations(flat(config))],
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(per_seed(params)[0])),
         "metric": tasks.metric,
         "scaling": tasks.scaling,
         "outputs": tasks.test_ways,
@@ -279,6 +277,14 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     episode = tasks.test(jax.random.key(FIGURE_KEY))
     draw_episode(run, tasks, config.test_inner_steps, learner, per_seed(params)[0], episode)
     return run.finish(result)
+
+
+def scores_of(tasks: Tasks, config: Config) -> Callable[..., Any]:
+    """`(learner, params, steps=None) -> {metric: [seeds, episodes]}` on the test episodes."""
+    test: dict[str, Any] = {"sample": tasks.test, "episodes": config.test_episodes}
+    test |= {"key": jax.random.key(TEST_KEY), "chunk": one_on_cpu(200)}
+    devices = parallel.count_devices(config.run.devices)
+    return partial(score_by_seed, loss=tasks.loss, devices=devices, **test)
 
 
 def meta_train(

@@ -24,6 +24,7 @@ FLOORS = (
     ("runs",),
     ("recipes",),
     ("experiments",),
+    ("experiments/tables",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -50,7 +50,7 @@ FOR_OTHERS = {"importlib_resources"}
 # enters it here with a figure of its own and the reason.
 ALARMS = {"jaxdl/meta/": 80, "jaxdl/": 190, "experiments/": 260, "experiments/reports/": 190}
 LONG = {
-    "jaxdl/runs/run.py": (219, "what a run directory promises: parts, result, best, the loop"),
+    "jaxdl/runs/run.py": (220, "what a run directory promises: parts, result, best, the loop"),
     "jaxdl/data/prepare/tfds.py": (230, "the one user of tensorflow_datasets: arrays and streams"),
 }
 AFTER_CONFIG = 120
@@ -124,9 +124,9 @@ def test_few_rooms_and_few_loose_files():
 
 def test_experiments_do_not_import_each_other():
     """But what one says and draws stands in a file of its name in `reports`, and what reports share
-    in a file whose name begins with `_`."""
+    in a file whose name begins with `_`. The tables run them all."""
     for name in FILES:
-        if name.startswith("experiments/"):
+        if name.startswith("experiments/") and not name.startswith("experiments/tables/"):
             own = name.replace("experiments/", "experiments/reports/")
             others = {other for other in own_imports(name) - {own} if "reports/_" not in other}
             assert not [other for other in others if other.startswith("experiments/")]

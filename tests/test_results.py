@@ -1,31 +1,133 @@
-"""docs/results.md says what the stored results say, and these name no machine."""
+"""docs/results.md says what the stored results say; `scripts/reproduce` runs and checks rows."""
 
 import json
 
+import numpy as np
 import pytest
 
-from tests import results
+from experiments.tables import document, reproduce, stored
+from experiments.tables.rows import TABLES, Row, Table
+from jaxdl.errors import InputError, RunError
+from jaxdl.runs.config import flat
+from tests.project import ROOT
+
+ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
+STORED = [(name, row.name) for name, row in ROWS if stored.place(name, row.name).result.exists()]
 
 
 def test_the_tables_of_the_document_are_those_of_the_stored_results():
-    text = results.DOCUMENT.read_text("utf-8")
-    assert results.written(text) == text, "run .venv/bin/python -m tests.results"
+    text = stored.DOCUMENT.read_text("utf-8")
+    command = "python -c 'from experiments.tables import document; document.write()'"
+    assert document.written(text) == text, f"run .venv/bin/{command}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(results.RESULTS.rglob("*.json")), ids=lambda path: path.stem
-)
-def test_a_stored_result_has_what_makes_it_again_and_no_folder(path):
-    text = path.read_text("utf-8")
+def test_every_stored_file_belongs_to_a_row():
+    found = {path for path in stored.RESULTS.rglob("*") if path.is_file()}
+    assert found <= {path for name, row in ROWS for path in stored.place(name, row.name)}
+
+
+@pytest.mark.parametrize(("table", "row"), STORED, ids=map("-".join, STORED))
+def test_a_stored_result_has_what_makes_it_again_and_no_folder(table, row):
+    text = stored.place(table, row).result.read_text("utf-8")
     found = json.loads(text)
-    assert results.stored({**found, "run": {**found["run"], "directory": "x"}}) == found
+    assert stored.without_places({**found, "run": {**found["run"], "directory": "x"}}) == found
     assert not any(place in text for place in ("/tmp", "/home", "/root", "/work"))
     assert {"command", "packages", "device", "steps", "wall_seconds"} <= found["run"].keys()
-    assert {"seed", "seeds", "learner"} <= found["config"].keys()
     assert found["batch_norm"]
     assert found["split"]
 
 
-def test_one_seed_has_no_interval():
-    assert results.over_seeds([97.123], ".1f") == "97.1 (1 seed)"
-    assert results.over_seeds([1.0, 2.0, 3.0], ".2f") == "2.00 ± 2.48"  # 4.303 / sqrt(3)
+@pytest.mark.parametrize(("table", "row"), STORED, ids=map("-".join, STORED))
+def test_a_row_runs_what_made_its_stored_number(table, row):
+    asked = flat(TABLES[table].configuration(TABLES[table].row(row)))
+    asked = json.loads(json.dumps(asked, default=str))
+    made = json.loads(stored.place(table, row).result.read_text("utf-8"))["config"]
+    if made.get("estimator") == "exact":  # which "auto" chooses for so few steps
+        made["estimator"] = "auto"
+    assert {name: asked[name] for name in made} == made
+
+
+def test_weights_are_small():
+    for name, row in STORED:
+        weights = stored.place(name, row).weights
+        assert not weights.exists() or weights.stat().st_size <= stored.MOST_BYTES
+
+
+# ---- scripts/reproduce
+
+TINY = Table(
+    "sinusoid",
+    "--steps 40 --tasks 4 --test-tasks 20 --seeds 2 --log-every 20",
+    (Row("maml", "", 1.0),),
+)
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """Tables with one tiny row, whose results go to a folder of their own."""
+    monkeypatch.setitem(TABLES, "tiny", TINY)
+    monkeypatch.setattr(stored, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(document, "write", lambda: None)
+    monkeypatch.setenv("JAXDL_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def ask(*names, **options):
+    reproduce.main(reproduce.Arguments(names, **options))
+
+
+def test_a_row_runs_is_stored_and_its_weights_have_its_number(house, capfd):
+    ask("tiny", "maml", budget=10)
+    shown = capfd.readouterr().out
+    result = json.loads((house / "results" / "tiny" / "maml.json").read_text())
+    assert len(result["maml"]) == 2
+    mean = np.mean([seed["5-shot/1"]["mean"] for seed in result["maml"]])
+    assert f"tiny maml: {mean:.3f} ± " in shown
+    assert "command             scripts/run sinusoid --steps 40" in shown
+
+    ask("tiny")  # nothing is missing, so nothing runs
+    assert "step" not in capfd.readouterr().err
+
+    ask("tiny", check=True)
+    assert capfd.readouterr().out.rstrip().endswith(" yes |")
+
+    path = house / "results" / "tiny" / "maml.json"
+    result["maml"][0]["10-shot/1"]["mean"] += 0.01
+    path.write_text(json.dumps(result))
+    with pytest.raises(RunError, match=r"other numbers than the stored ones: tiny maml\. Look"):
+        ask("tiny", "maml", check=True)
+    assert capfd.readouterr().out.rstrip().endswith(" NO |")
+
+
+def test_a_budget_stops_a_row_and_the_same_command_goes_on(house, capfd, monkeypatch):
+    longer = TINY._replace(flags="--steps 400000 --tasks 4 --test-tasks 20 --log-every 20")
+    monkeypatch.setitem(TABLES, "tiny", longer)
+    ask("tiny", budget=0.25)
+    said = capfd.readouterr()
+    assert "tiny maml is stopped before its end. The same command goes on" in said.out
+    assert not (house / "results").exists()
+    directory = house / "runs" / "reproduce" / "sinusoid" / "tiny.maml"
+    if (directory / "checkpoints").exists():  # a slow machine has not begun within 15 s
+        assert "saved at step" in said.err
+
+
+def test_wrong_names_are_refused_with_those_there_are():
+    with pytest.raises(InputError, match=r"no table 'omni'. Choose one of numbers-5way-1shot "):
+        ask("omni")
+    with pytest.raises(InputError, match=r"no row 'mamml'. Choose one of maml "):
+        ask("sine-waves", "mamml")
+    with pytest.raises(InputError, match="too many names"):
+        ask("sine-waves", "maml", "anil")
+
+
+def test_a_run_that_fails_is_not_stored(house):
+    wrong = TINY._replace(flags="--steps 40 --init-from nowhere")
+    with pytest.raises(RunError, match=r"tiny maml ended with exit code 2\. See the message above"):
+        reproduce.run_row("tiny", wrong, wrong.rows[0], None, None)
+
+
+def test_the_list_has_every_row():
+    shown = reproduce.listing()
+    assert all(f"| {row.name} " in shown for _, row in ROWS)
+    assert "missing" in shown

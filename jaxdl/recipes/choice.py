@@ -18,7 +18,7 @@ from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.meta.tried import check_learner
 from jaxdl.recipes.learners import KNOWN, LEARNERS, REGRESSORS, TAKEN, AnyLearner, Make
-from jaxdl.runs import cli
+from jaxdl.runs import flags
 from jaxdl.runs.code import Code, is_file_name, load_code
 from jaxdl.runs.identity import Contents
 from jaxdl.runs.keywords import hints_of, keywords_of
@@ -237,9 +237,9 @@ def with_learner(
         values["test_inner_steps"] = None
     values |= {"learner": _absolute(name), "method": kind(**own)}
     made = typing.cast(Config, _with_method(_base(type(default)), kind)(**values))
-    if taken := cli.flags_of(_base(type(default))).keys() & fields:
+    if taken := flags.flags_of(_base(type(default))).keys() & fields:
         raise InputError(
-            f"{cli.flag(min(taken))} is a flag of the experiment already. Rename the argument"
+            f"{flags.flag(min(taken))} is a flag of the experiment already. Rename the argument"
             f" {min(taken)} of {name.rpartition(':')[2]}"
         )
     return made
@@ -249,15 +249,15 @@ def from_arguments(
     default: Config, arguments: Sequence[str], learners: Mapping[str, Make] = LEARNERS
 ) -> Config:
     """`with_learner`, by the flag `--learner` among the arguments of a command line."""
-    name = cli.given(arguments, "learner") or default.learner  # type: ignore[attr-defined]
+    name = flags.given(arguments, "learner") or default.learner  # type: ignore[attr-defined]
     made = with_learner(default, name, learners)
-    own, flags = own_hints(find(name, learners).make), cli.flags_of(type(made))
+    own, taken = own_hints(find(name, learners).make), flags.flags_of(type(made))
     for other, make in learners.items():
-        for field in own_hints(make).keys() - flags.keys():
-            if cli.given(arguments, field) is not None:
-                has = ", ".join(map(cli.flag, own)) or "none of its own"
+        for field in own_hints(make).keys() - taken.keys():
+            if flags.given(arguments, field) is not None:
+                has = ", ".join(map(flags.flag, own)) or "none of its own"
                 raise InputError(
-                    f"{cli.flag(field)} is a flag of the learner {other}, and {name} has {has}."
+                    f"{flags.flag(field)} is a flag of the learner {other}, and {name} has {has}."
                     " Leave it out"
                 )
     return made

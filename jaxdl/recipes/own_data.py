@@ -14,8 +14,8 @@ from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.data.sets.mini_imagenet import mini_imagenet
 from jaxdl.data.sets.pictures import picture_splits
 from jaxdl.errors import InputError
-from jaxdl.runs.cli import given
 from jaxdl.runs.config import Count, Natural
+from jaxdl.runs.flags import given
 from jaxdl.runs.identity import Contents, added
 
 READS: dict[str, tuple[str, ...]] = {

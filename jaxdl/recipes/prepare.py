@@ -12,7 +12,7 @@ from jaxdl.data.prepare.folder import data_folder, missing
 from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, Source, plain
 from jaxdl.data.sets import digits, images
 from jaxdl.errors import InputError, RunError, extra
-from jaxdl.runs.cli import in_flags
+from jaxdl.runs.flags import in_flags
 
 FLAGS = {
     "accept_checksum": "--accept-checksum",

@@ -1,15 +1,13 @@
 """The command line of an experiment: flags from a dataclass, a short message for a mistake.
 
-JAX is imported inside functions, because commands that start without JAX use `in_flags`.
+JAX is imported inside functions, because commands start without it.
 """
 
 import contextlib
-import dataclasses
 import logging
 import os
 import re
 import sys
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +15,7 @@ from typing import Any, TypeVar
 from jaxdl.errors import InputError, RunError, extra
 from jaxdl.runs import watchdog
 from jaxdl.runs.config import RunFlags, flat, leaves, with_whole_paths
+from jaxdl.runs.flags import flag, flags_of, in_flags
 from jaxdl.runs.grid import Grid, asked
 from jaxdl.runs.signals import Interrupted, caught_signals
 from jaxdl.runs.streams import Outlived, discard, outlived
@@ -85,20 +84,16 @@ def command_line(
     """
     import jax
 
-    arguments, default = sys.argv[1:], None
+    arguments: list[str] = sys.argv[1:]
+    default: Any = None
     about = _spaced(sys.modules[main.__module__].__doc__ or "")
     with outlived() as out:
         try:
-            with extra("cli"):
-                import tyro
             _refuse_moved(arguments, moved or {})
+            default, arguments = _defaults(config, arguments, presets, complete)
             if presets is not None:
-                default, arguments = _preset(arguments, presets)
                 about += "\n\n--preset NAME sets all flags to one recipe. NAME is one of "
                 about += f"{', '.join(presets)}."
-            if complete is not None:
-                default = complete(config() if default is None else default, arguments)
-                config = type(default)
             about += GRID_HELP * (grid is not None)
             found = asked(arguments, config() if default is None else default)
             if found is not None and grid is None:
@@ -106,15 +101,9 @@ def command_line(
                     f"`{next(iter(found.axes))}=` has several values, and this experiment trains"
                     " one configuration. Start a command for each"
                 )
+            config = config if default is None else type(default)
             each = [
-                tyro.cli(
-                    config,
-                    prog=Path(sys.argv[0]).name,
-                    args=words,
-                    default=default,
-                    description=about,
-                    config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
-                )
+                _parsed(config, default, words, about)
                 for words in ([arguments] if found is None else found.arguments)
             ]
             made, *others = map(with_whole_paths, each)
@@ -141,6 +130,61 @@ def command_line(
             if not re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.IGNORECASE):
                 raise
             _fail(f"error: the device is out of memory. Lower {_largest(made, default)}", 1)
+
+
+def configuration(
+    config: type[Config],
+    arguments: Sequence[str],
+    *,
+    presets: Mapping[str, Config] | None = None,
+    complete: Callable[[Config, Sequence[str]], Config] | None = None,
+) -> Config:
+    """The configuration that `command_line` reads from these arguments, of one training.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Config:
+    ...     steps: int = 1000
+    ...     lr: float = 0.1
+    >>> presets = {"short": Config(steps=10), "long": Config(steps=5000)}
+    >>> configuration(Config, ["--preset", "long", "--lr", "0.5"], presets=presets).steps
+    5000
+
+    Raises:
+        InputError: if there is no such preset, or as `complete`.
+    """
+    default, words = _defaults(config, list(arguments), presets, complete)
+    kind = config if default is None else type(default)
+    made: Config = with_whole_paths(_parsed(kind, default, words, ""))
+    return made
+
+
+def _defaults(
+    config: type[Any],
+    arguments: list[str],
+    presets: Mapping[str, Any] | None,
+    complete: Callable[[Any, Sequence[str]], Any] | None,
+) -> tuple[Any, list[str]]:
+    """The defaults of the flags, None for those of the class; the arguments without --preset."""
+    default: Any = None
+    if presets is not None:
+        default, arguments = _preset(arguments, presets)
+    if complete is not None:
+        default = complete(config() if default is None else default, arguments)
+    return default, arguments
+
+
+def _parsed(config: type[Any], default: Any, words: Sequence[str], about: str) -> Any:
+    with extra("cli"):
+        import tyro
+    return tyro.cli(
+        config,
+        prog=Path(sys.argv[0]).name,
+        args=words,
+        default=default,
+        description=about,
+        config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
+    )
 
 
 def _largest(config: Any, default: Any) -> str:
@@ -209,63 +253,6 @@ def _spaced(text: str) -> str:
     tyro joins lines that no empty line separates.
     """
     return re.sub(r"\n+(?=(Command|Runtime|Result): )", "\n\n", text).strip()
-
-
-def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
-    """A message of the library with its arguments written as flags.
-
-    An argument stands in backticks, with an equals sign and perhaps a value. A name without a flag
-    stays as it is.
-
-    Args:
-        flags: the flag of each argument, by the argument's name; see `flags_of`.
-
-    >>> flags = {"data_dir": "--data-dir", "steps": "--steps", "tensorboard": "--tensorboard"}
-    >>> in_flags("let `data_dir=` name a folder", flags)
-    'let --data-dir name a folder'
-    >>> in_flags("`steps=0`: choose at least 1, or leave `tensorboard=True` out", flags)
-    '--steps 0: choose at least 1, or leave --tensorboard out'
-    """
-
-    def as_flag(found: re.Match[str]) -> str:
-        name, value = found.groups()
-        if name not in flags:
-            return found[0]
-        if value in ("True", "False"):
-            return flags[name] if value == "True" else flags[name].replace("--", "--no-", 1)
-        return f"{flags[name]} {value}".rstrip()
-
-    return re.sub(r"`(\w+)=([^`]*)`", as_flag, sentence)
-
-
-def flags_of(config: type) -> dict[str, str]:
-    """The flag of each field of a dataclass, by name, fields of nested dataclasses included."""
-    found: dict[str, str] = {}
-    types = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
-        inner = types[field.name]
-        nested = isinstance(inner, type) and dataclasses.is_dataclass(inner)
-        found |= flags_of(inner) if nested else {field.name: flag(field.name)}
-    return found
-
-
-def given(arguments: Sequence[str], field: str) -> str | None:
-    """The last value of a field's flag among the arguments of a command line, or None.
-
-    >>> given(["--shots", "5", "--test_data=digits"], "test_data")
-    'digits'
-    """
-    found = None
-    for i, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name.replace("_", "-") == flag(field):
-            found = value if equals else next(iter(arguments[i + 1 :]), "")
-    return found
-
-
-def flag(field: str) -> str:
-    """The flag of a field: `--log-every` of `log_every`."""
-    return "--" + field.replace("_", "-")
 
 
 def _fail(line: str, code: int) -> None:

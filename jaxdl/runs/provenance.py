@@ -33,6 +33,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def peak_bytes() -> int | None:
+    """The most memory that this process has held, or None where the system does not say."""
+    with contextlib.suppress(ImportError):
+        import resource  # not on Windows
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return None
+
+
 def revision_of(path: Path, *, new: bool = False) -> str:
     """The git commit of the repository that tracks a file, with a + if files differ from it.
 

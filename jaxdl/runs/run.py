@@ -30,7 +30,7 @@ from jaxdl.runs.best import Best
 from jaxdl.runs.config import RunFlags, check
 from jaxdl.runs.identity import NO_FILES, Contents, Former, load_config
 from jaxdl.runs.progress import say
-from jaxdl.runs.provenance import provenance
+from jaxdl.runs.provenance import peak_bytes, provenance
 from jaxdl.runs.signals import Interrupted, Signals, caught_signals
 from jaxdl.runs.stored import load_best
 from jaxdl.runs.supervise import Training
@@ -131,6 +131,7 @@ class Run:
             "steps": self.steps,
             "wall_seconds": round(wall, 1),
             "compile_seconds": round(sum(training.compile_seconds for training in all_of_it), 1),
+            "peak_bytes": peak_bytes(),
             **provenance(),
         }
         full: dict[str, Any] = plain({**result, "run": about})

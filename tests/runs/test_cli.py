@@ -15,6 +15,7 @@ import pytest
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs import cli
 from jaxdl.runs.config import RunFlags
+from jaxdl.runs.flags import flags_of, in_flags
 from jaxdl.runs.signals import Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,7 +175,7 @@ FLAGS = {"data_dir": "--data-dir", "from_dir": "--from", "steps": "--steps", "be
     ],
 )
 def test_a_message_of_the_library_is_told_in_flags(sentence, shown):
-    assert cli.in_flags(sentence, FLAGS) == shown
+    assert in_flags(sentence, FLAGS) == shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Outer:
 
 
 def test_the_flags_of_nested_dataclasses_have_no_prefix():
-    assert cli.flags_of(Outer) == {"log_every": "--log-every", "runs_dir": "--runs-dir"}
+    assert flags_of(Outer) == {"log_every": "--log-every", "runs_dir": "--runs-dir"}
 
 
 def test_flags_of_nested_dataclasses_are_read_without_a_prefix(monkeypatch):

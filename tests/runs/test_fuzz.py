@@ -27,6 +27,7 @@ from jaxdl.recipes.choice import find
 from jaxdl.recipes.plans import frame_of_images
 from jaxdl.runs import cli, identity
 from jaxdl.runs import config as ranges
+from jaxdl.runs.flags import flags_of
 from jaxdl.runs.weights import load_weights, save_weights, weights_digest
 from tests import tiny_run
 from tests.models.test_torch_weights import net, saved, state_dict
@@ -182,7 +183,7 @@ def test_run_directories(tmp_path):
 
 
 def test_flags(tmp_path, capfd):
-    flags = sorted(cli.flags_of(few_shot.Config).values())
+    flags = sorted(flags_of(few_shot.Config).values())
     values = ["0", "1", "-1", "1e999", "nan", "", "x", "--", "-", "5" * 400, "None", "1/2", "True"]
     values += ["a\nb", "\x1b[31m", "~nobody-here/x", "../..", "maml", "numbers", "1e-46", "0x10"]
     words = st.one_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import jaxdl
-from jaxdl.runs.provenance import provenance, revision_of
+from jaxdl.runs.provenance import peak_bytes, provenance, revision_of
 from tests.git import commit, git
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="there is no git")
@@ -112,3 +112,9 @@ def test_a_program_started_by_a_relative_name_is_found_from_its_folder(repositor
         check=True,
     )
     assert ran.stdout.strip() == head(repository)
+
+
+def test_the_peak_memory_is_in_bytes():
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0.9 * held <= peak_bytes() < installed  # the kernel counts pages in batches

@@ -1,0 +1,137 @@
+"""The tables of docs/results.md, written from what is stored."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.tables.rows import TABLES, TITLES
+from experiments.tables.stored import DOCUMENT, learner_of, results_of
+from jaxdl.files.atomic import write_text
+from jaxdl.report.intervals import seeds_mean_ci95
+from jaxdl.report.tables import markdown
+
+DIVERGED = 100.0
+"""A mean squared error above this, or one that is not finite, is no error of a fit."""
+Cells = Iterator[list[str]]
+
+
+def over_seeds(values: Sequence[float], form: str) -> str:
+    """The mean with its interval over seeds, or a single seed without one.
+
+    >>> over_seeds([97.123], ".1f"), over_seeds([1.0, 2.0, 3.0], ".2f")
+    ('97.1 (1 seed)', '2.00 ± 2.48')
+    """
+    mean, half = seeds_mean_ci95(np.asarray(values, np.float64))
+    if len(values) == 1:
+        return f"{mean:{form}} (1 seed)"
+    return f"{mean:{form}} ± {half:{form}}"
+
+
+def accuracies(seeds: Sequence[dict[str, float]]) -> list[float]:
+    """The accuracy of each seed in percent."""
+    return [100 * seed["accuracy"] for seed in seeds]
+
+
+def over_episodes(seeds: Sequence[dict[str, float]]) -> float:
+    """Half the interval over episodes in percent, the mean of the seeds."""
+    return float(np.mean([100 * seed["ci95"] for seed in seeds]))
+
+
+def _by_accuracy(table: str) -> dict[str, tuple[list[dict[str, float]], dict[str, Any]]]:
+    """For each stored row what its learner reached and its result, the best first."""
+    found = {
+        name: (result[learner_of(TABLES[table], name)], result)
+        for name, result in results_of(table).items()
+    }
+    return dict(sorted(found.items(), key=lambda row: -float(np.mean(accuracies(row[1][0])))))
+
+
+def numbers(table: str) -> Cells:
+    """Accuracy with the digits that a spread of 2 points leaves, and the pixels below."""
+    yield ["learner", "mean, ± over seeds", "over episodes", "untrained", "time"]
+    found = _by_accuracy(table)
+    for name, (own, result) in found.items():
+        yield [
+            TITLES[name],
+            over_seeds(accuracies(own), ".1f"),
+            f"± {over_episodes(own):.1f}",
+            f"{np.mean(accuracies(result['untrained'])):.1f}",
+            f"{result['run']['wall_seconds']:.0f} s",
+        ]
+    for name, seeds in pixels(table):
+        yield [
+            TITLES[name],
+            f"{np.mean(accuracies(seeds)):.1f}",
+            f"± {over_episodes(seeds):.1f}",
+            "",
+            "",
+        ]
+
+
+def pixels(table: str) -> Iterator[tuple[str, Sequence[dict[str, float]]]]:
+    """The baselines of a table that know pixels alone, from the first row that has them."""
+    for name in ("nearest_centroid", "nearest_centroid_cosine"):
+        yield from [
+            (name, result[name]) for result in results_of(table).values() if name in result
+        ][:1]
+
+
+def omniglot(table: str) -> Cells:
+    """Accuracy beside the papers'."""
+    figures = ("mean, ± over seeds", "over episodes", "untrained", "paper")
+    yield ["learner", "steps", "of the recipe", *figures]
+    for name, (own, result) in _by_accuracy(table).items():
+        row, steps = TABLES[table].row(name), result["run"]["steps"]
+        yield [
+            TITLES[name],
+            f"{steps:,}",
+            f"{100 * steps / row.recipe:.0f} %" if row.recipe else "",
+            over_seeds(accuracies(own), ".2f"),
+            f"± {over_episodes(own):.2f}",
+            f"{np.mean(accuracies(result['untrained'])):.1f}",
+            row.paper,
+        ]
+
+
+def sines(table: str) -> Cells:
+    """Mean squared error by shots and steps of the test, the best first."""
+    columns = [(shots, steps) for steps in (1, 10) for shots in (5, 10)]
+    shown = [f"{shots}-shot, {steps} step{'s' * (steps > 1)}" for shots, steps in columns]
+    yield ["learner", "steps in training", *shown, "time"]
+    results = results_of(table)
+
+    def errors(name: str, shots: int, steps: int) -> list[float]:
+        return [float(seed[f"{shots}-shot/{steps}"]["mean"]) for seed in results[name][name]]
+
+    def cell(values: list[float]) -> str:
+        return over_seeds(values, ".3f") if np.mean(values) < DIVERGED else "diverges"
+
+    for name in sorted(results, key=lambda name: float(np.mean(errors(name, 10, 1)))):
+        trained = results[name]["config"].get("inner_steps")
+        yield [
+            TITLES[name],
+            "none" if trained is None else str(trained),
+            *(cell(errors(name, *column)) for column in columns),
+            f"{results[name]['run']['wall_seconds']:.0f} s",
+        ]
+
+
+WRITERS = {"numbers-5way-1shot": numbers, "omniglot-5way-1shot": omniglot, "sine-waves": sines}
+
+
+def written(document: str) -> str:
+    """The document with each table between its marks written anew."""
+    for name, cells in WRITERS.items():
+        mark = re.compile(rf"(<!-- results/{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        header, *rows = cells(name)
+        text = markdown(header, rows)
+        document, count = mark.subn(rf"\g<1>{text}\g<2>", document)  # no backslash in a table
+        assert count == 1, f"{name} has {count} places in {DOCUMENT.name}"
+    return document
+
+
+def write() -> None:
+    """Writes the tables of docs/results.md anew."""
+    write_text(DOCUMENT, written(DOCUMENT.read_text("utf-8")))

@@ -1,0 +1,203 @@
+"""The rows of the tables: the flags that make each, and what its paper has.
+
+The first rows of a table are the most important ones. A row is what `scripts/run EXPERIMENT FLAGS`
+computes. Its result is `results/TABLE/ROW.json`.
+"""
+
+import shlex
+from typing import Any, Literal, NamedTuple
+
+from experiments import few_shot, sinusoid
+from experiments.reports.few_shot import METHODS, PAPER, PROTONET
+from experiments.reports.sinusoid import PAPER as SINES
+from jaxdl.errors import InputError
+from jaxdl.runs import cli
+
+TITLES = METHODS | {
+    "fomaml": "first-order MAML",
+    "linear_probe": "linear probe",
+    "nearest_centroid": "pixels, nearest class mean",
+    "nearest_centroid_cosine": "pixels, nearest class mean by cosine",
+}
+
+
+class Row(NamedTuple):
+    """A training and its test.
+
+    `minutes` is an estimate on two CPU cores, for a row that nobody has run yet. `paper` is the
+    figure of the paper, with "(recalled)" where its source was not at hand. `recipe` counts the
+    paper's training steps, 0 where it does not say.
+    """
+
+    name: str
+    flags: str
+    minutes: float
+    paper: str = ""
+    recipe: int = 0
+
+
+class Table(NamedTuple):
+    """Rows of one experiment that share flags."""
+
+    experiment: Literal["few_shot", "sinusoid"]
+    flags: str
+    rows: tuple[Row, ...]
+    device: Literal["CPU", "GPU"] = "CPU"
+    """Where the rows should run. `minutes` are those of two CPU cores in any case."""
+
+    def row(self, name: str) -> Row:
+        """The row of a name.
+
+        Raises:
+            InputError: if there is none.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise InputError(
+            f"there is no row {name!r}. Choose one of {' '.join(r.name for r in self.rows)}"
+        )
+
+    def arguments(self, row: Row) -> list[str]:
+        """The flags of a row as the words of a command line."""
+        return shlex.split(f"{self.flags} {row.flags}")
+
+    def configuration(self, row: Row) -> Any:
+        """The configuration of a row, of the experiment's own class."""
+        return configuration(self.experiment, self.arguments(row))
+
+
+def configuration(experiment: str, arguments: list[str]) -> Any:
+    """The configuration of the experiment that reads these words."""
+    if experiment == "few_shot":
+        return cli.configuration(
+            few_shot.Config, arguments, presets=few_shot.PRESETS, complete=few_shot.complete
+        )
+    return cli.configuration(sinusoid.Config, arguments, complete=sinusoid.complete)
+
+
+def _numbers(learner: str, minutes: float, flags: str = "") -> Row:
+    return Row(learner, flags or f"--learner {learner}", minutes)
+
+
+_NUMBERS = (
+    _numbers("maml", 2),
+    _numbers("fomaml", 3, "--estimator first-order"),
+    _numbers("protonet", 2),
+    _numbers("r2d2", 3),
+    _numbers("rfs", 5),
+    _numbers("reptile", 5),
+    _numbers("anil", 2),
+    _numbers("boil", 3),
+    _numbers("meta_sgd", 3),
+    _numbers("maml_pp", 8),
+    _numbers("meta_curvature", 4),
+    _numbers("imaml", 5),
+    _numbers("es_maml", 4, "--learner es_maml --seeds 1"),
+    _numbers("metaoptnet", 3),
+    _numbers("proto_maml", 3),
+    _numbers("matchingnet", 2),
+    _numbers("relationnet", 3),
+    _numbers("simpleshot", 2),
+    _numbers("linear_probe", 2),
+    _numbers("baseline_pp", 2),
+    _numbers("lstm_learner", 4),
+    _numbers("pfn", 6),
+    _numbers("snail", 25, "--learner snail --seeds 1"),
+)
+
+_OMNIGLOT = "--preset omniglot-5way-1shot"
+_PROTOTYPES = f"{_OMNIGLOT}-protonet"
+_EQUAL_COST = (
+    Row("maml", f"{_OMNIGLOT} --steps 4000", 21, PAPER["omniglot", 5, 1], 60_000),
+    Row("protonet", f"{_PROTOTYPES} --steps 5700 --eval-every 950", 24, PROTONET["omniglot", 5, 1]),
+    Row(
+        "fomaml",
+        f"{_OMNIGLOT} --estimator first-order --steps 7600 --eval-every 1900 --log-every 190"
+        " --seeds 1",
+        11,
+        "98.3 (Reptile's paper)",
+        60_000,
+    ),
+    Row(
+        "reptile",
+        f"{_OMNIGLOT} --learner reptile --shots 10 --test-shots 1 --tasks 5 --test-inner-steps 50"
+        " --steps 6000 --eval-every 2000 --eval-episodes 200 --test-episodes 1000",
+        23,
+        "97.7",
+        100_000,
+    ),
+    Row(
+        "anil",
+        f"{_OMNIGLOT} --learner anil --steps 7900 --eval-every 1580 --log-every 158 --seeds 1",
+        6,
+        "none for 5-way",
+    ),
+    Row(
+        "r2d2",
+        f"{_PROTOTYPES} --learner r2d2 --lr 0.005 --queries 9 --steps 2100 --eval-every 350",
+        20,
+        "98.9 (recalled)",
+    ),
+    Row("rfs", f"{_OMNIGLOT} --learner rfs --steps 33000 --eval-every 5500", 27, "none"),
+)
+
+
+def _sines(learner: str, minutes: float, paper: str = "", recipe: int = 0) -> Row:
+    return Row(learner, f"--learner {learner}", minutes, paper, recipe)
+
+
+_SINES = (
+    _sines("maml", 3, f"{SINES[1]} with 5 shots", 70_000),
+    _sines("cavia", 2, "0.19 ± 0.02 with 10 shots (recalled)"),
+    _sines("anil", 2),
+    _sines("meta_sgd", 4),
+    _sines("reptile", 9),
+    _sines("r2d2", 3),
+    _sines("meta_curvature", 4),
+    _sines("maml_pp", 10),
+    _sines("imaml", 28),
+    _sines("lstm_learner", 20),
+    _sines("es_maml", 20),
+)
+
+
+def _in_full(ways: int, shots: int, minutes: float) -> Row:
+    name = f"{ways}way-{shots}shot"
+    figure = PAPER["omniglot", ways, shots]
+    return Row(name, f"--preset omniglot-{name}", minutes, figure, 60_000)
+
+
+def _prototypes(ways: int, shots: int) -> Row:
+    name = f"{ways}way-{shots}shot"
+    return Row(name, f"--preset omniglot-{name}-protonet", 65, PROTONET["omniglot", ways, shots])
+
+
+def _cifar(shots: int) -> Row:
+    name = f"5way-{shots}shot"
+    return Row(name, f"--preset cifar_fs-{name}", 1200, PAPER["cifar_fs", 5, shots], 60_000)
+
+
+TABLES = {
+    "numbers-5way-1shot": Table(
+        "few_shot", "--steps 1000 --pretraining-steps 0 --seeds 3", _NUMBERS
+    ),
+    "omniglot-5way-1shot": Table("few_shot", "--pretraining-steps 0 --seeds 3", _EQUAL_COST),
+    "sine-waves": Table("sinusoid", "--seeds 3", _SINES),
+    "omniglot-maml": Table(
+        "few_shot",
+        "--pretraining-steps 0 --seeds 3",
+        (_in_full(5, 1, 240), _in_full(20, 1, 1900), _in_full(5, 5, 1100), _in_full(20, 5, 9500)),
+        device="GPU",
+    ),
+    "omniglot-protonet": Table(
+        "few_shot",
+        "--pretraining-steps 0 --seeds 3",
+        (_prototypes(5, 1), _prototypes(20, 1), _prototypes(5, 5), _prototypes(20, 5)),
+        device="GPU",
+    ),
+    "cifar-fs-maml": Table(
+        "few_shot", "--pretraining-steps 0 --seeds 3", (_cifar(1), _cifar(5)), device="GPU"
+    ),
+}
+"""The tables by name. Their `minutes` come from the steps per second of docs/speed.md."""
