@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Bool, Float, Shaped
 
 from jaxdl.errors import InputError
-from jaxdl.types import Array, Metrics, PyTree, Scalar
+from jaxdl.types import Array, Batch, Metrics, PyTree, Scalar
 
 
 def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
@@ -107,6 +107,7 @@ def cross_entropy(
     Raises:
         InputError: if labels are not integers, or if shapes do not fit (that of `weight` included).
     """
+    _refuse_batch("cross_entropy", target)
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise InputError(
             f"cross_entropy takes integer class labels, not {target.dtype}: convert them with"
@@ -149,6 +150,7 @@ def mean_squared_error(
     Raises:
         InputError: if the shapes of prediction and target differ, or `weight` is not `[n]`.
     """
+    _refuse_batch("mean_squared_error", target)
     if prediction.shape != target.shape:
         raise InputError(
             f"mean_squared_error takes a prediction and a target of one shape, not"
@@ -206,6 +208,7 @@ def gaussian_nll(
             f"gaussian_nll takes a prediction Normal(mean, scale), not {type(prediction).__name__}."
             " Give a learner that predicts distributions, or `normal(net)`"
         )
+    _refuse_batch("gaussian_nll", target)
     if (shape := prediction.mean.shape) == target.shape:
         prediction = Normal(prediction.mean[..., None], prediction.scale[..., None])
     if prediction.mean.shape[:-1] != target.shape or prediction.scale.shape[:-1] != target.shape:
@@ -232,6 +235,11 @@ def gaussian_nll(
 
 def _void(array: Shaped[Array, " n *rest"], weight: Shaped[Array, " n"]) -> Bool[Array, "n ..."]:
     return jnp.reshape(weight == 0, (-1,) + (1,) * (array.ndim - 1))
+
+
+def _refuse_batch(name: str, target: Any) -> None:
+    if isinstance(target, Batch):
+        raise InputError(f"{name} takes targets, not a Batch: give `batch.y` and `batch.weight`")
 
 
 def _check_weight(array: Array, weight: Array) -> None:

@@ -113,8 +113,8 @@ class ApplyFn(Protocol):
 class Model(NamedTuple):
     """A net as two pure functions. Its parameters are the only state that it has.
 
-    `init(key, x) -> params`: for inputs that look like the batch x.
-    `apply(params, x, *, key=None, weight=None) -> y`: dropout where there is a key.
+    - `init(key, x) -> params`: for inputs that look like the batch x.
+    - `apply(params, x, *, key=None, weight=None) -> y`: dropout where there is a key.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -172,8 +172,8 @@ class StatefulApplyFn(Protocol):
 class StatefulModel(NamedTuple):
     """A net that also keeps statistics, such as the running averages of batch norm.
 
-    `init(key, x) -> (params, stats)`, for inputs that look like the batch x.
-    `apply(params, stats, x, *, key=None, weight=None, mode) -> (y, stats)`.
+    - `init(key, x) -> (params, stats)`, for inputs that look like the batch x.
+    - `apply(params, stats, x, *, key=None, weight=None, mode) -> (y, stats)`.
 
     No gradient goes through `stats`: they are data that training collects. The mode has no
     default, so that every caller chooses it.
@@ -349,10 +349,10 @@ class PredictFn(Protocol):
 class MetaLearner(NamedTuple):
     """A meta-learning algorithm as four pure functions that take one episode at a time.
 
-    `init(key, x) -> params`: the meta-parameters of the algorithm. x is a batch of inputs.
-    `adapt(key, params, support, steps=None) -> adapted`: opaque to all but `predict`.
-    `predict(adapted, x, *, key=None, weight=None) -> y`.
-    `grad(key, step, params, episode) -> (grads, metrics)`: the `GradFn` of one `Episode`.
+    - `init(key, x) -> params`: the meta-parameters of the algorithm. x is a batch of inputs.
+    - `adapt(key, params, support, steps=None) -> adapted`: opaque to all but `predict`.
+    - `predict(adapted, x, *, key=None, weight=None) -> y`.
+    - `grad(key, step, params, episode) -> (grads, metrics)`: the `GradFn` of one `Episode`.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -378,10 +378,10 @@ class MetaLearner(NamedTuple):
 class TransferLearner(NamedTuple):
     """A learner that trains on labelled examples. It uses tasks only to adapt.
 
-    `init`, `adapt` and `predict` are those of a `MetaLearner`.
-    `grad(key, step, params, batch) -> (grads, metrics)`: the `GradFn` of one `Batch`, whose labels
-        are the training classes. It takes no tasks. `adapt` may replace the parameters that belong
-        to the training classes alone.
+    - `init`, `adapt` and `predict` are those of a `MetaLearner`.
+    - `grad(key, step, params, batch) -> (grads, metrics)`: the `GradFn` of one `Batch`, whose
+      labels are the training classes. It takes no tasks. `adapt` may replace the parameters that
+      belong to the training classes alone.
 
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> learner = jaxdl.finetune(
@@ -468,9 +468,9 @@ class StepFn(Protocol):
 class Sample(NamedTuple):
     """Items `[count, ...]` drawn from a memory, with a weight and an index `[count]` for each.
 
-    `weights`: how much each item counts in a mean over the sample. The largest is 1. All are 1 if
-        the memory draws every item with equal probability.
-    `indices`: the row of each item in the memory, int32, for `Replay.update`.
+    - `weights`: how much each item counts in a mean over the sample. The largest is 1. All are 1 if
+      the memory draws every item with equal probability.
+    - `indices`: the row of each item in the memory, int32, for `Replay.update`.
 
     >>> import jax.numpy as jnp, jaxdl
     >>> drawn = jaxdl.Sample(jnp.array([7.0, 9.0]), weights=jnp.ones(2), indices=jnp.arange(2))
@@ -498,12 +498,12 @@ class SampleFn(Protocol):
 class Replay(NamedTuple):
     """A memory of past items as five pure functions over a state of plain arrays.
 
-    `init(item) -> state`: an empty memory for items like this one, a pytree of arrays.
-    `add(key, state, items) -> state`: one item, or a batch of them along one more leading axis.
-    `sample(key, state, count, *, is_exponent=1.0) -> Sample`: see `SampleFn`.
-    `update(state, indices, priorities) -> state`: new priorities `[count]` of the items at these
-        indices. A memory without priorities returns its state unchanged.
-    `size(state) -> int32`: how many items there are to draw from.
+    - `init(item) -> state`: an empty memory for items like this one, a pytree of arrays.
+    - `add(key, state, items) -> state`: one item, or a batch of them along one more leading axis.
+    - `sample(key, state, count, *, is_exponent=1.0) -> Sample`: see `SampleFn`.
+    - `update(state, indices, priorities) -> state`: new priorities `[count]` of the items at these
+      indices. A memory without priorities returns its state unchanged.
+    - `size(state) -> int32`: how many items there are to draw from.
 
     One learner serves every memory:
 

@@ -8,6 +8,7 @@ from scipy import stats
 
 from jaxdl.errors import InputError
 from jaxdl.losses import Normal, cross_entropy, gaussian_nll, mean_squared_error, without_void
+from jaxdl.types import Batch
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(5, 4)).astype(np.float32), np.array([0, 3, 1, 1, 2])
@@ -231,3 +232,10 @@ def test_what_is_no_normal_of_the_targets_is_refused():
         gaussian_nll(jnp.zeros((5, 2)), jnp.asarray(NUMBERS))
     with pytest.raises(InputError, match=r"not \[5, 2\], \[5, 2\] and \[5, 1\]"):
         gaussian_nll(normals(), jnp.asarray(NUMBERS[:, :1]))
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, mean_squared_error, gaussian_nll])
+def test_a_batch_in_place_of_targets_is_refused(loss):
+    prediction = Normal(jnp.zeros((2, 1)), jnp.ones((2, 1))) if loss is gaussian_nll else 0
+    with pytest.raises(InputError, match=f"{loss.__name__} takes targets, not a Batch"):
+        loss(prediction, Batch(jnp.zeros((2, 1)), jnp.zeros((2, 1))))

@@ -77,7 +77,7 @@ def epochs(
         classes: the number of the net's outputs, if known: y are labels in `[0, classes)`.
 
     Returns:
-        A `jaxdl.train.loop.Stream` of `Batch`es, which carries the data set as an argument.
+        A `jaxdl.Stream` of batches, which carries the data set as an argument.
 
     Raises:
         InputError: if there are no examples, if x and y differ in length, if y has another type or

@@ -66,7 +66,7 @@ def metaoptnet(
         return MetaOptNetParams(features, jnp.full((), scale, float))
 
     def numbers(params: MetaOptNetParams) -> RidgeNumbers:
-        return RidgeNumbers(strength, params.scale, 0.0)
+        return RidgeNumbers(strength, params.scale, 0.0, params.scale)
 
     return ridge_learner(
         features,

@@ -28,7 +28,7 @@ def r2d2(
     *,
     ways: int,
     strength: float = 1.0,
-    scale: float = 10.0,
+    scale: float | None = None,
     inner_dropout: bool = False,
 ) -> MetaLearner:
     """R2-D2 on the embedding `features`, whose outputs are flattened to vectors.
@@ -38,7 +38,7 @@ def r2d2(
     one-hot vectors. There are no inner steps, so `adapt` returns the same for all `steps`.
 
     Floating-point targets `[n, ...]` are regressed as they are. Predictions then have their shape,
-    and `ways` has no effect. Choose `scale=1.0`.
+    and `ways` has no effect.
 
     A class without a support example that counts has the logit -inf, as in `protonet`.
 
@@ -49,7 +49,8 @@ def r2d2(
 
     Args:
         strength: Strength of the ridge penalty at the start of training.
-        scale: Scale of the scores at the start of training.
+        scale: Scale of the predictions at the start of training. None: 10 for classes, 1 for
+            numbers.
         inner_dropout: Dropout in the embedding of the support set, too.
 
     Raises:
@@ -66,11 +67,12 @@ def r2d2(
     check_strength(strength)
 
     def start(features: Params) -> R2D2Params:
-        numbers = jnp.log(jnp.full((), strength, float)), jnp.full((), scale, float), jnp.zeros(())
-        return R2D2Params(features, *numbers)
+        first = jnp.full((), 10.0 if scale is None else scale, float)
+        return R2D2Params(features, jnp.log(jnp.full((), strength, float)), first, jnp.zeros(()))
 
     def numbers(params: R2D2Params) -> RidgeNumbers:
-        return RidgeNumbers(jnp.exp(params.log_strength), params.scale, params.offset)
+        of_numbers = params.scale / 10 if scale is None else params.scale
+        return RidgeNumbers(jnp.exp(params.log_strength), params.scale, params.offset, of_numbers)
 
     return ridge_learner(
         features,

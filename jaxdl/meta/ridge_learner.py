@@ -27,18 +27,24 @@ from jaxdl.types import (
 
 
 class RidgeNumbers(NamedTuple):
-    """The strength of the penalty, and the scale and the offset of the scores."""
+    """The strength of the penalty, the scale and the offset of the scores of classes, and the scale
+    of predicted numbers."""
 
     strength: Scalar | float
     scale: Scalar
     offset: Scalar | float
+    of_numbers: Scalar
 
 
 class RidgeAdapted(NamedTuple):
-    """The meta-parameters, and the head of the task. With a bias, its last row is the bias."""
+    """The meta-parameters, and the head of the task. With a bias, its last row is the bias.
+
+    `scale` is that of the scores, or that of numbers if the targets of the task were numbers.
+    """
 
     params: Params
     head: RidgeHead
+    scale: Scalar
 
 
 def ridge_learner(
@@ -82,16 +88,17 @@ def ridge_learner(
         del steps  # a closed form needs no steps
         x, weight = without_void(support.x, support.weight), support.weight
         hidden = embed(params.features, x, key if inner_dropout else None, weight)
-        return RidgeAdapted(
-            params, ridge_head(hidden, support, numbers(params).strength, ways=ways)
-        )
+        strength, of_classes, _, of_numbers = numbers(params)
+        classes = jnp.issubdtype(support.y.dtype, jnp.integer)
+        head = ridge_head(hidden, support, strength, ways=ways)
+        return RidgeAdapted(params, head, of_classes if classes else of_numbers)
 
     def predict(
         adapted: RidgeAdapted, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Array:
-        params, head = adapted
-        _, scale, offset = numbers(params)
-        return ridge_scores(head, embed(params.features, x, key, weight), scale, offset)
+        params, head, scale = adapted
+        hidden = embed(params.features, x, key, weight)
+        return ridge_scores(head, hidden, scale, numbers(params).offset)
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
 

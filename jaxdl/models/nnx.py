@@ -17,7 +17,7 @@ Path: TypeAlias = tuple[Any, ...]
 
 
 def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -> Model:
-    """The `Model` of an nnx module whose only variables are its `nnx.Param`s and random streams.
+    """The `Model` of an nnx module whose only variables are its parameters and random streams.
 
     `make(rngs=...)` makes the module. `make` is its class, a function, or a `functools.partial`. It
     is called once here and once per `init`. The parameters are a dict of dicts of arrays, by

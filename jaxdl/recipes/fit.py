@@ -36,11 +36,11 @@ times as slow with it."""
 class Fitted(NamedTuple):
     """The result of `fit`.
 
-    `params`: those of the last step, or the best on validation. Leaves are `[seeds, ...]` if
-        `seeds` was given.
-    `history`: NumPy arrays by name, one row per log point. `step` is `[points]`. Each metric of the
-        learner is its mean since the last row. Metrics and `validation` are `[points, seeds]`, or
-        `[points]` without `seeds`.
+    - `params`: those of the last step, or the best on validation. Leaves are `[seeds, ...]` if
+      `seeds` was given.
+    - `history`: NumPy arrays by name, one row per log point. `step` is `[points]`. Each metric of
+      the learner is its mean since the last row. Metrics and `validation` are `[points, seeds]`,
+      or `[points]` without `seeds`.
 
     >>> import jaxdl
     >>> params, history = jaxdl.Fitted({"w": 0.0}, {"step": [100], "loss": [0.5]})

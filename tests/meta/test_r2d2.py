@@ -76,13 +76,14 @@ def test_absent_classes_change_neither_the_loss_nor_the_gradient(key):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), five, two)
 
 
+@pytest.mark.parametrize("scale", [None, 1.0])
 @pytest.mark.parametrize("axes", [(), (1,), (2, 2)])
-def test_numbers_are_regressed(axes, key):
+def test_numbers_are_regressed(axes, scale, key):
     """A line with an intercept, which an almost free ridge finds."""
     slope = jnp.arange(1.0, 1 + 4 * np.prod(axes, dtype=int)).reshape(4, *axes)
     given, _ = episode(rows=9)
     support = Batch(given.x, jnp.tensordot(given.x, slope, axes=1) + 7)
-    learner = r2d2(IDENTITY, mean_squared_error, ways=1, strength=1e-4, scale=1.0)
+    learner = r2d2(IDENTITY, mean_squared_error, ways=1, strength=1e-4, scale=scale)
     params = learner.init(key, support.x)
     found = learner.predict(learner.adapt(key, params, support), support.x[:5])
     np.testing.assert_allclose(found, support.y[:5], atol=0.02)

@@ -65,10 +65,12 @@ def digits_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
     ((216, 8, 8, 1), dtype('uint8'), 6, '2 mirrored, turned 90')
 
     Returns:
-        images: uint8 `[N, 8, 8, 1]` in 0..255, ink bright, sorted by class; 88 to 91 per class in
-            "train", 35 to 37 in "validation", 54 or 55 in "test".
-        labels: int32 `[N]` in `[0, classes)`.
-        names: one per class, such as "7", "7 turned 90" or "7 mirrored, turned 270".
+        Images, labels and names.
+
+        - Images are uint8 `[N, 8, 8, 1]` in 0..255, ink bright, sorted by class; 88 to 91 per class
+          in "train", 35 to 37 in "validation", 54 or 55 in "test".
+        - Labels are int32 `[N]` in `[0, classes)`.
+        - There is a name per class, such as "7", "7 turned 90" or "7 mirrored, turned 270".
 
     Raises:
         InputError: for another split, or without scikit-learn.

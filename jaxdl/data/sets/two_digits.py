@@ -21,11 +21,13 @@ def numbers_few_shot(split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:
     ((8, 16, 1), 20, ['02', '16', '23'])
 
     Returns:
-        images: uint8 `[N, 8, 16, 1]` in 0..255, ink bright, sorted by class; 87 to 91 per class in
-            "train", 34 to 36 in "validation", 53 to 55 in "test". A drawing occurs at most once at
-            each place where a number has its digit.
-        labels: int32 `[N]` in `[0, classes)`.
-        names: one per class, such as "07".
+        Images, labels and names.
+
+        - Images are uint8 `[N, 8, 16, 1]` in 0..255, ink bright, sorted by class; 87 to 91 per
+          class in "train", 34 to 36 in "validation", 53 to 55 in "test". A drawing occurs at most
+          once at each place where a number has its digit.
+        - Labels are int32 `[N]` in `[0, classes)`.
+        - There is a name per class, such as "07".
 
     Raises:
         InputError: for another split, or without scikit-learn.
