@@ -95,4 +95,7 @@ def write_reference() -> None:
             path.write_text(text, "utf-8")
 
 
-write_reference()
+def setup(app: object) -> None:
+    """Called by Sphinx before it reads the pages."""
+    del app
+    write_reference()

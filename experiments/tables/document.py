@@ -1,11 +1,12 @@
 """The tables of docs/results.md, written from what is stored."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.reports.sinusoid import PUBLISHED
 from experiments.tables.rows import TABLES, TITLES
 from experiments.tables.stored import DOCUMENT, learner_of, results_of
 from jaxdl.files.atomic import write_text
@@ -118,14 +119,46 @@ def sines(table: str) -> Cells:
         ]
 
 
-WRITERS = {"numbers-5way-1shot": numbers, "omniglot-5way-1shot": omniglot, "sine-waves": sines}
+def maml_on_sines(table: str) -> Cells:
+    """The 5-shot errors of MAML and of its baseline by steps and seeds, beside the paper's."""
+    depths = (0, 1, 5, 10)
+    yield ["after", *(f"{depth} step{'s' * (depth != 1)}" for depth in depths)]
+    result = results_of(table)["maml"]
+
+    def cells(name: str, key: str = "mean") -> list[list[float]]:
+        return [[float(seed[f"5-shot/{depth}"][key]) for seed in result[name]] for depth in depths]
+
+    first: int = result["config"]["seed"]
+    for i, values in enumerate(zip(*cells("maml"), strict=True)):
+        yield [f"MAML, seed {first + i}", *(f"{value:.3f}" for value in values)]
+    yield ["MAML, mean", *(over_seeds(values, ".2f") for values in cells("maml"))]
+    halves = [float(np.mean(values)) for values in cells("maml", "ci95")]
+    yield ["MAML, one seed, ± over tasks", *(f"± {half:.2f}" for half in halves)]
+    yield ["paper (one seed, 600 tasks)", *published("maml", depths)]
+    yield ["pretrained, fine-tuned, mean", *(over_seeds(v, ".2f") for v in cells("pretrained"))]
+    yield ["pretrained, fine-tuned, paper", *published("pretrained", depths)]
+
+
+def published(name: str, depths: Sequence[int]) -> list[str]:
+    """The figures of MAML's paper on sine waves, empty where it has none."""
+    figures = PUBLISHED[name]
+    return [f"{figures[depth]:.2f}" if depth in figures else "" for depth in depths]
+
+
+WRITERS: dict[str, tuple[Callable[[str], Cells], str]] = {
+    "maml-on-sine-waves": (maml_on_sines, "sine-waves"),
+    "numbers-5way-1shot": (numbers, "numbers-5way-1shot"),
+    "omniglot-5way-1shot": (omniglot, "omniglot-5way-1shot"),
+    "sine-waves": (sines, "sine-waves"),
+}
+"""The writer of each place in the document, and the table whose stored results it shows."""
 
 
 def written(document: str) -> str:
     """The document with each table between its marks written anew."""
-    for name, cells in WRITERS.items():
+    for name, (cells, table) in WRITERS.items():
         mark = re.compile(rf"(<!-- results/{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        header, *rows = cells(name)
+        header, *rows = cells(table)
         text = markdown(header, rows)
         document, count = mark.subn(rf"\g<1>{text}\g<2>", document)  # no backslash in a table
         assert count == 1, f"{name} has {count} places in {DOCUMENT.name}"

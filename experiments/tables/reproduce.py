@@ -136,6 +136,7 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
     config, run = result["config"], result["run"]
     lines = {
         "learner": TITLES[row.name] if row.name in TITLES else TITLES[config["learner"]],
+        "measure": UNITS[TABLES[table].experiment],
         "ours, ± over seeds": headline(table, row.name, result),
         "paper": row.paper or "none",
         "batch norm": result["batch_norm"],

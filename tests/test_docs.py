@@ -1,0 +1,54 @@
+"""The pages of the site, without building it: links, names, and the code of the tutorials.
+
+`scripts/docs` builds the site and runs the tutorials.
+"""
+
+import importlib.util
+import re
+
+import pytest
+
+import jaxdl
+from tests.project import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "api"]
+TUTORIALS = [path for path in PAGES if path.parent.name == "tutorials"]
+
+
+def cells(path):
+    """The code of a tutorial, by cells."""
+    found = re.findall(r"```\{code-cell\} ipython3\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    return [str(code) for code in found]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_between_pages_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert link.startswith("https://") or (path.parent / link).exists(), link
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE)
+    names = [path.relative_to(DOCS).as_posix().removesuffix(".md") for path in PAGES]
+    assert sorted(listed) == sorted({*names, "api/index"} - {"index"})
+
+
+def test_the_reference_has_every_public_name_once():
+    spec = importlib.util.spec_from_file_location("conf", DOCS / "conf.py")
+    assert spec
+    assert spec.loader
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    found = [name for names in conf.public_names().values() for _, name in names]
+    assert sorted(found) == sorted(set(jaxdl.__all__) - {"__version__"})
+    assert all(conf.directive(*each) for names in conf.public_names().values() for each in names)
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_uses_names_that_there_are(path):
+    assert len(cells(path)) >= 3
+    for code in cells(path):
+        compile(code, str(path), "exec")
+        assert all(hasattr(jaxdl, name) for name in re.findall(r"\bjaxdl\.(\w+)", code))
