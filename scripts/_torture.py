@@ -257,7 +257,7 @@ def one_round(
         if done < most:
             # Most moments follow a change of the run's files, because saves are short.
             if draw.random() < 0.4:
-                wait_for(process, seconds=draw.uniform(0, seconds))
+                wait_for(process, seconds=draw.uniform(0, 0.7 * seconds))
             else:
                 wait_for(process, run=run, changes=draw.randint(1, 2 * changes))
                 time.sleep(draw.uniform(0, 0.03))

@@ -210,9 +210,9 @@ class Training:
         """
         if mark is not None and parallel.is_first() and not self.journal.begins_as(mark):
             raise RunError(
-                f"{self.journal.path} is damaged: it does not begin with the {mark['lines']:,}"
-                f" lines that it had at checkpoint {self.step:,}. Put the file back, or choose"
-                " another `name=` to start a new run"
+                f"{self.journal.path} is damaged: it does not begin with the lines that it had at"
+                f" checkpoint {self.step:,}. Put the file back, or choose another `name=` to start"
+                " a new run"
             )
 
     def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
