@@ -1,6 +1,7 @@
 """`scripts/torture`: what it compares, what it leaves out, and a tiny run of it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def test_two_kills_of_a_run(tmp_path):
         [*command, "--only", "mnist", "--no-faults"],
         text=True,
         capture_output=True,
-        env={**_torture.os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/scripts", "TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("| mnist"))
