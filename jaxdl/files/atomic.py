@@ -89,6 +89,7 @@ def plain(value: Any) -> Any:
 CURES = {
     errno.ENOSPC: "Free disk space",
     errno.EDQUOT: "Free disk space",
+    errno.EFBIG: "Raise the limit on the size of files (`ulimit -f`)",
     errno.EACCES: "Correct the permissions",
     errno.EPERM: "Correct the permissions",
     errno.EROFS: "Choose another `runs_dir=`",

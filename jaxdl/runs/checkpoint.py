@@ -13,8 +13,7 @@ import contextlib
 import logging
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +165,8 @@ class Checkpoints:
             import orbax.checkpoint as ocp
 
             logging.getLogger("absl").addFilter(_is_not_orbax)
+            if not isinstance(sys.unraisablehook, _NoStrayTracebacks):
+                sys.unraisablehook = _NoStrayTracebacks(sys.unraisablehook)
             process = jax.process_index()
             alone = ocp.options.MultiprocessingOptions(
                 primary_host=process,
@@ -202,8 +203,7 @@ class Checkpoints:
     ) -> list[np.ndarray]:
         """The arrays of a record's leaves; format 1 finds them by the texts of their paths."""
         try:
-            with _without_stray_tracebacks():
-                stored = self._item(step, "tree")
+            stored = self._item(step, "tree")
             if record["format"] == 1:
                 pairs = jax.tree.leaves_with_path(stored)
                 named = {leaves.texts(leaves.path_of(keys)): array for keys, array in pairs}
@@ -280,27 +280,19 @@ def _is_not_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in Path(record.pathname).parts
 
 
-@contextlib.contextmanager
-def _without_stray_tracebacks() -> Iterator[None]:
-    """Hides tracebacks of Orbax that only follow from an error; the error itself is raised.
+class _NoStrayTracebacks:
+    """`sys.unraisablehook` without the tracebacks of Orbax that only follow from an error.
 
-    Orbax reads arrays concurrently. If one is damaged, the other reads report to an event loop that
-    is already closed.
+    Orbax reads and writes arrays concurrently, and raises the first error. By then the event loop
+    is closed, and the other reads or writes, which may end later, report to it.
     """
-    hook = sys.unraisablehook
 
-    def other_than_that(raised: Any) -> None:
+    def __init__(self, others: Callable[[Any], object]) -> None:
+        self._others = others
+
+    def __call__(self, raised: Any) -> None:
         if "Event loop is closed" not in str(raised.exc_value):
-            hook(raised)
-
-    sys.unraisablehook = other_than_that
-    try:
-        yield
-    except Exception:
-        time.sleep(0.2)  # until the other reads end
-        raise
-    finally:
-        sys.unraisablehook = hook
+            self._others(raised)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,9 @@
 """metrics.jsonl: one line per log point, means over steps; the same as TensorBoard events."""
 
 import json
-from collections.abc import Callable, Mapping
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ class Journal:
     """
 
     def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
-        self._path = directory / "metrics.jsonl"
+        self.path = directory / "metrics.jsonl"
         self._writer: Any = None
         self._board: Any = None
         self._cut_at: int | None = None
@@ -34,7 +36,7 @@ class Journal:
         if not parallel.is_first():
             return
         line = json.dumps({"step": step, "split": split, **plain(metrics)})
-        with writing(self._path) as path, path.open("a") as file:
+        with writing(self.path) as path, path.open("a") as file:
             file.write(line + "\n")
         if self._writer is not None:
             self._append_events(json.loads(line))
@@ -61,9 +63,21 @@ class Journal:
             found = _parsed(line)
             return bool(found) and wanted(found["step"], found.get("split", ""))
 
-        if parallel.is_first() and self._path.exists():
+        if parallel.is_first() and self.path.exists():
             kept = filter(is_wanted, self._lines())
-            write_text(self._path, "".join(line + "\n" for line in kept))
+            write_text(self.path, "".join(line + "\n" for line in kept))
+
+    def mark(self, step: int) -> dict[str, int] | None:
+        """How many lines there are up to `step`, and their checksum. None if nobody writes here."""
+        if not parallel.is_first():
+            return None
+        lines = [line for line in self._lines() if _parsed(line).get("step", math.inf) <= step]
+        return {"lines": len(lines), "crc32": _crc32(lines)}
+
+    def begins_as(self, mark: Mapping[str, int]) -> bool:
+        """Whether the lines of an earlier `mark` are still there, and are still the same."""
+        lines = [line for line in self._lines() if _parsed(line)][: mark["lines"]]
+        return len(lines) == mark["lines"] and _crc32(lines) == mark["crc32"]
 
     def close(self) -> None:
         """Finishes the events file."""
@@ -72,13 +86,13 @@ class Journal:
             self._board = None
 
     def _lines(self) -> list[str]:
-        if not self._path.exists():
+        if not self.path.exists():
             return []
         try:
-            return self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+            return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError as error:
             raise RunError(
-                f"{self._path} cannot be read ({error.strerror}). Move it away to go on"
+                f"{self.path} cannot be read ({error.strerror}). Put the file back"
             ) from error
 
     def _append_events(self, line: dict[str, Any]) -> None:
@@ -86,7 +100,7 @@ class Journal:
             return self._add_events(line)
         # Events from `first` on belong to lines that were cut. The lines that stayed come again.
         first = line["step"] if self._cut_at is None else min(self._cut_at, line["step"])
-        self._board = self._writer(str(self._path.parent), purge_step=first)
+        self._board = self._writer(str(self.path.parent), purge_step=first)
         for kept in map(_parsed, self._lines()):
             if kept.get("step", -1) >= first:
                 self._add_events(kept)
@@ -132,6 +146,10 @@ class Window:
     def means(self) -> dict[str, np.ndarray]:
         """The means over steps, `[seeds]`, float64."""
         return {name: sums / self.count for name, sums in self._sums.items()}
+
+
+def _crc32(lines: Sequence[str]) -> int:
+    return zlib.crc32("\n".join(lines).encode())
 
 
 def _parsed(line: str) -> dict[str, Any]:

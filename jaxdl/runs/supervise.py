@@ -1,7 +1,7 @@
 """Supervision of a long training: checkpoints, log, progress, divergence, signals."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,14 @@ class Training:
 
         Raises:
             InputError: if the checkpoint is later than the training's last step.
-            RunError: if the checkpoint is damaged.
+            RunError: if the checkpoint is damaged, or a line of the log before it.
         """
         if not self.checkpoints.steps():
             return state
         restored, notes = self.checkpoints.restore_with_notes(state)
         self.step = int(restored.step)
         self.refuse_fewer_than(self.step)
+        self._check_journal(notes.get("journal"))
         self.seconds = notes["seconds"]
         self.compile_seconds = notes["compile_seconds"]
         self._window = Window.from_notes(notes["window"])
@@ -99,12 +100,15 @@ class Training:
             RunError: if it, or the previous one, could not be written.
         """
         state = parallel.local(state)
+        # The lines of a last step may go when the run is made longer, so the mark has none of them.
+        step = int(state.step)
         notes = {
+            "journal": self.journal.mark(step - (step == self.steps)),
             "seconds": self.seconds + time.perf_counter() - self.began,
             "compile_seconds": self.compile_seconds,
             "window": self._window.notes(),
         }
-        self.checkpoints.save(int(state.step), state, notes)
+        self.checkpoints.save(step, state, notes)
 
     def compiled(self, seconds: float) -> None:
         """Notes how long compilation took."""
@@ -198,6 +202,18 @@ class Training:
         if not can_go_on(state):
             raise self._diverged(step, "state", suspect({}, step))
         self.save(state)
+
+    def _check_journal(self, mark: Mapping[str, int] | None) -> None:
+        """Refuses a log that has lost lines since the checkpoint, because results are made of it.
+
+        Checkpoints of earlier versions have no mark.
+        """
+        if mark is not None and parallel.is_first() and not self.journal.begins_as(mark):
+            raise RunError(
+                f"{self.journal.path} is damaged: it does not begin with the lines that it had at"
+                f" checkpoint {self.step:,}. Put the file back, or choose another `name=` to start"
+                " a new run"
+            )
 
     def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:
         if (found := first_bad_loss(metrics)) is not None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import sys
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -424,3 +425,24 @@ def test_a_checkpoint_of_a_later_format_is_refused(folder):
     rewrite(folder, 4, lambda record: record.update(format=3))
     with Checkpoints(folder) as checkpoints, pytest.raises(RunError, match="a later jaxdl wrote"):
         checkpoints.restore(ZEROS)
+
+
+def test_tracebacks_that_follow_from_an_error_are_hidden_in_saves_too(tmp_path, monkeypatch):
+    """On a full disk, writes that end after the first error report to a closed event loop."""
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: shown.append(str(raised.exc_value)))
+
+    class Raises:
+        """Nobody can catch what `__del__` raises, nor what a thread of TensorStore raises."""
+
+        def __init__(self, text):
+            self.text = text
+
+        def __del__(self):
+            raise RuntimeError(self.text)
+
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": np.zeros(2)})
+        Raises("Event loop is closed")
+        Raises("another error")
+    assert shown == ["another error"]

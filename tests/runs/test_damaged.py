@@ -1,17 +1,19 @@
 """A run directory that is damaged, and names and paths that cannot be: one sentence for each."""
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs.config import RunFlags, whole_path, with_whole_paths
-from jaxdl.runs.run import open_run
+from jaxdl.runs.run import Interrupted, open_run
 from tests import tiny_run
 
 DEEP = "[" * 100_000
@@ -82,6 +84,60 @@ def test_a_finished_run_that_may_only_be_read_is_reprinted(run, monkeypatch, num
     (run / "result.json").unlink()
     with pytest.raises(RunError, match=r"cannot write .*lock"), open_run("tiny", settings):
         pass
+
+
+def flipped(text):
+    """A digit of the first line is another digit, so that the line is still JSON."""
+    at = text.index("0.") + 2
+    return text[:at] + str(9 - int(text[at])) + text[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("{", "[", 1),
+        flipped,
+    ],
+)
+def test_a_journal_that_lost_lines_before_the_checkpoint_is_told(tmp_path, change):
+    """Results are made of it: a multitask run would end in a KeyError, or in other numbers."""
+    settings = {"steps": 6, "log_every": 1, "save_minutes": 0.0}
+    stopped = tiny_run.config(tmp_path, **settings)
+    with pytest.raises(Interrupted):
+        tiny_run.train(stopped, signal_after=(4, signal.SIGINT))
+    path = tmp_path / "tiny" / "a" / "metrics.jsonl"
+    text = path.read_text()
+    path.write_text(change(text))
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged.* lines .*checkpoint 4"):
+        tiny_run.train(stopped)
+    path.write_text(text + "half a li")
+    assert int(tiny_run.train(stopped).step) == 6
+
+
+def test_lines_of_a_last_step_may_come_and_go(tmp_path):
+    """Planted bugs: a mark has the lines of the last step; all lines must be as they were."""
+
+    def upto(steps, *, name="a", stop=None, train=True):
+        settings = tiny_run.config(tmp_path, name=name, steps=steps, log_every=3)
+        if not train:  # a kill before the first step
+            with open_run("tiny", settings) as run:
+                run.restore(tiny_run.start(settings)[1])
+            return ""
+        with contextlib.nullcontext() if stop is None else pytest.raises(Interrupted):
+            tiny_run.train(settings, signal_after=stop and (stop, signal.SIGINT))
+        path = tmp_path / "tiny" / name
+        (path / "result.json").unlink(missing_ok=True)
+        return (path / "metrics.jsonl").read_text()
+
+    upto(4)
+    upto(8, train=False)  # the line of step 4 goes
+    upto(8)
+    upto(14, stop=10)
+    upto(10, train=False)  # a line of step 10 comes
+    upto(10)
+    assert upto(14) == upto(14, name="never")
 
 
 def test_a_line_of_the_journal_that_is_nested_too_deeply_is_left_out(run):
