@@ -26,7 +26,7 @@ suppress_warnings = ["myst.xref_missing"]
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "docs" / "notebooks")
 nb_execution_raise_on_error = True
-nb_execution_timeout = 180
+nb_execution_timeout = 600
 nb_merge_streams = True
 
 default_role = "literal"  # `code` in docstrings is what it is in Markdown

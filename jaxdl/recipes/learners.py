@@ -20,13 +20,12 @@ from jaxdl.meta.matchingnet import matchingnet
 from jaxdl.meta.metaoptnet import metaoptnet
 from jaxdl.meta.pfn import pfn
 from jaxdl.meta.protonet import protonet
-from jaxdl.meta.r2d2 import r2d2
 from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.snail import snail
 from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.recipes import gradient_learners as gradient
 from jaxdl.recipes import labelled_learners as labelled
-from jaxdl.recipes.metric_learners import r2d2_of_curves, relationnet
+from jaxdl.recipes.metric_learners import r2d2, r2d2_of_curves, relationnet
 from jaxdl.types import (
     MetaLearner,
     TransferLearner,
