@@ -1,9 +1,8 @@
 """The net of the tabular learner: a token per cell, attention over columns and over rows."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Bool, Float
@@ -39,6 +38,7 @@ class Read(NamedTuple):
     layers: list[tuple[Array, Array]]
     """Of each layer keys and values `[columns, n, heads, depth]`."""
     keys: Float[Array, "n width"]
+    """Of the vote of each row."""
     labels: Float[Array, "n classes"]
     rows: Float[Array, " n"]
     """What attention adds to the scores of each row."""
@@ -57,7 +57,7 @@ class TabularNet(NamedTuple):
 
 
 def log_weight(weight: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """What attention adds to a score, so that weight 2 is as twice: the logarithm, and -inf of 0."""
+    """The logarithm, -inf for 0: added to a score, it lets a row of weight 2 count twice."""
     return jnp.where(weight > 0, jnp.log(jnp.where(weight > 0, weight, 1)), -jnp.inf)
 
 
@@ -101,7 +101,7 @@ class Layer(nn.Module):
         self.along = [Dense(self.width) for _ in "qkvo"]
         self.widen, self.narrow = Dense(2 * self.width), Dense(self.width)
 
-    def split(self, layer: Dense, tokens: Tokens) -> Float[Array, "n columns heads depth"]:
+    def split(self, layer: Any, tokens: Tokens) -> Float[Array, "n columns heads depth"]:
         """A projection of the tokens, by heads."""
         return layer(tokens).reshape(*tokens.shape[:2], self.heads, -1)
 
@@ -212,14 +212,47 @@ class Transformer(nn.Module):
 
 
 def tabular_transformer(
-    classes: int = 10, *, features: int = 20, width: int = 64, heads: int = 2, layers: int = 3, group: int = 4
+    classes: int = 10,
+    *,
+    features: int = 20,
+    width: int = 64,
+    heads: int = 2,
+    layers: int = 3,
+    group: int = 4,
 ) -> TabularNet:
-    """todo"""
-    if min(width, heads, layers, features) < 1 or classes < 2 or width % heads:
+    """A transformer with attention over columns and over rows (TabPFN v2, Hollmann et al. 2025).
+
+    A token is a group of cells of a row, or the label of a row. In each layer, a token reads those
+    of its row, and then those of the labelled rows in its column. So a row that is asked sees no
+    other such row. There are no positions of rows: their order has no meaning, and a row of weight
+    2 is as the row twice. Numbers are standardised by the labelled rows.
+
+    Two things differ from the paper: the columns have directions of their own, which are learnt and
+    not drawn anew for each table, and the logits begin with the votes of the labelled rows.
+
+    Args:
+        classes: the most classes.
+        features: the most columns. A table may have fewer.
+        width: of tokens, a multiple of `heads`. The dense nets are twice as wide.
+        group: columns per token.
+
+    Raises:
+        InputError: for a number below 1, or a width that does not divide among the heads.
+
+    >>> import jax
+    >>> net = tabular_transformer(3, features=4, width=8, layers=1, group=2)
+    >>> cells = Cells(jnp.ones((5, 4)), jnp.ones((5, 4), bool))
+    >>> table = Labelled(cells, jnp.eye(3)[jnp.arange(5) % 3], jnp.ones(5))
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), table)
+    >>> read = jax.eval_shape(net.encode, params, table)
+    >>> jax.eval_shape(net.decode, params, read, cells).shape
+    (5, 3)
+    """
+    if min(width, heads, layers, features, group) < 1 or classes < 2 or width % heads:
         raise InputError(
-            f"a tabular transformer cannot have {width=}, {heads=}, {layers=}, {features=} and"
-            f" {classes=}. Give at least 1 of each, 2 classes, and a width that is a multiple of"
-            " the heads"
+            f"a tabular transformer cannot have {width=}, {heads=}, {layers=}, {group=},"
+            f" {features=} and {classes=}. Give at least 1 of each, 2 classes, and a width that is"
+            " a multiple of the heads"
         )
     module = Transformer(features, classes, width, heads, layers, group)
 
@@ -230,9 +263,9 @@ def tabular_transformer(
         return module.init(key, table, method=both)["params"]
 
     def encode(params: Params, table: Labelled) -> Read:
-        return module.apply({"params": params}, table, method="encode")
+        return cast(Read, module.apply({"params": params}, table, method="encode"))
 
     def decode(params: Params, read: Read, cells: Cells) -> Array:
-        return module.apply({"params": params}, read, cells, method="decode")
+        return cast(Array, module.apply({"params": params}, read, cells, method="decode"))
 
     return TabularNet(init, encode, decode)

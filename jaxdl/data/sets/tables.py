@@ -14,7 +14,7 @@ from jax import lax
 from jax.scipy.special import erfinv
 from jaxtyping import Bool, Float, Int
 
-from jaxdl.data.ranges import Range, Span, check_range
+from jaxdl.data.ranges import Range, Span, check_count, check_range
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Batch, Cells, Count, Episode, Key, Sampler, Scalar
 
@@ -80,7 +80,7 @@ def standard(x: Rows) -> Rows:
     return centred / (jnp.sqrt(jnp.mean(jnp.square(centred), axis=0, keepdims=True)) + 1e-6)
 
 
-def ranks(x: Float[Array, "n *rest"]) -> Int[Array, "n *rest"]:
+def ranks(x: Float[Array, "*shape"]) -> Int[Array, "*shape"]:
     """How many are smaller, along the first axis. It counts pairs, because a sort is slow to
     compile."""
     return jnp.sum(x[:, None] > x[None], axis=1)
@@ -199,9 +199,7 @@ def bins(lots: Lots, x: Float[Array, " n"], classes: Count, most: int) -> Int[Ar
     return codes[found]
 
 
-def winners(
-    scores: Float[Array, "n classes"], bias: Float[Array, " classes"]
-) -> Int[Array, " n"]:
+def winners(scores: Float[Array, "n classes"], bias: Float[Array, " classes"]) -> Int[Array, " n"]:
     """The class of the highest score, each standardised first; the bias makes classes unequal."""
     return jnp.argmax(standard(scores) + bias[None], axis=1)
 
@@ -287,13 +285,31 @@ def tables(
 ) -> Sampler:
     """Sampler of one classification table: rows to learn from, and rows to classify.
 
-    todo
+    Inputs are `Cells` `[shots, features]` and `[queries, features]`. Where a number is a range,
+    they have the most of it: the other columns have no known cell, and the other rows of the
+    support set have weight 0. Classes are 0, 1, 2 ..., and each has a row of weight 1 in the
+    support set. Few classes are more likely than many.
+
+    Args:
+        shots: labelled rows, at least as many as the most classes.
+        queries: rows to classify, in each table as many.
+        features: columns.
+        classes: at least 2.
+
+    >>> import jax, jaxdl
+    >>> sample = jaxdl.tables(shots=(5, 9), queries=4, features=(2, 3), classes=(2, 5))
+    >>> support, query = jax.jit(sample)(jax.random.key(0))
+    >>> support.x.values.shape, query.y.shape, 5 <= int(support.weight.sum()) <= 9
+    ((9, 3), (4,), True)
+
+    Raises:
+        InputError: for numbers of rows, columns or classes that cannot be drawn.
     """
     given, width, ways = (
         check_range(name, each)
         for name, each in (("shots", shots), ("features", features), ("classes", classes))
     )
-    asked = check_range("queries", queries).most
+    asked = check_count("queries", queries)
     if given.fewest < ways.most or ways.fewest < 2:
         raise InputError(
             f"shots={given} and classes={ways} cannot be drawn. Give at least 2 classes, and as"
@@ -308,7 +324,7 @@ def tables(
         weight = (jnp.arange(given.most) < n).astype("float32")
         first = jax.tree.map(lambda leaf: leaf[: given.most], (cells, y))
         last = jax.tree.map(lambda leaf: leaf[given.most :], (cells, y))
-        return Episode(Batch(*first, weight), Batch(*last))
+        return Episode(Batch(first[0], first[1], weight), Batch(*last))
 
     return lambda key: with_lots(key, make)
 
