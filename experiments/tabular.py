@@ -65,13 +65,13 @@ ROWS, TESTS = 100, 50
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    steps: Count = 2500
+    steps: Count = 4000
     """Training steps."""
-    tasks: Count = 6
+    tasks: Count = 4
     """Draws of the prior per step. Each has a table of each size."""
     lr: Positive = 0.002
     """Largest learning rate of Adam. It rises from 0 and falls to 0 along a cosine."""
-    warmup: Natural = 150
+    warmup: Natural = 100
     """Steps in which the learning rate rises."""
     decay_steps: Natural = 0
     """Steps until the learning rate is 0. 0: those of the training."""
@@ -102,7 +102,7 @@ class Config:
     """Random orders of columns and classes, over which a prediction is a mean."""
     validation_tasks: AtLeastTwo = 200
     """Synthetic tables of each validation, which are never trained on."""
-    eval_every: Count = 500
+    eval_every: Count = 400
     """Steps between validations, a multiple of --log-every."""
     start: Start = Start()
     """Weights to start from."""

@@ -18,8 +18,8 @@ __version__ = "0.1.0"
 _FACE = {
     "errors": "InputError RunError",
     "types": (
-        "Batch Cells Embedding Episode Example GradFn LossFn MetaLearner Model Replay Sample Sampler "
-        "Shard StatefulModel StepFn Stream TrainState TransferLearner"
+        "Batch Cells Embedding Episode Example GradFn LossFn MetaLearner Model Replay Sample "
+        "Sampler Shard StatefulModel StepFn Stream TrainState TransferLearner"
     ),
     "losses": "Normal counted cross_entropy gaussian_nll mean_squared_error weighted_mean",
     "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",

@@ -105,7 +105,9 @@ class Layer(nn.Module):
         """A projection of the tokens, by heads."""
         return layer(tokens).reshape(*tokens.shape[:2], self.heads, -1)
 
-    def columns(self, tokens: Tokens, bias: Float[Array, " columns"]) -> Tokens:
+    def columns(
+        self, tokens: Tokens, bias: Float[Array, " columns"]
+    ) -> Float[Array, "n asking width"]:
         """Each cell reads the cells of its row."""
         query, key, value, join = self.across
         normed = self.norms[0](tokens)
@@ -184,8 +186,10 @@ class Transformer(nn.Module):
         weight = table.weight
         mean, deviation, known = moments(table.cells, weight)
         seen = jnp.any(table.labels * weight[:, None] > 0, axis=0)
-        code = Read(mean, deviation, known > 0, seen, [], weight, table.labels, log_weight(weight))
-        tokens, bias = self.tokens(code, table.cells, self.label(table.labels)), self.bias(code)
+        label, keys = self.label(table.labels), jnp.zeros((len(weight), self.width))
+        bias = log_weight(weight)
+        code = Read(mean, deviation, known > 0, seen, [], keys, table.labels, bias)
+        tokens, bias = self.tokens(code, table.cells, label), self.bias(code)
         for block in self.blocks:
             tokens = block.columns(tokens, bias)
             code.layers.append(block.read(tokens))
