@@ -34,7 +34,7 @@ def test_the_auc_is_that_of_scikit_learn(classes):
 
 
 def test_a_class_without_rows_has_no_curve():
-    with pytest.raises(InputError, match="class 1 has 0 of 3 rows"):
+    with pytest.raises(InputError, match="class 0 has 3 of 3 rows"):
         roc_auc(np.zeros(3, int), np.ones((3, 2)))
 
 
