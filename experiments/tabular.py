@@ -7,8 +7,8 @@ which each split has 100 rows to learn from, 50 to classify and at most 20 colum
 scikit-learn with their defaults stand beside it, on the same splits.
 
 Command: scripts/run tabular [--preset nano]
-Runtime: RUNTIME
-Result: RESULT
+Runtime: a step takes about 0.5 s of CPU time on shared cores (AMD EPYC), and compiling two minutes
+Result: ROC AUC and accuracy on each table beside the four classifiers; docs/results.md has them
 """
 
 import dataclasses
