@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.reports.tabular import scores_table
 from experiments.tables.rows import TABLES, TITLES
 from experiments.tables.stored import DOCUMENT, learner_of, results_of
 from jaxdl.files.atomic import write_text
@@ -118,7 +119,17 @@ def sines(table: str) -> Cells:
         ]
 
 
-WRITERS = {"numbers-5way-1shot": numbers, "omniglot-5way-1shot": omniglot, "sine-waves": sines}
+def tables(table: str) -> Cells:
+    """AUC and accuracy on real tables, of the learner and of scikit-learn's classifiers."""
+    yield from scores_table(results_of(table)["tabular"])
+
+
+WRITERS = {
+    "numbers-5way-1shot": numbers,
+    "omniglot-5way-1shot": omniglot,
+    "sine-waves": sines,
+    "tabular": tables,
+}
 
 
 def written(document: str) -> str:
