@@ -263,6 +263,8 @@ def check_row(
     result = result_of(name, row.name)
     if result is None:
         raise RunError(f"{place(name, row.name).result} is missing. Restore it")
+    if table.experiment == "tabular":
+        raise InputError(f"{name} has no stored weights. Choose another table")
     config = table.configuration(row)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)

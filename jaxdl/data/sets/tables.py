@@ -110,16 +110,8 @@ def causes(lots: Lots, group: Int[Array, " n"], groups: int) -> Float[Array, "n 
 
 def bent(kind: Float[Array, "#one nodes"], x: Float[Array, "n nodes"]) -> Float[Array, "n nodes"]:
     """Each column through one of eight functions, by a number in [0, 1)."""
-    forms = (
-        x,
-        x,
-        jnp.tanh(2 * x),
-        jax.nn.relu(x),
-        jnp.sin(2 * x),
-        jnp.abs(x),
-        jnp.square(x),
-        jnp.sign(x) + 0.1 * x,
-    )
+    curved = jnp.tanh(2 * x), jax.nn.relu(x), jnp.sin(2 * x), jnp.abs(x), jnp.square(x)
+    forms = (x, x, *curved, jnp.sign(x) + 0.1 * x)
     at, found = jnp.floor(kind * len(forms)), x
     for i, form in enumerate(forms):
         found = jnp.where(at == i, form, found)
