@@ -18,8 +18,8 @@ __version__ = "0.1.0"
 _FACE = {
     "errors": "InputError RunError",
     "types": (
-        "Batch Embedding Episode Example GradFn LossFn MetaLearner Model Replay Sample Sampler "
-        "Shard StatefulModel StepFn Stream TrainState TransferLearner"
+        "Batch Cells Embedding Episode Example GradFn LossFn MetaLearner Model Replay Sample "
+        "Sampler Shard StatefulModel StepFn Stream TrainState TransferLearner"
     ),
     "losses": "Normal counted cross_entropy gaussian_nll mean_squared_error weighted_mean",
     "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",
@@ -46,6 +46,7 @@ _FACE = {
     "data.sets.gp": "gp",
     "data.sets.images": "few_shot_arrays image_arrays",
     "data.sets.sinusoid": "sinusoid",
+    "data.sets.tables": "tables",
     "data.sets.two_digits": "numbers_few_shot",
     "replay.nstep": "n_step",
     "replay.prioritized": "prioritized",
@@ -90,6 +91,7 @@ _FACE = {
     "meta.simpleshot": "simpleshot",
     "meta.snail": "snail",
     "meta.support_statistics": "by_support_statistics",
+    "meta.tabular": "tabular",
     "meta.tnp_d": "tnp_d",
     "multitask.gradients": "multitask_step task_grads",
     "multitask.pcgrad": "pcgrad",
@@ -111,6 +113,7 @@ _FACE = {
     "recipes.loaded": "LoadedRun load_run",
     "recipes.fit": "Fitted fit",
     "recipes.score": "score",
+    "recipes.tabular_classifier": "TabularClassifier",
 }
 _HOMES = {name: f"jaxdl.{module}" for module, names in _FACE.items() for name in names.split()}
 

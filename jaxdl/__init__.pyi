@@ -14,6 +14,7 @@ from jaxdl.data.sets.gp import gp as gp
 from jaxdl.data.sets.images import few_shot_arrays as few_shot_arrays
 from jaxdl.data.sets.images import image_arrays as image_arrays
 from jaxdl.data.sets.sinusoid import sinusoid as sinusoid
+from jaxdl.data.sets.tables import tables as tables
 from jaxdl.data.sets.two_digits import numbers_few_shot as numbers_few_shot
 from jaxdl.errors import InputError as InputError
 from jaxdl.errors import RunError as RunError
@@ -79,6 +80,7 @@ from jaxdl.meta.snail import snail as snail
 from jaxdl.meta.solvers import conjugate_gradients as conjugate_gradients
 from jaxdl.meta.solvers import neumann as neumann
 from jaxdl.meta.support_statistics import by_support_statistics as by_support_statistics
+from jaxdl.meta.tabular import tabular as tabular
 from jaxdl.meta.tnp_d import tnp_d as tnp_d
 from jaxdl.models.conv4 import conv4_omniglot as conv4_omniglot
 from jaxdl.models.conv4 import conv4_pooled as conv4_pooled
@@ -111,6 +113,7 @@ from jaxdl.recipes.fit import fit as fit
 from jaxdl.recipes.loaded import LoadedRun as LoadedRun
 from jaxdl.recipes.loaded import load_run as load_run
 from jaxdl.recipes.score import score as score
+from jaxdl.recipes.tabular_classifier import TabularClassifier as TabularClassifier
 from jaxdl.replay.nstep import n_step as n_step
 from jaxdl.replay.prioritized import prioritized as prioritized
 from jaxdl.replay.uniform import reservoir as reservoir
@@ -136,6 +139,7 @@ from jaxdl.train.steps import supervised_step as supervised_step
 from jaxdl.train.streams import run_keys as run_keys
 from jaxdl.train.streams import task_stream as task_stream
 from jaxdl.types import Batch as Batch
+from jaxdl.types import Cells as Cells
 from jaxdl.types import Embedding as Embedding
 from jaxdl.types import Episode as Episode
 from jaxdl.types import Example as Example

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 import jax
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxdl.errors import InputError
 
@@ -69,6 +69,21 @@ class Episode(NamedTuple):
 
     support: PyTree
     query: PyTree
+
+
+class Cells(NamedTuple):
+    """Rows of a table, and which of their cells are known. The value of another does not count.
+
+    A column without a known cell in the support set is as if it were not there.
+
+    >>> import jaxdl, jax.numpy as jnp
+    >>> x = jnp.array([[1.0, jnp.nan], [3.0, 4.0]])
+    >>> jaxdl.Cells(x, known=~jnp.isnan(x)).known.tolist()
+    [[True, False], [True, True]]
+    """
+
+    values: Float[Array, "n features"]
+    known: Bool[Array, "n features"]
 
 
 class Example(NamedTuple):

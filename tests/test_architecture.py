@@ -27,7 +27,12 @@ HOMES = {
     "matplotlib": ("jaxdl/report/pictures.py",),
     "orbax": ("jaxdl/runs/checkpoint.py",),
     "PIL": ("jaxdl/data/",),
-    "sklearn": ("jaxdl/data/",),
+    "sklearn": (
+        "jaxdl/data/",
+        "jaxdl/recipes/table_baselines.py",
+        "jaxdl/recipes/tabular_classifier.py",
+        "experiments/tabular.py",
+    ),
     "tensorboardX": ("jaxdl/runs/journal.py",),
     "tensorflow_datasets": ("jaxdl/data/prepare/tfds.py",),
     "tyro": ("jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.reports.sinusoid import PUBLISHED
+from experiments.reports.tabular import scores_table
 from experiments.tables.rows import TABLES, TITLES
 from experiments.tables.stored import DOCUMENT, learner_of, results_of
 from jaxdl.files.atomic import write_text
@@ -145,11 +146,17 @@ def published(name: str, depths: Sequence[int]) -> list[str]:
     return [f"{figures[depth]:.2f}" if depth in figures else "" for depth in depths]
 
 
+def real_tables(table: str) -> Cells:
+    """AUC and accuracy on real tables, of the learner and of scikit-learn's classifiers."""
+    yield from scores_table(results_of(table)["tabular"])
+
+
 WRITERS: dict[str, tuple[Callable[[str], Cells], str]] = {
     "maml-on-sine-waves": (maml_on_sines, "sine-waves"),
     "numbers-5way-1shot": (numbers, "numbers-5way-1shot"),
     "omniglot-5way-1shot": (omniglot, "omniglot-5way-1shot"),
     "sine-waves": (sines, "sine-waves"),
+    "tabular": (real_tables, "tabular"),
 }
 """The writer of each place in the document, and the table whose stored results it shows."""
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from experiments.tables import document
+from experiments.tables.measures import UNITS, headline, numbers
 from experiments.tables.retest import retest
 from experiments.tables.rows import TABLES, TITLES, Row, Table
 from experiments.tables.stored import learner_of, place, result_of, store
@@ -22,8 +23,8 @@ from jaxdl.report import tables
 from jaxdl.runs import cli
 from jaxdl.runs.config import Range, check
 
-AGREE = 0.001
-"""How far an accuracy may be from the stored one on other versions or devices: 0.1 points."""
+AGREE = {"few_shot": 0.1, "sinusoid": 0.001, "tabular": 0.001}
+"""How far a number may be from the stored one on other versions or devices: 0.1 points."""
 STOPPED = 130
 """The exit code of a run that Ctrl-C has stopped."""
 
@@ -81,12 +82,6 @@ def chosen(names: Sequence[str]) -> tuple[str, Table, list[Row]]:
 # ---- the list
 
 
-UNITS = {
-    "few_shot": "accuracy in %",
-    "sinusoid": "mean squared error with 5 and 10 shots after 1 step",
-}
-
-
 def listing() -> str:
     """All rows: what the paper has, what is stored, and the minutes of a run."""
     parts = []
@@ -115,29 +110,25 @@ def listed(name: str, table: Table, row: Row) -> list[str]:
     return [
         row.name,
         row.paper,
-        "missing" if found is None else headline(name, row.name, found),
+        "missing" if found is None else told(name, row.name, found),
         f"{steps:,}",
         f"{100 * steps / row.recipe:.0f} %" if row.recipe else "",
         f"{minutes:,.0f}" if found else f"about {minutes:,.0f}",
     ]
 
 
-def headline(table: str, row: str, result: dict[str, Any]) -> str:
-    """The number of a stored row; see `UNITS`."""
-    own = result[learner_of(TABLES[table], row)]
-    if TABLES[table].experiment == "few_shot":
-        return document.over_seeds(document.accuracies(own), ".2f")
-    errors = [[float(seed[f"{shots}-shot/1"]["mean"]) for seed in own] for shots in (5, 10)]
-    return ", ".join(document.over_seeds(each, ".3f") for each in errors)
+def told(table: str, row: str, result: dict[str, Any]) -> str:
+    """The numbers of a stored row in a line."""
+    return headline(TABLES[table].experiment, result, learner_of(TABLES[table], row))
 
 
 def record(table: str, row: Row, result: dict[str, Any]) -> str:
     """All that is known of a stored row, a line each."""
     config, run = result["config"], result["run"]
     lines = {
-        "learner": TITLES[row.name] if row.name in TITLES else TITLES[config["learner"]],
+        "learner": TITLES.get(row.name) or TITLES.get(config.get("learner", ""), row.name),
         "measure": UNITS[TABLES[table].experiment],
-        "ours, ± over seeds": headline(table, row.name, result),
+        "ours, ± over seeds": told(table, row.name, result),
         "paper": row.paper or "none",
         "batch norm": result["batch_norm"],
         "split": result["split"],
@@ -182,7 +173,7 @@ def run_rows(arguments: Arguments) -> None:
             document.write()
         stored = result_of(name, row.name)
         assert stored is not None
-        print(f"{name} {row.name}: {headline(name, row.name, stored)}")
+        print(f"{name} {row.name}: {told(name, row.name, stored)}")
     if len(rows) == 1 and stored is not None:
         print(record(name, row, stored))
 
@@ -243,7 +234,8 @@ def check_rows(arguments: Arguments) -> None:
             if not place(name, row.name).weights.exists():
                 continue
             old, new, holds = check_row(name, table, row, arguments.data_dir)
-            cells.append([name, row.name, f"{old:.6f}", f"{new:.6f}", "yes" if holds else "NO"])
+            shown = (", ".join(f"{value:.6f}" for value in values) for values in (old, new))
+            cells.append([name, row.name, *shown, "yes" if holds else "NO"])
             failed += [f"{name} {row.name}"] * (not holds)
     if not cells:
         raise InputError("no weights are stored here. Run a row first: scripts/reproduce TABLE ROW")
@@ -256,8 +248,8 @@ def check_rows(arguments: Arguments) -> None:
 
 def check_row(
     name: str, table: Table, row: Row, data_dir: Path | None
-) -> tuple[float, float, bool]:
-    """The stored number of the first seed, that of its stored weights now, and whether it holds.
+) -> tuple[list[float], list[float], bool]:
+    """The stored numbers of the first seed, those of its weights now, and whether they hold.
 
     On the same versions and devices they must be equal, elsewhere within `AGREE`.
     """
@@ -267,13 +259,13 @@ def check_row(
     config = table.configuration(row)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
-    before = result[learner_of(table, row.name)][0]
-    now = retest(table.experiment, config, place(name, row.name).weights)[0]
+    learner, weights = learner_of(table, row.name), place(name, row.name).weights
+    now = retest(table.experiment, config, weights)
     old, new = (
-        seed["accuracy"] if table.experiment == "few_shot" else float(seed["10-shot/1"]["mean"])
-        for seed in (before, now)
+        [values[0] for values in numbers(table.experiment, each, learner)] for each in (result, now)
     )
-    return old, new, bool(np.isclose(old, new, rtol=0, atol=0 if same_place(result) else AGREE))
+    tolerance = 0 if same_place(result) else AGREE[table.experiment]
+    return old, new, bool(np.allclose(old, new, rtol=0, atol=tolerance))
 
 
 def same_place(result: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ computes. Its result is `results/TABLE/ROW.json`.
 import shlex
 from typing import Any, Literal, NamedTuple
 
-from experiments import few_shot, sinusoid
+from experiments import few_shot, sinusoid, tabular
 from experiments.reports.few_shot import METHODS, PAPER, PROTONET
 from experiments.reports.sinusoid import PAPER as SINES
 from jaxdl.errors import InputError
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 class Table(NamedTuple):
     """Rows of one experiment that share flags."""
 
-    experiment: Literal["few_shot", "sinusoid"]
+    experiment: Literal["few_shot", "sinusoid", "tabular"]
     flags: str
     rows: tuple[Row, ...]
     device: Literal["CPU", "GPU"] = "CPU"
@@ -73,6 +73,8 @@ def configuration(experiment: str, arguments: list[str]) -> Any:
         return cli.configuration(
             few_shot.Config, arguments, presets=few_shot.PRESETS, complete=few_shot.complete
         )
+    if experiment == "tabular":
+        return cli.configuration(tabular.Config, arguments, presets=tabular.PRESETS)
     return cli.configuration(sinusoid.Config, arguments, complete=sinusoid.complete)
 
 
@@ -184,6 +186,7 @@ TABLES = {
     ),
     "omniglot-5way-1shot": Table("few_shot", "--pretraining-steps 0 --seeds 3", _EQUAL_COST),
     "sine-waves": Table("sinusoid", "--seeds 3", _SINES),
+    "tabular": Table("tabular", "--steps 1600", (Row("tabular", "", 20),)),
     "omniglot-maml": Table(
         "few_shot",
         "--pretraining-steps 0 --seeds 3",

@@ -77,5 +77,4 @@ def store(table: str, row: str, directory: Path) -> None:
 
 def learner_of(table: Table, row: str) -> str:
     """The name of a row's learner in its result. First-order MAML is MAML with an estimator."""
-    name: str = table.configuration(table.row(row)).learner
-    return name
+    return str(getattr(table.configuration(table.row(row)), "learner", row))

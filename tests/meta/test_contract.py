@@ -51,6 +51,7 @@ from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.meta.snail import snail
 from jaxdl.meta.solvers import conjugate_gradients, neumann
 from jaxdl.meta.support_statistics import by_support_statistics
+from jaxdl.meta.tabular import tabular
 from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.models.mlp import mlp
 from jaxdl.train.loop import loop
@@ -187,6 +188,14 @@ META = [
         variant=True,
     ),
     Row("pfn", by_outputs(pfn, width=16, heads=2, layers=1), depth_matters=False),
+    Row(
+        "tabular",
+        lambda model, loss: tabular(loss, ways=WAYS, features=8, width=16, layers=1, group=2),
+        regresses=False,
+        depth_matters=False,
+        drops=False,
+        variant=True,
+    ),
     process("cnp", partial(cnp, width=8), variant=True),
     process("canp", partial(canp, width=8, heads=2), variant=True),
     process("convcnp", partial(convcnp, width=4, layers=1, density=4), variant=True),

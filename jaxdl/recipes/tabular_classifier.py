@@ -1,0 +1,182 @@
+"""`TabularClassifier`: a trained run of tabular, in scikit-learn's conventions."""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Shaped
+from numpy.typing import ArrayLike
+
+from jaxdl.errors import InputError, extra
+from jaxdl.recipes.loaded import LoadedRun
+from jaxdl.recipes.tabular import OWN, classify, learner_of_tables, optimiser, probabilities
+from jaxdl.runs.identity import recorded_config
+from jaxdl.runs.stored import load_last
+from jaxdl.train.loop import per_seed
+from jaxdl.train.steps import init_states
+from jaxdl.train.streams import run_keys
+from jaxdl.types import Array, TrainState
+
+
+class TabularClassifier:
+    """A classifier of tables that a run of the experiment tabular has trained.
+
+    It has scikit-learn's conventions, and works in its pipelines and cross-validations. `fit`
+    stores the rows, and takes no steps. A missing number is NaN. A prediction is the mean over
+    `members` orders of the columns and of the classes.
+
+        classifier = jaxdl.TabularClassifier("runs/tabular/...").fit(x, y)
+        probabilities = classifier.predict_proba(other)
+
+    Args:
+        run: the directory of the run.
+        seed: which of the seeds that trained in the run, from 0.
+        members: how many orders there are.
+        random_state: the seed of the orders.
+
+    Attributes:
+        classes_: the classes in y, sorted.
+        n_features_in_: the columns of x.
+
+    >>> import jaxdl
+    >>> jaxdl.TabularClassifier("runs/tabular/none", members=4)
+    TabularClassifier(run='runs/tabular/none', members=4)
+    """
+
+    _estimator_type = "classifier"
+
+    def __init__(
+        self,
+        run: Path | str | None = None,
+        *,
+        seed: int = 0,
+        members: int = 8,
+        random_state: int = 0,
+    ) -> None:
+        # As scikit-learn asks: what is given is stored as it is, and checked in `fit`.
+        self.run, self.seed, self.members, self.random_state = run, seed, members, random_state
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments by name."""
+        del deep  # no argument is an estimator
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> "TabularClassifier":
+        """Sets arguments.
+
+        Raises:
+            InputError: for another name.
+        """
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise InputError(
+                    f"Invalid parameter {name!r} for estimator {self}. Choose among"
+                    f" {', '.join(self.get_params())}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        given = self.get_params().items()
+        shown = [f"{name}={value!r}" for name, value in given if value != defaults[name].default]
+        return f"{type(self).__name__}({', '.join(shown)})"[:N_CHAR_MAX]
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator."""
+        with extra("data"):
+            from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(allow_nan=True),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` was called."""
+        return hasattr(self, "classes_")
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "TabularClassifier":
+        """Stores rows `[n, columns]` and their classes `[n]`, and loads the run.
+
+        Raises:
+            InputError: if the run cannot be loaded or was trained for fewer columns or classes, or
+                without scikit-learn, which checks the arrays.
+            ValueError: for arrays that no classifier takes.
+        """
+        with extra("data"):
+            from sklearn.utils.multiclass import check_classification_targets
+            from sklearn.utils.validation import validate_data
+        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        check_classification_targets(labels)
+        loaded = loaded_tables(self.run, self.seed)
+        if self.members < 1:
+            raise InputError(f"members={self.members} is no ensemble. Choose at least 1")
+        self.classes_, numbers = np.unique(labels, return_inverse=True)
+        self._rows = x, numbers
+        self._loaded = loaded.params, {name: loaded.config[name] for name in (*OWN, "classes")}
+        self._answer(x[:1])  # refuses too many columns or classes
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Shaped[np.ndarray, "m classes"]:
+        """The probability of each of `classes_` for rows `[m, columns]`.
+
+        Raises:
+            ValueError: for other columns than in `fit`, or before `fit` (NotFittedError).
+        """
+        with extra("data"):
+            from sklearn.utils.validation import check_is_fitted, validate_data
+        check_is_fitted(self)
+        options = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "reset": False}
+        return self._answer(validate_data(self, X, **options))
+
+    def predict(self, X: ArrayLike) -> Shaped[np.ndarray, " m"]:
+        """The most likely class for rows `[m, columns]`."""
+        found = self.predict_proba(X)
+        return self.classes_[np.argmax(found, axis=1)]
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """The share of rows whose class is predicted."""
+        return float(np.mean(self.predict(X) == np.asarray(y)))
+
+    def _answer(self, x: Any) -> Shaped[np.ndarray, "m classes"]:
+        params, config = self._loaded
+        answer = partial(classify, predict_of(**config), params, config)
+        found = answer(*self._rows, x, seed=self.random_state, members=self.members)
+        return found / found.sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=8)
+def predict_of(**config: int) -> Callable[..., Array]:
+    """The compiled prediction of a net of these sizes."""
+    return probabilities(learner_of_tables(config))
+
+
+def loaded_tables(run: Path | str | None, seed: int = 0) -> LoadedRun:
+    """The learner and the last parameters of a run of tabular.
+
+    Raises:
+        InputError: if it is no such run, or has stored nothing yet, or has no such seed.
+        RunError: if it is damaged.
+    """
+    if run is None:
+        raise InputError("TabularClassifier needs a trained net. Give `run`, a directory")
+    config = recorded_config(Path(run))
+    if not config.keys() >= {*OWN, "classes", "least_shots", "seeds"}:
+        raise InputError(f"{run} is a run of another experiment. Give one of tabular")
+    if not 0 <= seed < config["seeds"]:
+        raise InputError(f"{run} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}")
+    learner, x = learner_of_tables(config), jnp.zeros((2, config["features"]))
+
+    def start() -> TrainState:
+        keys, tx = run_keys(0, config["seeds"]), optimiser({"steps": 1} | config)
+        return init_states(lambda key: learner.init(key, x), keys, tx)
+
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(start))
+    return LoadedRun(learner, per_seed(load_last(run, zeros).params)[seed], config)
