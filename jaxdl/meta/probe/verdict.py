@@ -75,5 +75,5 @@ def _warn(text: str) -> None:
         frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno
     seen = frame.f_globals.setdefault("__warningregistry__", {})
-    name = frame.f_globals.get("__name__")
+    name = frame.f_globals.get("__name__", "<unknown>")  # of None, Python shows nothing
     warnings.warn_explicit(text, InnerOptimiserWarning, file, line, module=name, registry=seen)
