@@ -47,6 +47,14 @@ def test_a_row_runs_what_made_its_stored_number(table, row):
     assert {name: asked[name] for name in made} == made
 
 
+@pytest.mark.parametrize(("table", "row"), STORED, ids=map("-".join, STORED))
+def test_all_that_is_known_of_a_row_can_be_told(table, row):
+    result = stored.result_of(table, row)
+    shown = reproduce.record(table, TABLES[table].row(row), result)
+    assert reproduce.told(table, row, result) in shown
+    assert result["run"]["command"].partition(".py")[2] in shown
+
+
 def test_weights_are_small():
     for name, row in STORED:
         weights = stored.place(name, row).weights

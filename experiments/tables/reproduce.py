@@ -138,12 +138,14 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
         "wall time": f"{run['wall_seconds']:,.0f} s on {run['device']}, {run['machine']}",
         "versions": ", ".join(f"{name} {number}" for name, number in run["packages"].items()),
     }
-    if config.get("queries"):
-        depths = config.get("inner_steps"), config["test_inner_steps"]
+    if TABLES[table].experiment == "few_shot":
+        trained, tested = config.get("inner_steps"), config["test_inner_steps"]
         lines["queries per class"] = (
             f"{config['queries']} in training, {config['test_queries']} in the test"
         )
-        lines["inner steps"] = "{} in training, {} in the test".format(*depths)
+        if trained is not None:
+            tested = trained if tested is None else tested
+            lines["inner steps"] = f"{trained} in training, {tested} in the test"
         own = result[learner_of(TABLES[table], row.name)]
         half, episodes = document.over_episodes(own), config["test_episodes"]
         lines["± over test episodes"] = f"{half:.2f} over {episodes:,}"
@@ -153,7 +155,8 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
         lines["peak memory"] = f"{run['peak_bytes'] / 1e6:,.0f} MB"
     width = max(map(len, lines))
     shown = [f"{name:{width}}  {value}" for name, value in lines.items()]
-    return "\n".join([*shown, *(f"{'deviation':{width}}  {each}" for each in result["deviations"])])
+    deviations = result.get("deviations", [])
+    return "\n".join([*shown, *(f"{'deviation':{width}}  {each}" for each in deviations)])
 
 
 # ---- runs
