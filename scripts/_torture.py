@@ -60,6 +60,12 @@ TINY: dict[str, list[str]] = {
     "regression_1d": [*TWO, "--steps", "24", "--tasks", "2", "--test-tasks", "4", "--width", "4"],
     "sequences": [*HELD_OUT, "--hidden", "4", "--cell", "rnn"],
     "sinusoid": [*TWO, "--steps", "24", "--tasks", "2", "--test-tasks", "4"],
+    "tabular": [
+        *[*TWO, "--steps", "24", "--eval-every", "6", "--tasks", "1", "--sizes", "1"],
+        *["--features", "10", "--shots", "12", "--least-shots", "10", "--queries", "2"],
+        *["--width", "4", "--layers", "1", "--validation-tasks", "2", "--splits", "2"],
+        *["--members", "1"],
+    ],
     "transfer": [*FEW_LABELS, "--rates", "0.003", "--stage", "6"],
 }
 """Flags with which an experiment takes seconds, and yet saves and validates several times."""
