@@ -85,6 +85,7 @@ def ask(*names, **options):
     reproduce.main(reproduce.Arguments(names, **options))
 
 
+@pytest.mark.slow
 def test_a_row_runs_is_stored_and_its_weights_have_its_number(house, capfd):
     ask("tiny", "maml", budget=10)
     shown = capfd.readouterr().out
@@ -108,6 +109,7 @@ def test_a_row_runs_is_stored_and_its_weights_have_its_number(house, capfd):
     assert capfd.readouterr().out.rstrip().endswith(" NO |")
 
 
+@pytest.mark.slow
 def test_a_budget_stops_a_row_and_the_same_command_goes_on(house, capfd, monkeypatch):
     longer = TINY._replace(flags="--steps 400000 --tasks 4 --test-tasks 20 --log-every 20")
     monkeypatch.setitem(TABLES, "tiny", longer)
