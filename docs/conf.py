@@ -16,7 +16,6 @@ html_show_search_summary = False  # a browser does not fetch the text of pages f
 html_show_sourcelink = False
 html_show_copyright = False
 html_theme_options = {"footer_icons": [], "source_repository": ""}
-exclude_patterns = ["api/README.md"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -38,7 +37,10 @@ napoleon_use_rtype = False
 
 ROOMS = {
     "types": ("Nouns", "What all parts exchange: batches, episodes, models, learners, states."),
-    "losses": ("Losses", "`(outputs, batch) -> (loss, metrics)`."),
+    "losses": (
+        "Losses",
+        "`(prediction, target, weight) -> (loss, metrics)`, means over examples.",
+    ),
     "grads": ("Gradients", "Makers and wrappers of `GradFn`, the type that all algorithms share."),
     "meta": ("Learners", "Meta-learners and baselines, the inner loop, estimators and solvers."),
     "models": ("Models", "Nets, and adapters for those of linen, nnx and PyTorch."),

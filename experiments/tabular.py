@@ -12,7 +12,7 @@ Result: ROC AUC and accuracy on each table beside the four classifiers; docs/res
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -201,7 +201,11 @@ def fits(name: str, config: Config) -> bool:
 
 
 def judged(
-    config: Config, learner: MetaLearner, params: Params, name: str
+    config: Config,
+    learner: MetaLearner,
+    params: Params,
+    name: str,
+    baselines: Sequence[str] = tuple(BASELINES),
 ) -> dict[str, dict[str, Any]]:
     """AUC and accuracy on a real table, `[seeds, splits]`, of the learner and of the baselines."""
     say(f"test on {name}")
@@ -226,7 +230,7 @@ def judged(
 
     found = {"tabular": by_metric([scores(partial(of_net, each)) for each in per_seed(params)])}
     return found | {
-        method: by_metric([scores(partial(of_baseline, method))]) for method in BASELINES
+        method: by_metric([scores(partial(of_baseline, method))]) for method in baselines
     }
 
 

@@ -44,8 +44,7 @@ def over_episodes(seeds: Sequence[dict[str, float]]) -> float:
 def _by_accuracy(table: str) -> dict[str, tuple[list[dict[str, float]], dict[str, Any]]]:
     """For each stored row what its learner reached and its result, the best first."""
     found = {
-        name: (result[learner_of(TABLES[table], name)], result)
-        for name, result in results_of(table).items()
+        name: (result[learner_of(result)], result) for name, result in results_of(table).items()
     }
     return dict(sorted(found.items(), key=lambda row: -float(np.mean(accuracies(row[1][0])))))
 

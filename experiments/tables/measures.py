@@ -1,13 +1,13 @@
 """The numbers by which a row is told in a line, and compared with those of its stored weights."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from experiments.reports.tabular import METRICS
 from experiments.tables.document import over_seeds
+from experiments.tables.rows import Experiment
 
-Experiment = Literal["few_shot", "sinusoid", "tabular"]
 UNITS: dict[Experiment, str] = {
     "few_shot": "accuracy in %",
     "sinusoid": "mean squared error with 5 and 10 shots after 1 step",

@@ -119,7 +119,7 @@ def listed(name: str, table: Table, row: Row) -> list[str]:
 
 def told(table: str, row: str, result: dict[str, Any]) -> str:
     """The numbers of a stored row in a line."""
-    return headline(TABLES[table].experiment, result, learner_of(TABLES[table], row))
+    return headline(TABLES[table].experiment, result, learner_of(result))
 
 
 def record(table: str, row: Row, result: dict[str, Any]) -> str:
@@ -146,7 +146,7 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
         if trained is not None:
             tested = trained if tested is None else tested
             lines["inner steps"] = f"{trained} in training, {tested} in the test"
-        own = result[learner_of(TABLES[table], row.name)]
+        own = result[learner_of(result)]
         half, episodes = document.over_episodes(own), config["test_episodes"]
         lines["± over test episodes"] = f"{half:.2f} over {episodes:,}"
     if "parameters" in result:
@@ -262,7 +262,7 @@ def check_row(
     config = table.configuration(row)
     if data_dir is not None:
         config = dataclasses.replace(config, data_dir=data_dir)
-    learner, weights = learner_of(table, row.name), place(name, row.name).weights
+    learner, weights = learner_of(result), place(name, row.name).weights
     now = retest(table.experiment, config, weights)
     old, new = (
         [values[0] for values in numbers(table.experiment, each, learner)] for each in (result, now)

@@ -1,11 +1,13 @@
 """The test of stored weights, without a training."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 
 from experiments import few_shot, sinusoid, tabular
+from experiments.tables.rows import Experiment
 from jaxdl import parallel
 from jaxdl.data.sets.real_tables import TABLES
 from jaxdl.recipes import few_shot as recipe
@@ -23,9 +25,7 @@ from jaxdl.types import Array, Params
 Result = dict[str, Any]
 
 
-def retest(
-    experiment: Literal["few_shot", "sinusoid", "tabular"], config: Any, weights: Path
-) -> Result:
+def retest(experiment: Experiment, config: Any, weights: Path) -> Result:
     """The part of a result that tells of the learner, here of the one seed in the file.
 
     The devices are those that the training had.
@@ -61,7 +61,8 @@ def _tables(config: tabular.Config, weights: Path) -> Result:
     learner = learner_of_tables(flat(config))
     params = _params(learner, jnp.zeros((2, config.features)), weights)
     names = [name for name in TABLES if tabular.fits(name, config)]
-    return {"scores": {name: tabular.judged(config, learner, params, name) for name in names}}
+    judged = partial(tabular.judged, config, learner, params, baselines=())
+    return {"scores": {name: judged(name) for name in names}}
 
 
 def _params(learner: AnyLearner, x: Array, weights: Path) -> Params:

@@ -21,6 +21,9 @@ TITLES = METHODS | {
 }
 
 
+Experiment = Literal["few_shot", "sinusoid", "tabular"]
+
+
 class Row(NamedTuple):
     """A training and its test.
 
@@ -39,7 +42,7 @@ class Row(NamedTuple):
 class Table(NamedTuple):
     """Rows of one experiment that share flags."""
 
-    experiment: Literal["few_shot", "sinusoid", "tabular"]
+    experiment: Experiment
     flags: str
     rows: tuple[Row, ...]
     device: Literal["CPU", "GPU"] = "CPU"

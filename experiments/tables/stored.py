@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.tables.rows import TABLES, Table
+from experiments.tables.rows import TABLES
 from jaxdl.errors import RunError
 from jaxdl.files.atomic import read_json, write_text
 from jaxdl.runs.weights import export_weights
@@ -75,6 +75,6 @@ def store(table: str, row: str, directory: Path) -> None:
     write_text(to.result, json.dumps(result, indent=1) + "\n")
 
 
-def learner_of(table: Table, row: str) -> str:
+def learner_of(result: dict[str, Any]) -> str:
     """The name of a row's learner in its result. First-order MAML is MAML with an estimator."""
-    return str(getattr(table.configuration(table.row(row)), "learner", row))
+    return str(result["config"].get("learner", "tabular"))

@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.models.context import Context
-from jaxdl.models.layers.attention import attend, attend_apart
+from jaxdl.models.layers.attention import attend, attend_apart, log_weight
 from jaxdl.models.layers.dense import Dense
 from jaxdl.models.linen import pure
 from jaxdl.types import Array, Model
@@ -56,7 +56,7 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, x: Context) -> Rows:
         # The logarithm of its weight lets an example count as so many equal ones.
-        bias = jnp.where(x.counts, jnp.log(jnp.where(x.counts, x.weight, 1)), -jnp.inf)
+        bias = log_weight(x.weight)
         embed = Dense(self.width)
         rows = embed(x.examples), embed(x.queries)
         for _ in range(self.layers):

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from jaxdl.losses import Normal
-from jaxdl.models.layers.attention import attend
+from jaxdl.models.layers.attention import attend, log_weight
 from jaxdl.models.layers.dense import Dense
 from jaxdl.types import Array, Key, Model, Params, PyTree, Weight
 
@@ -32,8 +32,7 @@ class Points(NamedTuple):
     @property
     def bias(self) -> Float[Array, " n"]:
         """What attention adds to its scores, so that a point of weight 2 is as the point twice."""
-        counts = self.weight > 0
-        return jnp.where(counts, jnp.log(jnp.where(counts, self.weight, 1)), -jnp.inf)
+        return log_weight(self.weight)
 
 
 class ProcessNet(NamedTuple):

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Bool, Float
 
 from jaxdl.errors import InputError
-from jaxdl.models.layers.attention import attend_in_groups
+from jaxdl.models.layers.attention import attend_in_groups, log_weight
 from jaxdl.models.layers.dense import Dense
 from jaxdl.types import Array, Cells, Key, Params
 
@@ -54,11 +54,6 @@ class TabularNet(NamedTuple):
     init: Callable[[Key, Labelled], Params]
     encode: Callable[[Params, Labelled], Read]
     decode: Callable[[Params, Read, Cells], Array]
-
-
-def log_weight(weight: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The logarithm, -inf for 0: added to a score, it lets a row of weight 2 count twice."""
-    return jnp.where(weight > 0, jnp.log(jnp.where(weight > 0, weight, 1)), -jnp.inf)
 
 
 def moments(

@@ -81,6 +81,12 @@ def attend_in_groups(
     return jnp.swapaxes(read, 1, 2).reshape(*queries.shape[:2], -1)
 
 
+def log_weight(weight: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The logarithm, -inf for 0: added to a score, it lets a key of weight 2 count twice."""
+    counts = weight > 0  # the logarithm has no finite derivative at 0
+    return jnp.where(counts, jnp.log(jnp.where(counts, weight, 1)), -jnp.inf)
+
+
 def _finite(scores: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """-inf becomes the lowest number, because a softmax of -inf alone is NaN."""
     return jnp.maximum(scores, np.finfo(scores.dtype).min / 2)
