@@ -25,8 +25,8 @@ from jaxdl.runs.config import Range, check
 
 AGREE = {"few_shot": 0.1, "sinusoid": 0.001, "tabular": 0.001}
 """How far a number may be from the stored one on other versions or devices: 0.1 points."""
-STOPPED = 130
-"""The exit code of a run that Ctrl-C has stopped."""
+STOPPED = (130, 143)
+"""The exit codes of a run that Ctrl-C or SIGTERM has stopped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +200,7 @@ def run_row(
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
             code = process.wait()
-    if code == STOPPED:
+    if code in STOPPED:
         return None
     if code:
         raise RunError(f"{name} {row.name} ended with exit code {code}. See the message above")
