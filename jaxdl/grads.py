@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.losses import without_void
+from jaxdl.losses import with_loss, without_void
 from jaxdl.parallel import (
     device_key,
     device_share,
@@ -89,7 +89,7 @@ def objective(model: Model, loss: LossFn) -> Objective:
     ) -> tuple[Scalar, Metrics]:
         del step  # a plain loss does not change with training time
         x, y, weight = without_void(batch.x, batch.weight), batch.y, batch.weight
-        return loss(model.apply(params, x, key=key, weight=weight), y, weight)
+        return with_loss(loss(model.apply(params, x, key=key, weight=weight), y, weight))
 
     return value
 
@@ -172,10 +172,13 @@ def of_loss(loss: Objective) -> GradFn:
     ([-1.0, -3.0], 5.0)
     """
 
+    def told(params: Params, key: Key, batch: PyTree, step: Count) -> tuple[Scalar, Metrics]:
+        return with_loss(loss(params, key, batch, step))
+
     def grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
         if isinstance(params, _Later):
-            return params, params.take(loss(params.params, key, batch, step))
-        return jax.grad(loss, has_aux=True)(params, key, batch, step)
+            return params, params.take(told(params.params, key, batch, step))
+        return jax.grad(told, has_aux=True)(params, key, batch, step)
 
     return grad
 

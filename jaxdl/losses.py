@@ -6,6 +6,7 @@ into NaN, by overflow for example, this NaN still reaches the gradient.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -86,6 +87,27 @@ def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
     for array in arrays:
         _check_weight(array, weight)
     return tuple(jnp.where(_void(array, weight), 0, array) for array in arrays)
+
+
+def with_loss(found: Any) -> tuple[Scalar, Metrics]:
+    """What a `LossFn` returned, with the loss among its metrics, where its author left it out.
+
+    So each training has a loss to log and to check.
+
+    >>> import jax.numpy as jnp
+    >>> with_loss((jnp.float32(2), {"error": jnp.float32(1)}))[1]["loss"].item()
+    2.0
+
+    Raises:
+        InputError: if it is no pair of a loss and metrics.
+    """
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+        raise InputError(
+            f"the loss returned {type(found).__name__}. Return the pair `(loss, metrics)`, with a"
+            ' dict of numbers such as `{"loss": loss}`; see jaxdl.LossFn'
+        )
+    loss, metrics = found
+    return loss, {"loss": loss, **metrics}
 
 
 def cross_entropy(

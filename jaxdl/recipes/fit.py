@@ -129,8 +129,10 @@ def fit(
     window: list[dict[str, np.ndarray]] = []
     step = make_step(grad, tx)
     chunks = loop(step, stream, keys, state, steps=steps, every=every, devices=devices)
+    done = 0
     for i, state, metrics in chunks:
-        _refuse_divergence(i, state, metrics)
+        _refuse_divergence(done, state, metrics)
+        done = i
         window.append(metrics)
         if i % every and i != steps:
             continue
@@ -166,8 +168,9 @@ def _where(better: np.ndarray, new: Params, old: Params) -> Params:
     return jax.tree.map(chosen, new, old)
 
 
-def _refuse_divergence(i: int, state: TrainState, metrics: dict[str, np.ndarray]) -> None:
-    step, what, done = i, "state", i - next(iter(metrics.values())).shape[1]
+def _refuse_divergence(done: int, state: TrainState, metrics: dict[str, np.ndarray]) -> None:
+    """Raises for a chunk of steps after step `done` whose loss, or last state, is not finite."""
+    step, what = int(state.step), "state"
     if (found := first_bad_loss(metrics)) is not None:
         step, what = done + found[0] + 1, found[1]
     elif can_go_on(state):

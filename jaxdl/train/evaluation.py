@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxdl.data.subsets import Subset, Table, in_turn, size
 from jaxdl.grads import leading_axis
+from jaxdl.losses import with_loss
 from jaxdl.types import Array, LossFn, Metrics, Params, PyTree, StatefulModel
 
 Predict = Callable[[Params, PyTree, Any], Any]
@@ -80,7 +81,7 @@ def measure(
     @jax.jit
     def run(params: Params, stats: PyTree, examples: PyTree, labels: Array) -> Metrics:
         def of_seed(seed: tuple[Params, PyTree]) -> Metrics:
-            return loss(predict(*seed, examples), labels)[1]
+            return with_loss(loss(predict(*seed, examples), labels))[1]
 
         return lax.map(of_seed, (params, stats))
 
@@ -108,7 +109,7 @@ def measure_subsets(
             rows, labels = in_turn(table, subset, subset.key, turns)
             # A smaller subset repeats; the repeats have weight 0.
             first = (turns < size(table, subset.shots)).astype(jnp.float32)
-            return loss(predict(params, stats, table.x[rows]), labels, first)[1]
+            return with_loss(loss(predict(params, stats, table.x[rows]), labels, first))[1]
 
         return lax.map(of_run, (params, stats, subsets))
 

@@ -16,6 +16,7 @@ from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.fit import fit
+from jaxdl.recipes.score import score
 from jaxdl.train.loop import copy_state, loop
 from jaxdl.train.steps import init_states, make_step
 from jaxdl.train.streams import task_stream
@@ -196,3 +197,42 @@ def test_on_a_cpu_tasks_that_fill_the_cache_are_taken_one_by_one(units, chunk, m
     learner = maml(net, mean_squared_error, tx=optax.sgd(0.01), steps=1)
     fit(learner, SAMPLE, tx=optax.sgd(0.01), steps=1, tasks=2, key=jax.random.key(0))
     assert asked == [chunk]
+
+
+def bare(prediction, target, weight=None):
+    """A loss whose author left the metrics empty."""
+    return mean_squared_error(prediction, target, weight)[0], {}
+
+
+def test_a_loss_without_metrics_trains_and_is_scored_as_the_one_with():
+    learner = maml(mlp((8, 1)), bare, tx=optax.sgd(0.01), steps=1)
+    same(fit(learner, SAMPLE, **OPTIONS), fit(LEARNER, SAMPLE, **OPTIONS))
+    params = learner.init(KEY, jnp.zeros((5, 1)))
+    found, expected = (
+        score(LEARNER, params, loss, SAMPLE, episodes=3, key=KEY)
+        for loss in (bare, mean_squared_error)
+    )
+    assert found == expected
+
+
+def test_a_learner_without_metrics_trains():
+    learner = LEARNER._replace(grad=lambda *arguments: (LEARNER.grad(*arguments)[0], {}))
+    found, expected = (fit(each, SAMPLE, **OPTIONS) for each in (learner, LEARNER))
+    same(found.params, expected.params, rtol=1e-5)
+    assert list(found.history) == ["step"]
+
+
+def test_a_learner_without_metrics_that_diverges_is_refused():
+    def grad(key, step, params, episode):
+        grads = LEARNER.grad(key, step, params, episode)[0]
+        return jax.tree.map(lambda leaf: jnp.where(step < 4, leaf, jnp.nan), grads), {}
+
+    with pytest.raises(RunError, match="the state is not finite at step 5"):
+        fit(LEARNER._replace(grad=grad), SAMPLE, **(OPTIONS | {"steps": 5}), every=5)
+
+
+def test_a_loss_that_is_a_number_alone_is_refused_with_what_to_return():
+    number = lambda *arguments: mean_squared_error(*arguments)[0]  # noqa: E731
+    learner = maml(mlp((8, 1)), number, tx=optax.sgd(0.01), steps=1)
+    with pytest.raises(InputError, match=r"Return the pair `\(loss, metrics\)`"):
+        fit(learner, SAMPLE, **OPTIONS)
