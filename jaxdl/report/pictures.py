@@ -1,5 +1,6 @@
 """Pictures: saving them, and the Matplotlib figures that several experiments share."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from jaxdl.types import Array, Batch, Episode
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+MOST_POINTS = 500
+"""Points of a curve on a page: more of them are not seen, and make the page large."""
 
 
 def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) -> str:
@@ -38,6 +42,26 @@ def save(path: Path, draw: Callable[[Any], None], *, size: tuple[float, float]) 
     with writing(path):
         figure.savefig(path, dpi=150)
     return f"picture {path}"
+
+
+def svg(draw: Callable[[Any], None], *, size: tuple[float, float], salt: str) -> str:
+    """The picture that `draw(figure)` draws on a figure of `size` inches, as an SVG element.
+
+    `salt` decides the names inside it, so that pictures of other salts may stand on the same page.
+
+    Raises:
+        InputError: if Matplotlib is missing.
+    """
+    with extra("plots"):
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    found = text.getvalue()
+    return found[found.index("<svg") :]
 
 
 def episode(shown: Episode, logits: Array, figure: "Figure") -> None:
@@ -218,6 +242,38 @@ def learning_curve(lines: Mapping[str, Mapping[str, Any]], figure: "Figure") -> 
         axis.yaxis.set_minor_formatter("{x:g}")
         axis.tick_params(axis="y", which="minor", labelsize="x-small")
     axes[0].legend()
+
+
+def curves(lines: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> None:
+    """A panel per metric, up to three in a row, with a line per seed in the colour of its split.
+
+    Args:
+        lines: the metrics of each split, from `Run.metrics`: `step` `[lines]`, the others
+            `[lines, seeds]`.
+    """
+    names = metrics_of(lines)
+    axes = figure.subplots(-(-len(names) // 3), min(3, len(names)), squeeze=False).ravel()
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    shown: dict[str, Any] = {}
+    for axis, name in zip(axes, names, strict=False):
+        for color, (split, found) in enumerate(lines.items()):
+            if name not in found:
+                continue
+            stride = -(-len(found["step"]) // MOST_POINTS)
+            steps, values = (found[each][::stride] for each in ("step", name))
+            marker = "." if len(steps) == 1 else None
+            drawn = axis.plot(steps, values.reshape(len(steps), -1), f"C{color}", marker=marker)
+            shown.setdefault(split, drawn[0])
+        axis.set(xlabel="step", title=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=4)
+
+
+def metrics_of(lines: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """The names of the metrics that any split has."""
+    names = dict.fromkeys(name for found in lines.values() for name in found)
+    return [name for name in names if name != "step"]
 
 
 def band(axis: "Axes", steps: ArrayLike, values: np.ndarray, color: int, **style: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from jaxdl import parallel
 from jaxdl.runs import config as ranges
 from jaxdl.runs.identity import NO_FILES, Contents, Former
+from jaxdl.runs.page import NAME, write_page
 from jaxdl.runs.run import Run, open_run
 
 Config = TypeVar("Config")
@@ -24,6 +25,8 @@ def run_experiment(
     contents: Contents = NO_FILES,
 ) -> dict[str, Any]:
     """Trains, resumes or reprints a run; prints the report, and returns the content of result.json.
+
+    The report, the curves and the pictures of the run are also in report.html, in its directory.
 
     Args:
         name: the name of the experiment's folder inside `runs_dir`.
@@ -46,6 +49,10 @@ def run_experiment(
     parallel.start(flags.coordinator, flags.processes, flags.process)
     prepare()
     with open_run(name, config, label=label, former=former, contents=contents) as run:
-        result = run.result() or train(config, run)
-    print(report(result))
+        finished = run.result()
+        result = finished or train(config, run)
+        text = report(result)
+        if not finished or not (run.directory / NAME).exists():
+            write_page(run.directory, text, result)
+    print(text)
     return result

@@ -51,6 +51,11 @@ class Journal:
         whole = [line for line in lines if line.keys() == names]
         return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
 
+    def splits(self) -> list[str]:
+        """The names of the splits, in the order of their first lines."""
+        found = (line.get("split") for line in map(_parsed, self._lines()))
+        return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
     def cut(self, step: int) -> None:
         """Drops incomplete lines and lines after `step`; a resumed run writes them again."""
         self._cut_at = step

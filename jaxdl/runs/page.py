@@ -1,0 +1,61 @@
+"""report.html: what a finished run found, as one file that people open and send."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jaxdl import parallel
+from jaxdl.errors import InputError, RunError
+from jaxdl.files.atomic import write_text
+from jaxdl.report import pictures
+from jaxdl.report.page import page
+from jaxdl.runs.identity import recorded_config
+from jaxdl.runs.journal import Journal
+from jaxdl.runs.progress import say
+
+NAME = "report.html"
+
+
+def write_page(directory: Path, report: str, result: Mapping[str, Any]) -> None:
+    """Writes report.html into the directory of a finished run, from what lies there.
+
+    The result is stored already. So where the page cannot be written, a sentence says so, and the
+    run ends well.
+
+    Args:
+        report: the text that the experiment prints.
+        result: the content of result.json.
+    """
+    if not parallel.is_first():
+        return
+    title = f"{directory.parent.name}: {directory.name}"
+    try:
+        curves, missing = _curves(directory)
+        text = page(
+            title,
+            "\n".join([report, *missing]),
+            curves=curves,
+            pictures={path.stem: path.read_bytes() for path in sorted(directory.glob("*.png"))},
+            settings={"Configuration": recorded_config(directory), "Run": result["run"]},
+        )
+        write_text(directory / NAME, text)
+    except (OSError, RunError) as error:
+        say(f"no {NAME}: {error}")
+
+
+def _curves(directory: Path) -> tuple[dict[str, str], list[str]]:
+    """The curves of the run and of the trainings inside it, by heading; and why there are none."""
+    found: dict[str, str] = {}
+    for path in sorted(directory.rglob("metrics.jsonl"), key=lambda path: (len(path.parts), path)):
+        part, journal = path.parent.relative_to(directory), Journal(path.parent)
+        lines = {split: journal.read(split) for split in journal.splits()}
+        if not (names := pictures.metrics_of(lines)):
+            continue
+        heading = "Training" if path.parent == directory else f"Training: {part}"
+        size = (3.6 * min(3, len(names)), 2.7 * -(-len(names) // 3))
+        try:
+            found[heading] = pictures.svg(partial(pictures.curves, lines), size=size, salt=heading)
+        except InputError as error:
+            return {}, [f"no curves: {error}"]
+    return found, []

@@ -1,0 +1,71 @@
+"""report.html of a run: written once, from what lies in the directory, and never at its cost."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdl.runs import page
+from jaxdl.runs.experiment import run_experiment
+from tests import tiny_run
+
+
+def report(result):
+    return f"| loss |\n| ---: |\n| {result['loss']} |"
+
+
+def train(config, run):
+    run.log(1, "train", {"loss": [1.0, 2.0]})
+    run.part("pretrained").log(1, "train", {"error": [1.0, 2.0]})
+    (run.directory / "episode.png").write_bytes(b"PNG")
+    return run.finish({"loss": 0.25})
+
+
+def run(folder, train=train):
+    run_experiment("tiny", tiny_run.config(folder), train, report)
+    return folder / "tiny" / "a"
+
+
+def test_a_run_has_a_page_with_its_table_curves_pictures_and_settings(tmp_path):
+    text = (run(tmp_path) / page.NAME).read_text("utf-8")
+    for part in (
+        "<title>tiny: a</title>",
+        "<td>0.25</td>",
+        "<h2>Training</h2>",
+        "<h2>Training: pretrained</h2>",
+        'alt="episode"',
+        "<td>lr</td><td>0.1</td>",
+        "<td>wall_seconds</td>",
+    ):
+        assert part in text, part
+
+
+def test_a_finished_run_writes_a_page_that_is_missing_and_leaves_one_that_is_there(tmp_path):
+    path = run(tmp_path) / page.NAME
+    path.write_text("mine", "utf-8")
+    run(tmp_path, train=None)
+    assert path.read_text("utf-8") == "mine"
+    path.unlink()
+    run(tmp_path, train=None)
+    assert "<td>0.25</td>" in path.read_text("utf-8")
+
+
+def test_a_run_without_matplotlib_says_so_in_place_of_curves(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    text = (run(tmp_path) / page.NAME).read_text("utf-8")
+    assert "no curves" in text
+    assert "plots" in text
+    assert "<svg" not in text
+
+
+@pytest.mark.parametrize("name", [page.NAME, "episode.png"])
+def test_a_page_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys, name):
+    directory = run(tmp_path)
+    (directory / page.NAME).unlink()
+    (directory / name).unlink(missing_ok=True)
+    (directory / name).mkdir()  # where a file should be
+    if name == page.NAME:
+        (directory / name / "full").touch()
+    page.write_page(directory, "text", json.loads((directory / "result.json").read_text()))
+    assert f"no {page.NAME}: " in capsys.readouterr().err
+    assert not np.isnan(json.loads((directory / "result.json").read_text())["loss"])
