@@ -5,7 +5,9 @@
 
 import importlib.util
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 
 import jaxdl
@@ -20,6 +22,22 @@ def cells(path):
     """The code of a tutorial, by cells."""
     found = re.findall(r"```\{code-cell\} ipython3\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     return [str(code) for code in found]
+
+
+@pytest.mark.parametrize("name", ["faq", "migrating", "devices"])
+def test_the_python_of_a_page_runs_from_top_to_bottom(name):
+    text = (DOCS / f"{name}.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(code, name, "exec"), names)
+    assert np.isfinite(names["fitted"].history["loss"]).all()
+
+
+def test_what_pages_say_in_passing_names_what_there_is():
+    """`jaxdl.NAME` in code marks, outside of the blocks of code."""
+    for path in PAGES:
+        found = re.findall(r"`jaxdl\.([a-z_0-9]+)[`(]", path.read_text("utf-8"))
+        assert all(hasattr(jaxdl, name) for name in set(found)), path
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -21,10 +21,11 @@ class Row(NamedTuple):
 
     `make(model, loss)`; `regresses`: whether it also does regression; `trains`: whether it has
     meta-parameters at all; `drops`: whether `make` takes `inner_dropout`; `variant`: of another row
-    by an argument that has tests of its own, or slow to compile with tests of its own, so that the
-    slow tests are enough here; `ordered`: whether the order of support examples matters;
-    `instead(learner, loss, key, params, batch)`: what `grad` is, where it is not the gradient of
-    its loss; `reverse_only`: why forward mode cannot differentiate `grad`, where it cannot;
+    by an argument that has tests of its own, so that the slow tests are enough here; `heavy`: slow
+    to compile, so that the fast tests try only what is essential; `ordered`: whether the order of
+    support examples matters; `instead(learner, loss, key, params, batch)`: what `grad` is, where
+    it is not the gradient of its loss; `reverse_only`: why forward mode cannot differentiate
+    `grad`, where it cannot;
     `distributes`: whether it predicts distributions of numbers, and no classes; `samples`: whether
     `adapt` draws by its key.
     """
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     depth_matters: bool = True
     drops: bool = True
     variant: bool = False
+    heavy: bool = False
     ordered: bool = False
     instead: Callable[..., Grads] | None = None
     reverse_only: str = ""

@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.grads import over_tasks
 from jaxdl.losses import Normal
@@ -123,7 +124,7 @@ META = [
     Row("boil", with_outputs(boil, tx=SGD, steps=2)),
     Row("meta_sgd", partial(meta_sgd, steps=2)),
     Row("meta_curvature", partial(meta_curvature, inner_lr=0.1, steps=2)),
-    Row("maml_pp", partial(maml_pp, steps=2), variant=True),
+    Row("maml_pp", partial(maml_pp, steps=2), heavy=True),
     Row(
         "maml_pp, statistics of the support set",
         lambda model, loss, **more: by_support_statistics(
@@ -135,11 +136,11 @@ META = [
     Row(
         "es_maml",
         partial(es_maml, tx=SGD, steps=2),
-        variant=True,
+        heavy=True,
         instead=over_the_noise,
     ),
     Row("cavia", partial(cavia, steps=2)),
-    Row("imaml", partial(imaml, tx=SMALL_SGD, steps=50), variant=True, instead=implicitly(SOLVER)),
+    Row("imaml", partial(imaml, tx=SMALL_SGD, steps=50), heavy=True, instead=implicitly(SOLVER)),
     Row(
         "imaml, Neumann series",
         partial(imaml, tx=SMALL_SGD, steps=50, solver=FIVE_TERMS),
@@ -185,7 +186,7 @@ META = [
         by_outputs(snail, length=2, width=4),
         depth_matters=False,
         ordered=True,
-        variant=True,
+        heavy=True,
     ),
     Row("pfn", by_outputs(pfn, width=16, heads=2, layers=1), depth_matters=False),
     Row(
@@ -194,14 +195,14 @@ META = [
         regresses=False,
         depth_matters=False,
         drops=False,
-        variant=True,
+        heavy=True,
     ),
-    process("cnp", partial(cnp, width=8), variant=True),
-    process("canp", partial(canp, width=8, heads=2), variant=True),
-    process("convcnp", partial(convcnp, width=4, layers=1, density=4), variant=True),
-    process("lnp", partial(lnp, width=8, samples=3), samples=True, variant=True),
-    process("anp", partial(anp, width=8, heads=2, samples=3), samples=True, variant=True),
-    process("tnp_d", partial(tnp_d, width=8, heads=2, layers=1), variant=True),
+    process("cnp", partial(cnp, width=8), heavy=True),
+    process("canp", partial(canp, width=8, heads=2), heavy=True),
+    process("convcnp", partial(convcnp, width=4, layers=1, density=4), heavy=True),
+    process("lnp", partial(lnp, width=8, samples=3), samples=True, heavy=True),
+    process("anp", partial(anp, width=8, heads=2, samples=3), samples=True, heavy=True),
+    process("tnp_d", partial(tnp_d, width=8, heads=2, layers=1), heavy=True),
     Row(
         "nearest centroid",
         lambda model, loss: nearest_centroid(loss, ways=WAYS),
@@ -254,8 +255,9 @@ CORE = {"maml", "protonet", "finetune"}
 """One of each kind: the only rows that the fast tests try in every way."""
 
 
-def marks_of(row, core=False):
-    return [pytest.mark.slow] * (row.variant or (core and row.name not in CORE))
+def marks_of(row, core=False, essential=False):
+    slow = row.variant or (row.heavy and not essential) or (core and row.name not in CORE)
+    return [pytest.mark.slow] * slow
 
 
 def cases_of(rows, core=False):
@@ -268,8 +270,8 @@ def cases_of(rows, core=False):
     return pytest.mark.parametrize("case", cases, indirect=True)
 
 
-def each(rows, core=False):
-    rows = [pytest.param(row, id=row.name, marks=marks_of(row, core)) for row in rows]
+def each(rows, core=False, essential=False):
+    rows = [pytest.param(row, id=row.name, marks=marks_of(row, core, essential)) for row in rows]
     return pytest.mark.parametrize("row", rows)
 
 
@@ -385,9 +387,9 @@ def test_padding_counts_for_nothing_in_predictions(row):
     close(rows_of(found, np.s_[::2]), learner.predict(plain, episode.query.x))
 
 
-@each(META + TRANSFER)
-def test_a_padded_episode_of_few_shot_is_the_same_as_a_cut_one(row):
-    """Row by row, in predictions and in the gradient; a class that is absent included."""
+@each(META + TRANSFER, essential=True)
+def test_two_equal_padded_tasks_are_the_one_that_is_cut(row):
+    """In predictions, row by row, and in gradients, which are finite; an absent class included."""
     _, _, learner, *_, params = normed(row)
     padded, cut = map(as_numbers, uneven()) if row.distributes else uneven()
     assert len(cut.support.x) < len(padded.support.x)
@@ -396,8 +398,18 @@ def test_a_padded_episode_of_few_shot_is_the_same_as_a_cut_one(row):
     )
     found = learner.predict(adapted, padded.query.x, weight=padded.query.weight)
     close(rows_of(found, padded.query.weight > 0), learner.predict(plain, cut.query.x))
-    episodes = isinstance(learner, MetaLearner)
-    assert_same_gradient(row, *((padded, cut) if episodes else (padded.query, cut.query)))
+
+    if isinstance(learner, TransferLearner):
+        padded, cut = padded.query, cut.query
+    key, step = jax.random.key(0), jnp.int32(0)
+    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), padded)
+    mean = jax.jit(over_tasks(learner.grad))
+    grads, metrics = mean(key, step, params, twice)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((grads, metrics)))
+    of_key = jax.jit(jax.vmap(learner.grad, (0, None, None, None)))  # a learner may draw samples
+    of_keys = of_key(parallel.task_keys(key, 2), step, params, cut)
+    close((grads, metrics), jax.tree.map(lambda leaf: leaf.mean(axis=0), of_keys))
+    jax.tree.map(np.testing.assert_array_equal, mean(key, step, params, twice), (grads, metrics))
 
 
 @each(META + TRANSFER)
