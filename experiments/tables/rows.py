@@ -154,6 +154,7 @@ def _sines(learner: str, minutes: float, paper: str = "", recipe: int = 0) -> Ro
 
 _SINES = (
     _sines("maml", 3, f"{SINES[1]} with 5 shots", 70_000),
+    Row("fomaml", "--estimator first-order", 3, recipe=70_000),
     _sines("cavia", 2, "0.19 ± 0.02 with 10 shots (recalled)"),
     _sines("anil", 2),
     _sines("meta_sgd", 4),
