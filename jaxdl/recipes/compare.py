@@ -1,6 +1,6 @@
-"""The learners of two runs of few_shot, compared episode by episode.
+"""The learners of runs of few_shot, compared episode by episode.
 
-Both runs have met the same test episodes, so the difference in one episode is paired. Its interval
+All runs have met the same test episodes, so the difference in one episode is paired. Its interval
 is narrower than the intervals of the two means suggest, because some tasks are hard for all.
 """
 
@@ -16,6 +16,7 @@ from jaxdl.data.prepare.cache import load_arrays
 from jaxdl.errors import InputError, RunError
 from jaxdl.recipes.choice import name_of
 from jaxdl.recipes.score import EPISODES
+from jaxdl.recipes.side_by_side import write_side_by_side
 from jaxdl.report import tables
 from jaxdl.report.intervals import Interval, over_episodes, over_seeds
 from jaxdl.runs.identity import DIGESTS, recorded_config
@@ -26,12 +27,14 @@ SAME = ("data", "split", "rotations", "ways", "shots", "test_queries", "test_epi
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Compare the learners of two runs of few_shot on the test episodes that both have met."""
+    """Compare the learners of runs of few_shot on the test episodes that all of them have met."""
 
-    first: Path
-    """Folder of a finished run."""
-    second: Path
-    """Folder of another one, with the same test episodes."""
+    runs: tuple[Path, ...]
+    """Folders of two or more finished runs with the same test episodes. The others are compared
+    with the first."""
+    page: Path | None = None
+    """Also write a page with these tables, and with curves over steps and over minutes, to this
+    file, such as compare.html."""
 
 
 class Difference(NamedTuple):
@@ -86,26 +89,47 @@ def difference(
 
 
 def main(arguments: Arguments) -> None:
-    """Prints the comparison as a table."""
-    found = compare(arguments.first, arguments.second)
-    names = [name_of(recorded_config(path)) for path in (arguments.first, arguments.second)]
-    if names[0] == names[1]:
-        names = [f"{name}, {which}" for name, which in zip(names, ("first", "second"), strict=True)]
-    rows = []
-    for metric, each in found.items():
-        scale = 100 if metric == "accuracy" else 1
-        row = [f"{scale * number:.2f}" for number in (each.first, each.second)]
-        row.append(_shown(each.over_episodes, scale))
-        row.append("" if each.over_seeds is None else _shown(each.over_seeds, scale))
-        rows.append(["accuracy in %" if metric == "accuracy" else metric, *row])
-    difference = "difference, ± 95 % over"
-    header = ["", *names, f"{difference} episodes", f"{difference} seeds"]
-    print(tables.markdown(header, rows))
-    print(f"difference: ({names[1]}) - ({names[0]}), paired by episode. A lower loss is better.")
-    if told := other_training(arguments.first, arguments.second):
-        print(f"trained otherwise: {told}")
-    for name, path in zip(names, (arguments.first, arguments.second), strict=True):
-        print(f"{name}: {path}")
+    """Prints the comparison as tables, and writes the page if one is asked for."""
+    if len(arguments.runs) < 2:
+        raise InputError("compare takes two runs or more. Give the folders of finished runs")
+    text = comparison(arguments.runs)
+    if arguments.page is not None:
+        named = dict(zip(names_of(arguments.runs), arguments.runs, strict=True))
+        write_side_by_side(arguments.page, named, text)
+    print(text)
+
+
+def comparison(runs: Sequence[Path]) -> str:
+    """A table per metric: the mean of each run, and its difference from the first."""
+    first, *others = runs
+    name, *names = names_of(runs)
+    found = [compare(first, other) for other in others]
+    parts = []
+    for metric, difference in found[0].items():
+        scale, digits = (100, 2) if metric == "accuracy" else (1, 3)
+        rows = [[name, f"{scale * difference.first:.{digits}f}", "", ""]]
+        for other, each in zip(names, [one[metric] for one in found], strict=True):
+            row = [other, f"{scale * each.second:.{digits}f}"]
+            rows.append([*row, *(_shown(over, scale, digits) for over in each[2:])])
+        title = "accuracy in %" if metric == "accuracy" else metric
+        over = f"minus {name}, ± 95 % over"
+        header = [title, "mean", f"{over} episodes", f"{over} seeds"]
+        parts.append(tables.markdown(header, rows))
+    parts.append("Differences are paired by episode, and by seed. A lower loss is better.")
+    for other, path in zip(names, others, strict=True):
+        if told := other_training(first, path):
+            parts.append(f"{name} and {other} trained otherwise: {told}")
+    folders = zip([name, *names], runs, strict=True)
+    return "\n".join([*parts, *(f"{each}: {path}" for each, path in folders)])
+
+
+def names_of(runs: Sequence[Path]) -> list[str]:
+    """The learners of runs; with the folder where two runs have the same learner."""
+    found = [name_of(recorded_config(path)) for path in runs]
+    return [
+        f"{name} {path.name}" if found.count(name) > 1 else name
+        for name, path in zip(found, runs, strict=True)
+    ]
 
 
 def other_training(first: Path, second: Path) -> str:
@@ -124,9 +148,11 @@ def _both(values: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
     return str(values[0][key]), "and", str(values[1][key])
 
 
-def _shown(interval: Interval, scale: float) -> str:
+def _shown(interval: Interval | None, scale: float, digits: int) -> str:
+    if interval is None:
+        return ""
     half = (interval.high - interval.low) / 2
-    return f"{scale * interval.mean:+.2f} ± {scale * half:.2f}"
+    return f"{scale * interval.mean:+.{digits}f} ± {scale * half:.{digits}f}"
 
 
 def _episodes_of(config: Mapping[str, Any]) -> dict[str, Any]:

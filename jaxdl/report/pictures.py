@@ -270,10 +270,31 @@ def curves(lines: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> N
     figure.legend(shown.values(), shown, loc="outside lower center", ncols=4)
 
 
+def side_by_side(runs: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> None:
+    """A row per metric, over steps and over minutes: the mean over seeds of each run, and a band.
+
+    Args:
+        runs: by name the lines of each run: `step` and, where it is known, `minutes` `[lines]`;
+            the metrics `[lines, seeds]`.
+    """
+    names = metrics_of(runs)
+    axes = figure.subplots(len(names), 2, squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        for axis, x in zip(row, ("step", "minutes"), strict=True):
+            for color, (run, lines) in enumerate(runs.items()):
+                if name in lines and x in lines:
+                    stride = -(-len(lines["step"]) // MOST_POINTS)
+                    at, values = (lines[each][::stride] for each in (x, name))
+                    band(axis, at, values.reshape(len(at), -1), color, label=run)
+            axis.set(xlabel=x, ylabel=name)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
 def metrics_of(lines: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
     """The names of the metrics that any split has."""
     names = dict.fromkeys(name for found in lines.values() for name in found)
-    return [name for name in names if name != "step"]
+    return [name for name in names if name not in ("step", "minutes")]
 
 
 def band(axis: "Axes", steps: ArrayLike, values: np.ndarray, color: int, **style: Any) -> None:

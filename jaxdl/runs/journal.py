@@ -1,4 +1,8 @@
-"""metrics.jsonl: one line per log point, means over steps; the same as TensorBoard events."""
+"""metrics.jsonl: one line per log point, means over steps; the same as TensorBoard events.
+
+seconds.jsonl has the time that the training has taken so far, at the same log points. It is a file
+of its own, because times differ between two runs of one command, and metrics.jsonl does not.
+"""
 
 import json
 import math
@@ -17,12 +21,16 @@ from jaxdl.files.atomic import parsed, plain, write_text, writing
 class Journal:
     """The metrics of the run in `directory`, written by the first process alone.
 
+    `name` is that of the file.
+
     Raises:
         InputError: if `tensorboard` is true and tensorboardX is not installed.
     """
 
-    def __init__(self, directory: Path, *, tensorboard: bool = False) -> None:
-        self.path = directory / "metrics.jsonl"
+    def __init__(
+        self, directory: Path, *, name: str = "metrics.jsonl", tensorboard: bool = False
+    ) -> None:
+        self.path = directory / name
         self._writer: Any = None
         self._board: Any = None
         self._cut_at: int | None = None

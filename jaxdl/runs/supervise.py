@@ -17,6 +17,9 @@ from jaxdl.runs.signals import Interrupted, Signals
 from jaxdl.train.divergence import can_go_on, first_bad_loss, suspect
 from jaxdl.types import PyTree
 
+SECONDS = "seconds.jsonl"
+"""The file with the time of each log point."""
+
 
 class Diverged(RunError):
     """The loss or the state of a training is not finite."""
@@ -56,6 +59,7 @@ class Training:
         self.signals = signals
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self.journal = Journal(directory, tensorboard=flags.tensorboard)
+        self.times = Journal(directory, name=SECONDS)
         self.began = time.perf_counter()
         self.compile_seconds = 0.0
         self.seconds = 0.0
@@ -90,6 +94,7 @@ class Training:
         """
         last, between = self.step == self.steps, self._window.count > 0
         self.journal.cut(self.step - (between and not last))
+        self.times.cut(self.step - (between and not last))
         if between and last and self.step not in self.journal.read("train").get("step", ()):
             self.journal.append(self.step, "train", self._window.means())
 
@@ -104,11 +109,15 @@ class Training:
         step = int(state.step)
         notes = {
             "journal": self.journal.mark(step - (step == self.steps)),
-            "seconds": self.seconds + time.perf_counter() - self.began,
+            "seconds": self.elapsed(),
             "compile_seconds": self.compile_seconds,
             "window": self._window.notes(),
         }
         self.checkpoints.save(step, state, notes)
+
+    def elapsed(self) -> float:
+        """Seconds that the training has taken so far, in this process and in earlier ones."""
+        return self.seconds + time.perf_counter() - self.began
 
     def compiled(self, seconds: float) -> None:
         """Notes how long compilation took."""
@@ -170,6 +179,8 @@ class Training:
             self._window = Window()
         if regular or i == self.steps:
             self.journal.append(i, "train", means)
+            taken = {"seconds": self.elapsed(), "compile_seconds": self.compile_seconds}
+            self.times.append(i, "train", taken)
         return means, regular or i == self.steps
 
     def stopped(self, i: int, what: str) -> Interrupted:

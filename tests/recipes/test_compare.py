@@ -1,4 +1,4 @@
-"""Two runs are compared on the episodes that both have met, by SciPy's paired intervals."""
+"""Runs are compared on the episodes that both have met, by SciPy's paired intervals."""
 
 import re
 
@@ -12,8 +12,11 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.recipes import command
 from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.compare import compare, difference, other_training
+from jaxdl.recipes.side_by_side import timed_lines
 from jaxdl.runs.config import unflat
 from jaxdl.runs.identity import DIGESTS, record_config
+from jaxdl.runs.journal import Journal
+from jaxdl.runs.supervise import SECONDS
 
 RNG = np.random.default_rng(0)
 TASKS = RNG.normal(size=600)
@@ -60,25 +63,53 @@ def test_other_numbers_of_seeds_leave_the_interval_over_episodes():
     assert difference(FIRST[:1], SECOND[:1]).over_seeds is None
 
 
-def test_the_command_prints_a_table(two, capsys):
-    assert command.main(["compare", *map(str, two)]) == 0
+def cells(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_command_prints_a_table_per_metric(two, tmp_path, capsys):
+    third = a_run(tmp_path / "c", "anil", FIRST[:2] - 0.1)
+    assert command.main(["compare", *map(str, (*two, third))]) == 0
     said = capsys.readouterr().out
-    header, _, accuracy, loss = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in said.splitlines()
-        if line.startswith("|")
-    ]
-    assert header[1:3] == ["maml", "protonet"]
-    assert accuracy[:3] == [
-        "accuracy in %",
-        f"{100 * FIRST.mean():.2f}",
-        f"{100 * SECOND.mean():.2f}",
-    ]
+    accuracy, _, maml, protonet, anil, loss, *_, last = cells(said)
+    assert accuracy[:2] == ["accuracy in %", "mean"]
+    assert accuracy[2] == "minus maml, ± 95 % over episodes"
+    assert maml == ["maml", f"{100 * FIRST.mean():.2f}", "", ""]
     difference = 100 * (SECOND.mean() - FIRST.mean())
-    assert accuracy[3].startswith(f"+{difference:.2f} ± 0.0")
-    assert loss[3].startswith(f"-{difference / 100:.2f}")
-    assert "difference: (protonet) - (maml)" in said
-    assert "trained otherwise: test_inner_steps 3 and None" in said
+    assert protonet[:2] == ["protonet", f"{100 * SECOND.mean():.2f}"]
+    assert protonet[2].startswith(f"{difference:+.2f} ± 0.0")
+    assert protonet[3].startswith(f"{difference:+.2f} ± ")
+    assert anil[2].startswith("-10.")
+    assert anil[3] == ""  # two seeds and three
+    assert (loss[0], last[0]) == ("loss", "anil")
+    assert last[2].startswith("+0.1")
+    assert "maml and protonet trained otherwise: test_inner_steps 3 and None" in said
+
+
+def test_a_single_run_is_refused(two, capsys):
+    assert command.main(["compare", str(two[0])]) == 2
+    assert "takes two runs or more" in capsys.readouterr().err
+
+
+def test_the_page_has_curves_over_steps_and_over_time(two, tmp_path):
+    """The lines of a validation have the minutes of the training between whose lines they lie."""
+    for run in two:
+        journal = Journal(run)
+        for step in (10, 20):
+            journal.append(step, "train", {"loss": [step, step + 1]})
+        journal.append(15, "validation", {"loss": [0.5, 0.6]})
+    times = Journal(two[0], name=SECONDS)
+    for step, seconds in ((10, 130), (20, 190)):
+        times.append(step, "train", {"seconds": seconds, "compile_seconds": 70})
+    assert timed_lines(two[0], "train")["minutes"].tolist() == [1, 2]
+    assert timed_lines(two[0], "validation")["minutes"].tolist() == [1.5]
+    assert "minutes" not in timed_lines(two[1], "train")
+    path = tmp_path / "compare.html"
+    assert command.main(["compare", *map(str, two), "--page", str(path)]) == 0
+    text = path.read_text("utf-8")
+    for part in ("<h2>Training tasks</h2>", "<h2>Validation tasks</h2>", "<td>protonet</td>"):
+        assert part in text
 
 
 def test_test_fields_stand_in_for_those_of_training(two, tmp_path):
@@ -95,7 +126,7 @@ def test_settings_of_the_training_that_differ_are_told(two, tmp_path):
 def test_two_runs_of_one_learner_are_told_apart(two, tmp_path, capsys):
     other = a_run(tmp_path / "c", "maml", SECOND)
     assert command.main(["compare", str(two[0]), str(other)]) == 0
-    assert "difference: (maml, second) - (maml, first)" in capsys.readouterr().out
+    assert [line[0] for line in cells(capsys.readouterr().out)[2:4]] == ["maml a", "maml c"]
 
 
 def test_the_ways_of_tasks_of_a_table_do_not_count(two, tmp_path):

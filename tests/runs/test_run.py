@@ -32,7 +32,7 @@ from jaxdl.runs.journal import Journal
 from jaxdl.runs.run import Interrupted, Run, open_run
 from jaxdl.runs.signals import Signals
 from jaxdl.runs.stored import load_best
-from jaxdl.runs.supervise import Training
+from jaxdl.runs.supervise import SECONDS, Training
 from jaxdl.train.streams import run_keys
 from jaxdl.types import TrainState
 from tests.tiny_run import config, start, train, validated
@@ -785,15 +785,19 @@ def test_a_long_test_shows_the_time_left_once_it_is_known(monkeypatch, capfd):
 
 def test_wall_and_compile_time_add_up_over_resumes(tmp_path):
     with pytest.raises(Interrupted):
-        train(config(tmp_path), signal_after=(3, signal.SIGTERM))
+        train(config(tmp_path, log_every=1), signal_after=(3, signal.SIGTERM))
     path = tmp_path / "tiny" / "a" / "checkpoints" / "3" / "record" / "metadata"
     record = json.loads(path.read_text())
     record["notes"] |= {"seconds": 1000.0, "compile_seconds": 500.0}
     path.write_text(json.dumps(record))
-    train(config(tmp_path))
+    train(config(tmp_path, log_every=1))
     about = json.loads((tmp_path / "tiny" / "a" / "result.json").read_text())["run"]
     assert 1000 <= about["wall_seconds"] < 1100
     assert 500 <= about["compile_seconds"] < 600
+    times = Journal(tmp_path / "tiny" / "a", name=SECONDS).read("train")
+    assert times["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert (times["seconds"] > 1000).tolist() == [False] * 3 + [True] * 3
+    assert (times["compile_seconds"] >= 500).tolist() == [False] * 3 + [True] * 3
     parts = {"revision", "jaxdl", "python", "packages", "device", "machine", "command"}
     assert parts <= about.keys()
 
