@@ -104,7 +104,8 @@ def sines(table: str) -> Cells:
     results = results_of(table)
 
     def errors(name: str, shots: int, steps: int) -> list[float]:
-        return [float(seed[f"{shots}-shot/{steps}"]["mean"]) for seed in results[name][name]]
+        seeds = results[name][learner_of(results[name])]
+        return [float(seed[f"{shots}-shot/{steps}"]["mean"]) for seed in seeds]
 
     def cell(values: list[float]) -> str:
         return over_seeds(values, ".3f") if np.mean(values) < DIVERGED else "diverges"
