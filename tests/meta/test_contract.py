@@ -115,7 +115,7 @@ META = [
     ),
     Row(
         "maml, adam inside",
-        partial(maml, tx=optax.adam(0.05, eps_root=1e-8), steps=2),
+        partial(maml, tx=optax.adam(0.05, eps_root=1e-4), steps=2),  # less makes signs of noise
         regresses=False,
         variant=True,
     ),
@@ -344,9 +344,10 @@ def test_adapts_and_predicts_by_the_names_of_the_protocol(case):
     assert names == [["key", "params", "support", "steps"], ["adapted", "x", "key", "weight"]]
 
 
-@each(
-    [row for row in META + TRANSFER if not row.name.startswith("nearest centroid")]
-)  # it takes no model
+WITHOUT_MODEL = ("nearest centroid", "nearest centroid by cosine", "tabular")
+
+
+@each([row for row in META + TRANSFER if row.name not in WITHOUT_MODEL])
 def test_a_flax_module_is_refused_with_the_word_pure(row):
     with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
         row.make(nn.Dense(3), CLASSIFICATION[1])
