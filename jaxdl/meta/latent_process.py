@@ -103,7 +103,9 @@ def latent(
 def drawn(key: Key, distribution: Normal, samples: int) -> Float[Array, "samples width"]:
     """Samples of independent normal distributions, differentiable by mean and scale."""
     mean, scale = (leaf[None] for leaf in distribution)
-    return mean + scale * jax.random.normal(key, (samples, mean.shape[1]), mean.dtype)
+    # Drawn long, then rounded: a draw in bfloat16 uses the bits of the key in another way.
+    noise = jax.random.normal(key, (samples, mean.shape[1])).astype(mean.dtype)
+    return mean + scale * noise
 
 
 def divergence(one: Normal, other: Normal) -> Scalar:

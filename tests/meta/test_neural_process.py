@@ -14,7 +14,7 @@ from jaxdl.meta.anp import anp
 from jaxdl.meta.canp import canp
 from jaxdl.meta.cnp import cnp
 from jaxdl.meta.convcnp import convcnp
-from jaxdl.meta.latent_process import divergence
+from jaxdl.meta.latent_process import divergence, drawn
 from jaxdl.meta.lnp import lnp
 from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.models.mlp import mlp
@@ -133,6 +133,17 @@ def test_the_loss_is_that_of_the_paper(name):
     prediction = learner.predict(learner.adapt(KEY, params, episode.support), x)
     expected = -stats.norm.logpdf(y, *map(np.asarray, prediction)).mean()
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+def test_short_floats_sample_what_long_ones_do():
+    distribution = Normal(jnp.linspace(-1, 1, 5), jnp.linspace(0.5, 2, 5))
+    exact = drawn(jax.random.key(0), distribution, 1000)
+    short = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), distribution)
+    found = drawn(jax.random.key(0), short, 1000)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(found, float), exact, rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(exact.mean(axis=0), distribution.mean, atol=0.2)
+    np.testing.assert_allclose(exact.std(axis=0), distribution.scale, rtol=0.1)
 
 
 def test_the_divergence_is_that_of_its_integral():
