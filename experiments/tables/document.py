@@ -100,7 +100,7 @@ def sines(table: str) -> Cells:
     """Mean squared error by shots and steps of the test, the best first."""
     columns = [(shots, steps) for steps in (1, 10) for shots in (5, 10)]
     shown = [f"{shots}-shot, {steps} step{'s' * (steps > 1)}" for shots, steps in columns]
-    yield ["learner", "steps in training", *shown, "time"]
+    yield ["learner", "meta-steps", "steps in training", *shown, "time"]
     results = results_of(table)
 
     def errors(name: str, shots: int, steps: int) -> list[float]:
@@ -114,6 +114,7 @@ def sines(table: str) -> Cells:
         trained = results[name]["config"].get("inner_steps")
         yield [
             TITLES[name],
+            f"{results[name]['config']['steps']:,}",
             "none" if trained is None else str(trained),
             *(cell(errors(name, *column)) for column in columns),
             f"{results[name]['run']['wall_seconds']:.0f} s",

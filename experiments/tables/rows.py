@@ -148,8 +148,8 @@ _EQUAL_COST = (
 )
 
 
-def _sines(learner: str, minutes: float, paper: str = "", recipe: int = 0) -> Row:
-    return Row(learner, f"--learner {learner}", minutes, paper, recipe)
+def _sines(learner: str, minutes: float, paper: str = "", recipe: int = 0, flags: str = "") -> Row:
+    return Row(learner, f"--learner {learner}{flags}", minutes, paper, recipe)
 
 
 _SINES = (
@@ -163,8 +163,8 @@ _SINES = (
     _sines("meta_curvature", 4),
     _sines("maml_pp", 10),
     _sines("imaml", 28),
-    _sines("lstm_learner", 20),
-    _sines("es_maml", 20),
+    _sines("lstm_learner", 8, flags=" --steps 20000"),
+    _sines("es_maml", 8, flags=" --steps 7000"),
 )
 
 

@@ -104,7 +104,8 @@ def drawn(key: Key, distribution: Normal, samples: int) -> Float[Array, "samples
     """Samples of independent normal distributions, differentiable by mean and scale."""
     mean, scale = (leaf[None] for leaf in distribution)
     # Drawn long, then rounded: a draw in bfloat16 uses the bits of the key in another way.
-    noise = jax.random.normal(key, (samples, mean.shape[1])).astype(mean.dtype)
+    long = jnp.promote_types(mean.dtype, jnp.float32)
+    noise = jax.random.normal(key, (samples, mean.shape[1]), long).astype(mean.dtype)
     return mean + scale * noise
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float
 
-from jaxdl.losses import without_void
+from jaxdl.losses import with_loss, without_void
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.estimators import Estimator, first_order
 from jaxdl.meta.head import Headed, flat_features, with_head
@@ -100,7 +100,8 @@ def proto_maml(
         params: Headed, key: Key | None, support: Batch, present: Bool[Array, " ways"]
     ) -> tuple[Scalar, Metrics]:
         adapted, weight = ProtoMAMLAdapted(params, present), support.weight
-        return loss(predict(adapted, support.x, key=key, weight=weight), support.y, weight)
+        logits = predict(adapted, support.x, key=key, weight=weight)
+        return with_loss(loss(logits, support.y, weight))
 
     def adapt(
         key: Key, params: Params, support: Batch, steps: int | None = None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.losses import with_loss
 from jaxdl.types import Batch, Episode, LossFn, Metrics, PyTree
 
 SIGNATURES = {
@@ -50,7 +51,7 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
         metrics = _metrics_of_grad(learner, params, episode)
     else:
         query = episode.query
-        metrics = jax.eval_shape(loss, found, query.y, query.weight)[1]
+        metrics = with_loss(jax.eval_shape(loss, found, query.y, query.weight))[1]
     if "accuracy" in metrics and len(leaves) == 1:
         _check_outputs(leaves[0].shape[-1], episode)
 

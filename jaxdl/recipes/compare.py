@@ -93,10 +93,10 @@ def main(arguments: Arguments) -> None:
     if len(arguments.runs) < 2:
         raise InputError("compare takes two runs or more. Give the folders of finished runs")
     text = comparison(arguments.runs)
+    print(text)
     if arguments.page is not None:
         named = dict(zip(names_of(arguments.runs), arguments.runs, strict=True))
         write_side_by_side(arguments.page, named, text)
-    print(text)
 
 
 def comparison(runs: Sequence[Path]) -> str:
@@ -124,12 +124,14 @@ def comparison(runs: Sequence[Path]) -> str:
 
 
 def names_of(runs: Sequence[Path]) -> list[str]:
-    """The learners of runs; with the folder where two runs have the same learner."""
+    """The learners of runs; with the folder where two have the same learner, or else a number."""
     found = [name_of(recorded_config(path)) for path in runs]
-    return [
-        f"{name} {path.name}" if found.count(name) > 1 else name
-        for name, path in zip(found, runs, strict=True)
-    ]
+    for more in ([path.resolve().name for path in runs], map(str, range(1, len(runs) + 1))):
+        found = [
+            f"{name} {what}" if found.count(name) > 1 else name
+            for name, what in zip(found, more, strict=True)
+        ]
+    return found
 
 
 def other_training(first: Path, second: Path) -> str:

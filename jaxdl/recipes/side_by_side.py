@@ -38,11 +38,14 @@ def write_side_by_side(path: Path, runs: Mapping[str, Path], report: str) -> Non
 def timed_lines(run: Path, split: str) -> dict[str, np.ndarray]:
     """The metrics of a run `[lines, seeds]`, with `step` and, where it was noted, `minutes`.
 
-    The minutes are those of training and validation, without compilation.
+    The minutes are those since the run began, its data and validations included, without the
+    compilation of the step.
     """
     lines = Journal(run).read(split)
     times = Journal(run, name=SECONDS).read("train")
     if lines and times:
         taken = (times["seconds"] - times["compile_seconds"]) / 60
-        lines["minutes"] = np.interp(lines["step"], times["step"], taken)
+        # A run that began before times were noted has none of its first lines: they are not drawn.
+        known = {"left": np.nan, "right": np.nan}
+        lines["minutes"] = np.interp(lines["step"], times["step"], taken, **known)
     return lines

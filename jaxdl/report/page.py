@@ -68,18 +68,22 @@ def page(
 def _text(report: str) -> str:
     """Tables as tables, and each other line as a paragraph."""
     parts: list[str] = []
-    table: list[list[str]] = []
+    table: list[str] = []
     for line in [*report.splitlines(), ""]:
         if line.startswith("|"):
-            table.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+            table.append(line)
             continue
-        if table:
-            header, _, *rows = table  # the second line is the rule
+        if len(table) > 1 and set(table[1]) <= set("|:- "):  # the rule below the header
+            header, _, *rows = map(_cells, table)
             parts.append(_table(header, rows))
             table = []
-        if line.strip():
-            parts.append(f"<p>{html.escape(line)}</p>")
+        parts += [f"<p>{html.escape(each)}</p>" for each in (*table, line) if each.strip()]
+        table = []
     return "\n".join(parts)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -260,14 +260,13 @@ def curves(lines: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> N
         for color, (split, found) in enumerate(lines.items()):
             if name not in found:
                 continue
-            stride = -(-len(found["step"]) // MOST_POINTS)
-            steps, values = (found[each][::stride] for each in ("step", name))
-            marker = "." if len(steps) == 1 else None
-            drawn = axis.plot(steps, values.reshape(len(steps), -1), f"C{color}", marker=marker)
+            steps, values, marker = _thinned(found, "step", name)
+            drawn = axis.plot(steps, values, f"C{color}", marker=marker)
             shown.setdefault(split, drawn[0])
-        axis.set(xlabel="step", title=name)
+        axis.set_xlabel("step")
+        axis.set_title(name, parse_math=False)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(shown.values(), shown, loc="outside lower center", ncols=4)
+    _legend(shown, figure)
 
 
 def side_by_side(runs: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> None:
@@ -278,17 +277,32 @@ def side_by_side(runs: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure")
             the metrics `[lines, seeds]`.
     """
     names = metrics_of(runs)
-    axes = figure.subplots(len(names), 2, squeeze=False)
+    axes, shown = figure.subplots(len(names), 2, squeeze=False), {}
     for row, name in zip(axes, names, strict=True):
         for axis, x in zip(row, ("step", "minutes"), strict=True):
             for color, (run, lines) in enumerate(runs.items()):
                 if name in lines and x in lines:
-                    stride = -(-len(lines["step"]) // MOST_POINTS)
-                    at, values = (lines[each][::stride] for each in (x, name))
-                    band(axis, at, values.reshape(len(at), -1), color, label=run)
-            axis.set(xlabel=x, ylabel=name)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+                    at, values, marker = _thinned(lines, x, name)
+                    band(axis, at, values, color, marker=marker)
+                    shown.setdefault(run, axis.lines[-1])
+            axis.set_xlabel("minutes of the run" if x == "minutes" else x)
+            axis.set_ylabel(name, parse_math=False)
+    _legend(shown, figure)
+
+
+def _thinned(lines: Mapping[str, np.ndarray], x: str, name: str) -> tuple[Any, Any, str | None]:
+    """x, the metric `[lines, seeds]`, and a marker for a single line; the last line is kept."""
+    count = len(lines["step"])
+    rows = np.unique(np.append(np.arange(0, count, -(-count // MOST_POINTS)), count - 1))
+    at, values = lines[x][rows], lines[name][rows]
+    return at, values.reshape(len(rows), -1), "." if count == 1 else None
+
+
+def _legend(shown: Mapping[str, Any], figure: "Figure") -> None:
+    """A legend below all panels, for lines by their names."""
+    legend = figure.legend(shown.values(), shown, loc="outside lower center", ncols=3)
+    for text in legend.texts:
+        text.set_parse_math(False)
 
 
 def metrics_of(lines: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:

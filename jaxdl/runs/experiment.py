@@ -52,7 +52,7 @@ def run_experiment(
         finished = run.result()
         result = finished or train(config, run)
         text = report(result)
+        print(text)
         if not finished or not (run.directory / NAME).exists():
             write_page(run.directory, text, result)
-    print(text)
     return result

@@ -3,10 +3,12 @@
     runs/<experiment>/<name>/
         config.yaml     the configuration, and the code, packages and device that ran it
         metrics.jsonl   one line per log point
+        seconds.jsonl   the time that each log point took
         checkpoints/    the state of the training; the newest two
         best/           the best parameters on validation, for each seed, and their steps
         result.json     written last: the result after the last step
         *.png           pictures
+        report.html     all of this on one page
 
 The same command resumes a run that was stopped, and reprints the result of a finished run.
 """

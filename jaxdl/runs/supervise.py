@@ -97,6 +97,7 @@ class Training:
         self.times.cut(self.step - (between and not last))
         if between and last and self.step not in self.journal.read("train").get("step", ()):
             self.journal.append(self.step, "train", self._window.means())
+            self._note_time(self.step)
 
     def save(self, state: PyTree) -> None:
         """Saves a checkpoint of the state at its step, in the background.
@@ -161,8 +162,13 @@ class Training:
                     raise self.stopped(i, str(self.directory))
                 self._progress.resumed()
 
-    def note(self, i: int, unsorted: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
+    def note(
+        self, i: int, unsorted: dict[str, np.ndarray], *, timed: bool = True
+    ) -> tuple[dict[str, np.ndarray], bool]:
         """Notes the metrics `[seeds, steps]` of a chunk that ends at step i, in metrics.jsonl too.
+
+        Args:
+            timed: whether the time so far is of this training alone, so that it is worth a line.
 
         Returns:
             The means since the last log point, and whether this is one.
@@ -179,9 +185,13 @@ class Training:
             self._window = Window()
         if regular or i == self.steps:
             self.journal.append(i, "train", means)
-            taken = {"seconds": self.elapsed(), "compile_seconds": self.compile_seconds}
-            self.times.append(i, "train", taken)
+            if timed:
+                self._note_time(i)
         return means, regular or i == self.steps
+
+    def _note_time(self, i: int) -> None:
+        taken = {"seconds": self.elapsed(), "compile_seconds": self.compile_seconds}
+        self.times.append(i, "train", taken)
 
     def stopped(self, i: int, what: str) -> Interrupted:
         """The exception for a signal, after the checkpoint of step i is complete."""

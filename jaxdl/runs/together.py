@@ -114,7 +114,7 @@ class Together:
         for n in self.live():
             with self._alone(n):
                 own = {name: rows[self._rows(n)] for name, rows in metrics.items()}
-                self._trainings[n].note(i, own)
+                self._trainings[n].note(i, own, timed=False)  # the time is that of all
 
     def _save(self, i: int, state: PyTree) -> None:
         states = self.split(state)

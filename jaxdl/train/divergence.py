@@ -55,6 +55,8 @@ def suspect(metrics: Mapping[str, np.ndarray], done: int) -> str:
     >>> suspect({"loss": np.array([[0.5, 1e9, np.nan]])}, done=0)
     ''
     """
+    if not any(map(is_loss, metrics)):
+        return ""
     if (found := first_bad_loss(metrics)) is not None:
         offset, name = found
         rows = metrics[name.partition(" of seed ")[0]]

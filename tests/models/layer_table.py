@@ -193,7 +193,11 @@ def rows() -> tuple[Row, ...]:
         function(
             "optax.cosine_similarity",
             lambda x: optax.cosine_similarity(x, x[::-1] + 0.1),
-            cure="`epsilon=1e-8`",
+            cure="the next row",
+        ),
+        function(
+            "optax.cosine_similarity, epsilon=1e-3",
+            lambda x: optax.cosine_similarity(x, x[::-1] + 0.1, epsilon=1e-3),
         ),
         function(
             "jnp.linalg.eigvalsh", lambda x: jnp.linalg.eigvalsh(symmetric(x)), SQUARE, kinks=True

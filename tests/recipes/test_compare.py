@@ -11,7 +11,7 @@ from jaxdl.data.prepare.cache import save_arrays
 from jaxdl.errors import InputError, RunError
 from jaxdl.recipes import command
 from jaxdl.recipes.choice import with_learner
-from jaxdl.recipes.compare import compare, difference, other_training
+from jaxdl.recipes.compare import compare, difference, names_of, other_training
 from jaxdl.recipes.side_by_side import timed_lines
 from jaxdl.runs.config import unflat
 from jaxdl.runs.identity import DIGESTS, record_config
@@ -105,6 +105,8 @@ def test_the_page_has_curves_over_steps_and_over_time(two, tmp_path):
     assert timed_lines(two[0], "train")["minutes"].tolist() == [1, 2]
     assert timed_lines(two[0], "validation")["minutes"].tolist() == [1.5]
     assert "minutes" not in timed_lines(two[1], "train")
+    Journal(two[0]).append(5, "early", {"loss": [1.0, 2.0]})  # before the first time
+    assert np.isnan(timed_lines(two[0], "early")["minutes"]).all()
     path = tmp_path / "compare.html"
     assert command.main(["compare", *map(str, two), "--page", str(path)]) == 0
     text = path.read_text("utf-8")
@@ -127,6 +129,9 @@ def test_two_runs_of_one_learner_are_told_apart(two, tmp_path, capsys):
     other = a_run(tmp_path / "c", "maml", SECOND)
     assert command.main(["compare", str(two[0]), str(other)]) == 0
     assert [line[0] for line in cells(capsys.readouterr().out)[2:4]] == ["maml a", "maml c"]
+    (tmp_path / "far").mkdir()
+    far = a_run(tmp_path / "far" / "a", "maml", SECOND)
+    assert names_of([two[0], far, other, two[1]]) == ["maml a 1", "maml a 2", "maml c", "protonet"]
 
 
 def test_the_ways_of_tasks_of_a_table_do_not_count(two, tmp_path):

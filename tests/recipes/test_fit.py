@@ -14,6 +14,8 @@ from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
+from jaxdl.meta.proto_maml import proto_maml
+from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.fit import fit
 from jaxdl.recipes.score import score
@@ -227,12 +229,32 @@ def test_a_learner_without_metrics_that_diverges_is_refused():
         grads = LEARNER.grad(key, step, params, episode)[0]
         return jax.tree.map(lambda leaf: jnp.where(step < 4, leaf, jnp.nan), grads), {}
 
-    with pytest.raises(RunError, match="the state is not finite at step 5"):
+    with pytest.raises(RunError, match="the state is not finite at step 5") as caught:
         fit(LEARNER._replace(grad=grad), SAMPLE, **(OPTIONS | {"steps": 5}), every=5)
+    assert "loss was finite" not in str(caught.value)
 
 
 def test_a_loss_that_is_a_number_alone_is_refused_with_what_to_return():
     number = lambda *arguments: mean_squared_error(*arguments)[0]  # noqa: E731
     learner = maml(mlp((8, 1)), number, tx=optax.sgd(0.01), steps=1)
-    with pytest.raises(InputError, match=r"Return the pair `\(loss, metrics\)`"):
+    pair = r"Return the pair `\(loss, metrics\)`"
+    with pytest.raises(InputError, match=pair):
         fit(learner, SAMPLE, **OPTIONS)
+    params = LEARNER.init(KEY, jnp.zeros((5, 1)))
+    with pytest.raises(InputError, match=pair):
+        score(LEARNER, params, number, SAMPLE, episodes=3, key=KEY)
+
+
+@pytest.mark.parametrize("make", [proto_maml, simpleshot])
+def test_losses_that_a_learner_calls_itself_are_looked_at_too(make):
+    options = {"tx": optax.sgd(0.1), "steps": 1} if make is proto_maml else {"classes": 3}
+    x, y = jnp.eye(3), jnp.arange(3)
+    batch = Batch(x, y)
+    given = Episode(batch, batch) if make is proto_maml else batch
+    number = lambda *arguments: cross_entropy(*arguments)[0]  # noqa: E731
+    empty = lambda *arguments: (cross_entropy(*arguments)[0], {})  # noqa: E731
+    learners = [make(mlp((4,)), loss, ways=3, **options) for loss in (number, empty)]
+    params = learners[0].init(KEY, x)
+    with pytest.raises(InputError, match="Return the pair"):
+        learners[0].grad(KEY, jnp.int32(0), params, given)
+    assert "loss" in learners[1].grad(KEY, jnp.int32(0), params, given)[1]

@@ -1,6 +1,7 @@
 """The page of a report as a parser reads it."""
 
 import base64
+import io
 import re
 from html.parser import HTMLParser
 
@@ -100,9 +101,42 @@ def test_a_curve_has_the_numbers_of_each_seed():
 
 def test_long_curves_are_thinned():
     figure, count = Figure(), 10 * pictures.MOST_POINTS
-    lines = {"step": np.arange(count), "loss": np.zeros((count, 1))}
+    lines = {"step": np.arange(count), "loss": np.arange(count)[:, None]}
     pictures.curves({"train": lines}, figure)
-    assert len(figure.axes[0].lines[0].get_xdata()) == pictures.MOST_POINTS
+    drawn = figure.axes[0].lines[0].get_xdata()
+    assert len(drawn) == pictures.MOST_POINTS + 1
+    assert drawn[-1] == count - 1
+
+
+def test_runs_side_by_side_are_drawn_over_steps_and_over_minutes():
+    """A run that has not noted its time is on the left alone, and all have their name below."""
+    step = np.arange(1, 4)
+    one = {"step": step, "minutes": step / 10, "loss": np.array([[1, 3], [2, 4], [3, 5]])}
+    other = {"step": step, "accuracy": np.zeros((3, 1))}
+    figure = Figure()
+    pictures.side_by_side({"one": one, "$other": other}, figure)
+    found = [
+        [(*line.get_xdata(), *line.get_ydata()) for line in axis.lines] for axis in figure.axes
+    ]
+    loss = (2, 3, 4)  # the means over seeds
+    assert found[0] == [(1, 2, 3, *loss)]
+    np.testing.assert_allclose(found[1], [(0.1, 0.2, 0.3, *loss)])
+    assert found[2] == [(1, 2, 3, 0, 0, 0)]
+    assert found[3] == []
+    assert [text.get_text() for text in figure.legends[0].texts] == ["one", "$other"]
+
+
+def test_a_lone_line_that_begins_as_a_table_is_a_paragraph():
+    shown = page("a", "|x| is 3\n\n| a |\n| :- |\n| 1 |\n|x|", curves={}, pictures={}, settings={})
+    found = Reader(shown)
+    assert found.words == ["|x| is 3"]
+    assert found.tables == [[["a"], ["1"], ["x"]]]
+
+
+def test_names_are_no_formulas():
+    figure = Figure()
+    pictures.curves({"$\\frac$": {"step": np.arange(2), "$\\frac$": np.zeros((2, 1))}}, figure)
+    figure.savefig(io.BytesIO())
 
 
 def test_two_drawings_are_one_text_and_other_salts_have_other_names():

@@ -1,10 +1,5 @@
 """report.html of a run: written once, from what lies in the directory, and never at its cost."""
 
-import json
-
-import numpy as np
-import pytest
-
 from jaxdl.runs import page
 from jaxdl.runs.experiment import run_experiment
 from tests import tiny_run
@@ -58,14 +53,24 @@ def test_a_run_without_matplotlib_says_so_in_place_of_curves(tmp_path, monkeypat
     assert "<svg" not in text
 
 
-@pytest.mark.parametrize("name", [page.NAME, "episode.png"])
-def test_a_page_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys, name):
+def test_a_page_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
     directory = run(tmp_path)
     (directory / page.NAME).unlink()
-    (directory / name).unlink(missing_ok=True)
-    (directory / name).mkdir()  # where a file should be
-    if name == page.NAME:
-        (directory / name / "full").touch()
-    page.write_page(directory, "text", json.loads((directory / "result.json").read_text()))
-    assert f"no {page.NAME}: " in capsys.readouterr().err
-    assert not np.isnan(json.loads((directory / "result.json").read_text())["loss"])
+    (directory / "episode.png").unlink()
+    (directory / "episode.png").mkdir()  # where a file should be
+    capsys.readouterr()
+    run(tmp_path, train=None)
+    said = capsys.readouterr()
+    assert f"no {page.NAME}: " in said.err
+    assert "| 0.25 |" in said.out
+
+
+def test_what_a_log_holds_does_not_end_the_run(tmp_path, capsys):
+    def odd(config, run):
+        run.log(1, "train", {"loss": [1.0, 2.0], "words": "none", "large": [1e308, -1e308]})
+        run.log(2, "train", {"loss": [1.0], "words": "none", "large": [1.0]})
+        return run.finish({"loss": 0.5})
+
+    directory = run(tmp_path, train=odd)
+    assert "| 0.5 |" in capsys.readouterr().out
+    assert (directory / "result.json").exists()
