@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.files.atomic import write_text
-from jaxdl.report import pictures
+from jaxdl.report import curves, pictures
 from jaxdl.report.page import page
 from jaxdl.runs.journal import Journal
 from jaxdl.runs.supervise import SECONDS
@@ -22,17 +22,17 @@ def write_side_by_side(path: Path, runs: Mapping[str, Path], report: str) -> Non
         InputError: if Matplotlib is missing.
         RunError: if the page cannot be written.
     """
-    curves = {}
+    drawn = {}
     for split in ("train", "validation"):
         found = {name: timed_lines(run, split) for name, run in runs.items()}
         found = {name: lines for name, lines in found.items() if lines}
         if not found:
             continue
-        rows = len(pictures.metrics_of(found))
-        draw = partial(pictures.side_by_side, found)
+        rows = len(curves.metrics_of(found))
+        draw = partial(curves.side_by_side, found)
         title = "Training tasks" if split == "train" else "Validation tasks"
-        curves[title] = pictures.svg(draw, size=(9, 2.8 * rows), salt=split)
-    write_text(path, page("Runs side by side", report, curves=curves, pictures={}, settings={}))
+        drawn[title] = pictures.svg(draw, size=(9, 2.8 * rows), salt=split)
+    write_text(path, page("Runs side by side", report, curves=drawn, pictures={}, settings={}))
 
 
 def timed_lines(run: Path, split: str) -> dict[str, np.ndarray]:

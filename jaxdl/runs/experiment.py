@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from jaxdl import parallel
 from jaxdl.runs import config as ranges
 from jaxdl.runs.identity import NO_FILES, Contents, Former
-from jaxdl.runs.page import NAME, write_page
+from jaxdl.runs.page import write_page
 from jaxdl.runs.run import Run, open_run
 
 Config = TypeVar("Config")
@@ -53,6 +53,6 @@ def run_experiment(
         result = finished or train(config, run)
         text = report(result)
         print(text)
-        if not finished or not (run.directory / NAME).exists():
+        if not finished:
             write_page(run.directory, text, result)
     return result

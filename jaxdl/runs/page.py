@@ -8,7 +8,7 @@ from typing import Any
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.files.atomic import write_text
-from jaxdl.report import pictures
+from jaxdl.report import curves, pictures
 from jaxdl.report.page import page
 from jaxdl.runs.identity import recorded_config
 from jaxdl.runs.journal import Journal
@@ -31,11 +31,11 @@ def write_page(directory: Path, report: str, result: Mapping[str, Any]) -> None:
         return
     title = f"{directory.parent.name}: {directory.name}"
     try:
-        curves, missing = _curves(directory)
+        drawn, missing = _curves(directory)
         text = page(
             title,
             "\n".join([report, *missing]),
-            curves=curves,
+            curves=drawn,
             pictures={path.stem: path.read_bytes() for path in sorted(directory.glob("*.png"))},
             settings={"Configuration": recorded_config(directory), "Run": result["run"]},
         )
@@ -50,12 +50,12 @@ def _curves(directory: Path) -> tuple[dict[str, str], list[str]]:
     for path in sorted(directory.rglob("metrics.jsonl"), key=lambda path: (len(path.parts), path)):
         part, journal = path.parent.relative_to(directory), Journal(path.parent)
         lines = {split: journal.read(split) for split in journal.splits()}
-        if not (names := pictures.metrics_of(lines)):
+        if not (names := curves.metrics_of(lines)):
             continue
         heading = "Training" if path.parent == directory else f"Training: {part}"
         size = (3.6 * min(3, len(names)), 2.7 * -(-len(names) // 3))
         try:
-            found[heading] = pictures.svg(partial(pictures.curves, lines), size=size, salt=heading)
+            found[heading] = pictures.svg(partial(curves.by_split, lines), size=size, salt=heading)
         except InputError as error:
             return {}, [f"no curves: {error}"]
     return found, []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxdl.report import pictures
+from jaxdl.report import curves, pictures
 from jaxdl.report.page import page
 from jaxdl.report.tables import markdown
 
@@ -60,7 +60,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def shown():
-    draw = lambda figure: pictures.curves(LINES, figure)  # noqa: E731
+    draw = lambda figure: curves.by_split(LINES, figure)  # noqa: E731
     svg = pictures.svg(draw, size=(4, 3), salt="Training")
     report = markdown(["shots", "a < b"], [["5", "0.5 ± 0.1"], ["10", "<script>"]])
     return page(
@@ -90,7 +90,7 @@ def test_nothing_is_loaded_from_elsewhere(shown):
 
 def test_a_curve_has_the_numbers_of_each_seed():
     figure = Figure()
-    pictures.curves(LINES, figure)
+    curves.by_split(LINES, figure)
     loss, accuracy = (axis for axis in figure.axes if axis.get_title())
     assert (loss.get_title(), accuracy.get_title()) == ("loss", "accuracy")
     drawn = [(*line.get_xdata(), *line.get_ydata()) for line in loss.lines]
@@ -100,11 +100,11 @@ def test_a_curve_has_the_numbers_of_each_seed():
 
 
 def test_long_curves_are_thinned():
-    figure, count = Figure(), 10 * pictures.MOST_POINTS
+    figure, count = Figure(), 10 * curves.MOST_POINTS
     lines = {"step": np.arange(count), "loss": np.arange(count)[:, None]}
-    pictures.curves({"train": lines}, figure)
+    curves.by_split({"train": lines}, figure)
     drawn = figure.axes[0].lines[0].get_xdata()
-    assert len(drawn) == pictures.MOST_POINTS + 1
+    assert len(drawn) == curves.MOST_POINTS + 1
     assert drawn[-1] == count - 1
 
 
@@ -114,7 +114,7 @@ def test_runs_side_by_side_are_drawn_over_steps_and_over_minutes():
     one = {"step": step, "minutes": step / 10, "loss": np.array([[1, 3], [2, 4], [3, 5]])}
     other = {"step": step, "accuracy": np.zeros((3, 1))}
     figure = Figure()
-    pictures.side_by_side({"one": one, "$other": other}, figure)
+    curves.side_by_side({"one": one, "$other": other}, figure)
     found = [
         [(*line.get_xdata(), *line.get_ydata()) for line in axis.lines] for axis in figure.axes
     ]
@@ -135,12 +135,12 @@ def test_a_lone_line_that_begins_as_a_table_is_a_paragraph():
 
 def test_names_are_no_formulas():
     figure = Figure()
-    pictures.curves({"$\\frac$": {"step": np.arange(2), "$\\frac$": np.zeros((2, 1))}}, figure)
+    curves.by_split({"$\\frac$": {"step": np.arange(2), "$\\frac$": np.zeros((2, 1))}}, figure)
     figure.savefig(io.BytesIO())
 
 
 def test_two_drawings_are_one_text_and_other_salts_have_other_names():
-    draw = lambda figure: pictures.curves(LINES, figure)  # noqa: E731
+    draw = lambda figure: curves.by_split(LINES, figure)  # noqa: E731
     one, again, other = (pictures.svg(draw, size=(4, 3), salt=salt) for salt in "aab")
     assert one == again
     names = [set(re.findall('<clipPath id="(.*?)"', svg)) for svg in (one, other)]

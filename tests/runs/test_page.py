@@ -35,14 +35,12 @@ def test_a_run_has_a_page_with_its_table_curves_pictures_and_settings(tmp_path):
         assert part in text, part
 
 
-def test_a_finished_run_writes_a_page_that_is_missing_and_leaves_one_that_is_there(tmp_path):
+def test_a_finished_run_that_is_reprinted_leaves_all_as_it_is(tmp_path, capsys):
     path = run(tmp_path) / page.NAME
-    path.write_text("mine", "utf-8")
-    run(tmp_path, train=None)
-    assert path.read_text("utf-8") == "mine"
     path.unlink()
     run(tmp_path, train=None)
-    assert "<td>0.25</td>" in path.read_text("utf-8")
+    assert not path.exists()
+    assert "| 0.25 |" in capsys.readouterr().out
 
 
 def test_a_run_without_matplotlib_says_so_in_place_of_curves(tmp_path, monkeypatch):
@@ -54,12 +52,11 @@ def test_a_run_without_matplotlib_says_so_in_place_of_curves(tmp_path, monkeypat
 
 
 def test_a_page_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
-    directory = run(tmp_path)
-    (directory / page.NAME).unlink()
-    (directory / "episode.png").unlink()
-    (directory / "episode.png").mkdir()  # where a file should be
-    capsys.readouterr()
-    run(tmp_path, train=None)
+    def odd(config, run):
+        (run.directory / "episode.png").mkdir()  # where a file should be
+        return run.finish({"loss": 0.25})
+
+    run(tmp_path, train=odd)
     said = capsys.readouterr()
     assert f"no {page.NAME}: " in said.err
     assert "| 0.25 |" in said.out
