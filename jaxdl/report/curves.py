@@ -1,20 +1,17 @@
 """Curves of what runs logged: a run by its splits, and several runs side by side."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxdl.report.pictures import band
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MOST_POINTS = 500
 """Points of a curve on a page: more of them are not seen, and make the page large."""
 
 
-def by_split(lines: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> None:
+def by_split(lines: Mapping[str, Mapping[str, np.ndarray]], figure: Any) -> None:
     """A panel per metric, up to three in a row, with a line per seed in the colour of its split.
 
     Args:
@@ -39,7 +36,7 @@ def by_split(lines: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") ->
     _legend(shown, figure)
 
 
-def side_by_side(runs: Mapping[str, Mapping[str, np.ndarray]], figure: "Figure") -> None:
+def side_by_side(runs: Mapping[str, Mapping[str, np.ndarray]], figure: Any) -> None:
     """A row per metric, over steps and over minutes: the mean over seeds of each run, and a band.
 
     Args:
@@ -69,7 +66,7 @@ def _thinned(lines: Mapping[str, np.ndarray], x: str, name: str) -> tuple[Any, A
     return at, values.reshape(len(rows), -1), "." if count == 1 else None
 
 
-def _legend(shown: Mapping[str, Any], figure: "Figure") -> None:
+def _legend(shown: Mapping[str, Any], figure: Any) -> None:
     """A legend below all panels, for lines by their names."""
     legend = figure.legend(shown.values(), shown, loc="outside lower center", ncols=3)
     for text in legend.texts:
