@@ -5,7 +5,7 @@
 writes the table of docs/inner-optimisers.md. `test_inner_table.py` measures the same and compares.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from jax import lax
 from optax import contrib
 
 from jaxdl.meta import estimators, inner
+from tests.measured_table import MeasuredTable
 from tests.project import ROOT
 
 DOCUMENT = ROOT / "docs" / "inner-optimisers.md"
@@ -265,6 +266,7 @@ ROWS = (
     Row("contrib.schedule_free_adamw", contrib.schedule_free_adamw(LR), NO_CURE),
 )
 COLUMNS = ("generic", "dead unit", "fitted", "zero biases", "second order")
+TABLE = MeasuredTable(DOCUMENT, "transformation", COLUMNS)
 
 
 def cells(row: Row, *, both: bool = True) -> tuple[str, ...]:
@@ -304,30 +306,5 @@ def share(found: Found) -> str:
     return f"{part:.1g}" if part > 1e-14 else "0"
 
 
-def table(found: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """The lines of the table."""
-    yield " | ".join(("| transformation", *COLUMNS, "instead |"))
-    yield "| :-- " * (len(COLUMNS) + 2) + "|"
-    for row in ROWS:
-        yield f"| {row.name} | " + " | ".join(found[row.name]) + f" | {row.cure} |"
-
-
-def rows_of(document: str) -> dict[str, tuple[str, ...]]:
-    """The cells that a document holds."""
-    lines = [line[2:-2].split(" | ") for line in document.splitlines() if line.startswith("| ")]
-    return {line[0]: tuple(line[1 : 1 + len(COLUMNS)]) for line in lines[2:]}
-
-
-def write() -> None:
-    """Writes the table between the marks of the document."""
-    found = {}
-    for row in ROWS:
-        found[row.name] = cells(row)
-        print(row.name, *found[row.name], sep=" | ", flush=True)
-    before, _, rest = DOCUMENT.read_text("utf-8").partition("| transformation")
-    after = rest[rest.index("\n\n") :]
-    DOCUMENT.write_text(before + "\n".join(table(found)) + after, "utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    TABLE.write(ROWS, cells)

@@ -8,9 +8,9 @@ import pytest
 from jaxdl.errors import InputError
 from jaxdl.meta.probe.verdict import check
 from jaxdl.types import MetaLearner
-from tests.meta.inner_table import COLUMNS, DOCUMENT, ROWS, cells, rows_of, table
+from tests.meta.inner_table import COLUMNS, DOCUMENT, ROWS, TABLE, cells
 
-WRITTEN = rows_of(DOCUMENT.read_text("utf-8"))
+WRITTEN = TABLE.written()
 CORE = (
     "sgd",
     "inner.adam",
@@ -49,7 +49,7 @@ def alike(found, written):
 
 def test_the_document_holds_what_is_measured_and_nothing_else():
     lines = DOCUMENT.read_text("utf-8").splitlines()
-    assert [line for line in lines if line.startswith("| ")] == list(table(WRITTEN))
+    assert [line for line in lines if line.startswith("| ")] == list(TABLE.lines(ROWS, WRITTEN))
 
 
 @pytest.mark.parametrize("row", by_name(CORE))

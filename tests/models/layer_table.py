@@ -5,7 +5,7 @@
 writes the table of docs/layers.md. `test_layer_table.py` measures the same and compares.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +22,12 @@ from jaxdl.models.layers.cosine import CosineHead, cosine_logits
 from jaxdl.models.layers.norm import standardise
 from jaxdl.models.layers.pooling import avg_pool, max_pool
 from jaxdl.models.recurrent import gru, lstm, rnn
+from tests.measured_table import MeasuredTable
 from tests.project import ROOT
 
 DOCUMENT = ROOT / "docs" / "layers.md"
 COLUMNS = ("first", "second", "third", "constant rows", "zeros")
+TABLE = MeasuredTable(DOCUMENT, "layer or function", COLUMNS)
 TOLERANCE = 1e-2
 NODES = 9
 REACH = {"generic": 1e-3, "constant": 1e-4}
@@ -303,30 +305,5 @@ def worst(orders: list[str]) -> str:
     return wrong[0] if wrong else "right"
 
 
-def table(found: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """The lines of the table."""
-    yield " | ".join(("| layer or function", *COLUMNS, "instead |"))
-    yield "| :-- " * (len(COLUMNS) + 2) + "|"
-    for row in rows():
-        yield f"| {row.name} | " + " | ".join(found[row.name]) + f" | {row.cure} |"
-
-
-def rows_of(document: str) -> dict[str, tuple[str, ...]]:
-    """The cells that a document holds."""
-    lines = [line[2:-2].split(" | ") for line in document.splitlines() if line.startswith("| ")]
-    return {line[0]: tuple(line[1 : 1 + len(COLUMNS)]) for line in lines[2:]}
-
-
-def write() -> None:
-    """Writes the table between the marks of the document."""
-    found = {}
-    for row in rows():
-        found[row.name] = cells(row)
-        print(row.name, *found[row.name], sep=" | ", flush=True)
-    before, _, rest = DOCUMENT.read_text("utf-8").partition("| layer or function")
-    after = rest[rest.index("\n\n") :]
-    DOCUMENT.write_text(before + "\n".join(table(found)) + after, "utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    TABLE.write(rows(), cells)

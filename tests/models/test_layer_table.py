@@ -6,15 +6,14 @@ import pytest
 from tests.models.layer_table import (
     DOCUMENT,
     REACH,
+    TABLE,
     cells,
     function,
     judged,
     rows,
-    rows_of,
-    table,
 )
 
-WRITTEN = rows_of(DOCUMENT.read_text("utf-8"))
+WRITTEN = TABLE.written()
 ROWS = {row.name: row for row in rows()}
 CORE = ("jaxdl batch norm", "nn.LayerNorm")
 
@@ -26,7 +25,7 @@ def kind(cell):
 
 def test_the_document_has_all_rows_and_no_other_lines():
     lines = DOCUMENT.read_text("utf-8").splitlines()
-    assert [line for line in lines if line.startswith("| ")] == list(table(WRITTEN))
+    assert [line for line in lines if line.startswith("| ")] == list(TABLE.lines(rows(), WRITTEN))
 
 
 @pytest.mark.parametrize("name", CORE)
