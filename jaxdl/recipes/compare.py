@@ -110,7 +110,8 @@ def comparison(runs: Sequence[Path]) -> str:
         rows = [[name, f"{scale * difference.first:.{digits}f}", "", ""]]
         for other, each in zip(names, [one[metric] for one in found], strict=True):
             row = [other, f"{scale * each.second:.{digits}f}"]
-            rows.append([*row, *(_shown(over, scale, digits) for over in each[2:])])
+            both = (each.over_episodes, each.over_seeds)
+            rows.append([*row, *(_shown(over, scale, digits) for over in both)])
         title = "accuracy in %" if metric == "accuracy" else metric
         over = f"minus {name}, ± 95 % over"
         header = [title, "mean", f"{over} episodes", f"{over} seeds"]

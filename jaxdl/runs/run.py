@@ -16,7 +16,6 @@ The same command resumes a run that was stopped, and reprints the result of a fi
 import contextlib
 import functools
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,8 +125,8 @@ class Run:
         """Writes result.json, which marks the run as finished, and returns its content."""
         all_of_it = [run._training for run in (self, *self._parts.values())]
         # Time before a resume counts too: earlier processes noted it in the checkpoints.
-        before = sum(training.seconds for training in all_of_it)
-        wall = before + time.perf_counter() - self._training.began
+        before = sum(training.seconds for training in all_of_it[1:])
+        wall = before + self._training.elapsed()
         about = {
             "directory": self.directory,
             "steps": self.steps,

@@ -25,9 +25,8 @@ class Row(NamedTuple):
     to compile, so that the fast tests try only what is essential; `ordered`: whether the order of
     support examples matters; `instead(learner, loss, key, params, batch)`: what `grad` is, where
     it is not the gradient of its loss; `reverse_only`: why forward mode cannot differentiate
-    `grad`, where it cannot;
-    `distributes`: whether it predicts distributions of numbers, and no classes; `samples`: whether
-    `adapt` draws by its key.
+    `grad`, where it cannot; `distributes`: whether it predicts distributions of numbers, and no
+    classes; `samples`: whether `adapt` draws by its key.
     """
 
     name: str
