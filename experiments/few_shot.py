@@ -23,6 +23,7 @@ import numpy as np
 
 from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
 from jaxdl import parallel
+from jaxdl.data.sets.images import OMNIGLOT_SEED, Resize
 from jaxdl.errors import InputError
 from jaxdl.recipes import few_shot as recipe
 from jaxdl.recipes import meta_training
@@ -92,6 +93,11 @@ class Config:
     """Folder of prepared data. None: the variable JAXDL_DATA, or else the user's cache."""
     split: Literal["maml", "vinyals"] = "maml"
     """Split of the Omniglot characters: MAML's 1100/100/423, or Vinyals' 1028/172/423."""
+    omniglot_seed: Natural = added(OMNIGLOT_SEED)
+    """Seed of MAML's split of the Omniglot characters."""
+    omniglot_resize: Resize = added("area")
+    """How Omniglot's drawings become 28 x 28 pixels: the mean of each box, or the pixel nearest to
+    its centre, as in the MAML code."""
     rotations: Literal["none", "augment", "classes"] = "none"
     """Turns by 0, 90, 180 or 270 degrees. augment: a random turn per sampled class, as in MAML.
     classes: each turn makes a new class."""

@@ -175,6 +175,14 @@ TABLE = [
     Row("NaN as clip", f"{FEW_SHOT} --clip nan", nothing, 2, "--clip nan: choose at least 0"),
     Row("one test episode", f"{FEW_SHOT} --test-episodes 1", nothing, 2, "--test-episodes 1"),
     Row("odd validation", f"{FEW_SHOT} --eval-every 70", nothing, 2, "70 must be a multiple of"),
+    Row(
+        "Omniglot's way to resize for numbers",
+        f"{FEW_SHOT} --omniglot-resize nearest",
+        nothing,
+        2,
+        "--omniglot-resize nearest is for Omniglot, and the data are numbers. Leave it out, or"
+        " choose --data omniglot",
+    ),
     Row("few_shot logs never", f"{FEW_SHOT} --log-every 0", nothing, 2, "--log-every 0"),
     # Numbers that do not fit the data or the machine.
     Row("ways > classes", f"{FEW_SHOT} --ways 500", nothing, 2, "ways=500, but there are only"),

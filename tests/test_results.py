@@ -15,10 +15,11 @@ ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
 STORED = [(name, row.name) for name, row in ROWS if stored.place(name, row.name).result.exists()]
 
 
-def test_the_tables_of_the_document_are_those_of_the_stored_results():
-    text = stored.DOCUMENT.read_text("utf-8")
+@pytest.mark.parametrize("name", document.DOCUMENTS)
+def test_the_tables_of_a_document_are_those_of_the_stored_results(name):
+    text = (stored.DOCS / name).read_text("utf-8")
     command = "python -c 'from experiments.tables import document; document.write()'"
-    assert document.written(text) == text, f"run .venv/bin/{command}"
+    assert document.written(text, document.DOCUMENTS[name]) == text, f"run .venv/bin/{command}"
 
 
 def test_every_stored_file_belongs_to_a_row():

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, written from what is stored."""
+"""The tables of docs/results.md and docs/what-decides.md, written from what is stored."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,8 @@ import numpy as np
 
 from experiments.reports.sinusoid import PUBLISHED
 from experiments.reports.tabular import scores_table
-from experiments.tables.rows import TABLES, TITLES
-from experiments.tables.stored import DOCUMENT, learner_of, results_of
+from experiments.tables.rows import DECIDES, TABLES, TITLES
+from experiments.tables.stored import DOCS, learner_of, results_of
 from jaxdl.files.atomic import write_text
 from jaxdl.report.intervals import seeds_mean_ci95
 from jaxdl.report.tables import markdown
@@ -19,16 +19,18 @@ DIVERGED = 100.0
 Cells = Iterator[list[str]]
 
 
-def over_seeds(values: Sequence[float], form: str) -> str:
+def over_seeds(values: Sequence[float], form: str, sign: str = "") -> str:
     """The mean with its interval over seeds, or a single seed without one.
 
     >>> over_seeds([97.123], ".1f"), over_seeds([1.0, 2.0, 3.0], ".2f")
     ('97.1 (1 seed)', '2.00 ± 2.48')
+    >>> over_seeds([1.0, 2.0, 3.0], ".1f", sign="+")
+    '+2.0 ± 2.5'
     """
     mean, half = seeds_mean_ci95(np.asarray(values, np.float64))
     if len(values) == 1:
-        return f"{mean:{form}} (1 seed)"
-    return f"{mean:{form}} ± {half:{form}}"
+        return f"{mean:{sign}{form}} (1 seed)"
+    return f"{mean:{sign}{form}} ± {half:{form}}"
 
 
 def accuracies(seeds: Sequence[dict[str, float]]) -> list[float]:
@@ -152,27 +154,52 @@ def real_tables(table: str) -> Cells:
     yield from scores_table(results_of(table)["tabular"])
 
 
-WRITERS: dict[str, tuple[Callable[[str], Cells], str]] = {
+def what_decides(table: str) -> Cells:
+    """Accuracy of MAML with one thing changed, and the difference paired by seed."""
+    figures = ("mean, ± over seeds", "minus the first", "untrained", "pixels", "time")
+    yield ["changed", "steps", *figures]
+    results = results_of(table)
+    base = np.array(accuracies(results["base"]["maml"])) if "base" in results else None
+    for name, result in results.items():
+        own = np.array(accuracies(result["maml"]))
+        yield [
+            DECIDES[name][0],
+            f"{result['run']['steps']:,}",
+            over_seeds(own, ".2f"),
+            "" if base is None or name == "base" else over_seeds(own - base, ".2f", sign="+"),
+            f"{np.mean(accuracies(result['untrained'])):.1f}",
+            f"{np.mean(accuracies(result['nearest_centroid'])):.1f}",
+            f"{result['run']['wall_seconds']:.0f} s",
+        ]
+
+
+Writers = dict[str, tuple[Callable[[str], Cells], str]]
+RESULTS: Writers = {
     "maml-on-sine-waves": (maml_on_sines, "sine-waves"),
     "numbers-5way-1shot": (numbers, "numbers-5way-1shot"),
     "omniglot-5way-1shot": (omniglot, "omniglot-5way-1shot"),
     "sine-waves": (sines, "sine-waves"),
     "tabular": (real_tables, "tabular"),
 }
-"""The writer of each place in the document, and the table whose stored results it shows."""
+"""The writer of each place in a document, and the table whose stored results it shows."""
+DOCUMENTS: dict[str, Writers] = {
+    "results.md": RESULTS,
+    "what-decides.md": {"what-decides": (what_decides, "what-decides")},
+}
 
 
-def written(document: str) -> str:
+def written(document: str, writers: Writers) -> str:
     """The document with each table between its marks written anew."""
-    for name, (cells, table) in WRITERS.items():
+    for name, (cells, table) in writers.items():
         mark = re.compile(rf"(<!-- results/{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         header, *rows = cells(table)
         text = markdown(header, rows)
         document, count = mark.subn(rf"\g<1>{text}\g<2>", document)  # no backslash in a table
-        assert count == 1, f"{name} has {count} places in {DOCUMENT.name}"
+        assert count == 1, f"a document has {count} places for {name}"
     return document
 
 
 def write() -> None:
-    """Writes the tables of docs/results.md anew."""
-    write_text(DOCUMENT, written(DOCUMENT.read_text("utf-8")))
+    """Writes the tables of all documents anew."""
+    for name, writers in DOCUMENTS.items():
+        write_text(DOCS / name, written((DOCS / name).read_text("utf-8"), writers))

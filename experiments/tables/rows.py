@@ -147,6 +147,35 @@ _EQUAL_COST = (
 )
 
 
+DECIDES = {
+    "base": ("nothing", ""),
+    "loss-sum": ("inner loss: the sum over classes", "--inner-loss sum-over-classes"),
+    "norm-support": ("batch norm: statistics of the support set", "--norm support"),
+    "norm-example": ("batch norm: statistics of each example", "--norm example"),
+    "first-order": (
+        "derivative: first order",
+        "--estimator first-order --steps 950 --eval-every 475 --log-every 95",
+    ),
+    "test-queries-15": ("queries per class in the test: 15", "--test-queries 15"),
+    "queries-15": ("the same in training, too", "--queries 15 --test-queries 15"),
+    "rotations-none": ("rotations: none", "--rotations none"),
+    "rotations-classes": ("rotations: each makes a class", "--rotations classes"),
+    "resize-nearest": ("28 x 28 by the nearest pixel", "--omniglot-resize nearest"),
+    "head-normal": ("head drawn with a deviation of 1", "--head normal"),
+    "test-steps-1": ("inner steps in the test: 1", "--test-inner-steps 1"),
+    "test-steps-10": ("inner steps in the test: 10", "--test-inner-steps 10"),
+    **{
+        f"split-{seed}": (f"split drawn by seed {seed}", f"--omniglot-seed {seed}")
+        for seed in (2, 3, 4, 5)
+    },
+}
+"""What each row of the table `what-decides` changes, and its flags."""
+_BASE = (
+    f"{_OMNIGLOT} --pretraining-steps 0 --seeds 3 --steps 500 --eval-every 250 --eval-episodes 300"
+    " --test-episodes 2000"
+)
+
+
 def _sines(learner: str, minutes: float, paper: str = "", recipe: int = 0, flags: str = "") -> Row:
     return Row(learner, f"--learner {learner}{flags}", minutes, paper, recipe)
 
@@ -189,6 +218,9 @@ TABLES = {
     ),
     "omniglot-5way-1shot": Table("few_shot", "--pretraining-steps 0 --seeds 3", _EQUAL_COST),
     "sine-waves": Table("sinusoid", "--seeds 3", _SINES),
+    "what-decides": Table(
+        "few_shot", _BASE, tuple(Row(name, flags, 4) for name, (_, flags) in DECIDES.items())
+    ),
     "tabular": Table("tabular", "--steps 1600", (Row("tabular", "", 20),)),
     "omniglot-maml": Table(
         "few_shot",

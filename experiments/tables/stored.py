@@ -12,7 +12,7 @@ from jaxdl.files.atomic import read_json, write_text
 from jaxdl.runs.weights import export_weights
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS, DOCUMENT = ROOT / "results", ROOT / "docs" / "results.md"
+RESULTS, DOCS = ROOT / "results", ROOT / "docs"
 MOST_BYTES = 1_000_000
 """Of a file of weights."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxdl.data.prepare.cache import load_arrays
+from jaxdl.data.sets.images import OMNIGLOT_SEED
 from jaxdl.errors import InputError, RunError
 from jaxdl.recipes.choice import name_of
 from jaxdl.recipes.score import EPISODES
@@ -161,6 +162,7 @@ def _shown(interval: Interval | None, scale: float, digits: int) -> str:
 def _episodes_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the test episodes of a run."""
     found = {name: config.get(name) for name in SAME}
+    found["omniglot_seed"] = config.get("omniglot_seed", OMNIGLOT_SEED)  # runs of before have none
     for name in ("data", "ways", "shots"):
         found[name] = config.get(f"test_{name}") or found[name]
     if config.get("task"):

@@ -12,7 +12,7 @@ from jaxdl.data.episodes import few_shot
 from jaxdl.data.examples import examples
 from jaxdl.data.sets import splits
 from jaxdl.data.sets.digits import digits_few_shot
-from jaxdl.data.sets.images import TWINS, ImageData, Split, few_shot_arrays
+from jaxdl.data.sets.images import OMNIGLOT_SEED, TWINS, ImageData, Split, few_shot_arrays
 from jaxdl.data.sets.two_digits import numbers_few_shot
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
@@ -116,7 +116,7 @@ def counts_of(config: Mapping[str, Any], *, test: bool) -> dict[str, Any]:
 
 def _splits(config: Mapping[str, Any]) -> tuple[dict[Split, ImageData], tuple[str, ...]]:
     """The images of the three splits, and what to say of them."""
-    options = {"omniglot_split": config["split"], "data_dir": config["data_dir"]}
+    options = omniglot_options(config) | {"data_dir": config["data_dir"]}
     if config["data"] in OWN:
         data = pictures_of(config)
     else:
@@ -131,6 +131,23 @@ def _splits(config: Mapping[str, Any]) -> tuple[dict[Split, ImageData], tuple[st
     if config.get("drop_duplicates"):
         return _without_twins(data, tuple(note for note in notes if note not in TWINS.values()))
     return data, notes
+
+
+def omniglot_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How Omniglot is divided and resized: arguments of `few_shot_arrays`.
+
+    Raises:
+        InputError: if one of them is changed and the data are others.
+    """
+    found = {"omniglot_split": config["split"]}
+    for name, default in (("omniglot_seed", OMNIGLOT_SEED), ("omniglot_resize", "area")):
+        found[name] = config.get(name, default)  # runs of before have no such field
+        if found[name] != default and "omniglot" not in (config["data"], config.get("test_data")):
+            raise InputError(
+                f"`{name}={found[name]}` is for Omniglot, and the data are {config['data']}. Leave"
+                " it out, or choose `data=omniglot`"
+            )
+    return found
 
 
 def _without_twins(
@@ -157,10 +174,13 @@ def load_images(
     name: str,
     split: Split,
     *,
-    omniglot_split: str = "maml",
     data_dir: Path | str | None = None,
+    **omniglot: Any,
 ) -> ImageData:
     """The images of one split of a data set of `IMAGE_SHAPES`.
+
+    Args:
+        omniglot: arguments of `few_shot_arrays` that are for Omniglot alone.
 
     Raises:
         InputError: if they are not prepared.
@@ -170,5 +190,4 @@ def load_images(
         images, labels, names = make(split)
         return ImageData(images, labels, tuple(names), np.zeros(1), np.ones(1))
     data: Any = name
-    options: dict[str, Any] = {"omniglot_split": omniglot_split, "data_dir": data_dir}
-    return few_shot_arrays(data, split, **options)
+    return few_shot_arrays(data, split, data_dir=data_dir, **omniglot)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxdl.data.area import box_weights, ink_by_area
+from jaxdl.data.area import box_weights, ink_by_area, ink_by_nearest
 
 
 def boxes_by_repetition(image, side):
@@ -31,6 +31,18 @@ def test_ink_is_255_and_paper_0():
     found = ink_by_area(one, 28)
     assert found[0, 0, 27, 0] == round(255 * 16 / 225)
     assert np.count_nonzero(found) == 1
+
+
+@pytest.mark.parametrize("shape", [(105, 105), (7, 10), (30, 31), (28, 28)])
+def test_the_nearest_pixel_is_that_of_pillow_by_lanczos_on_one_bit(shape):
+    """105 / 28 and the others have no centre on a border, where rounding would decide."""
+    pillow = pytest.importorskip("PIL.Image")
+    paper = np.random.default_rng(0).random((3, *shape)) < 0.5
+    found = ink_by_nearest(np.where(paper, 255, 0).astype(np.uint8)[..., None], 28)
+    assert found.dtype == np.uint8
+    for image, small in zip(paper, found[..., 0], strict=True):
+        theirs = pillow.fromarray(image).resize((28, 28), pillow.LANCZOS).convert("L")
+        np.testing.assert_array_equal(small, 255 - np.asarray(theirs))
 
 
 def test_box_weights_share_every_cell_out_completely():

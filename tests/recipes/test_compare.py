@@ -142,6 +142,16 @@ def test_the_ways_of_tasks_of_a_table_do_not_count(two, tmp_path):
     assert compare(first, second)["accuracy"].over_episodes.mean == 0
 
 
+def test_another_division_of_the_characters_gives_other_episodes(two, tmp_path):
+    other = a_run(tmp_path / "c", "maml", SECOND, omniglot_seed=2)
+    with pytest.raises(InputError, match="different episodes: omniglot_seed 1 and 2"):
+        compare(two[0], other)
+    path = two[0] / "config.yaml"  # of before the field came
+    path.write_text(path.read_text().replace("  omniglot_seed: 1\n", ""))
+    assert "omniglot_seed" not in path.read_text()
+    assert compare(*two)["accuracy"].over_episodes.mean != 0
+
+
 def test_other_files_are_told_without_their_digest(two, tmp_path):
     other = a_run(tmp_path / "c", "maml", SECOND)
     path = other / "config.yaml"

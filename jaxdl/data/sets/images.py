@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from jaxdl.data.area import ink_by_area
+from jaxdl.data.area import ink_by_area, ink_by_nearest
 from jaxdl.data.labels import check_labels
 from jaxdl.data.prepare import tfds
 from jaxdl.data.prepare.cache import Arrays, cached
@@ -19,11 +19,15 @@ from jaxdl.data.sets import splits
 from jaxdl.errors import InputError
 
 Split = splits.Split
+Resize = Literal["area", "nearest"]
+"""How Omniglot's drawings of 105 x 105 become 28 x 28: by `ink_by_area` or `ink_by_nearest`."""
 
 OMNIGLOT_SHUFFLED = (
     "Omniglot split: 1100/100/423 characters in the order of a seeded hash of their names; the "
     "original MAML code shuffles an unsorted directory listing, so its list cannot be reproduced."
 )
+OMNIGLOT_SEED = 1
+"""The seed of that hash, where nothing else is asked for."""
 OMNIGLOT_AREA = (
     "Omniglot images: 105 x 105 resized to 28 x 28 by area averaging; the original MAML code uses "
     "Pillow's Lanczos, which on these 1-bit images is the nearest pixel."
@@ -193,6 +197,8 @@ def few_shot_arrays(
     split: Split,
     *,
     omniglot_split: Literal["maml", "vinyals", "alphabets"] = "maml",
+    omniglot_seed: int = OMNIGLOT_SEED,
+    omniglot_resize: Resize = "area",
     data_dir: PathLike | None = None,
 ) -> ImageData:
     """The classes of one split of a few-shot set, sorted by label. Labels count within the split.
@@ -216,6 +222,9 @@ def few_shot_arrays(
     Args:
         split: the part of the classes. No class is in two splits.
         omniglot_split: see above. The other sets have only one division.
+        omniglot_seed: another seed gives another random division of `"maml"`.
+        omniglot_resize: `"area"` averages the ink of each pixel's box. `"nearest"` takes the pixel
+            at its centre, as the code of MAML does.
         data_dir: the folder of prepared sets. None is `$JAXDL_DATA`, or else the cache folder.
 
     Raises:
@@ -225,21 +234,32 @@ def few_shot_arrays(
     if split not in splits.NAMES:
         raise InputError(f"there is no split {split!r}. Choose train, validation or test")
     if data == "omniglot":
-        return _omniglot(split, omniglot_split, data_dir)
+        return _omniglot(split, omniglot_split, omniglot_seed, omniglot_resize, data_dir)
     if data in ("cifar_fs", "fc100"):
         return _cifar(data, split, data_dir)
     raise InputError(f"there is no few-shot set {data!r}. Choose omniglot, cifar_fs or fc100")
 
 
-def _omniglot(split: Split, omniglot_split: str, data_dir: PathLike | None) -> ImageData:
-    arrays = omniglot28(data_dir=data_dir)
+def _omniglot(
+    split: Split, omniglot_split: str, seed: int, resize: Resize, data_dir: PathLike | None
+) -> ImageData:
+    if seed != OMNIGLOT_SEED and omniglot_split != "maml":
+        raise InputError(
+            f"`omniglot_seed={seed}` draws the random split, and the split {omniglot_split!r} is a"
+            " list. Leave one of them out"
+        )
+    arrays = omniglot28(resize, data_dir=data_dir)
     names = [character_name(name) for name in arrays["label.names"]]
+    notes = [OMNIGLOT_AREA] * (resize == "area")
     if omniglot_split == "maml":
-        chosen, notes = splits.shuffled(names), [OMNIGLOT_SHUFFLED, OMNIGLOT_AREA]
+        chosen = splits.shuffled(names, seed=seed)
+        notes = [OMNIGLOT_SHUFFLED, *notes]
+        if seed != OMNIGLOT_SEED:
+            notes.append(f"Omniglot split: drawn by seed {seed}, by default by {OMNIGLOT_SEED}.")
     elif omniglot_split == "vinyals":
-        chosen, notes = splits.published("omniglot_vinyals"), [OMNIGLOT_AREA]
+        chosen = splits.published("omniglot_vinyals")
     elif omniglot_split == "alphabets":
-        chosen, notes = splits.alphabets(names), [OMNIGLOT_AREA]
+        chosen = splits.alphabets(names)
     else:
         raise InputError(
             f"there is no Omniglot split {omniglot_split!r}. Choose maml, vinyals or alphabets"
@@ -299,18 +319,24 @@ def character_name(name: str) -> str:
     return f"{alphabet}/character{int(index) + 1:02d}"
 
 
-def omniglot28(*, data_dir: PathLike | None = None) -> Arrays:
+def omniglot28(resize: Resize = "area", *, data_dir: PathLike | None = None) -> Arrays:
     """All 32,460 drawings of 1623 characters: `image` uint8 `[n, 28, 28, 1]`, and TFDS's labels.
 
     Raises:
-        InputError: if Omniglot is not in the data folder.
+        InputError: if there is no such way to resize, or Omniglot is not in the data folder.
         RunError: if files are damaged.
     """
-    return _load("omniglot", "area28", ["train", "test"], partial(_ink, side=28), data_dir)
+    if resize not in SMALLER:
+        raise InputError(f"there is no way {resize!r} to resize Omniglot. Choose area or nearest")
+    transform = partial(_ink, resize=resize)
+    return _load("omniglot", f"{resize}28", ["train", "test"], transform, data_dir)
 
 
-def _ink(arrays: Arrays, side: int) -> Arrays:
-    return {**arrays, "image": ink_by_area(arrays["image"][..., :1], side)}
+SMALLER = {"area": ink_by_area, "nearest": ink_by_nearest}
+
+
+def _ink(arrays: Arrays, resize: Resize) -> Arrays:
+    return {**arrays, "image": SMALLER[resize](arrays["image"][..., :1], 28)}
 
 
 def cache_all(name: str, folder: Path) -> None:

@@ -84,9 +84,10 @@ def test_cifar_reads_back_what_was_published(folder, name):
         np.testing.assert_array_equal(arrays["coarse_label"], table[places, 0])
 
 
-def test_omniglot_ink_is_255_after_all(folder):
+@pytest.mark.parametrize("resize", ["area", "nearest"])
+def test_omniglot_ink_is_255_after_all(folder, resize):
     _, ink = publishers.omniglot(folder / "again")
-    arrays = images.omniglot28(data_dir=folder / "data")
+    arrays = images.omniglot28(resize, data_dir=folder / "data")
     assert arrays["image"].shape == (10, 28, 28, 1)
     names = [images.character_name(name) for name in arrays["label.names"]]
     found = {}
@@ -96,7 +97,9 @@ def test_omniglot_ink_is_255_after_all(folder):
                              "Tengwar/character01", "Tengwar/character02"]  # fmt: skip
     for name, pictures in found.items():
         expected = [
-            images.ink_by_area(np.where(strokes, 0, np.uint8(255))[None, ..., None], 28)[0, ..., 0]
+            images.SMALLER[resize](np.where(strokes, 0, np.uint8(255))[None, ..., None], 28)[
+                0, ..., 0
+            ]
             for member, strokes in ink.items()
             if member.startswith(name)
         ]

@@ -269,10 +269,31 @@ def test_what_is_missing_or_unknown_is_said_in_one_sentence(tmp_path, call, sent
     assert time.monotonic() - start < 2
 
 
-def test_an_unknown_omniglot_split_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"omniglot_split": "lake"}, "Choose maml, vinyals or alphabets"),
+        ({"omniglot_resize": "lanczos"}, "Choose area or nearest"),
+        ({"omniglot_split": "vinyals", "omniglot_seed": 2}, "'vinyals' is a list. Leave one"),
+    ],
+)
+def test_an_unknown_form_of_omniglot_is_refused(tmp_path, options, sentence):
     fake_omniglot(tmp_path)
-    with pytest.raises(InputError, match="Choose maml, vinyals or alphabets"):
-        images.few_shot_arrays("omniglot", "test", omniglot_split="lake", data_dir=tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        images.few_shot_arrays("omniglot", "test", **options, data_dir=tmp_path)
+
+
+def test_another_seed_divides_the_characters_of_omniglot_otherwise(tmp_path):
+    names = fake_omniglot(tmp_path)
+    found = {
+        seed: images.few_shot_arrays("omniglot", "test", omniglot_seed=seed, data_dir=tmp_path)
+        for seed in (1, 2)
+    }
+    for seed, data in found.items():
+        assert data.class_names == splits.shuffled(names, seed=seed)["test"]
+    assert len(set(found[1].class_names) & set(found[2].class_names)) < 200
+    assert [note for note in found[2].notes if "drawn by seed 2" in note]
+    assert not [note for note in found[1].notes if "drawn by seed" in note]
 
 
 def test_omniglots_own_alphabets_leave_none_for_validation(tmp_path):
