@@ -59,7 +59,7 @@ TEST_KEY, FIGURE_KEY = 1_000_001, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = "cnp"
-    """Learner: cnp, canp, convcnp, lnp, anp, tnp_d, maml, or path/to/mine.py:my_learner. Each has
+    """Learner: cnp, canp, lnp, anp, tnp_d, convcnp, maml, or path/to/mine.py:my_learner. Each has
     flags of its own."""
     kernel: str = "rbf"
     """Curves to train on: rbf, matern, weakly_periodic, sawtooth, mixture (each of these four as

@@ -64,7 +64,8 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 class Config:
     learner: str = added("maml")
     """Learner: maml, anil, meta_sgd, meta_curvature, maml_pp, es_maml, cavia, imaml, reptile, r2d2,
-    lstm_learner, or path/to/mine.py:my_learner. Each has flags of its own."""
+    lstm_learner, cnp, canp, lnp, anp, tnp_d, or path/to/mine.py:my_learner. Each has flags of its
+    own."""
     steps: Count = 70_000
     """Meta-training steps."""
     tasks: Count = 25

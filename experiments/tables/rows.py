@@ -193,6 +193,8 @@ _SINES = (
     _sines("imaml", 28),
     _sines("lstm_learner", 8, flags=" --steps 20000"),
     _sines("es_maml", 8, flags=" --steps 7000"),
+    _sines("cnp", 12),
+    _sines("tnp_d", 60),
 )
 
 

@@ -26,6 +26,7 @@ from jaxdl.meta.tnp_d import tnp_d
 from jaxdl.recipes import gradient_learners as gradient
 from jaxdl.recipes import labelled_learners as labelled
 from jaxdl.recipes.metric_learners import r2d2, r2d2_of_curves, relationnet
+from jaxdl.recipes.process_learners import of_means
 from jaxdl.types import (
     MetaLearner,
     TransferLearner,
@@ -61,6 +62,13 @@ LEARNERS: dict[str, Make] = {
     "simpleshot": simpleshot,
 }
 """The learners of classification by their names on the command line. Add yours here."""
+_BY_MEANS: dict[str, Callable[..., MetaLearner]] = {
+    "cnp": cnp,
+    "canp": canp,
+    "lnp": lnp,
+    "anp": anp,
+    "tnp_d": tnp_d,
+}
 REGRESSORS: dict[str, Make] = {
     "maml": gradient.maml_of_curves,
     "anil": gradient.anil_of_curves,
@@ -73,15 +81,12 @@ REGRESSORS: dict[str, Make] = {
     "reptile": gradient.reptile_of_curves,
     "r2d2": r2d2_of_curves,
     "lstm_learner": lstm_learner,
+    **{name: of_means(process) for name, process in _BY_MEANS.items()},
 }
 """The learners of regression. `ways` is the number of the net's outputs."""
 PROCESSES: dict[str, Make] = {
-    "cnp": cnp,
-    "canp": canp,
+    **_BY_MEANS,
     "convcnp": convcnp,
-    "lnp": lnp,
-    "anp": anp,
-    "tnp_d": tnp_d,
     "maml": gradient.maml_of_curves,
 }
 """The learners of regression that predict a mean and a scale, a `Normal`."""
