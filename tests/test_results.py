@@ -9,6 +9,8 @@ from experiments.tables import document, reproduce, stored
 from experiments.tables.rows import TABLES, Row, Table
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs.config import flat
+from jaxdl.runs.journal import Journal
+from jaxdl.runs.supervise import SECONDS
 from tests.project import ROOT
 
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
@@ -62,6 +64,16 @@ def test_weights_are_small():
         assert not weights.exists() or weights.stat().st_size <= stored.MOST_BYTES
 
 
+def test_the_curve_of_a_row_is_that_of_its_validations(tmp_path):
+    journal, times = Journal(tmp_path), Journal(tmp_path, name=SECONDS)
+    journal.append(10, "validation", {"accuracy": [0.5, 0.7]})
+    journal.append(20, "train", {"accuracy": [0.9, 0.9]})
+    for step, seconds in ((5, 70), (15, 190)):
+        times.append(step, "train", {"seconds": seconds, "compile_seconds": 10})
+    found = stored.curve_of(tmp_path)
+    assert found == {"step": [10], "accuracy": [pytest.approx(0.6)], "minutes": [2.0]}
+
+
 # ---- scripts/reproduce
 
 TINY = Table(
@@ -95,6 +107,7 @@ def test_a_row_runs_is_stored_and_its_weights_have_its_number(house, capfd):
     mean = np.mean([seed["5-shot/1"]["mean"] for seed in result["maml"]])
     assert f"tiny maml: {mean:.3f} ± " in shown
     assert "command             scripts/run sinusoid --steps 40" in shown
+    assert result["curve"] == {}  # sinusoid has no validation
 
     ask("tiny")  # nothing is missing, so nothing runs
     assert "step" not in capfd.readouterr().err

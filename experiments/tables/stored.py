@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from experiments.tables.rows import TABLES
 from jaxdl.errors import RunError
 from jaxdl.files.atomic import read_json, write_text
+from jaxdl.recipes.side_by_side import timed_lines
 from jaxdl.runs.weights import export_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def store(table: str, row: str, directory: Path) -> None:
     path = directory / "result.json"
     if not path.exists():
         raise RunError(f"{directory} is not finished. Let the run finish before it is stored")
-    result = without_places(read_json(path))
+    result = without_places(read_json(path)) | {"curve": curve_of(directory)}
     if not math.isfinite(result["run"]["wall_seconds"]):
         raise RunError(f"{path} is damaged: its wall time is not finite. Run it again")
     to = place(table, row)
@@ -73,6 +74,13 @@ def store(table: str, row: str, directory: Path) -> None:
     if to.weights.stat().st_size > MOST_BYTES:
         to.weights.unlink()
     write_text(to.result, json.dumps(result, indent=1) + "\n")
+
+
+def curve_of(directory: Path) -> dict[str, list[Any]]:
+    """The validations of a run: `step`, `minutes` with all seeds side by side, and each metric as
+    the mean of the seeds. Empty if there are none."""
+    lines = timed_lines(directory, "validation")
+    return {name: (v.mean(axis=1) if v.ndim > 1 else v).tolist() for name, v in lines.items()}
 
 
 def learner_of(result: dict[str, Any]) -> str:
