@@ -118,8 +118,8 @@ _EQUAL_COST = (
     Row("protonet", f"{_PROTOTYPES} --steps 5700 --eval-every 950", 24, PROTONET["omniglot", 5, 1]),
     Row(
         "fomaml",
-        f"{_OMNIGLOT} --estimator first-order --steps 5000 --eval-every 1250 --log-every 125",
-        25,
+        f"{_OMNIGLOT} --estimator first-order --steps 7600 --eval-every 1900 --log-every 190",
+        33,
         "98.3 (Reptile's paper)",
         60_000,
     ),
