@@ -47,6 +47,8 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     device: Literal["CPU", "GPU"] = "CPU"
     """Where the rows should run. `minutes` are those of two CPU cores in any case."""
+    keeps_weights: bool = True
+    """Whether the weights of a row are stored, so that `--check` can test them again."""
 
     def row(self, name: str) -> Row:
         """The row of a name.
@@ -221,7 +223,10 @@ TABLES = {
     "omniglot-5way-1shot": Table("few_shot", "--pretraining-steps 0 --seeds 3", _EQUAL_COST),
     "sine-waves": Table("sinusoid", "--seeds 3", _SINES),
     "what-decides": Table(
-        "few_shot", _BASE, tuple(Row(name, flags, 4) for name, (_, flags) in DECIDES.items())
+        "few_shot",
+        _BASE,
+        tuple(Row(name, flags, 4) for name, (_, flags) in DECIDES.items()),
+        keeps_weights=False,
     ),
     "tabular": Table("tabular", "--steps 1600", (Row("tabular", "", 20),)),
     "omniglot-maml": Table(

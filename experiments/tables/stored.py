@@ -56,8 +56,8 @@ def without_places(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def store(table: str, row: str, directory: Path) -> None:
-    """Stores the result of a finished run as a row, and the weights of its first seed if they are
-    small enough.
+    """Stores the result of a finished run as a row, and the weights of its first seed where the
+    table keeps them and they are small enough.
 
     Raises:
         RunError: if the run is not finished, or is damaged, or a file cannot be written.
@@ -70,9 +70,10 @@ def store(table: str, row: str, directory: Path) -> None:
         raise RunError(f"{path} is damaged: its wall time is not finite. Run it again")
     to = place(table, row)
     to.result.parent.mkdir(parents=True, exist_ok=True)
-    export_weights(directory, to.weights)
-    if to.weights.stat().st_size > MOST_BYTES:
-        to.weights.unlink()
+    if TABLES[table].keeps_weights:
+        export_weights(directory, to.weights)
+        if to.weights.stat().st_size > MOST_BYTES:
+            to.weights.unlink()
     write_text(to.result, json.dumps(result, indent=1) + "\n")
 
 
