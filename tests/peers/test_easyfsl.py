@@ -26,7 +26,6 @@ from jaxdl.types import Batch, Episode, Model
 torch = pytest.importorskip("torch")
 if importlib.util.find_spec("easyfsl") is None:
     pytest.skip("easyfsl is not there: scripts/test peers does that", allow_module_level=True)
-pytestmark = pytest.mark.peers
 
 # The packages themselves import torchvision; the methods do not.
 for folder in ("methods", "modules"):

@@ -17,7 +17,6 @@ from jaxdl.rl.gymnax import gymnax
 from jaxdl.rl.rollout import episode_returns
 
 package = pytest.importorskip("gymnax")
-pytestmark = pytest.mark.peers
 
 STATES, EPISODES = 20_000, 300
 

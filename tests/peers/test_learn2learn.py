@@ -30,7 +30,6 @@ SOURCE = Path(sys.prefix) / "learn2learn-0.2.0"
 if not SOURCE.is_dir():
     pytest.skip("learn2learn is not there: scripts/test peers does that", allow_module_level=True)
 pytestmark = [
-    pytest.mark.peers,
     # Meta-SGD of learn2learn reads `grad` of the weights of its clone.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]

@@ -26,7 +26,6 @@ from jaxdl.multitask.uncertainty import UncertaintyState, uncertainty
 torch = pytest.importorskip("torch")
 if (spec := importlib.util.find_spec("LibMTL")) is None:
     pytest.skip("LibMTL is not installed", allow_module_level=True)
-pytestmark = pytest.mark.peers
 
 # The package itself imports torchvision; its parts do not.
 package = types.ModuleType("LibMTL")

@@ -14,8 +14,6 @@ from jaxdl.grads import over_tasks
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.maml import maml
 
-pytestmark = pytest.mark.peers
-
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(2000, 1)).astype(np.float32)
 

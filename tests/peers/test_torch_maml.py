@@ -23,8 +23,6 @@ from jaxdl.models.conv4 import conv4_omniglot
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Episode, Grads, Model, Params
 
-pytestmark = pytest.mark.peers
-
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = 5
 ESTIMATORS = {

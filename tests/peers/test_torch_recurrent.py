@@ -8,7 +8,6 @@ import pytest
 from jaxdl.models.recurrent import Sequences, gru, lstm, rnn
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.peers
 
 FEATURES, HIDDEN, TIME = 3, 5, 6
 LENGTHS = np.array([6, 2, 1, 4])

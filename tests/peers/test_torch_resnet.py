@@ -18,8 +18,6 @@ from jaxdl.losses import cross_entropy
 from jaxdl.models.resnet import resnet
 from jaxdl.models.torch_weights import load_torch_weights
 
-pytestmark = pytest.mark.peers
-
 CLASSES = 7
 
 

@@ -24,7 +24,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torchopt = pytest.importorskip("torchopt")
 pytestmark = [
-    pytest.mark.peers,
     pytest.mark.filterwarnings("ignore:We've integrated functorch:FutureWarning"),
 ]
 
