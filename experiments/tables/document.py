@@ -19,7 +19,7 @@ DIVERGED = 100.0
 Cells = Iterator[list[str]]
 
 
-def over_seeds(values: Sequence[float], form: str, sign: str = "") -> str:
+def over_seeds(values: Sequence[float] | np.ndarray, form: str, sign: str = "") -> str:
     """The mean with its interval over seeds, or a single seed without one.
 
     >>> over_seeds([97.123], ".1f"), over_seeds([1.0, 2.0, 3.0], ".2f")
