@@ -102,7 +102,7 @@ def sines(table: str) -> Cells:
     """Mean squared error by shots and steps of the test, the best first."""
     columns = [(shots, steps) for steps in (1, 10) for shots in (5, 10)]
     shown = [f"{shots}-shot, {steps} step{'s' * (steps > 1)}" for shots, steps in columns]
-    yield ["learner", "meta-steps", "steps in training", *shown, "time"]
+    yield ["learner", "meta-steps", "steps in training", *shown, "paper, 1 step", "time"]
     results = results_of(table)
 
     def errors(name: str, shots: int, steps: int) -> list[float]:
@@ -119,6 +119,7 @@ def sines(table: str) -> Cells:
             f"{results[name]['config']['steps']:,}",
             "none" if trained is None else str(trained),
             *(cell(errors(name, *column)) for column in columns),
+            TABLES[table].row(name).paper or "none",
             f"{results[name]['run']['wall_seconds']:.0f} s",
         ]
 
