@@ -244,18 +244,15 @@ def _omniglot(
     split: Split, omniglot_split: str, seed: int, resize: Resize, data_dir: PathLike | None
 ) -> ImageData:
     if seed != OMNIGLOT_SEED and omniglot_split != "maml":
-        raise InputError(
-            f"`omniglot_seed={seed}` draws the random split, and the split {omniglot_split!r} is a"
-            " list. Leave one of them out"
-        )
+        draws = f"`omniglot_seed={seed}` draws the random split"
+        raise InputError(f"{draws}, and {omniglot_split!r} is a list. Leave one of them out")
     arrays = omniglot28(resize, data_dir=data_dir)
     names = [character_name(name) for name in arrays["label.names"]]
     notes = [OMNIGLOT_AREA] * (resize == "area")
     if omniglot_split == "maml":
         chosen = splits.shuffled(names, seed=seed)
-        notes = [OMNIGLOT_SHUFFLED, *notes]
-        if seed != OMNIGLOT_SEED:
-            notes.append(f"Omniglot split: drawn by seed {seed}, by default by {OMNIGLOT_SEED}.")
+        other = f"Omniglot split: drawn by seed {seed}, by default by {OMNIGLOT_SEED}."
+        notes = [OMNIGLOT_SHUFFLED, *notes, *[other] * (seed != OMNIGLOT_SEED)]
     elif omniglot_split == "vinyals":
         chosen = splits.published("omniglot_vinyals")
     elif omniglot_split == "alphabets":
@@ -328,8 +325,8 @@ def omniglot28(resize: Resize = "area", *, data_dir: PathLike | None = None) -> 
     """
     if resize not in SMALLER:
         raise InputError(f"there is no way {resize!r} to resize Omniglot. Choose area or nearest")
-    transform = partial(_ink, resize=resize)
-    return _load("omniglot", f"{resize}28", ["train", "test"], transform, data_dir)
+    parts = ["train", "test"]
+    return _load("omniglot", f"{resize}28", parts, partial(_ink, resize=resize), data_dir)
 
 
 SMALLER = {"area": ink_by_area, "nearest": ink_by_nearest}
