@@ -64,6 +64,21 @@ def test_weights_are_small():
         assert not weights.exists() or weights.stat().st_size <= stored.MOST_BYTES
 
 
+def test_what_decides_is_paired_by_seed(monkeypatch):
+    """The seeds differ by 20 points, and the change costs each of them 1 point."""
+
+    def result(*accuracies):
+        seeds = [{"accuracy": accuracy} for accuracy in accuracies]
+        run = {"steps": 500, "wall_seconds": 60.0}
+        return {"maml": seeds, "untrained": seeds, "nearest_centroid": seeds, "run": run}
+
+    found = {"base": result(0.7, 0.8, 0.9), "loss-sum": result(0.69, 0.79, 0.89)}
+    monkeypatch.setattr(document, "results_of", lambda table: found)
+    header, base, changed = document.what_decides("what-decides")
+    assert [row[header.index("minus the first")] for row in (base, changed)] == ["", "-1.00 ± 0.00"]
+    assert changed[header.index("mean, ± over seeds")] == "79.00 ± 24.84"
+
+
 def test_the_curve_of_a_row_is_that_of_its_validations(tmp_path):
     journal, times = Journal(tmp_path), Journal(tmp_path, name=SECONDS)
     journal.append(10, "validation", {"accuracy": [0.5, 0.7]})

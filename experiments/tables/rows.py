@@ -159,7 +159,6 @@ DECIDES = {
         "--estimator first-order --steps 950 --eval-every 475 --log-every 95",
     ),
     "test-queries-15": ("queries per class in the test: 15", "--test-queries 15"),
-    "queries-15": ("the same in training, too", "--queries 15 --test-queries 15"),
     "rotations-none": ("rotations: none", "--rotations none"),
     "rotations-classes": ("rotations: each makes a class", "--rotations classes"),
     "resize-nearest": ("28 x 28 by the nearest pixel", "--omniglot-resize nearest"),
