@@ -80,10 +80,10 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = added("maml")
-    """Learner: maml, anil, boil, meta_sgd, meta_curvature, maml_pp, es_maml, imaml, reptile,
-    proto_maml, protonet, matchingnet, relationnet, r2d2, metaoptnet, lstm_learner, snail, pfn,
-    finetune, linear_probe, baseline_pp, rfs, simpleshot, or path/to/mine.py:my_learner. Each has
-    flags of its own."""
+    """Learner: maml, fomaml, anil, boil, meta_sgd, meta_curvature, maml_pp, es_maml, imaml,
+    reptile, proto_maml, protonet, matchingnet, relationnet, r2d2, metaoptnet, lstm_learner, snail,
+    pfn, finetune, linear_probe, baseline_pp, rfs, simpleshot, or path/to/mine.py:my_learner. Each
+    has flags of its own."""
     data: Data = "numbers"
     """Data. `numbers` (two digits side by side) and `digits` need no download. The last three are
     your own, at --path."""

@@ -63,9 +63,9 @@ TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 @dataclasses.dataclass(frozen=True)
 class Config:
     learner: str = added("maml")
-    """Learner: maml, anil, meta_sgd, meta_curvature, maml_pp, es_maml, cavia, imaml, reptile, r2d2,
-    lstm_learner, cnp, canp, lnp, anp, tnp_d, or path/to/mine.py:my_learner. Each has flags of its
-    own."""
+    """Learner: maml, fomaml, anil, meta_sgd, meta_curvature, maml_pp, es_maml, cavia, imaml,
+    reptile, r2d2, lstm_learner, cnp, canp, lnp, anp, tnp_d, or path/to/mine.py:my_learner. Each has
+    flags of its own."""
     steps: Count = 70_000
     """Meta-training steps."""
     tasks: Count = 25

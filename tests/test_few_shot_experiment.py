@@ -13,6 +13,7 @@ from scipy import stats
 from experiments import few_shot
 from experiments.reports import few_shot as words
 from jaxdl.errors import InputError
+from jaxdl.recipes.choice import with_learner
 from jaxdl.runs.config import flat
 
 ACCURACY = [0.7071, 0.7272, 0.7473]
@@ -86,6 +87,19 @@ def test_what_the_paper_has_stands_below_with_its_own_interval(seeds):
     last = cells(words.report(result))[-1]
     assert last[:2] == ["MAML, published, ± over episodes", "98.7 ± 0.4"]
     assert result == before
+
+
+def test_first_order_maml_stands_beside_its_own_published_number():
+    omniglot = few_shot.PRESETS["omniglot-5way-1shot"]
+    by_name = flat(with_learner(omniglot, "fomaml"))
+    by_estimator = flat(with_learner(omniglot, "maml", estimator="first-order"))
+    assert words.published(flat(omniglot)) == "98.7 ± 0.4"
+    assert words.published(by_name) == words.published(by_estimator) == "98.3"
+    assert words.deviations(by_name) == words.deviations(by_estimator)
+    cifar = {"data": "cifar_fs"}
+    assert (
+        words.published({**by_name, **cifar}) is words.published({**by_estimator, **cifar}) is None
+    )
 
 
 def test_the_untrained_learner_has_a_row_and_a_line():

@@ -42,6 +42,15 @@ def rows(said):
     return {row[0]: row[1:] for row in split}
 
 
+def test_what_maml_s_paper_has_stands_beside_exact_maml_alone():
+    result = made_up(3)
+    assert rows(sinusoid.report(result))["maml 5-shot, paper"] == ["", "0.67", "0.38", "0.35"]
+    result["config"]["estimator"] = "first-order"
+    found = rows(sinusoid.report(result))
+    assert "maml 5-shot, paper" not in found
+    assert "pretrained 5-shot, paper" in found
+
+
 def test_of_several_seeds_the_interval_is_over_seeds_and_that_over_tasks_below_it():
     low, high = stats.t.interval(0.95, 2, MEANS.mean(), stats.sem(MEANS))
     said = sinusoid.report(made_up(3))

@@ -22,6 +22,14 @@ PAPER = {
     ("cifar_fs", 5, 5): "71.5 ± 1.0",
 }
 """Accuracy of MAML in percent: table 1 of the paper; CIFAR-FS in table 2 of MetaOptNet."""
+FOMAML = {
+    ("omniglot", 5, 1): "98.3",
+    ("omniglot", 5, 5): "99.2",
+    ("omniglot", 20, 1): "89.4",
+    ("omniglot", 20, 5): "97.9",
+}
+"""The same of first-order MAML with the statistics of the batch at test, as the paper of Reptile
+measured it (arXiv:1803.02999)."""
 PROTONET = {
     ("omniglot", 5, 1): "98.8",
     ("omniglot", 5, 5): "99.7",
@@ -35,6 +43,7 @@ PROTONET = {
 METHODS = {
     "support_mean": "mean of the support targets",
     "maml": "MAML",
+    "fomaml": "first-order MAML",
     "protonet": "ProtoNet",
     "imaml": "iMAML",
     "reptile": "Reptile",
@@ -149,11 +158,12 @@ def tested_on(config: dict[str, Any]) -> str:
 
 def published(config: dict[str, Any]) -> str | None:
     """The paper's accuracy on the test tasks of a run, for the learners that have one here."""
-    tables_of = {"maml": PAPER, "protonet": PROTONET}
+    tables_of = {"maml": PAPER, "fomaml": FOMAML, "protonet": PROTONET}
+    name = "fomaml" if config.get("estimator") == "first-order" else name_of(config)
     ways, shots = (config.get(f"test_{name}") or config[name] for name in ("ways", "shots"))
     if config.get("test_data"):
         return None
-    return tables_of.get(name_of(config), {}).get((config["data"], ways, shots))
+    return tables_of.get(name, {}).get((config["data"], ways, shots))
 
 
 def deviations(config: dict[str, Any]) -> list[str]:
@@ -168,7 +178,7 @@ def deviations(config: dict[str, Any]) -> list[str]:
             "The paper halves the learning rate every 2,000 episodes; here it"
             f" {'falls along a cosine' if cosine else 'is constant'}.",
         ]
-    if name_of(config) != "maml":
+    if name_of(config) not in ("maml", "fomaml"):
         return []
     inner = {
         "mean": "Inner loss: the mean over the support set, as the paper prints it; its code sums"

@@ -75,6 +75,11 @@ def maml_of_curves(
     return maml(model, loss, ways=ways, inner_lr=inner_lr, **options)
 
 
+_FIRST_ORDER = {"estimator": "first-order"}
+fomaml = with_defaults(maml, fixed=_FIRST_ORDER)
+fomaml_of_curves = with_defaults(maml_of_curves, fixed=_FIRST_ORDER)
+
+
 def anil(
     features: Embedding,
     loss: LossFn,

@@ -38,6 +38,7 @@ KNOWN = ("ways", "classes")
 """Keyword arguments that the experiment gives, and no flag."""
 LEARNERS: dict[str, Make] = {
     "maml": gradient.maml,
+    "fomaml": gradient.fomaml,
     "anil": gradient.anil,
     "boil": gradient.boil,
     "meta_sgd": gradient.meta_sgd,
@@ -71,6 +72,7 @@ _BY_MEANS: dict[str, Callable[..., MetaLearner]] = {
 }
 REGRESSORS: dict[str, Make] = {
     "maml": gradient.maml_of_curves,
+    "fomaml": gradient.fomaml_of_curves,
     "anil": gradient.anil_of_curves,
     "meta_sgd": gradient.meta_sgd,
     "meta_curvature": gradient.meta_curvature_of_curves,

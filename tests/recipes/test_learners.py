@@ -1,11 +1,16 @@
 """docs/learners.md says what the table of learners holds."""
 
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
 
-from jaxdl.losses import cross_entropy
+import jaxdl
+from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.choice import build
 from jaxdl.recipes.learners import LEARNERS, PROCESSES, REGRESSORS
@@ -31,8 +36,8 @@ def test_each_learner_has_its_row():
         said = {"yes": {True}, "no": {False}, "only": {True}}[regression]
         assert said == {name in numbers}, name
         assert (regression == "only") == (name not in LEARNERS), name
-        source = (ROOT / "jaxdl" / "meta" / f"{name}.py").read_text("utf-8").splitlines()[0]
-        assert paper[1:11] in source or name == "finetune", name
+        title = (sys.modules[getattr(jaxdl, name).__module__].__doc__ or "").splitlines()[0]
+        assert paper[1:11] in title or name == "finetune", name
 
 
 def test_the_parameters_that_depend_on_ways_are_told():
@@ -50,6 +55,36 @@ def test_the_parameters_that_depend_on_ways_are_told():
         ]
         found |= {name} if shapes[0] != shapes[1] else set()
     assert found == set(re.findall("`(.*?)`", told))
+
+
+def episode_of_three_classes(key):
+    x = jax.random.normal(key, (2, 6, 4))
+    y = jnp.tile(jnp.arange(3), 2)
+    return jaxdl.Episode(jaxdl.Batch(x[0], y), jaxdl.Batch(x[1], y))
+
+
+@pytest.mark.parametrize(
+    ("learners", "loss", "sample", "outputs"),
+    [
+        (LEARNERS, cross_entropy, episode_of_three_classes, 3),
+        (REGRESSORS, mean_squared_error, jaxdl.sinusoid(shots=4, queries=4), 1),
+    ],
+    ids=["classes", "numbers"],
+)
+def test_fomaml_is_the_public_function(learners, loss, sample, outputs):
+    episode = sample(KEY)
+    net = mlp((6, outputs))
+
+    def gradient(learner):
+        params = jax.jit(learner.init)(KEY, episode.support.x)
+        return jax.jit(learner.grad)(KEY, jnp.int32(0), params, episode)[0]
+
+    named = learners["fomaml"](net, loss, ways=outputs, inner_steps=2, inner_lr=0.1)
+    ours = gradient(named)
+    theirs = gradient(jaxdl.fomaml(net, loss, tx=optax.sgd(0.1), steps=2))
+    exact = gradient(jaxdl.maml(net, loss, tx=optax.sgd(0.1), steps=2))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert any(map(jnp.any, jax.tree.leaves(jax.tree.map(jnp.not_equal, ours, exact))))
 
 
 KEY = jax.random.key(0)
