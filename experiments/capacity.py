@@ -90,8 +90,10 @@ def sizes(config: Config, run: Run, problem: Problem) -> dict[str, Any]:
         runs = cells(training.keys, config.counts, (config.lr,))
         start = few_labels.fresh(problem, model, training.keys)
         params = few_labels.fit(run.part(f"width-{width}"), problem, model, runs, start, training)
-        of_test = measure(without_stats(model), cross_entropy, seen)
-        of_train = measure_subsets(without_stats(model), cross_entropy, seen)
+        of_test = measure(without_stats(model), cross_entropy, seen, devices=training.devices)
+        of_train = measure_subsets(
+            without_stats(model), cross_entropy, seen, devices=training.devices
+        )
         found["train"].append(of_train(params, {}, problem.train, runs.subsets)["accuracy"])
         found["test"].append(of_test(params, {}, *problem.test)["accuracy"])
     shape = len(config.widths), len(config.counts), config.random.seeds

@@ -156,7 +156,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     """Training, the scores on all three sets, and the pictures."""
     held_out = config.validation.validation
     data = image_splits("mnist", validation=held_out, data_dir=config.data_dir)
-    evaluate = measure(net(config), cross_entropy, as_seen)
+    devices = parallel.count_devices(config.run.devices)
+    evaluate = measure(net(config), cross_entropy, as_seen, devices=devices)
     state = train(config, run, data["train"], supervised.validation(evaluate, data["validation"]))
     say("testing ...")
     result = supervised.scores(evaluate, state, data)

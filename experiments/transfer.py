@@ -173,7 +173,7 @@ def transferred(
     model = net(int(problem.source[1].max()) + 1)
     part = run.part("source", config.source_steps)
     source = few_labels.pretrained(part, problem.source, model, training, lr=config.lr)
-    judge = measure(without_stats(model), cross_entropy, seen)
+    judge = measure(without_stats(model), cross_entropy, seen, devices=training.devices)
     accuracy = judge(source, {}, *map(jnp.asarray, source_test))["accuracy"]
     return with_new_head(source, start, head=LAYERS[0]), accuracy
 

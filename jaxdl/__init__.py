@@ -82,6 +82,7 @@ _FACE = {
     "meta.pfn": "pfn",
     "meta.protonet": "protonet",
     "meta.r2d2": "r2d2",
+    "meta.raw_logistic": "raw_logistic",
     "meta.rates": "scale_by_rates",
     "meta.reptile": "reptile",
     "meta.solvers": "conjugate_gradients neumann",

@@ -71,6 +71,7 @@ from jaxdl.meta.proto_maml import proto_maml as proto_maml
 from jaxdl.meta.protonet import protonet as protonet
 from jaxdl.meta.r2d2 import r2d2 as r2d2
 from jaxdl.meta.rates import scale_by_rates as scale_by_rates
+from jaxdl.meta.raw_logistic import raw_logistic as raw_logistic
 from jaxdl.meta.relation_error import relation_error as relation_error
 from jaxdl.meta.relationnet import relationnet as relationnet
 from jaxdl.meta.reptile import reptile as reptile

@@ -8,7 +8,7 @@ divided, not data, so any number of devices trains on the same tasks.
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import jax
@@ -137,22 +137,29 @@ def divided(run: Callable[..., PyTree], devices: int) -> Callable[..., PyTree]:
     """`run(*args, items)` compiled, with the leading axis of `items` divided over devices.
 
     `run` treats each item alone, and its results have the same leading axis. The devices are at
-    most `devices` of this process. So several processes do the same work, without messages.
+    most `devices` of this process, and at most as many as there are items. So several processes do
+    the same work, without messages.
 
     >>> import jax.numpy as jnp
     >>> divided(lambda factor, items: factor * items, 1)(2, jnp.arange(3)).tolist()
     [0, 2, 4]
     """
-    devices = min(devices, jax.local_device_count())
-    if devices == 1:
-        return jax.jit(run)
-    used = jax.local_devices()[:devices]
-    everywhere = NamedSharding(Mesh(np.asarray(used), (AXIS,)), PartitionSpec())
-    mapped = jax.pmap(lambda args, items: run(*args, items), in_axes=(None, 0), devices=used)
+    most, alone = min(devices, jax.local_device_count()), jax.jit(run)
+    if most == 1:
+        return alone
+
+    @cache
+    def on_first(devices: int) -> tuple[Callable[..., PyTree], NamedSharding]:
+        used = jax.local_devices()[:devices]
+        mapped = jax.pmap(lambda args, items: run(*args, items), in_axes=(None, 0), devices=used)
+        return mapped, NamedSharding(Mesh(np.asarray(used), (AXIS,)), PartitionSpec())
 
     def on_all(*all_args: PyTree) -> PyTree:
         *args, items = all_args
         count = len(jax.tree.leaves(items)[0])
+        if (devices := min(most, count)) == 1:
+            return alone(*all_args)
+        mapped, everywhere = on_first(devices)
         # The last device repeats the last item, so that all have equally many.
         rows = jnp.minimum(jnp.arange(-(-count // devices) * devices), count - 1)
         parts = jax.tree.map(lambda leaf: leaf[rows.reshape(devices, -1)], items)

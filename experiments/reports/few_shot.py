@@ -75,12 +75,14 @@ METHODS = {
     "pretrained": "pretrained, fine-tuned",
     "nearest_centroid": "nearest centroid of pixels",
     "nearest_centroid_cosine": "nearest centroid of pixels, by cosine",
+    "raw_logistic": "logistic regression on pixels",
 }
 BASELINES = (
     "untrained",
     "pretrained",
     "nearest_centroid",
     "nearest_centroid_cosine",
+    "raw_logistic",
     "support_mean",
 )
 """Names in a result, in the order of the table."""
@@ -104,7 +106,9 @@ def report(result: dict[str, Any]) -> str:
             continue
         title = METHODS.get(name, name)
         if config["data"] == "table":
-            title = title.replace("centroid of pixels", "class mean")
+            title = title.replace("centroid of pixels", "class mean").replace(
+                "pixels", "the inputs"
+            )
         if name == "untrained":
             title = f"{METHODS.get(learner, learner)}, untrained"
         runs = result[name]  # of the centroid one for all seeds: nothing is trained

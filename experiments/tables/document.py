@@ -75,7 +75,7 @@ def numbers(table: str) -> Cells:
 
 def pixels(table: str) -> Iterator[tuple[str, Sequence[dict[str, float]]]]:
     """The baselines of a table that know pixels alone, from the first row that has them."""
-    for name in ("nearest_centroid", "nearest_centroid_cosine"):
+    for name in ("nearest_centroid", "nearest_centroid_cosine", "raw_logistic"):
         yield from [
             (name, result[name]) for result in results_of(table).values() if name in result
         ][:1]

@@ -14,10 +14,10 @@ from jaxdl.errors import InputError
 from jaxdl.runs import cli
 
 TITLES = METHODS | {
-    "fomaml": "first-order MAML",
     "linear_probe": "linear probe",
     "nearest_centroid": "pixels, nearest class mean",
     "nearest_centroid_cosine": "pixels, nearest class mean by cosine",
+    "raw_logistic": "pixels, logistic regression",
 }
 
 

@@ -128,7 +128,8 @@ def train(run: Run, cell: str, task: Task, training: Training, start: Start) -> 
 
 def evaluation(cell: str, task: Task, training: Training) -> Callable[..., Metrics]:
     """`(params [seeds], {}, examples, targets) -> metrics [seeds]`."""
-    return measure(without_stats(net(cell, task, training)), task.loss, task.transform)
+    model, devices = without_stats(net(cell, task, training)), training.devices
+    return measure(model, task.loss, task.transform, devices=devices)
 
 
 def scores(

@@ -128,7 +128,7 @@ def evaluate_classifier(
     """
     data = image_splits("cifar10", validation=validation, data_dir=data_dir)
     train_data = rows(data["train"], slice(images or None))
-    evaluate = measure(model, cross_entropy, as_seen)
+    evaluate = measure(model, cross_entropy, as_seen, devices=devices_of(run)[0])
     state = train(train_data, supervised.validation(evaluate, data["validation"]))
     say("testing ...")
     data["train"] = rows(train_data, slice(EVALUATED))

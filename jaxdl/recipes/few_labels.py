@@ -268,13 +268,14 @@ def learn(
     """
     seeds = len(training.keys)
     runs = cells(training.keys, counts, rates)
-    judge = measure(without_stats(model), cross_entropy, seen)
-    learnt = measure_subsets(without_stats(model), cross_entropy, seen)
+    options: dict[str, Any] = {"devices": training.devices}
+    judge = measure(without_stats(model), cross_entropy, seen, **options)
+    learnt = measure_subsets(without_stats(model), cross_entropy, seen, **options)
 
     def validate(state: TrainState) -> Metrics:
         return judge(state.params, {}, *problem.validation)
 
-    options: dict[str, Any] = {"optimiser": optimiser, "transform": transform}
+    options = {"optimiser": optimiser, "transform": transform}
     last = fit(run, problem, model, runs, start, training, validate=validate, **options)
     params, steps = run.best(last)
     shape = len(rates), len(counts), seeds

@@ -16,6 +16,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.base import QueryGrad
 from jaxdl.meta.nearest_centroid import nearest_centroid
+from jaxdl.meta.raw_logistic import raw_logistic
 from jaxdl.meta.support_mean import support_mean
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.conv4 import MAML_HEAD, XAVIER_HEAD, conv4_omniglot, conv4_pooled
@@ -231,14 +232,19 @@ def fine_tuning_baseline(
 
 
 def baselines_of_inputs(tasks: Tasks) -> dict[str, MetaLearner]:
-    """The baselines that train nothing: class means of the inputs by both distances, or the mean.
+    """The baselines that train nothing, by the names that they have in a result.
 
-    By the names that they have in a result.
+    For classes: class means of the inputs by both distances, and logistic regression on the inputs.
+    For numbers: the mean.
     """
     if tasks.metric == "loss":
         return {"support_mean": support_mean(tasks.loss)}
     nearest = partial(nearest_centroid, tasks.loss, ways=tasks.test_ways)
-    return {"nearest_centroid": nearest(), "nearest_centroid_cosine": nearest(distance="cosine")}
+    return {
+        "nearest_centroid": nearest(),
+        "nearest_centroid_cosine": nearest(distance="cosine"),
+        "raw_logistic": raw_logistic(tasks.loss, ways=tasks.test_ways),
+    }
 
 
 def check_learners(choice: Choice, trained: AnyLearner, tested: AnyLearner, tasks: Tasks) -> None:

@@ -100,6 +100,7 @@ TAKEN = (
     "pretrained",
     "nearest_centroid",
     "nearest_centroid_cosine",
+    "raw_logistic",
     "support_mean",
     "config",
     "run",

@@ -15,6 +15,7 @@ from jax import lax
 from jaxdl.data.subsets import Subset, Table, in_turn, size
 from jaxdl.grads import leading_axis
 from jaxdl.losses import with_loss
+from jaxdl.parallel import divided
 from jaxdl.types import Array, LossFn, Metrics, Params, PyTree, StatefulModel
 
 Predict = Callable[[Params, PyTree, Any], Any]
@@ -68,32 +69,51 @@ def predict_all(
 
 
 def measure(
-    model: StatefulModel, loss: LossFn, transform: Callable[[Any], Any], *, batch: int = 500
+    model: StatefulModel,
+    loss: LossFn,
+    transform: Callable[[Any], Any],
+    *,
+    batch: int = 500,
+    devices: int = 1,
 ) -> Callable[[Params, PyTree, Any, Array], Metrics]:
-    """The metrics of `loss` over a whole set, for each seed; arguments as `predict_all`.
+    """The metrics of `loss` over a whole set, for each seed; other arguments as `predict_all`.
+
+    Args:
+        devices: devices of this process that share the seeds. The metrics are the same for each
+            number.
 
     Returns:
         `(params, stats, examples [n, ...], labels [n, ...]) -> metrics`, each `[seeds]`. The leaves
-        of `params` and `stats` have a leading axis `[seeds]`. Seeds run one after another.
+        of `params` and `stats` have a leading axis `[seeds]`. The seeds of a device run one after
+        another.
     """
     predict = predict_all(model, transform, batch=batch)
 
-    @jax.jit
-    def run(params: Params, stats: PyTree, examples: PyTree, labels: Array) -> Metrics:
+    def run(examples: PyTree, labels: Array, seeds: tuple[Params, PyTree]) -> Metrics:
         def of_seed(seed: tuple[Params, PyTree]) -> Metrics:
             return with_loss(loss(predict(*seed, examples), labels))[1]
 
-        return lax.map(of_seed, (params, stats))
+        return lax.map(of_seed, seeds)
 
-    return run
+    shared = divided(run, devices)
+    return lambda params, stats, examples, labels: shared(examples, labels, (params, stats))
 
 
 def measure_subsets(
-    model: StatefulModel, loss: LossFn, transform: Callable[[Any], Any], *, most: int = 2000
+    model: StatefulModel,
+    loss: LossFn,
+    transform: Callable[[Any], Any],
+    *,
+    most: int = 2000,
+    devices: int = 1,
 ) -> Callable[[Params, PyTree, Table, Subset], Metrics]:
     """The metrics of `loss` over the subset of a table that each run was trained on.
 
-    Arguments as `predict_all`. From a subset of more than `most` examples, `most` of them count.
+    Other arguments as `predict_all`.
+
+    Args:
+        most: from a subset of more examples, so many of them count.
+        devices: as `measure`; they share the runs.
 
     Returns:
         `(params, stats, table, subsets) -> metrics`, each `[runs]`. The leaves of `params`, `stats`
@@ -101,8 +121,7 @@ def measure_subsets(
     """
     predict = predict_all(model, transform)
 
-    @jax.jit
-    def run(params: Params, stats: PyTree, table: Table, subsets: Subset) -> Metrics:
+    def run(table: Table, runs: tuple[Params, PyTree, Subset]) -> Metrics:
         def of_run(each: tuple[Params, PyTree, Subset]) -> Metrics:
             params, stats, subset = each
             turns = jnp.arange(most)
@@ -111,6 +130,7 @@ def measure_subsets(
             first = (turns < size(table, subset.shots)).astype(jnp.float32)
             return with_loss(loss(predict(params, stats, table.x[rows]), labels, first))[1]
 
-        return lax.map(of_run, (params, stats, subsets))
+        return lax.map(of_run, runs)
 
-    return run
+    shared = divided(run, devices)
+    return lambda params, stats, table, subsets: shared(table, (params, stats, subsets))

@@ -45,6 +45,7 @@ from jaxdl.meta.pfn import pfn
 from jaxdl.meta.proto_maml import proto_maml
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.r2d2 import r2d2
+from jaxdl.meta.raw_logistic import raw_logistic
 from jaxdl.meta.relationnet import relationnet
 from jaxdl.meta.reptile import reptile
 from jaxdl.meta.rfs import rfs
@@ -219,6 +220,14 @@ META = [
         depth_matters=False,
         drops=False,
     ),
+    Row(
+        "logistic regression on the inputs",
+        lambda model, loss: raw_logistic(loss, ways=WAYS),
+        regresses=False,
+        trains=False,
+        depth_matters=False,
+        drops=False,
+    ),
 ]
 TRANSFER = [
     Row("finetune", partial(finetune, classes=7, ways=WAYS, tx=SGD, steps=2), regresses=False),
@@ -344,7 +353,12 @@ def test_adapts_and_predicts_by_the_names_of_the_protocol(case):
     assert names == [["key", "params", "support", "steps"], ["adapted", "x", "key", "weight"]]
 
 
-WITHOUT_MODEL = ("nearest centroid", "nearest centroid by cosine", "tabular")
+WITHOUT_MODEL = (
+    "nearest centroid",
+    "nearest centroid by cosine",
+    "logistic regression on the inputs",
+    "tabular",
+)
 
 
 @each([row for row in META + TRANSFER if row.name not in WITHOUT_MODEL])

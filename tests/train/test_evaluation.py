@@ -56,6 +56,30 @@ def test_metrics_are_those_of_each_seed_over_all_examples():
             np.testing.assert_allclose(found[name][i], value, rtol=1e-5)
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_devices_share_the_seeds_and_find_the_same_bits(seeds):
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(trained, range(seeds)))
+    args = *stacked, EXAMPLES, LABELS
+    alone = measure(MODEL, cross_entropy, scaled, batch=10)(*args)
+    found = measure(MODEL, cross_entropy, scaled, batch=10, devices=4)(*args)
+    assert found["loss"].shape == (seeds,)
+    assert len(set(map(float, alone["loss"]))) == seeds
+    jax.tree.map(np.testing.assert_array_equal, found, alone)
+
+
+def test_devices_share_the_runs_on_subsets():
+    table, model = by_class(EXAMPLES, np.asarray(LABELS)), without_stats(mlp((3,)))
+    runs = cells(run_keys(0, 3), (0, 6), (0.1,))
+    x = jnp.ones((1, 4))
+    keys = jax.random.split(jax.random.key(5), 6)
+    params = jax.vmap(lambda key: model.init(key, x)[0])(keys)
+    args = params, {}, table, runs.subsets
+    alone = measure_subsets(model, cross_entropy, scaled)(*args)
+    found = measure_subsets(model, cross_entropy, scaled, devices=4)(*args)
+    assert len(set(map(float, alone["loss"]))) == 6
+    jax.tree.map(np.testing.assert_array_equal, found, alone)
+
+
 def test_a_run_is_judged_on_its_own_subset_alone():
     """A net that is right on one class only, judged by the subset's own proportions."""
     x = jax.random.normal(jax.random.key(1), (60, 2, 2, 1))
