@@ -217,7 +217,9 @@ def with_learner(
 ) -> Config:
     """A configuration with another learner; its field `method` holds the learner's own arguments.
 
-    Its class is that of `default` with the fields of `method` typed, for `command_line`.
+    Its class is that of `default` with the fields of `method` typed, for `command_line`. A form of
+    the same learner keeps the values of `default`. Another has its own defaults, and is tested
+    after as many inner steps as it trains with.
 
     Raises:
         InputError: as `find` and `own_keywords`, or if there is no such argument, or one has the
@@ -231,8 +233,10 @@ def with_learner(
             f"{name} has no argument {min(unknown)}. Choose among {', '.join(sorted(fields))}"
         )
     values = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}  # type: ignore[arg-type]
-    if type(method := values["method"]) is kind:
-        own = {**vars(method), **own}
+    method, given = values["method"], learners.get(values["learner"], make)
+    # First-order MAML is a form of MAML: both have one function below, and share a preset's values.
+    if type(method) is own_keywords(given) and inspect.unwrap(make) is inspect.unwrap(given):
+        own = {**{key: value for key, value in vars(method).items() if key in fields}, **own}
     elif "test_inner_steps" in values:
         values["test_inner_steps"] = None
     values |= {"learner": _absolute(name), "method": kind(**own)}

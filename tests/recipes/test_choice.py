@@ -214,6 +214,19 @@ def test_maml_has_the_identity_of_before():
     assert directory("few_shot", with_learner(preset, "maml")) == directory("few_shot", preset)
 
 
+def test_a_form_of_the_same_learner_keeps_the_values_of_a_preset():
+    preset = few_shot.PRESETS["omniglot-20way-1shot"]
+    kept, asked = with_learner(preset, "fomaml"), with_learner(preset, "fomaml", inner_lr=0.3)
+    assert (preset.method.inner_steps, preset.method.inner_lr) == (5, 0.1)
+    assert vars(kept.method) == {"inner_steps": 5, "inner_lr": 0.1, "inner_loss": "mean"}
+    assert kept.test_inner_steps == preset.test_inner_steps is not None
+    assert (asked.method.inner_steps, asked.method.inner_lr) == (5, 0.3)
+    back = with_learner(kept, "maml")
+    assert flat(back) == flat(preset)
+    other = with_learner(preset, "anil")
+    assert (other.method.inner_steps, other.test_inner_steps) == (1, None)
+
+
 # ---- whole runs
 
 
