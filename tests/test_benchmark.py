@@ -120,6 +120,19 @@ def test_flops_of_the_lstm_are_those_of_its_equations(works: ModuleType) -> None
     assert works.step_flops(work) == 2 * work.batch * (3 * forward - rows * 28 * gates)
 
 
+def test_flops_of_a_table_are_those_of_the_program_that_jax_traces(works: ModuleType) -> None:
+    peer, work = importlib.import_module("jaxdl_tables"), works.WORKS["tables"]
+    learner, episode = peer.learner(work), peer.of_memory(work)(jax.random.key(0))
+    params = jax.eval_shape(learner.init, jax.random.key(0), episode.support.x)
+
+    def grad(params: Any, episode: Any) -> Any:
+        return learner.grad(jax.random.key(0), jnp.int32(0), params, episode)[0]
+
+    traced = product_flops(jax.jit(grad).lower(params, episode).as_text())
+    # The votes and the label's layer, which are another decoder than nanoTabPFN's.
+    assert 1 < traced / (works.step_flops(work) / work.batch) < 1.02
+
+
 @pytest.mark.parametrize(
     ("seconds", "verdicts"),
     [

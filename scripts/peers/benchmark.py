@@ -36,7 +36,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from works import WORKS, Maml, Supervised, Work, step_flops
+from works import WORKS, Maml, Supervised, Tables, Work, step_flops
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -68,9 +68,13 @@ SUPERVISED_PEERS = {
     "torch.indexed": Peer("torch_indexed.py"),
     "torch.compile": Peer("torch_compile.py"),
 }
-PEERS = tuple(MAML_PEERS | SUPERVISED_PEERS)
+TABLE_PEERS = {
+    "jaxdl": Peer("jaxdl_tables.py"),
+    "torch.tables": Peer("torch_tables.py", ("as nanoTabPFN", "fused attention")),
+}
+PEERS = tuple(MAML_PEERS | SUPERVISED_PEERS | TABLE_PEERS)
 LAYOUTS = ("NCHW", "channels-last")
-ON_GPU = ("jaxdl", "torch.func", "torch.indexed", "torch.compile")
+ON_GPU = ("jaxdl", "torch.func", "torch.indexed", "torch.compile", "torch.tables")
 """The eager libraries of MAML launch a thousand kernels a step: no match, and not asked there."""
 
 
@@ -78,6 +82,8 @@ def peers_of(work: Work) -> dict[str, Peer]:
     """Who takes part in a work."""
     if isinstance(work, Maml):
         return MAML_PEERS
+    if isinstance(work, Tables):
+        return TABLE_PEERS
     taking = {name: SUPERVISED_PEERS[name] for name in ("jaxdl", *work.marks)}
     if work.convolves:
         for name in taking.keys() & {"torch.indexed", "torch.compile"}:
@@ -329,6 +335,8 @@ def heading(work: Work) -> tuple[str, str, int]:
     """The title of a work's table; of what a step takes how many."""
     if isinstance(work, Supervised):
         return f"{work.title}, batch {work.batch}", "images", work.batch
+    if isinstance(work, Tables):
+        return f"{work.title}, batch {work.batch}", "tables", work.batch
     steps = f"{work.inner_steps} inner step{'s' if work.inner_steps > 1 else ''}"
     return f"{work.title}, {work.tasks} tasks, {steps}, second order", "tasks", work.tasks
 
@@ -362,7 +370,7 @@ def markdown(result: dict[str, Any]) -> str:
     for name, reason in result["failed"].items():
         lines.append(f"| {name} | | fails: {reason[:80]} | | | | | |")
     notes = []
-    if isinstance(work, Supervised):
+    if not isinstance(work, Maml):
         notes += judged(work, result["rows"])
     if products:
         rates = ", ".join(
@@ -378,20 +386,24 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(line for note in notes for line in ("", note)), ""])
 
 
-def judged(work: Supervised, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """How long an epoch takes, and which marks were reached."""
+def judged(work: Supervised | Tables, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How long an epoch of images takes, and which marks were reached."""
     fastest: dict[str, dict[str, Any]] = {}
     for row in rows:  # the fastest comes first
         fastest.setdefault(row["peer"], row)
-    steps = work.images.count / work.batch
-    seconds = ", ".join(f"{peer} {steps * row['median_s']:.3g} s" for peer, row in fastest.items())
     marks = [
         f"{peer} at least {mark:g} times jaxdl's, found {ratio:.2f}"
         f" ({'reached' if ratio >= mark else 'missed'})"
         for peer, mark in work.marks.items()
         if (ratio := fastest.get(peer, {}).get("over_jaxdl")) is not None
     ]
-    notes = [f"An epoch of {work.images.count} images ({steps:g} steps): {seconds}."]
+    notes = []
+    if isinstance(work, Supervised):
+        steps = work.images.count / work.batch
+        times = [f"{peer} {steps * row['median_s']:.3g} s" for peer, row in fastest.items()]
+        notes.append(
+            f"An epoch of {work.images.count} images ({steps:g} steps): {', '.join(times)}."
+        )
     return notes + ([f"Marks for the fastest form's time: {'; '.join(marks)}."] if marks else [])
 
 

@@ -100,7 +100,34 @@ class Supervised(NamedTuple):
         return self.net.startswith(("lenet", "resnet"))
 
 
-Work = Maml | Supervised
+class Tables(NamedTuple):
+    """One training step of nanoTabPFN's net on `batch` tables: a token per cell, and per label.
+
+    A table has `shots` labelled rows and `queries` others. Without `drawn`, both sides take tables
+    from memory. With it, jaxdl draws them from its prior, and PyTorch reads them from a file, as
+    nanoTabPFN does.
+    """
+
+    title: str
+    drawn: bool
+    shots: int = 100
+    queries: int = 50
+    columns: int = 5
+    classes: int = 2
+    width: int = 96
+    heads: int = 4
+    layers: int = 3
+    batch: int = 32
+    lr: float = 4e-3
+    count: int = 3200
+
+    @property
+    def marks(self) -> dict[str, float]:
+        """As those of `Supervised`."""
+        return {"torch.tables": 1}
+
+
+Work = Maml | Supervised | Tables
 
 FOUR_64, FOUR_32 = 4 * (64,), 4 * (32,)
 """The filters of conv-4 on Omniglot, and on larger images."""
@@ -192,6 +219,8 @@ WORKS: dict[str, Work] = {
         0.01,
         {"torch.indexed": 1},
     ),
+    "tables": Tables("nanoTabPFN's net, tables in memory", drawn=False),
+    "tables-drawn": Tables("nanoTabPFN's net, tables drawn anew, or read from a file", drawn=True),
 }
 
 
@@ -229,7 +258,25 @@ def few_shot_flops(work: Maml, side: int, channels: int) -> list[int]:
     return [*flops, 2 * features * work.ways]
 
 
-def layer_flops(work: Work) -> list[int]:
+def table_flops(work: Tables) -> int:
+    """FLOPs of the matrix products of one table, forward: attention and dense layers.
+
+    In the last layer, only the label's token goes on. The decoder, a hundredth, is not counted.
+    """
+    total, every = 0, work.columns + 1
+    for layer in range(work.layers):
+        asking = 1 if layer == work.layers - 1 else every
+        for rows in (work.shots, work.queries):
+            # Queries, results and the dense net of tokens that go on; keys and values of all.
+            dense = (2 + 2 + 4) * asking + 2 * every
+            total += 2 * rows * dense * work.width**2
+            # Scores and sums over the columns, and over the labelled rows.
+            total += 2 * 2 * rows * asking * (every + work.shots) * work.width
+        total += 2 * work.shots * 2 * asking * work.width**2  # keys and values of labelled rows
+    return total
+
+
+def layer_flops(work: Maml | Supervised) -> list[int]:
     """FLOPs (two a multiply-add) of each layer's matrix product for one example, forward.
 
     A convolution counts as the matrix product that it is, padding included; biases, batch norm,
@@ -270,8 +317,11 @@ def step_flops(work: Work) -> int:
 
     A support example passes through all three at each inner step, a query example and one of
     supervised learning through the first two once. What an implementation computes twice to save
-    memory does not count.
+    memory does not count. The tokens of a table are parameters times data: all layers need both
+    gradients.
     """
+    if isinstance(work, Tables):
+        return work.batch * 3 * table_flops(work)
     layers = layer_flops(work)
     forward, first = sum(layers), layers[0]
     once = 3 * forward - first
