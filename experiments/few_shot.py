@@ -263,7 +263,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
         )
         values["pretrained"] = scores(fine_tuning, pretrained)
     for name, baseline in recipe.baselines_of_inputs(tasks).items():
-        values[name] = scores(baseline, jnp.zeros((1, 1)), chunk=10)
+        values[name] = scores(baseline, jnp.zeros((1, 1)))
     keep_episodes(run, values)
     result = {
         **{name: by_seed(each, tasks.metric) for name, each in values.items()},

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Float, Int
 
 from jaxdl.losses import counted
+from jaxdl.meta.vectors import full_product
 from jaxdl.types import Array, Scalar, Weight
 
 HALVINGS = 8
@@ -76,7 +77,7 @@ def logistic_regression(
         return v - jnp.where(is_bias & present, shift, 0)
 
     def logits(at: Float[Array, "rows ways"]) -> Float[Array, "n ways"]:
-        return jnp.where(present, _times(features, at), -jnp.inf)
+        return jnp.where(present, full_product(features, at), -jnp.inf)
 
     def value(at: Float[Array, "rows ways"]) -> Scalar:
         z = logits(at)
@@ -86,12 +87,12 @@ def logistic_regression(
 
     def newton(at: Float[Array, "rows ways"], _: None) -> tuple[Array, None]:
         p = jnp.where(counts > 0, jax.nn.softmax(logits(at)), 0)
-        slope = centred(_times(features.T, counts * (p - target)) + penalty * at)
+        slope = centred(full_product(features.T, counts * (p - target)) + penalty * at)
 
         def hessian(v: Float[Array, "rows ways"]) -> Float[Array, "rows ways"]:
-            z = _times(features, v)
+            z = full_product(features, v)
             dp = p * (z - jnp.sum(p * z, axis=1, keepdims=True))
-            return centred(_times(features.T, counts * dp) + penalty * v)
+            return centred(full_product(features.T, counts * dp) + penalty * v)
 
         direction = -_conjugate_gradients(hessian, slope, products)
         # Armijo's rule, with room for the rounding of the value.
@@ -105,11 +106,6 @@ def logistic_regression(
 
     found, _ = lax.scan(newton, jnp.zeros((features.shape[1], ways), x.dtype), length=steps)
     return Linear(found[:-1], jnp.where(present[0], found[-1], -jnp.inf))
-
-
-def _times(a: Float[Array, "n k"], b: Float[Array, "k m"]) -> Float[Array, "n m"]:
-    """The product in full precision: on a GPU, the default rounds to 10 bits."""
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _conjugate_gradients(

@@ -3,13 +3,15 @@
 from functools import partial
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.losses import counted, without_void
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.logistic import Linear, logistic_regression
-from jaxdl.types import Array, Batch, Key, LossFn, MetaLearner, Params, PyTree, Weight
+from jaxdl.meta.vectors import full_product
+from jaxdl.types import Array, Batch, Count, Key, LossFn, MetaLearner, Params, PyTree, Weight
 
 
 def raw_logistic(loss: LossFn, *, ways: int, l2: float = 1.0) -> MetaLearner:
@@ -42,10 +44,10 @@ def raw_logistic(loss: LossFn, *, ways: int, l2: float = 1.0) -> MetaLearner:
         (rows,) = counted(weight, x)
         # The minimum is a combination of the rows. So n coordinates of a row say as much as all of
         # its pixels, and the solver multiplies matrices of the size of the support set.
-        span = jnp.linalg.qr(rows.T)[0]
+        span = orthonormal(rows)
         solve = partial(logistic_regression, ways=ways, l2=l2)
-        found = solve(jnp.matmul(rows, span, precision="highest"), support.y, weight)
-        return Linear(jnp.matmul(span, found.kernel, precision="highest"), found.bias)
+        found = solve(full_product(rows, span.T), support.y, weight)
+        return Linear(full_product(span.T, found.kernel), found.bias)
 
     def predict(
         adapted: Linear, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
@@ -58,6 +60,29 @@ def raw_logistic(loss: LossFn, *, ways: int, l2: float = 1.0) -> MetaLearner:
         return ()
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))
+
+
+def orthonormal(rows: Float[Array, "n width"]) -> Float[Array, "n width"]:
+    """Rows of length 1 at right angles with the same span; zeros for a row that adds nothing to it.
+
+    Gram and Schmidt's method, each row twice against rounding. It calls no LAPACK, whose batches
+    can deadlock in jaxlib 0.10.2 where the cores of a CPU are devices.
+
+    >>> orthonormal(jnp.array([[3.0, 0.0], [6.0, 0.0], [4.0, 2.0]])).tolist()
+    [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    """
+
+    def with_row(i: Count, found: Float[Array, "n width"]) -> Float[Array, "n width"]:
+        row = rows[i]
+        rest = row
+        for _ in range(2):
+            rest = rest - full_product(full_product(found, rest[:, None]).T, found)[0]
+        length, whole = jnp.linalg.vector_norm(rest), jnp.linalg.vector_norm(row)
+        # Below that, the rest is rounding, and its direction has no meaning.
+        new = length > 1e-5 * whole
+        return found.at[i].set(jnp.where(new, rest / jnp.where(new, length, 1), 0))
+
+    return lax.fori_loop(0, len(rows), with_row, jnp.zeros_like(rows))
 
 
 def _flat(x: PyTree) -> Float[Array, "n width"]:

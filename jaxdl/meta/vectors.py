@@ -75,3 +75,8 @@ def unit(vectors: Float[Array, "*n width"]) -> Float[Array, "*n width"]:
     scaled = vectors / jax.lax.stop_gradient(jnp.where(nonzero, largest, 1))
     squared = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
     return jnp.where(nonzero, scaled / jnp.sqrt(jnp.where(nonzero, squared, 1)), 0)
+
+
+def full_product(a: Float[Array, "n k"], b: Float[Array, "k m"]) -> Float[Array, "n m"]:
+    """The matrix product in full precision: on a GPU, the default rounds to 10 bits."""
+    return jnp.matmul(a, b, precision="highest")
