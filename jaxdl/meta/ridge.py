@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Shaped
 
 from jaxdl.losses import counted
+from jaxdl.optim.lapack import solve_positive
 from jaxdl.types import Array, Batch, Scalar, Weight
 
 
@@ -54,7 +55,7 @@ def ridge(
 def _solve(
     gram: Float[Array, "m m"], strength: Scalar | float, right: Float[Array, "m k"]
 ) -> Float[Array, "m k"]:
-    return jax.scipy.linalg.solve(gram + strength * jnp.eye(len(gram)), right, assume_a="pos")
+    return solve_positive(gram + strength * jnp.eye(len(gram)), right)
 
 
 class RidgeHead(NamedTuple):

@@ -12,6 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Float
 
 from jaxdl.errors import InputError
+from jaxdl.optim.lapack import in_turn
 from jaxdl.rl.rollout import PerStep, Trajectories
 from jaxdl.types import Array
 
@@ -78,8 +79,12 @@ def linear_baseline(
     count = rows.shape[-1]
     tall = jnp.concatenate([rows.reshape(-1, count), math.sqrt(ridge) * jnp.eye(count)])
     right = jnp.concatenate([(target * mask).ravel(), jnp.zeros(count)])
-    q, r = jnp.linalg.qr(tall)
-    return rows @ solve_triangular(r, right @ q)
+
+    def least_squares(tall: Float[Array, "n f"], right: Float[Array, " n"]) -> Float[Array, " f"]:
+        q, r = jnp.linalg.qr(tall)
+        return solve_triangular(r, right @ q)
+
+    return rows @ in_turn(least_squares)(tall, right)
 
 
 def advantages(played: Trajectories, *, discount: float, gae_lambda: float) -> PerStep:

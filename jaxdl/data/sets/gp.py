@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Bool, Float, Float64, Int
 
 from jaxdl.data.ranges import Range, Span, check_range
 from jaxdl.errors import InputError
 from jaxdl.losses import Normal
+from jaxdl.optim.lapack import cholesky
 from jaxdl.types import Array, Batch, Count, Episode, Key, Sampler, Scalar
 
 INPUTS = (-2.0, 2.0)
@@ -173,7 +173,7 @@ def _values(
         # One factorisation of the chosen kernel. A switch would factor them all under vmap.
         all_of = jnp.stack([of_kernel(kind) for kind in kinds])
         at = jnp.minimum(curve.kind, len(kinds) - 1) if len(kinds) > 1 else 0
-        f = curve.scale * (lax.linalg.cholesky(all_of[at], symmetrize_input=False) @ normal[0])
+        f = curve.scale * (cholesky(all_of[at]) @ normal[0])
     if kernel in ("sawtooth", "mixture"):
         is_sawtooth = curve.kind == KINDS.index("sawtooth")
         f = jnp.where(is_sawtooth, sawtooth(jax.random.fold_in(key, 1), curve, x), f)
