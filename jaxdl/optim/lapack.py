@@ -1,7 +1,7 @@
 """Factorisations of many small matrices that are safe where the cores of a CPU are devices.
 
-There jaxlib 0.10.2 can deadlock: each device waits for threads that factor its batch, and all
-threads belong to devices that wait. So under `vmap` one matrix follows another. Elsewhere, on one
+There batches of LAPACK calls can deadlock in jaxlib 0.10.2: the threads of all devices stand still,
+for Cholesky, QR and singular values. So under `vmap` one matrix follows another. Elsewhere, on one
 device or an accelerator, they are LAPACK's batches as ever.
 """
 
@@ -40,7 +40,6 @@ def solve_positive(a: Matrix, b: Columns) -> Columns:
     >>> solve_positive(jnp.array([[4.0, 2.0], [2.0, 5.0]]), jnp.array([[8.0], [12.0]])).tolist()
     [[1.0], [2.0]]
     """
-
     if not _cores_are_devices():
         return jax.scipy.linalg.solve(a, b, assume_a="pos")
     factor = cholesky(lax.stop_gradient(a))
