@@ -1,11 +1,13 @@
 """docs/results.md says what the stored results say; `scripts/reproduce` runs and checks rows."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 
 from experiments.tables import document, reproduce, stored
+from experiments.tables.measures import MEASURES
 from experiments.tables.rows import TABLES, Row, Table
 from jaxdl.errors import InputError, RunError
 from jaxdl.runs.config import flat
@@ -14,7 +16,9 @@ from jaxdl.runs.supervise import SECONDS
 from tests.project import ROOT
 
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
+REPORTS = {name for name, (writer, _) in document.RESULTS.items() if writer is document.reports}
 STORED = [(name, row.name) for name, row in ROWS if stored.place(name, row.name).result.exists()]
+REPORTED = [(name, row) for name, row in STORED if name in REPORTS]
 
 
 @pytest.mark.parametrize("name", document.DOCUMENTS)
@@ -36,8 +40,7 @@ def test_a_stored_result_has_what_makes_it_again_and_no_folder(table, row):
     assert stored.without_places({**found, "run": {**found["run"], "directory": "x"}}) == found
     assert not any(place in text for place in ("/tmp", "/home", "/root", "/work"))
     assert {"command", "packages", "device", "steps", "wall_seconds"} <= found["run"].keys()
-    assert found["batch_norm"]
-    assert found["split"]
+    assert "batch norm" in reproduce.record(table, TABLES[table].row(row), found)
 
 
 @pytest.mark.parametrize(("table", "row"), STORED, ids=map("-".join, STORED))
@@ -56,6 +59,29 @@ def test_all_that_is_known_of_a_row_can_be_told(table, row):
     shown = reproduce.record(table, TABLES[table].row(row), result)
     assert reproduce.told(table, row, result) in shown
     assert result["run"]["command"].partition(".py")[2] in shown
+
+
+@pytest.mark.parametrize("experiment", {table.experiment for table in TABLES.values()})
+def test_every_experiment_of_a_table_has_a_measure_and_a_report(experiment):
+    assert MEASURES[experiment].unit
+    assert callable(importlib.import_module(f"experiments.reports.{experiment}").report)
+
+
+@pytest.mark.parametrize(("table", "row"), REPORTED, ids=map("-".join, REPORTED))
+def test_the_numbers_of_a_row_are_among_those_that_its_run_printed(table, row):
+    result, measure = stored.result_of(table, row), MEASURES[TABLES[table].experiment]
+    printed = document.report_of(table, row, result)
+    for by_seed in measure.numbers(result, stored.learner_of(result)):
+        assert f" {np.mean(by_seed):.{measure.digits}f} " in printed
+
+
+def test_a_report_becomes_a_page():
+    found = document.as_page("in %\n| a |\n| b |\nminus\n| c |\n" + "so " * 50 + "\n\n9 s")
+    first, *_, notes = found.split("\n\n")
+    assert found.startswith("in %\n\n| a |\n| b |\n\nminus\n\n| c |\n\n- so")
+    assert first == "in %"
+    assert [line[:2] for line in notes.split("\n")] == ["- ", "  ", "- "]
+    assert notes.replace("\n  ", " ").split() == ["-", *["so"] * 50, "-", "9", "s"]
 
 
 def test_weights_are_small():

@@ -1,6 +1,9 @@
 """The tables of docs/results.md and docs/what-decides.md, written from what is stored."""
 
+import importlib
+import itertools
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -174,28 +177,70 @@ def what_decides(table: str) -> Cells:
         ]
 
 
-Writers = dict[str, tuple[Callable[[str], Cells], str]]
+def drawn(cells: Callable[[str], Cells]) -> Callable[[str], str]:
+    """The writer of a table from that of its cells."""
+
+    def writer(table: str) -> str:
+        header, *rows = cells(table)
+        return markdown(header, rows)
+
+    return writer
+
+
+def reports(table: str) -> str:
+    """What the stored runs of a table have printed: their tables, and each note as a list item."""
+    found = results_of(table).items()
+    return "\n\n".join(as_page(report_of(table, name, result)) for name, result in found)
+
+
+def report_of(table: str, row: str, result: dict[str, Any]) -> str:
+    """What the run of a row has printed, with the command in place of its directory."""
+    module = importlib.import_module(f"experiments.reports.{TABLES[table].experiment}")
+    run = result["run"] | {"directory": f"`scripts/reproduce {table} {row}`"}
+    printed: str = module.report({**result, "run": run})
+    return printed
+
+
+def as_page(report: str) -> str:
+    """A report as Markdown: tables stand apart, text above one heads it, the rest makes a list.
+
+    >>> print(as_page("errors\\n| a |\\n| :- |\\n3 seeds\\n\\n9 s"))
+    errors
+    <BLANKLINE>
+    | a |
+    | :- |
+    <BLANKLINE>
+    - 3 seeds
+    - 9 s
+    """
+    lines = [line for line in report.split("\n") if line]
+    end = 1 + max(i for i, line in enumerate(lines) if line.startswith("|"))
+    groups = itertools.groupby(lines[:end], lambda line: line.startswith("|"))
+    notes = ("\n  ".join(textwrap.wrap(f"- {line}", 116)) for line in lines[end:])
+    return "\n\n".join([*("\n".join(group) for _, group in groups), "\n".join(notes)])
+
+
+Writers = dict[str, tuple[Callable[[str], str], str]]
 RESULTS: Writers = {
-    "maml-on-sine-waves": (maml_on_sines, "sine-waves"),
-    "numbers-5way-1shot": (numbers, "numbers-5way-1shot"),
-    "omniglot-5way-1shot": (omniglot, "omniglot-5way-1shot"),
-    "sine-waves": (sines, "sine-waves"),
-    "tabular": (real_tables, "tabular"),
+    "maml-on-sine-waves": (drawn(maml_on_sines), "sine-waves"),
+    "numbers-5way-1shot": (drawn(numbers), "numbers-5way-1shot"),
+    "omniglot-5way-1shot": (drawn(omniglot), "omniglot-5way-1shot"),
+    "sine-waves": (drawn(sines), "sine-waves"),
+    "tabular": (drawn(real_tables), "tabular"),
 }
 """The writer of each place in a document, and the table whose stored results it shows."""
 DOCUMENTS: dict[str, Writers] = {
     "results.md": RESULTS,
-    "what-decides.md": {"what-decides": (what_decides, "what-decides")},
+    "what-decides.md": {"what-decides": (drawn(what_decides), "what-decides")},
 }
 
 
 def written(document: str, writers: Writers) -> str:
     """The document with each table between its marks written anew."""
-    for name, (cells, table) in writers.items():
+    for name, (writer, table) in writers.items():
         mark = re.compile(rf"(<!-- results/{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        header, *rows = cells(table)
-        text = markdown(header, rows)
-        document, count = mark.subn(rf"\g<1>{text}\g<2>", document)  # no backslash in a table
+        text = writer(table).replace("\\", r"\\")  # `subn` reads one of two
+        document, count = mark.subn(rf"\g<1>{text}\g<2>", document)
         assert count == 1, f"a document has {count} places for {name}"
     return document
 

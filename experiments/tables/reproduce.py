@@ -14,16 +14,16 @@ from typing import Annotated, Any
 import numpy as np
 
 from experiments.tables import document
-from experiments.tables.measures import UNITS, headline, numbers
+from experiments.tables.measures import MEASURES, headline, numbers
 from experiments.tables.retest import retest
-from experiments.tables.rows import TABLES, TITLES, Row, Table
+from experiments.tables.rows import TABLES, TITLES, Experiment, Row, Table
 from experiments.tables.stored import learner_of, place, result_of, store
 from jaxdl.errors import InputError, RunError
 from jaxdl.report import tables
 from jaxdl.runs import cli
 from jaxdl.runs.config import Range, check
 
-AGREE = {"few_shot": 0.1, "sinusoid": 0.001, "tabular": 0.001}
+AGREE: dict[Experiment, float] = {"few_shot": 0.1, "sinusoid": 0.001, "tabular": 0.001}
 """How far a number may be from the stored one on other versions or devices: 0.1 points."""
 STOPPED = (130, 143)
 """The exit codes of a run that Ctrl-C or SIGTERM has stopped."""
@@ -88,7 +88,7 @@ def listing() -> str:
     for name, table in TABLES.items():
         seeds = "± over seeds, where there are several"
         runs_on = "" if table.device == "CPU" else f", for a {table.device}"
-        parts.append(f"{name}{runs_on}: {UNITS[table.experiment]}, {seeds}")
+        parts.append(f"{name}{runs_on}: {MEASURES[table.experiment].unit}, {seeds}")
         cells = [listed(name, table, row) for row in table.rows]
         header = ["row", "paper", "ours", "steps", "of the recipe", "minutes"]
         parts.append(tables.markdown(header, cells) + "\n")
@@ -111,7 +111,7 @@ def listed(name: str, table: Table, row: Row) -> list[str]:
         row.name,
         row.paper,
         "missing" if found is None else told(name, row.name, found),
-        f"{steps:,}",
+        f"{steps:,}" if steps else "all",
         f"{100 * steps / row.recipe:.0f} %" if row.recipe else "",
         f"{minutes:,.0f}" if found else f"about {minutes:,.0f}",
     ]
@@ -127,11 +127,11 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
     config, run = result["config"], result["run"]
     lines = {
         "learner": TITLES.get(row.name) or TITLES.get(config.get("learner", ""), row.name),
-        "measure": UNITS[TABLES[table].experiment],
+        "measure": MEASURES[TABLES[table].experiment].unit,
         "ours, ± over seeds": told(table, row.name, result),
         "paper": row.paper or "none",
-        "batch norm": result["batch_norm"],
-        "split": result["split"],
+        "batch norm": result.get("batch_norm", ""),
+        "split": result.get("split", ""),
         "seeds": f"{config['seeds']}, the first is {config['seed']}",
         "steps": f"{run['steps']:,}" + (f" of {row.recipe:,}" if row.recipe else ""),
         "command": f"scripts/run {run['command'].replace('.py', '', 1)}",
@@ -154,7 +154,9 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
     if run.get("peak_bytes"):
         lines["peak memory"] = f"{run['peak_bytes'] / 1e6:,.0f} MB"
     width = max(map(len, lines))
-    shown = [f"{name:{width}}  {value}" for name, value in lines.items()]
+    shown = [f"{name:{width}}  {value}" for name, value in lines.items() if value]
+    if "deviations" not in result:  # of a run that compares methods: its report tells the rest
+        shown.append(document.report_of(table, row.name, result))
     deviations = result.get("deviations", [])
     return "\n".join([*shown, *(f"{'deviation':{width}}  {each}" for each in deviations)])
 

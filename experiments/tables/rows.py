@@ -4,10 +4,10 @@ The first rows of a table are the most important ones. A row is what `scripts/ru
 computes. Its result is `results/TABLE/ROW.json`.
 """
 
+import importlib
 import shlex
 from typing import Any, Literal, NamedTuple
 
-from experiments import few_shot, sinusoid, tabular
 from experiments.reports.few_shot import METHODS, PAPER, PROTONET
 from experiments.reports.sinusoid import PAPER as SINES
 from jaxdl.errors import InputError
@@ -21,7 +21,24 @@ TITLES = METHODS | {
 }
 
 
-Experiment = Literal["few_shot", "sinusoid", "tabular"]
+Experiment = Literal[
+    "few_shot",
+    "sinusoid",
+    "regression_1d",
+    "tabular",
+    "mnist",
+    "cifar10",
+    "sequences",
+    "long_memory",
+    "limited_data",
+    "capacity",
+    "transfer",
+    "multitask",
+    "many_questions",
+    "continual",
+    "dqn",
+    "navigation",
+]
 
 
 class Row(NamedTuple):
@@ -72,15 +89,12 @@ class Table(NamedTuple):
         return configuration(self.experiment, self.arguments(row))
 
 
-def configuration(experiment: str, arguments: list[str]) -> Any:
+def configuration(experiment: Experiment, arguments: list[str]) -> Any:
     """The configuration of the experiment that reads these words."""
-    if experiment == "few_shot":
-        return cli.configuration(
-            few_shot.Config, arguments, presets=few_shot.PRESETS, complete=few_shot.complete
-        )
-    if experiment == "tabular":
-        return cli.configuration(tabular.Config, arguments, presets=tabular.PRESETS)
-    return cli.configuration(sinusoid.Config, arguments, complete=sinusoid.complete)
+    module = importlib.import_module(f"experiments.{experiment}")
+    options = {"presets": "PRESETS", "complete": "complete"}
+    found = {option: getattr(module, name, None) for option, name in options.items()}
+    return cli.configuration(module.Config, arguments, **found)
 
 
 def _numbers(learner: str, minutes: float, flags: str = "") -> Row:
@@ -146,6 +160,7 @@ _EQUAL_COST = (
         "98.9 (recalled)",
     ),
     Row("rfs", f"{_OMNIGLOT} --learner rfs --steps 33000 --eval-every 5500", 27, "none"),
+    Row("finetune", f"{_OMNIGLOT} --learner finetune --steps 33000 --eval-every 5500", 27, "none"),
 )
 
 
@@ -215,9 +230,24 @@ def _cifar(shots: int) -> Row:
     return Row(name, f"--preset cifar_fs-{name}", 1200, PAPER["cifar_fs", 5, shots], 60_000)
 
 
+def _one(experiment: Experiment, name: str, minutes: float, flags: str = "") -> Table:
+    """A table of one row, whose run compares several methods."""
+    return Table(experiment, flags, (Row(name, "", minutes),), keeps_weights=False)
+
+
 TABLES = {
     "numbers-5way-1shot": Table(
         "few_shot", "--steps 1000 --pretraining-steps 0 --seeds 3", _NUMBERS
+    ),
+    "numbers-in-full": Table(
+        "few_shot",
+        "--seeds 3",
+        (
+            Row("maml", "", 3),
+            Row("protonet", "--learner protonet", 3),
+            Row("norm-support", "--norm support", 3),
+        ),
+        keeps_weights=False,
     ),
     "omniglot-5way-1shot": Table("few_shot", "--pretraining-steps 0 --seeds 3", _EQUAL_COST),
     "sine-waves": Table("sinusoid", "--seeds 3", _SINES),
@@ -227,7 +257,43 @@ TABLES = {
         tuple(Row(name, flags, 4) for name, (_, flags) in DECIDES.items()),
         keeps_weights=False,
     ),
+    "curves": Table(
+        "regression_1d",
+        "--steps 20000 --seeds 3",
+        (
+            Row("cnp", "--learner cnp", 22, recipe=100_000),
+            Row("tnp_d", "--learner tnp_d", 80, recipe=100_000),
+            Row("canp", "--learner canp", 80, recipe=100_000),
+        ),
+        keeps_weights=False,
+    ),
     "tabular": Table("tabular", "--steps 1600", (Row("tabular", "", 20),)),
+    "mnist": Table(
+        "mnist",
+        "--seeds 3",
+        (
+            Row("tutorial", "--preset tutorial", 1),
+            Row("mlp", "--preset mlp", 5),
+            Row("cnn", "--preset cnn", 16),
+        ),
+        keeps_weights=False,
+    ),
+    "cifar10": _one("cifar10", "lenet", 15, "--seeds 3"),
+    "sequences": _one("sequences", "mnist-rows", 14, "--seeds 3"),
+    "long-memory": _one("long_memory", "adding", 17, "--seeds 3"),
+    "limited-data": _one("limited_data", "mnist", 35),
+    "capacity": _one("capacity", "mnist", 3),
+    "transfer": _one("transfer", "mnist", 33),
+    "multitask": _one("multitask", "two-digits", 25),
+    "many-questions": _one("many_questions", "ten-digits", 18),
+    "continual": Table(
+        "continual",
+        "",
+        (Row("rotations", "", 30), Row("permutations", "--data permutations", 26)),
+        keeps_weights=False,
+    ),
+    "dqn": _one("dqn", "cartpole", 2),
+    "navigation": _one("navigation", "goals", 7),
     "omniglot-maml": Table(
         "few_shot",
         "--pretraining-steps 0 --seeds 3",
