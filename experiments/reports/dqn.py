@@ -74,7 +74,7 @@ def report(result: Mapping[str, Any]) -> str:
     notes = [
         f"{', '.join(['DQN', *options])}; {result['steps']:,} steps of {config['batch']}, and"
         f" {config['envs'] * config['plays']} transitions each;"
-        f" {tables.seeds(config['seed'], config['seeds'])}",
+        f" {tables.seeds(config['seed'], config['seeds'])}; no batch norm",
         f"return: the greedy policy of the last step, {config['episodes']} episodes; errors and"
         " swing (standard deviation between evaluations) are of the second half of training",
     ]

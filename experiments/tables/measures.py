@@ -97,10 +97,10 @@ MEASURES: dict[Experiment, Measure] = {
     "multitask": _TASKS,
     "many_questions": _TASKS,
     "continual": Measure(
-        "retained accuracy in %, by method", 1, _by_seed("methods", "*", "retained", scale=100)
+        "retained accuracy in %, by method", 2, _by_seed("methods", "*", "retained", scale=100)
     ),
     "dqn": Measure("return at the end, by memory", 1, _by_seed("memories", "*", "return")),
-    "navigation": Measure("return of MAML after 0, 1, 2, 3 steps", 1, _returns_by_steps),
+    "navigation": Measure("return of MAML after 0, 1, 2, 3 steps", 2, _returns_by_steps),
 }
 
 
