@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 import jax
+import jax.numpy as jnp
 import jax.scipy.linalg
 from jax import lax
 from jax.custom_batching import sequential_vmap
@@ -42,6 +43,8 @@ def solve_positive(a: Matrix, b: Columns) -> Columns:
     """
     if not _cores_are_devices():
         return jax.scipy.linalg.solve(a, b, assume_a="pos")
+    dtype = jnp.result_type(a, b)  # `solve` above does that, too
+    a, b = a.astype(dtype), b.astype(dtype)
     factor = cholesky(lax.stop_gradient(a))
     solve = in_turn(lambda factor, b: cho_solve((factor, True), b))
     # The derivatives of a solution are solutions, too, so that nobody derives `sequential_vmap`.

@@ -47,6 +47,18 @@ def test_a_solution_has_first_and_second_derivatives_in_both_modes(devices, key)
         check_grads(batched, (np.stack([args[0], 2 * args[0]]), args[1]), order=2, modes=("rev",))
 
 
+@pytest.mark.parametrize("short", ["a", "b"])
+def test_short_floats_beside_whole_ones_are_solved_in_whole_ones(devices, short, key):
+    """Their gradients are short again. A ridge with a learned strength has such a pair."""
+    given = {"a": positive(key, 4), "b": jax.random.normal(key, (4, 2))}
+    given[short] = given[short].astype("bfloat16")
+    exact = np.linalg.solve(*(np.float64(given[name].astype("float32")) for name in "ab"))
+    found, pull = jax.vjp(lambda a, b: solve_positive(a, b), given["a"], given["b"])
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)
+    assert [each.dtype for each in pull(found)] == [given["a"].dtype, given["b"].dtype]
+
+
 def test_devices_have_the_derivatives_of_one(monkeypatch, key):
     a, b = positive(key, 5, (3,)), jax.random.normal(key, (3, 5, 2))
 
