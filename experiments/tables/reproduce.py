@@ -126,7 +126,8 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
     """All that is known of a stored row, a line each."""
     config, run = result["config"], result["run"]
     lines = {
-        "learner": TITLES.get(row.name) or TITLES.get(config.get("learner", ""), row.name),
+        "learner" if "learner" in config else "row": TITLES.get(row.name)
+        or TITLES.get(config.get("learner", ""), row.name),
         "measure": MEASURES[TABLES[table].experiment].unit,
         "ours, ± over seeds": told(table, row.name, result),
         "paper": row.paper or "none",
@@ -156,7 +157,7 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
     width = max(map(len, lines))
     shown = [f"{name:{width}}  {value}" for name, value in lines.items() if value]
     if "deviations" not in result:  # of a run that compares methods: its report tells the rest
-        shown.append(document.report_of(table, row.name, result))
+        shown += ["", document.report_of(table, row.name, result)]
     deviations = result.get("deviations", [])
     return "\n".join([*shown, *(f"{'deviation':{width}}  {each}" for each in deviations)])
 
