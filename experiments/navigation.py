@@ -9,8 +9,8 @@ first two is chosen on validation tasks. MAML reports its best parameters on val
 other methods report their last parameters.
 
 Command: scripts/run navigation
-Runtime: 428 s on 2 CPU cores
-Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps, 3 seeds -41.4 / -12.9 / -3.9 / -4.0;
+Runtime: 13 minutes on 2 CPU cores
+Result: mean return on 200 new goals after 0 / 1 / 2 / 3 steps, 3 seeds -41.3 / -12.5 / -3.9 / -4.1;
     the paper -40.4 / -11.7 / -3.3 / -3.2
 """
 

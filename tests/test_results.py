@@ -18,6 +18,7 @@ from tests.project import ROOT
 ROWS = [(name, row) for name, table in TABLES.items() for row in table.rows]
 REPORTS = {name for name, (writer, _) in document.RESULTS.items() if writer is document.reports}
 STORED = [(name, row.name) for name, row in ROWS if stored.place(name, row.name).result.exists()]
+PLACES = (("new", ""), ("old", "| a |\n"))
 REPORTED = [(name, row) for name, row in STORED if name in REPORTS]
 
 
@@ -26,6 +27,13 @@ def test_the_tables_of_a_document_are_those_of_the_stored_results(name):
     text = (stored.DOCS / name).read_text("utf-8")
     command = "python -c 'from experiments.tables import document; document.write()'"
     assert document.written(text, document.DOCUMENTS[name]) == text, f"run .venv/bin/{command}"
+
+
+def test_an_empty_place_of_a_document_is_filled_and_its_neighbours_stay():
+    empty, full = (f"<!-- results/{name} -->\n{rows}<!-- end -->\n" for name, rows in PLACES)
+    writers = {"new": (lambda table: f"of {table} \\d", "b")}
+    found = document.written(f"{empty}text\n{full}", writers)
+    assert found == f"<!-- results/new -->\nof b \\d\n<!-- end -->\ntext\n{full}"
 
 
 def test_every_stored_file_belongs_to_a_row():

@@ -54,7 +54,7 @@ def report(result: dict[str, Any]) -> str:
     header = [
         "mean return, ± 95 % over seeds (over goals)",
         "inner rate",
-        *(f"{depth} steps" for depth in DEPTHS),
+        *(f"{depth} step{'s' * (depth != 1)}" for depth in DEPTHS),
     ]
     notes = [
         f"{run['steps']:,} meta-iterations of {config['tasks']} goals;"

@@ -227,6 +227,7 @@ RESULTS: Writers = {
     "omniglot-5way-1shot": (drawn(omniglot), "omniglot-5way-1shot"),
     "sine-waves": (drawn(sines), "sine-waves"),
     "tabular": (drawn(real_tables), "tabular"),
+    **{name: (reports, name) for name in ("dqn", "navigation")},
 }
 """The writer of each place in a document, and the table whose stored results it shows."""
 DOCUMENTS: dict[str, Writers] = {
@@ -238,9 +239,9 @@ DOCUMENTS: dict[str, Writers] = {
 def written(document: str, writers: Writers) -> str:
     """The document with each table between its marks written anew."""
     for name, (writer, table) in writers.items():
-        mark = re.compile(rf"(<!-- results/{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        mark = re.compile(rf"(<!-- results/{name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = writer(table).replace("\\", r"\\")  # `subn` reads one of two
-        document, count = mark.subn(rf"\g<1>{text}\g<2>", document)
+        document, count = mark.subn(rf"\g<1>{text}\n\g<2>", document)
         assert count == 1, f"a document has {count} places for {name}"
     return document
 
