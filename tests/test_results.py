@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -81,6 +82,39 @@ def test_the_numbers_of_a_row_are_among_those_that_its_run_printed(table, row):
     printed = document.report_of(table, row, result)
     for by_seed in measure.numbers(result, stored.learner_of(result)):
         assert f" {np.mean(by_seed):.{measure.digits}f} " in printed
+
+
+@pytest.mark.parametrize(
+    ("table", "folder"),
+    {
+        "mnist": "mnist/cnn",
+        "long-memory": "sequences/adding",
+        "limited-data": "limited_data/digits",
+        "transfer": "transfer/digits",
+        "multitask": "multitask/overlaid",
+        "continual": "continual/rotations",
+        "dqn": "dqn/cartpole",
+        "navigation": "navigation/",
+    }.items(),
+)
+def test_the_numbers_of_a_tiny_run_are_among_those_that_it_printed(table, folder):
+    """An older revision stored them, of the experiments that compare several methods."""
+    with tarfile.open(ROOT / "tests" / "fixtures" / "runs_0_1.tar.xz") as archive:
+        (path,) = (
+            name
+            for name in archive.getnames()
+            if name.startswith(f"./runs/{folder}") and name.count("/") == 4
+            if name.endswith("result.json")
+        )
+        result = stored.without_places(json.load(archive.extractfile(path)))
+    measure = MEASURES[TABLES[table].experiment]
+    printed = document.report_of(table, "tiny", result)
+    numbers = measure.numbers(result, stored.learner_of(result))
+    assert numbers
+    for by_seed in numbers:
+        assert len(by_seed) == result["config"]["seeds"]
+        assert f" {np.mean(by_seed):.{measure.digits}f} " in printed
+    assert f"`scripts/reproduce {table} tiny`" in document.as_page(printed)
 
 
 def test_a_report_becomes_a_page():
