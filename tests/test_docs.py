@@ -24,7 +24,7 @@ def cells(path):
     return [str(code) for code in found]
 
 
-@pytest.mark.parametrize("name", ["faq", "migrating", "devices"])
+@pytest.mark.parametrize("name", ["index", "faq", "migrating", "devices"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(name):
     text = (DOCS / f"{name}.md").read_text("utf-8")
     names: dict[str, Any] = {}

@@ -116,7 +116,7 @@ def comparison(runs: Sequence[Path]) -> str:
         title = "accuracy in %" if metric == "accuracy" else metric
         over = f"minus {name}, ± 95 % over"
         header = [title, "mean", f"{over} episodes", f"{over} seeds"]
-        parts.append(tables.markdown(header, rows))
+        parts += [tables.markdown(header, rows), ""]  # without a blank line the tables would be one
     parts.append("Differences are paired by episode, and by seed. A lower loss is better.")
     for other, path in zip(names, others, strict=True):
         if told := other_training(first, path):
@@ -142,7 +142,7 @@ def other_training(first: Path, second: Path) -> str:
     Settings that only one of them has, such as those of its learner, are left out.
     """
     one, other = (recorded_config(path) for path in (first, second))
-    own = {"learner", "runs_dir", "seed", "seeds", *DIGESTS.values()}
+    own = {"learner", "run", "runs_dir", "seed", "seeds", *DIGESTS.values()}
     changed = [key for key in one if key in other and key not in own and one[key] != other[key]]
     return ", ".join(" ".join([key, *_both((one, other), key)]) for key in changed)
 

@@ -291,14 +291,16 @@ def _notes_shown() -> Iterator[None]:
     from jaxdl.runs.progress import Notes
 
     logger, notes = logging.getLogger("jaxdl"), Notes()
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # absl, which Orbax imports, would show each line once more
     logger.addHandler(notes)
     try:
         yield
     finally:
         logger.removeHandler(notes)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _use_compilation_cache() -> None:

@@ -84,7 +84,7 @@ def test_the_command_prints_a_table_per_metric(two, tmp_path, capsys):
     assert anil[3] == ""  # two seeds and three
     assert (loss[0], last[0]) == ("loss", "anil")
     assert last[2].startswith("+0.1")
-    assert "maml and protonet trained otherwise: test_inner_steps 3 and None" in said
+    assert "maml and protonet trained otherwise: test_inner_steps 3 and None\n" in said
 
 
 def test_a_single_run_is_refused(two, capsys):

@@ -133,6 +133,18 @@ def test_a_lone_line_that_begins_as_a_table_is_a_paragraph():
     assert found.tables == [[["a"], ["1"], ["x"]]]
 
 
+def test_two_tables_without_a_line_between_them_are_two():
+    first, second = "| a |\n| -: |\n| 1 |\n", "| b | c |\n| :- | :- |\n| 2 | - |"
+    found = Reader(page("a", first + second, curves={}, pictures={}, settings={}))
+    assert found.tables == [[["a"], ["1"]], [["b", "c"], ["2", "-"]]]
+
+
+def test_settings_inside_of_settings_have_a_line_each():
+    settings = {"Run": {"packages": {"jax": "0.10", "numpy": {"version": 2}}, "empty": {}}}
+    found = Reader(page("a", "", curves={}, pictures={}, settings=settings))
+    assert found.tables == [[["packages.jax", "0.10"], ["packages.numpy.version", "2"]]]
+
+
 def test_names_are_no_formulas():
     figure = Figure()
     curves.by_split({"$\\frac$": {"step": np.arange(2), "$\\frac$": np.zeros((2, 1))}}, figure)

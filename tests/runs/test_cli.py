@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import logging
 import os
 import signal
 import subprocess
@@ -51,6 +52,20 @@ def run(monkeypatch):
         return seen[0]
 
     return run
+
+
+def test_what_jaxdl_logs_is_shown_once(capsys):
+    """Though the line comes twice, and absl gives the root logger a handler of its own."""
+    log, handler = logging.getLogger("jaxdl.meta.memory"), logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        with cli._notes_shown():
+            log.info("exact")
+            log.info("exact")
+        log.warning("after the run")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().err == "exact\nafter the run\n"
 
 
 def test_flags_become_the_configuration(run):
