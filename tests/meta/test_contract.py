@@ -408,23 +408,26 @@ def test_two_equal_padded_tasks_are_the_one_that_is_cut(row):
     _, _, learner, *_, params = normed(row)
     padded, cut = map(as_numbers, uneven()) if row.distributes else uneven()
     assert len(cut.support.x) < len(padded.support.x)
-    adapted, plain = (
-        learner.adapt(jax.random.key(0), params, each.support) for each in (padded, cut)
-    )
-    found = learner.predict(adapted, padded.query.x, weight=padded.query.weight)
-    close(rows_of(found, padded.query.weight > 0), learner.predict(plain, cut.query.x))
-
-    if isinstance(learner, TransferLearner):
-        padded, cut = padded.query, cut.query
     key, step = jax.random.key(0), jnp.int32(0)
-    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), padded)
-    mean = jax.jit(over_tasks(learner.grad))
-    grads, metrics = mean(key, step, params, twice)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((grads, metrics)))
-    of_key = jax.jit(jax.vmap(learner.grad, (0, None, None, None)))  # a learner may draw samples
-    of_keys = of_key(parallel.task_keys(key, 2), step, params, cut)
-    close((grads, metrics), jax.tree.map(lambda leaf: leaf.mean(axis=0), of_keys))
-    jax.tree.map(np.testing.assert_array_equal, mean(key, step, params, twice), (grads, metrics))
+    of_tasks = (padded.query, cut.query) if isinstance(learner, TransferLearner) else (padded, cut)
+
+    @jax.jit  # one program: what these tests cost is compiling
+    def made(params):
+        def predicted(episode):
+            adapted = learner.adapt(key, params, episode.support)
+            return learner.predict(adapted, episode.query.x, weight=episode.query.weight)
+
+        twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), of_tasks[0])
+        mean = over_tasks(learner.grad)(key, step, params, twice)
+        of_key = jax.vmap(learner.grad, (0, None, None, None))  # a learner may draw samples
+        of_keys = of_key(parallel.task_keys(key, 2), step, params, of_tasks[1])
+        return predicted(padded), predicted(cut), mean, of_keys
+
+    found, plain, mean, of_keys = made(params)
+    close(rows_of(found, padded.query.weight > 0), plain)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean))
+    close(mean, jax.tree.map(lambda leaf: leaf.mean(axis=0), of_keys))
+    jax.tree.map(np.testing.assert_array_equal, made(params)[2], mean)
 
 
 @each(META + TRANSFER)

@@ -52,7 +52,7 @@ def test_every_derivative_under_every_vmap_is_that_of_a_matrix_product(sizes, ov
         w, dw = jax.random.normal(keys[1], (2, *w_of, inputs, outputs), float)
         axes = (0 if x_of else None, 0 if w_of else None)
 
-        def found(times):
+        def found(times):  # a program each: one by one, its operations take longer to compile
             def loss(x, w):
                 layer = lambda x, w: times(x, w, LAYER)  # noqa: E731
                 return jnp.sum(jnp.sin((jax.vmap(layer, axes) if tasks else layer)(x, w)))
@@ -61,12 +61,15 @@ def test_every_derivative_under_every_vmap_is_that_of_a_matrix_product(sizes, ov
                 gx, gw = jax.grad(loss, (0, 1))(x, w)
                 return jnp.vdot(gx, dx) + jnp.vdot(gw, dw)
 
-            return (
-                loss(x, w),
-                jax.grad(loss, (0, 1))(x, w),
-                jax.grad(slope, (0, 1))(x, w),
-                jax.jvp(jax.grad(loss, (0, 1)), (x, w), (dx, dw)),
-            )
+            def derivatives(x, w):
+                return (
+                    loss(x, w),
+                    jax.grad(loss, (0, 1))(x, w),
+                    jax.grad(slope, (0, 1))(x, w),
+                    jax.jvp(jax.grad(loss, (0, 1)), (x, w), (dx, dw)),
+                )
+
+            return jax.jit(derivatives)(x, w)
 
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
