@@ -25,6 +25,7 @@ _FACE = {
     "grads": "objective of_loss over_devices over_microbatches over_tasks supervised",
     "optim.lookahead": "lookahead with_slow",
     "optim.transfer": "only unfreezing with_new_head",
+    "models.layers.norm": "BatchNorm",
     "models.linen": "pure stateful without_stats",
     "models.conv4": "conv4_omniglot conv4_pooled",
     "models.convnet": "convnet",

@@ -86,6 +86,7 @@ from jaxdl.meta.tnp_d import tnp_d as tnp_d
 from jaxdl.models.conv4 import conv4_omniglot as conv4_omniglot
 from jaxdl.models.conv4 import conv4_pooled as conv4_pooled
 from jaxdl.models.convnet import convnet as convnet
+from jaxdl.models.layers.norm import BatchNorm as BatchNorm
 from jaxdl.models.lenet import lenet as lenet
 from jaxdl.models.linen import pure as pure
 from jaxdl.models.linen import stateful as stateful

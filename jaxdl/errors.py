@@ -4,7 +4,9 @@ The command line (`jaxdl.runs.cli.command_line`) prints the message and exits wi
 """
 
 import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
 
 
 class InputError(ValueError):
@@ -86,3 +88,24 @@ def in_short(words: object, most: int = 160) -> str:
     """
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(words))
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def takes(function: Callable[..., Any] | None, count: int, keywords: dict[str, Any]) -> bool:
+    """Whether a function can be called with `count` arguments by position and these keywords."""
+    if function is None:
+        return False
+    try:
+        inspect.signature(function).bind(*[None] * count, **keywords)
+    except TypeError:
+        return False
+    except ValueError:  # some builtins have no signature
+        return True
+    return True
+
+
+def arguments_of(function: Any) -> str:
+    """The arguments of a function, for people; those of what has none are its type."""
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):
+        return type(function).__name__

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.losses import with_loss, without_void
+from jaxdl.losses import measured, with_loss, without_void
 from jaxdl.parallel import (
     device_key,
     device_share,
@@ -89,7 +89,7 @@ def objective(model: Model, loss: LossFn) -> Objective:
     ) -> tuple[Scalar, Metrics]:
         del step  # a plain loss does not change with training time
         x, y, weight = without_void(batch.x, batch.weight), batch.y, batch.weight
-        return with_loss(loss(model.apply(params, x, key=key, weight=weight), y, weight))
+        return measured(loss, model.apply(params, x, key=key, weight=weight), y, weight)
 
     return value
 
@@ -104,7 +104,7 @@ def check_model(model: Any) -> None:
     if "mode" in names:
         raise InputError(
             "this is a StatefulModel, which keeps running averages: train it by"
-            " jaxdl.train.steps.supervised_step, or give a Model"
+            " jaxdl.supervised_step. In a learner, make a Model of a net with jaxdl.BatchNorm"
         )
     if any_name and isinstance(model, Model):
         return
@@ -116,9 +116,9 @@ def check_model(model: Any) -> None:
             )
         name = model.__name__ if isinstance(model, type) else type(model).__name__
         raise InputError(
-            f"{name} is no Model: make one of a Flax module by jaxdl.models.linen.pure(module) or"
-            " jaxdl.models.nnx.pure_nnx(make), or write Model(init, apply) with apply(params, x, *,"
-            " key=None, weight=None)"
+            f"{name} is no Model: make one of a Flax module by jaxdl.pure(module) or"
+            " jaxdl.pure_nnx(make), or write Model(init, apply) with apply(params, x, *, key=None,"
+            " weight=None)"
         )
     if "weight" not in names:
         raise InputError(

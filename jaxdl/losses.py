@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Shaped
 
-from jaxdl.errors import InputError
-from jaxdl.types import Array, Batch, Metrics, PyTree, Scalar
+from jaxdl.errors import InputError, arguments_of, takes
+from jaxdl.types import Array, Batch, LossFn, Metrics, PyTree, Scalar
 
 
 def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
@@ -89,6 +89,27 @@ def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
     return tuple(jnp.where(_void(array, weight), 0, array) for array in arrays)
 
 
+def measured(
+    loss: LossFn, prediction: PyTree, target: PyTree, weight: Array | None = None
+) -> tuple[Scalar, Metrics]:
+    """What a loss says of predictions, itself among its metrics.
+
+    >>> import jax.numpy as jnp
+    >>> measured(lambda y, target, weight: (y - target, {}), jnp.float32(3), 1)[1]["loss"].item()
+    2.0
+
+    Raises:
+        InputError: if the loss takes other arguments, or returns something else than a number and
+            a dict of numbers.
+    """
+    if not takes(loss, 3, {}):
+        raise InputError(
+            f"the loss takes {arguments_of(loss)}. Write loss(prediction, target, weight=None); see"
+            " jaxdl.LossFn"
+        )
+    return with_loss(loss(prediction, target, weight))
+
+
 def with_loss(found: Any) -> tuple[Scalar, Metrics]:
     """What a `LossFn` returned, with the loss among its metrics, where its author left it out.
 
@@ -99,14 +120,21 @@ def with_loss(found: Any) -> tuple[Scalar, Metrics]:
     2.0
 
     Raises:
-        InputError: if it is no pair of a loss and metrics.
+        InputError: if it is no pair of a loss and metrics, or if one of them is no single number.
     """
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+        kind = "an array alone" if hasattr(found, "shape") else type(found).__name__
         raise InputError(
-            f"the loss returned {type(found).__name__}. Return the pair `(loss, metrics)`, with a"
-            ' dict of numbers such as `{"loss": loss}`; see jaxdl.LossFn'
+            f"the loss returned {kind}. Return the pair `(loss, metrics)`, with a dict of numbers"
+            ' such as `{"loss": loss}`; see jaxdl.LossFn'
         )
     loss, metrics = found
+    for name, value in {"loss": loss, **metrics, "loss itself": loss}.items():
+        if (shape := np.shape(value)) != ():
+            raise InputError(
+                f"the {name} that the loss returned is an array {list(shape)}. Return one number,"
+                " such as jaxdl.weighted_mean(values, weight)"
+            )
     return loss, {"loss": loss, **metrics}
 
 

@@ -214,8 +214,8 @@ class StatefulModel(NamedTuple):
 class LossFn(Protocol):
     """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples.
 
-    Write your own with `losses.counted` and `losses.weighted_mean`. Then examples of weight 0 count
-    for nothing.
+    Metrics are single numbers by name. Write your own loss with `losses.counted` and
+    `losses.weighted_mean`. Then examples of weight 0 count for nothing.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> def halved(loss: jaxdl.LossFn) -> jaxdl.LossFn:

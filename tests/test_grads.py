@@ -279,7 +279,7 @@ def test_an_input_of_weight_zero_reaches_no_gradient(key):
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (nn.Dense(3), r"Dense is no Model: make one of a Flax module by jaxdl.models.linen.pure"),
+        (nn.Dense(3), r"Dense is no Model: make one of a Flax module by jaxdl.pure"),
         (nn.Dense, "Dense is no Model: .*pure"),
         (lambda params, x: x, "function is no Model"),
         (

@@ -10,7 +10,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl.grads import Objective, of_loss
-from jaxdl.losses import with_loss, without_void
+from jaxdl.losses import measured, without_void
 from jaxdl.parallel import divided
 from jaxdl.types import (
     AdaptFn,
@@ -224,7 +224,7 @@ def query_loss(
 ) -> tuple[Scalar, Metrics]:
     """The loss of predictions for the queries, of which those of weight 0 count for nothing."""
     x, weight = without_void(query.x, query.weight), query.weight
-    return with_loss(loss(predict(x, weight=weight), query.y, weight))
+    return measured(loss, predict(x, weight=weight), query.y, weight)
 
 
 def as_partial(sample: Sampler) -> Partial:

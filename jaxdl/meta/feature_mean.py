@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxdl.grads import Objective
-from jaxdl.losses import with_loss, without_void
+from jaxdl.losses import measured, without_void
 from jaxdl.meta.head import Headed, flat_features, with_head
 from jaxdl.meta.vectors import mean_row
 from jaxdl.types import (
@@ -59,7 +59,7 @@ def with_mean(features: Embedding, loss: LossFn, classes: int) -> tuple[InitFn, 
         x, weight = without_void(batch.x, batch.weight), batch.weight
         hidden = flat_features(features, params.net.features, x, key=key, weight=weight)
         logits = hidden @ params.net.kernel + params.net.bias[None]
-        found, metrics = with_loss(loss(logits, batch.y, weight))
+        found, metrics = measured(loss, logits, batch.y, weight)
         away = params.mean - jax.lax.stop_gradient(mean_row(hidden, weight))
         return found + jnp.sum(jnp.square(away)) / 2, metrics
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float
 
-from jaxdl.losses import with_loss, without_void
+from jaxdl.losses import measured, without_void
 from jaxdl.meta.base import through_adaptation
 from jaxdl.meta.estimators import Estimator, first_order
 from jaxdl.meta.head import Headed, flat_features, with_head
@@ -101,7 +101,7 @@ def proto_maml(
     ) -> tuple[Scalar, Metrics]:
         adapted, weight = ProtoMAMLAdapted(params, present), support.weight
         logits = predict(adapted, support.x, key=key, weight=weight)
-        return with_loss(loss(logits, support.y, weight))
+        return measured(loss, logits, support.y, weight)
 
     def adapt(
         key: Key, params: Params, support: Batch, steps: int | None = None

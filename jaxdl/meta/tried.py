@@ -1,15 +1,14 @@
 """A learner tried on one episode, by shapes alone, before a training that would fail late."""
 
-import inspect
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.errors import InputError
-from jaxdl.losses import with_loss
+from jaxdl.errors import InputError, arguments_of, takes
+from jaxdl.losses import measured
 from jaxdl.types import Batch, Episode, LossFn, Metrics, PyTree
 
 SIGNATURES = {
@@ -30,9 +29,11 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
 
     Raises:
         InputError: if one of its functions takes other arguments or returns something else than
-            other code needs, or if the labels of the episode are more than its outputs.
+            other code needs, if the episode is none, if the loss takes other arguments, or if the
+            labels of the episode are more than the learner's outputs.
     """
     _check_functions(learner)
+    _check_episode(episode)
     key, weight = jax.random.key(0), episode.query.weight
     params = jax.eval_shape(learner.init, key, episode.support.x)
 
@@ -51,7 +52,7 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
         metrics = _metrics_of_grad(learner, params, episode)
     else:
         query = episode.query
-        metrics = with_loss(jax.eval_shape(loss, found, query.y, query.weight))[1]
+        metrics = jax.eval_shape(partial(measured, loss), found, query.y, query.weight)[1]
     if "accuracy" in metrics and len(leaves) == 1:
         _check_outputs(leaves[0].shape[-1], episode)
 
@@ -64,7 +65,7 @@ def _check_functions(learner: Any) -> None:
         count = {"init": 2, "predict": 2}.get(name, 4)
         if not takes(function, count, given):
             what = "this is no learner: it has" if function is None else "this learner has"
-            shown = "" if function is None else f" that takes {inspect.signature(function)}"
+            shown = "" if function is None else f" that takes {arguments_of(function)}"
             missing = "no" if function is None else "a"
             raise InputError(
                 f"{what} {missing} function {name}{shown}. Write {SIGNATURES[name]}; see"
@@ -72,17 +73,15 @@ def _check_functions(learner: Any) -> None:
             )
 
 
-def takes(function: Callable[..., Any] | None, count: int, keywords: dict[str, Any]) -> bool:
-    """Whether a function can be called with `count` arguments by position and these keywords."""
-    if function is None:
-        return False
-    try:
-        inspect.signature(function).bind(*[None] * count, **keywords)
-    except TypeError:
-        return False
-    except ValueError:  # some builtins have no signature
-        return True
-    return True
+def _check_episode(episode: Any) -> None:
+    parts = episode if isinstance(episode, Episode) else ()
+    if not parts or not all(isinstance(part, Batch) for part in parts):
+        found = next((part for part in parts if not isinstance(part, Batch)), episode)
+        within = "an Episode that holds " if parts else ""
+        raise InputError(
+            f"the sampler drew {within}{type(found).__name__}. Let it return"
+            " jaxdl.Episode(support, query), each a jaxdl.Batch(x, y)"
+        )
 
 
 def _metrics_of_grad(learner: Any, params: PyTree, episode: Episode) -> Metrics:

@@ -55,7 +55,7 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
         if extra:
             raise InputError(
                 f"{type(module).__name__} keeps state in {extra}, so it is no pure function of its"
-                " parameters. Use jaxdl.models.layers.norm.BatchNorm in place of flax's BatchNorm"
+                " parameters. Use jaxdl.BatchNorm in place of flax's BatchNorm"
             )
         return variables.get("params", {})
 

@@ -48,7 +48,10 @@ class Mlp(nn.Module):
             )
         x = x.reshape(x.shape[0], -1)
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise InputError(f"mlp needs floating-point inputs, not {x.dtype}. Scale them first")
+            raise InputError(
+                f"mlp needs floating-point inputs, not {x.dtype}. Scale pictures, to [0, 1] say;"
+                " for tokens write a net with nn.Embed, and give it to jaxdl.pure"
+            )
         *hidden, out = self.features
         for features in hidden:
             # A bias before a norm has no effect: the norm subtracts it and adds its own.

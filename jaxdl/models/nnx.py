@@ -96,13 +96,13 @@ def _made(make: Callable[..., nnx.Module], key: Key) -> nnx.Module:
         raise InputError(
             f"pure_nnx takes a function that makes an nnx module, and got {type(make).__name__}."
             " Give it the class, or say pure_nnx(lambda rngs: Net(rngs)); modules of linen go to"
-            " jaxdl.models.linen.pure."
+            " jaxdl.pure."
         )
     module = make(rngs=nnx.Rngs(key))
     if not isinstance(module, nnx.Module):
         raise InputError(
             f"pure_nnx got a function that made {type(module).__name__}, which is no nnx module."
-            " Let it return an nnx.Module; modules of linen go to jaxdl.models.linen.pure."
+            " Let it return an nnx.Module; modules of linen go to jaxdl.pure."
         )
     return module
 
@@ -119,7 +119,7 @@ def _refuse_other_state(module: nnx.Module, leaves: Mapping[Path, Any]) -> None:
         if any(isinstance(inner, nnx.BatchNorm) for _, inner in nnx.iter_modules(module)):
             advice = (
                 "Use nnx.GroupNorm or nnx.LayerNorm in place of nnx.BatchNorm, or wrap"
-                " jaxdl.models.layers.norm.BatchNorm in nnx.bridge.ToNNX."
+                " jaxdl.BatchNorm in nnx.bridge.ToNNX."
             )
         raise InputError(
             f"{name} keeps state in {kinds} ({_text(variables)}), so it is no pure function of its"

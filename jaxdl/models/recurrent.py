@@ -190,7 +190,8 @@ def _sequences(given: PyTree) -> tuple[Array, Array | None]:
     if x.ndim != 3 or x.shape[1] < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             "a recurrent net needs floating-point sequences [n, time, features] of at least one"
-            f" step, not {x.dtype} {tuple(x.shape)}. Convert or reshape the input"
+            f" step, not {x.dtype} {tuple(x.shape)}. Reshape the input; for tokens write a net with"
+            " nn.Embed, and give it to jaxdl.pure, or make them one-hot"
         )
     return (x, None) if lengths is None else (_padded(x, lengths), lengths)
 

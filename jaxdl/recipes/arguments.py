@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.errors import InputError
-from jaxdl.meta.tried import takes
+from jaxdl.errors import InputError, takes
 from jaxdl.recipes.learners import AnyLearner
 from jaxdl.types import Batch, Key, PyTree, Weight
 

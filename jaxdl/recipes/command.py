@@ -60,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = name in ("-h", "--help", "help")
     stream = sys.stdout if asked else sys.stderr
     if name and not asked:
-        print(f'error: there is no command "{name}"', file=stream)
+        print(
+            f'error: there is no command "{name}". Experiments such as few_shot are not installed:'
+            " run `scripts/run NAME` in a clone",
+            file=stream,
+        )
     print("Commands (jaxdl NAME --help lists the flags of one):", file=stream)
     width = max(map(len, COMMANDS))
     for command, function in COMMANDS.items():

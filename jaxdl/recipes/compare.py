@@ -175,8 +175,8 @@ def _values(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     file = path / EPISODES
     if not file.exists():
         raise InputError(
-            f"{path} has no {EPISODES}. Give a run of few_shot that is finished, or repeat it: runs"
-            " made before did not keep their episodes"
+            f"{path} has no {EPISODES}. Give finished runs of few_shot, the only experiment that"
+            " keeps its test episodes; repeat a run that was made before it did"
         )
     try:
         prefix, arrays = f"{name_of(config)}/", load_arrays(file)

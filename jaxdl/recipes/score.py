@@ -19,7 +19,7 @@ from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seed
 from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
-from jaxdl.types import Key, LossFn, Params, Sampler, TaskLearner
+from jaxdl.types import Key, LossFn, Params, PyTree, Sampler, TaskLearner
 
 BLOCK = 500
 """Test episodes between two looks at the clock."""
@@ -68,12 +68,13 @@ def score(
     check_sampler(sample)
     if hasattr(params, "history"):
         raise InputError("`params=` is all that fit returned. Give its .params")
-    check_learner(learner, sample(key), loss)
+    episode = sample(key)
+    check_learner(learner, episode, loss)
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else min(episodes, 200)
     options: dict[str, Any] = {"episodes": episodes, "chunk": chunk, "devices": devices}
     run = evaluate(learner, loss, sample, depths=(steps,), **options)
-    if not _several(learner, params, sample):
+    if not _several(learner, params, episode.support.x):
         return {name: over_episodes(values) for name, values in run(key, params).items()}
     found = [run(key, each) for each in per_seed(params)]
     means = {name: [float(np.mean(each[name])) for each in found] for name in found[0]}
@@ -146,17 +147,13 @@ def keep_episodes(run: Run, values: Mapping[str, Mapping[str, np.ndarray]]) -> N
             save_arrays(path, arrays)
 
 
-def _several(learner: TaskLearner, params: Params, sample: Sampler) -> bool:
+def _several(learner: TaskLearner, params: Params, x: PyTree) -> bool:
     """Whether the parameters have an axis of seeds.
 
     Raises:
         InputError: if the parameters do not belong to the learner.
     """
-
-    def start(key: Key) -> Params:
-        return learner.init(key, sample(key).support.x)
-
-    expected = jax.eval_shape(start, jax.random.key(0))
+    expected = jax.eval_shape(learner.init, jax.random.key(0), x)
     structure: object = jax.tree.structure(expected)
     if structure == jax.tree.structure(params):
         leaves = zip(jax.tree.leaves(expected), jax.tree.leaves(params), strict=True)

@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxdl.data.subsets import Subset, Table, in_turn, size
 from jaxdl.grads import leading_axis
-from jaxdl.losses import with_loss
+from jaxdl.losses import measured
 from jaxdl.parallel import divided
 from jaxdl.types import Array, LossFn, Metrics, Params, PyTree, StatefulModel
 
@@ -91,7 +91,7 @@ def measure(
 
     def run(examples: PyTree, labels: Array, seeds: tuple[Params, PyTree]) -> Metrics:
         def of_seed(seed: tuple[Params, PyTree]) -> Metrics:
-            return with_loss(loss(predict(*seed, examples), labels))[1]
+            return measured(loss, predict(*seed, examples), labels)[1]
 
         return lax.map(of_seed, seeds)
 
@@ -128,7 +128,7 @@ def measure_subsets(
             rows, labels = in_turn(table, subset, subset.key, turns)
             # A smaller subset repeats; the repeats have weight 0.
             first = (turns < size(table, subset.shots)).astype(jnp.float32)
-            return with_loss(loss(predict(params, stats, table.x[rows]), labels, first))[1]
+            return measured(loss, predict(params, stats, table.x[rows]), labels, first)[1]
 
         return lax.map(of_run, runs)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxdl.losses import with_loss, without_void
+from jaxdl.losses import measured, without_void
 from jaxdl.parallel import device_key, device_share, mean_over_devices, times
 from jaxdl.train.memory import refuse_too_large
 from jaxdl.types import (
@@ -132,7 +132,7 @@ def supervised_step(
         def objective(params: Params) -> tuple[Array, Any]:
             y, stats = model.apply(params, state.stats, x, key=key, weight=weight, mode="train")
             # Weighted before the gradient, because batch norm couples the devices' gradients.
-            value, metrics = times(with_loss(loss(y, batch.y, weight)), share)
+            value, metrics = times(measured(loss, y, batch.y, weight), share)
             return value, (metrics, stats)
 
         grads, (metrics, stats) = jax.grad(objective, has_aux=True)(state.params)

@@ -357,7 +357,7 @@ class Table(nnx.Module):
         (Counter, r"Counter keeps state in \['Variable'\] \(inner.calls\), .* nnx.Params alone"),
         (Table, r"Table keeps arrays of JAX outside of nnx.Param: table. Make a constant"),
         (nnx.Linear(3, 3, rngs=nnx.Rngs(0)), "a function that makes an nnx module, and got Linear"),
-        (nn.Dense(3), "and got Dense. .* jaxdl.models.linen.pure"),
+        (nn.Dense(3), "and got Dense. .* jaxdl.pure"),
         (None, "and got NoneType"),
         (lambda rngs: nn.Dense(3), "a function that made Dense, which is no nnx module"),
     ],
@@ -369,5 +369,5 @@ def test_what_cannot_be_a_model_is_refused(make, message):
 
 def test_a_module_without_a_border_is_refused_by_learners():
     net: Model = nnx.Linear(3, 3, rngs=nnx.Rngs(0))
-    with pytest.raises(InputError, match=r"Linear is no Model: .* jaxdl.models.nnx.pure_nnx"):
+    with pytest.raises(InputError, match=r"Linear is no Model: .* jaxdl.pure_nnx"):
         maml(net, mean_squared_error, tx=optax.sgd(0.1), steps=1)

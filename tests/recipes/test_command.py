@@ -17,6 +17,11 @@ LIST = (
     "  new       Writes a learner that works, to be changed, with a test to be filled in.\n"
 )
 
+NONE = (
+    'error: there is no command "prepaer". Experiments such as few_shot are not installed: run'
+    " `scripts/run NAME` in a clone\n"
+)
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "out", "err"),
@@ -26,7 +31,7 @@ LIST = (
         (["help"], 0, LIST, ""),
         (["--version"], 0, f"{__version__}\n", ""),
         ([], 2, "", LIST),
-        (["prepaer", "mnist"], 2, "", 'error: there is no command "prepaer"\n' + LIST),
+        (["prepaer", "mnist"], 2, "", NONE + LIST),
     ],
 )
 def test_what_is_no_command_is_answered_with_the_list(capsys, arguments, code, out, err):

@@ -245,6 +245,69 @@ def test_a_loss_that_is_a_number_alone_is_refused_with_what_to_return():
         score(LEARNER, params, number, SAMPLE, episodes=3, key=KEY)
 
 
+def per_point(prediction, target, weight=None):
+    """A metric per example: `score` took the examples for episodes, so its interval was wrong."""
+    loss, _ = mean_squared_error(prediction, target, weight)
+    return loss, {"distance": jnp.abs(prediction - target)[:, 0]}
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (per_point, r"the distance that the loss returned is an array \[5\]. Return one number"),
+        (
+            lambda y, target, weight=None: (jnp.sum((y - target) ** 2, axis=1), {}),
+            r"the loss that the loss returned is an array \[5\]. Return one number",
+        ),
+        (
+            lambda y, target, weight=None: ((y - target)[:, 0], {"loss": jnp.float32(0)}),
+            r"the loss itself that the loss returned is an array",
+        ),
+        (lambda y, target: None, r"the loss takes \(y, target\). Write loss\(prediction, target"),
+    ],
+)
+def test_a_loss_that_is_none_is_refused_by_fit_and_by_score(loss, words):
+    learner = maml(mlp((8, 1)), loss, tx=optax.sgd(0.01), steps=1)
+    with pytest.raises(InputError, match=words):
+        fit(learner, SAMPLE, **OPTIONS)
+    with pytest.raises(InputError, match=words):
+        score(LEARNER, LEARNER.init(KEY, jnp.zeros((5, 1))), loss, SAMPLE, episodes=3, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "words"),
+    [
+        (lambda batch: (batch, batch), "the sampler drew tuple. Let it return jaxdl.Episode"),
+        (lambda batch: batch, "the sampler drew Batch. Let"),
+        (lambda batch: Episode(batch, (batch.x, batch.y)), "an Episode that holds tuple. Let it"),
+    ],
+)
+def test_what_is_no_episode_is_refused_with_what_to_return(drawn, words):
+    sample = lambda key: drawn(SAMPLE(key).support)  # noqa: E731
+    with pytest.raises(InputError, match=words):
+        fit(LEARNER, sample, **OPTIONS)
+    params = LEARNER.init(KEY, jnp.zeros((5, 1)))
+    with pytest.raises(InputError, match=words):
+        score(LEARNER, params, mean_squared_error, sample, episodes=3, key=KEY)
+
+
+def test_a_sampler_may_hold_arrays_of_numpy():
+    """They are arguments of the compiled programs, so indexing by a traced number works."""
+
+    def draw(rows, key):
+        x, y = rows[jax.random.randint(key, (10,), 0, len(rows))].T[:, :, None]
+        return Episode(Batch(x[:5], y[:5]), Batch(x[5:], y[5:]))
+
+    rows = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    found = []
+    for data in (rows, jnp.asarray(rows)):
+        sample = jax.tree_util.Partial(draw, data)
+        params = fit(LEARNER, sample, **OPTIONS).params
+        loss = score(LEARNER, params, mean_squared_error, sample, episodes=3, key=KEY)["loss"]
+        found.append(loss.mean)
+    assert found[0] == found[1] > 0
+
+
 @pytest.mark.parametrize("make", [proto_maml, simpleshot])
 def test_losses_that_a_learner_calls_itself_are_looked_at_too(make):
     options = {"tx": optax.sgd(0.1), "steps": 1} if make is proto_maml else {"classes": 3}

@@ -49,7 +49,7 @@ def test_outside_of_jaxdl_it_is_two_files_that_run(tmp_path):
     options = ["pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
     tested = run(tmp_path, *options, "test_own_idea.py", jaxdl=ROOT)
     assert "Failed: write what own_idea must give, and compare" in tested.stdout
-    assert "1 failed, 2 passed" in tested.stdout
+    assert "1 failed, 3 passed" in tested.stdout
 
 
 def test_in_a_clone_it_has_a_row_and_a_name(house):

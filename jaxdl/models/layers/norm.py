@@ -130,6 +130,14 @@ class BatchNorm(nn.Module):
     of each channel, so it commutes with the pool: here x is pooled first, and then normalised by
     the statistics of all of x. With 2x2 blocks this normalises a quarter of the values.
 
+    >>> import jaxdl, jax, jax.numpy as jnp
+    >>> from flax import linen as nn
+    >>> net = nn.Sequential([nn.Dense(8), jaxdl.BatchNorm("batch"), nn.relu, nn.Dense(1)])
+    >>> model = jaxdl.pure(net)
+    >>> params = jax.jit(model.init)(jax.random.key(0), jnp.ones((4, 3)))
+    >>> jax.tree.map(jnp.shape, params["layers_1"])
+    {'bias': (8,), 'scale': (8,)}
+
     Raises:
         InputError: if the mode is unknown; if a norm with a scale has a `pool`; if "example" has
             one position only; if "batch" gets a single example (but not at `init`). A single
