@@ -6,6 +6,7 @@ phone, and be dark where the reader's system is. The site's search must find `re
 each page that does not.
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -71,7 +73,8 @@ def found(driver: webdriver.Chrome, site: Path, word: str) -> list[str]:
     """Names of the pages that the site's search finds."""
     driver.get(f"{(site / 'search.html').as_uri()}?q={word}")
     results = (By.CSS_SELECTOR, "#search-results li a")
-    WebDriverWait(driver, 20).until(lambda driver: driver.find_elements(*results))
+    with contextlib.suppress(TimeoutException):
+        WebDriverWait(driver, 20).until(lambda driver: driver.find_elements(*results))
     links = [each.get_attribute("href") or "" for each in driver.find_elements(*results)]
     return sorted({link.split("?")[0].rsplit("/", 1)[-1] for link in links})
 

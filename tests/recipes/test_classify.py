@@ -84,7 +84,7 @@ def test_a_single_picture_is_refused_by_the_norm_of_the_batch(folders):
     place, _, asked = folders
     run = a_run(place, norm="batch")
     write(place / "alone" / "x.png", asked[3])
-    with pytest.raises(InputError, match="norm='support'"):
+    with pytest.raises(InputError, match="--norm support"):
         classify(run, place / "support", place / "alone")
 
 

@@ -165,9 +165,9 @@ class BatchNorm(nn.Module):
         if self.mode == "batch" and len(x) == 1 and not self.is_initializing():
             raise InputError(
                 "a net with batch norm by the statistics of the batch at hand got a single example,"
-                " which it would normalise by itself: give several at once, or let learner and net"
-                " use the statistics of the support set (norm='support') or of each example"
-                " (norm='example')"
+                " which it would normalise by itself: give several at once, or train again with the"
+                " statistics of the support set (jaxdl.by_support_statistics, --norm support) or of"
+                " each example (norm='example', --norm example)"
             )
         if self.pool is not None and self.use_scale:
             raise InputError(
