@@ -15,7 +15,7 @@ def prepare(arguments: Sequence[str]) -> int:
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Compares the learners of runs of few_shot on the test episodes that all have met."""
+    """Compares the learners of runs of few_shot on test episodes that all have met."""
     from jaxdl.recipes.compare import Arguments, main
     from jaxdl.runs.cli import subcommand
 

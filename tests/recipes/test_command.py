@@ -12,7 +12,7 @@ from jaxdl.recipes import command
 LIST = (
     "Commands (jaxdl NAME --help lists the flags of one):\n"
     "  prepare   Prepares MNIST, CIFAR-10, CIFAR-100 or Omniglot, once.\n"
-    "  compare   Compares the learners of runs of few_shot on the test episodes that all have met.\n"
+    "  compare   Compares the learners of runs of few_shot on test episodes that all have met.\n"
     "  classify  Classifies your own pictures by a run of few_shot.\n"
     "  new       Writes a learner that works, to be changed, with a test to be filled in.\n"
 )
