@@ -65,12 +65,14 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where no test trains for minutes, most of the time goes into compiling. So LLVM optimises
-    nothing, and XLA's older emitter writes the fusions, which halves the time. The slow tests run
-    the compiler as users do."""
+    nothing, and XLA's older emitter writes the fusions, which halves the time. A program is not
+    cut into parts for other cores, which are busy with other tests. The slow tests run the compiler
+    as users do."""
     if not IS_WORKER and "not slow" in config.option.markexpr:
         os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
         if jax.__version_info__ < (0, 11):  # later ones end at a flag that they do not know
             os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+            os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
