@@ -184,5 +184,5 @@ def test_what_is_no_finished_run_is_refused(two, tmp_path):
     with pytest.raises(RunError, match="damaged"):
         compare(*two)
     (two[1] / "episodes.npz").unlink()
-    with pytest.raises(InputError, match=r"has no episodes.npz. Give a run of few_shot that is"):
+    with pytest.raises(InputError, match=r"has no episodes.npz. Give finished runs of few_shot"):
         compare(*two)
