@@ -129,11 +129,12 @@ def with_loss(found: Any) -> tuple[Scalar, Metrics]:
             ' such as `{"loss": loss}`; see jaxdl.LossFn'
         )
     loss, metrics = found
-    for name, value in {"loss": loss, **metrics, "loss itself": loss}.items():
+    named = {f"metric {name}": value for name, value in metrics.items()}
+    for what, value in {"loss": loss, **named}.items():
         if (shape := np.shape(value)) != ():
             raise InputError(
-                f"the {name} that the loss returned is an array {list(shape)}. Return one number,"
-                " such as jaxdl.weighted_mean(values, weight)"
+                f"the {what} is an array {list(shape)}. Let the loss return one number, such as"
+                " jaxdl.weighted_mean(values, weight)"
             )
     return loss, {"loss": loss, **metrics}
 

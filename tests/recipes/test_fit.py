@@ -254,14 +254,14 @@ def per_point(prediction, target, weight=None):
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        (per_point, r"the distance that the loss returned is an array \[5\]. Return one number"),
+        (per_point, r"the metric distance is an array \[5\]. Let the loss return one number"),
         (
             lambda y, target, weight=None: (jnp.sum((y - target) ** 2, axis=1), {}),
-            r"the loss that the loss returned is an array \[5\]. Return one number",
+            r"the loss is an array \[5\]. Let the loss return one number",
         ),
         (
             lambda y, target, weight=None: ((y - target)[:, 0], {"loss": jnp.float32(0)}),
-            r"the loss itself that the loss returned is an array",
+            r"the loss is an array",
         ),
         (lambda y, target: None, r"the loss takes \(y, target\). Write loss\(prediction, target"),
     ],
