@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -130,9 +131,11 @@ def _model(
     input_init: Initializer = _glorot,
     recurrent_init: Initializer = _orthogonal,
 ) -> Model:
-    if min(hidden, layers, 1 if out is None else out) < 1:
+    sizes = (hidden, layers, 1 if out is None else out)
+    if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
         raise InputError(
-            f"hidden={hidden}, out={out} and layers={layers} must be at least 1. Choose more"
+            f"hidden={hidden}, out={out} and layers={layers} must be whole numbers of at least 1."
+            " Choose such numbers; `layers=2` makes two layers of one width"
         )
     if output not in get_args(Output):
         raise InputError(f"the output is 'last' or 'all', not {output!r}. Choose one of them")

@@ -218,6 +218,7 @@ def test_the_weight_gradient_is_one_product_outside_the_loops():
     ("make", "words"),
     [
         (lambda: lstm(0, 2), "at least 1"),
+        (lambda: gru((8, 8), 2), "whole numbers of at least 1. .*`layers=2` makes two layers"),
         (lambda: gru(2, 0), "at least 1"),
         (lambda: rnn(2, 2, layers=0), "at least 1"),
         (lambda: lstm(2, 2, output="first"), "'last' or 'all', not 'first'"),
