@@ -1,5 +1,6 @@
 """Runs are compared on the episodes that both have met, by SciPy's paired intervals."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxdl.recipes import command
 from jaxdl.recipes.choice import with_learner
 from jaxdl.recipes.compare import compare, difference, names_of, other_training
 from jaxdl.recipes.side_by_side import timed_lines
-from jaxdl.runs.config import unflat
+from jaxdl.runs.config import RunFlags, unflat
 from jaxdl.runs.identity import DIGESTS, record_config
 from jaxdl.runs.journal import Journal
 from jaxdl.runs.supervise import SECONDS
@@ -27,7 +28,8 @@ SECOND = 0.62 + 0.1 * TASKS + 0.01 * RNG.normal(size=(3, 600))
 
 def a_run(folder, learner, accuracy, **fields):
     folder.mkdir()
-    config = unflat(few_shot.Config, fields)
+    flags = RunFlags(name=folder.name)  # each run has its own, which are no settings of a training
+    config = dataclasses.replace(unflat(few_shot.Config, fields), run=flags)
     record_config(folder, config if learner == "maml" else with_learner(config, learner))
     arrays = {f"{learner}/accuracy": accuracy, f"{learner}/loss": -accuracy}
     save_arrays(folder / "episodes.npz", arrays | {"pretrained/accuracy": 0 * accuracy})
