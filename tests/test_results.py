@@ -6,8 +6,9 @@ import tarfile
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from experiments.tables import document, reproduce, stored
+from experiments.tables import document, figure, reproduce, stored
 from experiments.tables.measures import MEASURES
 from experiments.tables.rows import TABLES, Row, Table
 from jaxdl.errors import InputError, RunError
@@ -28,6 +29,26 @@ def test_the_tables_of_a_document_are_those_of_the_stored_results(name):
     text = (stored.DOCS / name).read_text("utf-8")
     command = "python -c 'from experiments.tables import document; document.write()'"
     assert document.written(text, document.DOCUMENTS[name]) == text, f"run .venv/bin/{command}"
+
+
+def test_the_figure_is_that_of_the_stored_curves():
+    command = "python -c 'from experiments.tables import document; document.write()'"
+    assert figure.FIGURE.read_text("utf-8") == figure.drawn(), f"run .venv/bin/{command}"
+
+
+def test_a_line_of_the_figure_is_the_curve_of_its_row():
+    drawn = Figure()
+    figure.draw(drawn)
+    (axis,) = drawn.axes
+    lines = {line.get_label(): line for line in axis.lines}
+    stored_rows = stored.results_of(figure.TABLE)
+    assert len(lines) == sum(bool(row.get("curve")) for row in stored_rows.values()) > 0
+    curve = stored_rows["anil"]["curve"]
+    x, y = lines["ANIL"].get_data()
+    np.testing.assert_array_equal(x, curve["minutes"])
+    np.testing.assert_allclose(y, 100 * np.array(curve["accuracy"]))
+    last = [line.get_ydata()[-1] for line in axis.lines]
+    assert last == sorted(last, reverse=True)
 
 
 def test_an_empty_place_of_a_document_is_filled_and_its_neighbours_stay():

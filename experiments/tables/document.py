@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.reports.sinusoid import PUBLISHED
 from experiments.reports.tabular import scores_table
+from experiments.tables import figure
 from experiments.tables.rows import DECIDES, TABLES, TITLES
 from experiments.tables.stored import DOCS, learner_of, results_of
 from jaxdl.files.atomic import write_text
@@ -247,6 +248,7 @@ def written(document: str, writers: Writers) -> str:
 
 
 def write() -> None:
-    """Writes the tables of all documents anew."""
+    """Writes the tables of all documents and the figure anew."""
+    figure.write()
     for name, writers in DOCUMENTS.items():
         write_text(DOCS / name, written((DOCS / name).read_text("utf-8"), writers))
