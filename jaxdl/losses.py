@@ -40,7 +40,9 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
     # Sums of 16-bit floats overflow, and NumPy does not know the smallest bfloat16.
     values = values.astype(jnp.promote_types(values.dtype, "float32"))
     values, weight = jnp.where(weight == 0, 0, values), weight.astype(values.dtype)
-    return jnp.vdot(values, weight) / jnp.maximum(jnp.sum(weight), np.finfo(values.dtype).tiny)
+    total = jnp.sum(weight)
+    # Not a quotient by the smallest float: of constants, XLA makes a NaN of it.
+    return jnp.vdot(values, weight) / jnp.where(total < np.finfo(values.dtype).tiny, 1, total)
 
 
 def without_void(x: PyTree, weight: Array | None) -> PyTree:
@@ -66,7 +68,9 @@ def without_void(x: PyTree, weight: Array | None) -> PyTree:
 def counted(weight: Array | None, *arrays: Array) -> tuple[Array, ...]:
     """Arrays `[n, ...]` with zeros in the rows whose `weight` `[n]` is 0. None changes nothing.
 
-    Call it first in a loss. Then neither its value nor its gradient depends on these rows:
+    Call it first in a loss. Then neither its value nor its gradient depends on these rows. In a
+    learner that applies its net to the support set, call it on the inputs, before the net:
+    afterwards is too late, because in a gradient zero times NaN is NaN.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> def poisson(prediction, target, weight=None):
@@ -144,10 +148,11 @@ def cross_entropy(
 ) -> tuple[Scalar, Metrics]:
     """Softmax cross-entropy of logits `[n, ..., classes]` with int labels `[n, ...]`, in nats.
 
-    A label outside `[0, classes)` makes the loss NaN, unless its weight is 0.
+    A label outside `[0, classes)` makes the loss and its gradient NaN, unless its weight is 0.
 
     `smoothing` in `[0, 1)` is the share of each label that is spread equally over all classes
-    (Szegedy et al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`.
+    (Szegedy et al. 2016, arXiv:1512.00567). Metrics: `loss`, and `accuracy` in `[0, 1]`, which is
+    NaN if a prediction is.
 
     >>> import jaxdl, jax, jax.numpy as jnp
     >>> logits, labels = jnp.zeros((3, 4)), jnp.array([0, 3, -1])  # the third has no label
@@ -178,10 +183,14 @@ def cross_entropy(
         # label, and the mean of that with each class.
         of_all = -jnp.mean(jax.nn.log_softmax(prediction), axis=-1)
         losses = (1 - smoothing) * losses + smoothing * of_all
-    # Without this line, label -1 would index the last class.
-    losses = jnp.where((target >= 0) & (target < classes), losses, jnp.nan)
+    # Without this line, label -1 would index the last class. A factor reaches the gradient, too, so
+    # that an inner loop with such a label does not go on with a part of its examples.
+    known = (target >= 0) & (target < classes)
+    losses *= jnp.where(known, 1, jnp.nan).astype(losses.dtype)
     loss = weighted_mean(losses, weight)
     correct = (jnp.argmax(prediction, axis=-1) == target).astype(prediction.dtype)
+    # `argmax` takes the first NaN for the largest logit.
+    correct = jnp.where(jnp.isnan(prediction).any(axis=-1), jnp.nan, correct)
     return loss, {"loss": loss, "accuracy": weighted_mean(correct, weight)}
 
 

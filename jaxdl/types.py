@@ -53,9 +53,9 @@ class Batch(NamedTuple):
 class Episode(NamedTuple):
     """One task: a learner adapts on `support` and is evaluated on `query`.
 
-    Classification: two `Batch`es with x `[ways * shots, ...]` and `[ways * queries, ...]` and
+    Classification: two batches with x `[ways * shots, ...]` and `[ways * queries, ...]` and
     int32 labels in `[0, ways)`. Where the numbers vary from episode to episode, both are padded,
-    with weights. Regression: two `Batch`es `[points, features]`.
+    with weights. Regression: two batches `[points, features]`.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> support = jaxdl.Batch(jnp.array([[1.0], [2.0]]), jnp.array([[2.0], [4.0]]))
@@ -214,8 +214,9 @@ class StatefulModel(NamedTuple):
 class LossFn(Protocol):
     """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples.
 
-    Metrics are single numbers by name. Write your own loss with `losses.counted` and
-    `losses.weighted_mean`. Then examples of weight 0 count for nothing.
+    Metrics are single numbers by name. The metric `loss` is what is logged and checked, and need
+    not be what is minimised; where there is none, the loss itself is logged. Write your own loss
+    with `losses.counted` and `losses.weighted_mean`. Then examples of weight 0 count for nothing.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> def halved(loss: jaxdl.LossFn) -> jaxdl.LossFn:

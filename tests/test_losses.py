@@ -1,5 +1,7 @@
 """Losses against NumPy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,14 @@ import pytest
 from scipy import stats
 
 from jaxdl.errors import InputError
-from jaxdl.losses import Normal, cross_entropy, gaussian_nll, mean_squared_error, without_void
+from jaxdl.losses import (
+    Normal,
+    cross_entropy,
+    gaussian_nll,
+    mean_squared_error,
+    weighted_mean,
+    without_void,
+)
 from jaxdl.types import Batch
 
 RNG = np.random.default_rng(0)
@@ -98,6 +107,38 @@ def test_a_label_outside_the_classes_is_not_taken_for_another(label):
     """Indexing would take -1 for the last class."""
     loss, _ = cross_entropy(jnp.asarray(LOGITS), masked_out(LABELS, [1], label))
     assert np.isnan(loss)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("label", [-1, 4])
+def test_such_a_label_reaches_the_gradient_too(label, smoothing):
+    """An inner loop shows no loss. It went on with the other examples, and its result was finite.
+    The value alone was a constant NaN, whose gradient is zero."""
+    value = partial(cross_entropy, smoothing=smoothing)
+    grad, _ = jax.grad(value, has_aux=True)(jnp.asarray(LOGITS), masked_out(LABELS, [1], label))
+    assert np.isnan(grad[1]).all()
+    weight = jnp.ones(len(LABELS)).at[1].set(0)
+    grad, _ = jax.grad(value, has_aux=True)(
+        jnp.asarray(LOGITS), masked_out(LABELS, [1], label), weight
+    )
+    assert np.isfinite(grad).all()
+
+
+def test_a_prediction_that_is_nan_is_no_answer():
+    """The first NaN is the largest to `argmax`: the share of class 0 was taken for an accuracy."""
+    logits = jnp.zeros((3, 2)).at[1].set(jnp.array([0.0, jnp.nan]))
+    labels = jnp.zeros(3, jnp.int32)
+    assert np.isnan(cross_entropy(logits, labels)[1]["accuracy"])
+    assert cross_entropy(logits, labels, jnp.array([1, 0, 1]))[1]["accuracy"] == 1
+    impossible = jnp.array([[0.0, -jnp.inf], [0.0, -jnp.inf], [0.0, 1.0]])
+    np.testing.assert_allclose(cross_entropy(impossible, labels)[1]["accuracy"], 2 / 3)
+
+
+def test_the_mean_of_nothing_is_zero_where_the_weights_are_constants_of_a_program():
+    """XLA computed 0 / tiny of constants ahead, as NaN."""
+    nothing = jnp.zeros(6)
+    run = jax.jit(lambda rows: jax.lax.map(lambda row: weighted_mean(row, nothing), rows))
+    assert run(jnp.ones((3, 6))).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

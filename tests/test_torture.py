@@ -22,7 +22,7 @@ import _torture  # noqa: E402
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    tiny_run.validated(tiny_run.config(folder, save_minutes=0.0))
+    tiny_run.validated(tiny_run.config(folder, save_minutes=0.0, log_every=4))
     return folder / "tiny" / "a"
 
 
@@ -58,7 +58,7 @@ def test_each_thing_that_differs_is_named(whole, other):
     lines = (other / "metrics.jsonl").read_text().splitlines()
     (other / "metrics.jsonl").write_text("\n".join(lines[:-1]) + "\n")
     np.savez(other / "replay.npz", x=np.zeros(2))
-    longer = tiny_run.config(other.parent / "longer", steps=7)
+    longer = tiny_run.config(other.parent / "longer", steps=7, log_every=4)
     tiny_run.validated(longer)
     for name in ("best", "checkpoints"):
         shutil.rmtree(other / name)

@@ -41,7 +41,7 @@ def report(result: dict[str, Any]) -> str:
         )
         found = seeds_summary([each["mean"] for each in of_depth])
         shown = tables.interval(found if seeds > 1 else {**found, "ci95": half}, digits=3)
-        return f"{shown} ({median:.3f})", f"± {half:.3f}"
+        return f"{shown} ({tables.number(float(median), 3)})", f"± {tables.number(float(half), 3)}"
 
     for name in (learner, "pretrained"):
         for shots in SHOTS:

@@ -42,6 +42,14 @@ def check_labels(
         check_count(labels, examples)
     if labels.size == 0:
         raise InputError("there are no labels. Give at least one example")
+    kinds = sorted(
+        {type(label).__name__ for label in labels.ravel()} if labels.dtype == "O" else ()
+    )
+    if kinds not in ([], ["int"]):
+        raise InputError(
+            f"labels are objects of the kinds {', '.join(kinds)}. Give all of them as integers, and"
+            " leave out examples without a label"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
             f"labels are {labels.dtype}, but must be integers. Convert them, for example by"

@@ -45,5 +45,5 @@ def check_images(images: Any) -> np.ndarray:
         return images
     images = images.astype(np.float32, copy=False)
     if not np.isfinite(images).all():
-        raise InputError("images contain NaN or infinity (as float32). Correct or leave them out")
+        raise InputError("inputs contain NaN or infinity (as float32). Correct or leave them out")
     return images

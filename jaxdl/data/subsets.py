@@ -172,7 +172,7 @@ def subset_epochs(
         subsets: key and shots, `[runs]` each.
 
     Returns:
-        A `jaxdl.train.loop.Stream` of `Batch`es. Table and subsets are arguments of the compiled
+        A `jaxdl.train.loop.Stream` of batches. Table and subsets are arguments of the compiled
         program, so one program serves subsets of any size.
 
     Raises:

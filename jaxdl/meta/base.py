@@ -168,7 +168,8 @@ def evaluate(
             number.
 
     Returns:
-        Metrics of the query sets, each `[depths, episodes]`.
+        Metrics of the query sets, each `[depths, episodes]`. An episode none of whose queries
+        counts has no score: its metrics are NaN.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> learner = jaxdl.maml(
@@ -190,7 +191,10 @@ def evaluate(
 
         def at_depth(steps: int | None) -> Metrics:
             adapted = learner.adapt(adapt_key, params, episode.support, steps)
-            return query_loss(partial(learner.predict, adapted), loss, episode.query)[1]
+            found = query_loss(partial(learner.predict, adapted), loss, episode.query)[1]
+            if (weight := episode.query.weight) is None:
+                return found
+            return jax.tree.map(lambda v: jnp.where(jnp.any(weight > 0), v, jnp.nan), found)
 
         return tuple(at_depth(steps) for steps in depths)
 

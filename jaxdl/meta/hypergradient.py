@@ -120,7 +120,8 @@ def hypergradient(
     sees `query`, such as validation data.
 
     The inner optimiser must converge for an implicit hypergradient. It must be differentiable for
-    an unrolled one: see docs/inner-optimisers.md.
+    an unrolled one: see the page inner-optimisers of the
+    documentation.
 
     Args:
         inner_loss: `(params, key, hyper, support) -> (scalar, metrics)`.

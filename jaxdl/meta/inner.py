@@ -34,9 +34,10 @@ def descend(
 ) -> tuple[Params, tuple[PyTree, PyTree]]:
     """Takes `steps` steps of `tx` on `loss(params, key, *args)`, with a new gradient at each step.
 
-    `tx` may be any Optax transformation, if nothing differentiates through it. Else see
-    docs/inner-optimisers.md, because the derivatives of many are NaN where a gradient is exactly
-    zero. Those of `adam`, `rmsprop`, `radam` and `clip_by_global_norm` of this module are not.
+    `tx` may be any Optax transformation, if nothing differentiates through it. Else see the page
+    inner-optimisers of the documentation, because the derivatives of many are NaN where a gradient
+    is exactly zero. Those of `adam`, `rmsprop`, `radam` and `clip_by_global_norm` of this module
+    are not.
 
     Args:
         steps: 0 leaves the parameters as they are.

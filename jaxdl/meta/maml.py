@@ -42,7 +42,8 @@ def maml(
     that the last ones do not occur.
 
     The meta-gradient passes through `tx` itself. Its derivatives are tried on a few numbers first,
-    which takes some tenths of a second for a new `tx`: see docs/inner-optimisers.md.
+    which takes some tenths of a second for a new `tx`: see the page inner-optimisers of the
+    documentation.
 
     Raises:
         InputError: if the meta-gradient through `tx` is NaN at every point, or cannot be taken; if

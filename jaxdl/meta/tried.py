@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.errors import InputError, arguments_of, takes
 from jaxdl.losses import measured
-from jaxdl.types import Batch, Episode, LossFn, Metrics, PyTree
+from jaxdl.types import Batch, Cells, Episode, LossFn, Metrics, PyTree
 
 SIGNATURES = {
     "init": "init(key, x)",
@@ -21,7 +21,9 @@ SIGNATURES = {
 
 
 def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) -> None:
-    """Refuses a learner that cannot learn such episodes. Nothing is computed.
+    """Refuses a learner that cannot learn such episodes, and episodes that nobody can learn.
+
+    No gradient is computed.
 
     Args:
         episode: one that was drawn, and not traced.
@@ -29,11 +31,14 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
 
     Raises:
         InputError: if one of its functions takes other arguments or returns something else than
-            other code needs, if the episode is none, if the loss takes other arguments, or if the
-            labels of the episode are more than the learner's outputs.
+            other code needs, if the episode is none, if the loss takes other arguments, if the
+            labels of the episode are more than the learner's outputs, or if an input is not finite,
+            a label or a weight is negative, or nothing counts.
     """
     _check_functions(learner)
     _check_episode(episode)
+    for name, part in zip(("support set", "query set"), episode, strict=True):
+        _check_values(name, part)
     key, weight = jax.random.key(0), episode.query.weight
     params = jax.eval_shape(learner.init, key, episode.support.x)
 
@@ -84,6 +89,30 @@ def _check_episode(episode: Any) -> None:
         )
 
 
+def _check_values(name: str, part: Batch) -> None:
+    """Refuses weights that are not finite or negative, and inputs that count and are not finite."""
+    count = len(jax.tree.leaves(part.x)[0])
+    weight = np.ones(count) if part.weight is None else np.asarray(part.weight, np.float64)
+    if not (np.isfinite(weight).all() and (weight >= 0).all()):
+        raise InputError(
+            f"the {name} of an episode has a weight that is negative or not finite. Give each"
+            " example a weight of 0 or more"
+        )
+    if not (weight > 0).any():
+        raise InputError(
+            f"the {name} of an episode has no example that counts. Draw at least one whose weight"
+            " is above 0"
+        )
+    for x in jax.tree.leaves(part.x, is_leaf=lambda leaf: isinstance(leaf, Cells)):
+        if isinstance(x, Cells) or not jnp.issubdtype(x.dtype, jnp.inexact):
+            continue
+        if weight.shape == x.shape[:1] and not jnp.isfinite(x[weight > 0]).all():
+            raise InputError(
+                f"the inputs of the {name} of an episode hold NaN or infinity. Correct them, or"
+                " give these examples the weight 0"
+            )
+
+
 def _metrics_of_grad(learner: Any, params: PyTree, episode: Episode) -> Metrics:
     returned = jax.eval_shape(learner.grad, jax.random.key(0), jnp.int32(0), params, episode)
     if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
@@ -99,7 +128,13 @@ def _check_outputs(outputs: int, episode: Episode) -> None:
     labels = 0
     for part in episode:
         counts = np.ones(len(part.y)) if part.weight is None else np.asarray(part.weight)
-        labels = max(labels, int(np.max(np.asarray(part.y)[counts > 0], initial=-1)) + 1)
+        found = np.asarray(part.y)[counts > 0]
+        if found.min() < 0:
+            raise InputError(
+                f"an episode has the label {found.min()}, but labels count from 0. Renumber them,"
+                " or give examples without a label the weight 0"
+            )
+        labels = max(labels, int(found.max()) + 1)
     if outputs < labels:
         raise InputError(
             f"the learner predicts {outputs} classes, but the labels of an episode go up to"

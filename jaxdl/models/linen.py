@@ -24,8 +24,9 @@ def pure(module: nn.Module, *, train_arg: str | None = None) -> Model:
     """The `Model` of a Flax module whose only variables are its parameters.
 
     `apply(..., key=key)` gives the key to the module's "dropout" stream. If `__call__` has an
-    argument of `TRAIN_ARGS`, it says training with a key, and not training without one.
-    `train_arg` names another such argument.
+    argument `train`, `training`, `is_training` or `deterministic`, it says training with a key, and
+    not training without one. `train_arg` names another such argument. It must be given, because
+    otherwise that argument keeps its default.
 
     `apply(..., weight=weight)` reaches every `BatchNorm` in the net, and `__call__` if it has an
     argument `weight`.

@@ -27,8 +27,8 @@ def pure_nnx(make: Callable[..., nnx.Module], *, train_arg: str | None = None) -
     `apply(..., key=key)` calls the module after `train()`, with new random streams made of the key.
     The same key draws the same dropout masks; another key draws others. Without a key, `apply`
     calls the module after `eval()`; any draws are then the same in each call. Training flags of
-    `__call__` (`TRAIN_ARGS` of `jaxdl.models.linen`, or `train_arg`) are set as in `pure`. An
-    argument `rngs` gets an `nnx.Rngs` of the key.
+    `__call__` are set as in `pure`, by the same names or `train_arg`. An argument `rngs` gets an
+    `nnx.Rngs` of the key.
 
     `apply(..., weight=weight)` reaches `__call__` if it has an argument `weight`, and the norms of
     linen that `nnx.bridge.ToNNX` wraps. `nnx.BatchNorm` keeps running averages, and is refused.

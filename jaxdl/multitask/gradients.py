@@ -1,6 +1,6 @@
 """Losses and gradients of many tasks on one batch, and the training step that combines them.
 
-A batch is one `Batch`, whose inputs all tasks share, or a tuple of `Batch`es of any lengths, one
+A batch is one `Batch`, whose inputs all tasks share, or a tuple of batches of any lengths, one
 per task. In the first kind, `y` is `[n, tasks, ...]`, or a tuple of targets `[n, ...]`, one per
 task. `weight` is `[n]`, `[n, tasks]` (0 where a task has no label, for example) or a tuple. In the
 trunk's statistics of the batch, an example counts by the largest of its weights over tasks.

@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError, takes
+from jaxdl.meta.base import as_partial
 from jaxdl.recipes.learners import AnyLearner
-from jaxdl.types import Batch, Key, PyTree, Weight
+from jaxdl.types import Batch, Key, PyTree, Sampler, Weight
+
+UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where NumPy or Python gets a value that is not known yet."""
 
 
 def check_sampler(sample: Any) -> None:
@@ -24,6 +32,23 @@ def check_sampler(sample: Any) -> None:
             f"`sample=` {what}. Give a function of a key that draws an episode:"
             " jaxdl.few_shot(x, labels, ...), say"
         )
+
+
+def drawn(sample: Sampler, key: Key) -> Any:
+    """What a sampler draws, inside jit, as a training draws it.
+
+    Raises:
+        InputError: if it calls NumPy or Python on values that only JAX knows.
+    """
+    try:
+        return jax.jit(lambda sample, key: sample(key))(as_partial(sample), key)
+    except UNTRACEABLE as error:
+        raise InputError(
+            "the sampler cannot run inside jit: it gives NumPy or Python a value that depends on"
+            " the key. Use jax.numpy and jax.random, on data from jnp.asarray"
+        ) from error
+    except TypeError:  # it returns something that jit cannot: `check_learner` says what
+        return sample(key)
 
 
 def check_key(key: Any) -> None:

@@ -85,8 +85,14 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
             picture is to be normalised by itself.
         RunError: if the run is damaged.
     """
-    if recorded_config(Path(run)).get("data") in (None, "table"):
-        raise InputError(f"{run} was not trained on images. Give a run of few_shot that was")
+    data = recorded_config(Path(run)).get("data")
+    if data is None:
+        raise InputError(
+            f"{run} is no run of few_shot, so its files do not say how to rebuild its learner. Load"
+            " the parameters by jaxdl.load_best, and call the learner's adapt and predict"
+        )
+    if data == "table":
+        raise InputError(f"{run} was trained on a table. Give a run of few_shot on images")
     classes = class_folders(support)
     loaded = load_run(run, seed, ways=len(classes))
     config = loaded.config

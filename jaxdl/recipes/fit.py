@@ -6,7 +6,7 @@ loop `jaxdl.loop`.
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxdl.grads import over_tasks
 from jaxdl.meta.tried import check_learner
 from jaxdl.optim.check import check_tx
 from jaxdl.parallel import axis_name, count_devices
-from jaxdl.recipes.arguments import check_key, check_sampler
+from jaxdl.recipes.arguments import check_key, check_sampler, drawn
 from jaxdl.train.divergence import can_go_on, first_bad_loss, suspect
 from jaxdl.train.loop import copy_state, loop, per_seed
 from jaxdl.train.steps import init_states, make_step
@@ -113,7 +113,7 @@ def fit(
     devices = count_devices(devices)
     every = every or max(1, steps // 20)
     keys = jax.random.split(key, seeds) if seeds else key[None]
-    episode = sample(keys[0])
+    episode = drawn(sample, keys[0])
     check_learner(learner, episode)
     inputs = episode.support.x
     state = init_states(lambda key: learner.init(key, inputs), keys, tx)
@@ -139,7 +139,7 @@ def fit(
         row = {name: _means(window, name) for name in metrics} | {"step": np.asarray(i)}
         window = []
         if validate is not None:
-            scores = np.array([float(validate(each)) for each in per_seed(state.params)])
+            scores = np.array([_number(validate(each)) for each in per_seed(state.params)])
             row["validation"] = scores
             better = np.nan_to_num(scores, nan=-np.inf) > highest
             highest = np.where(better, scores, highest)
@@ -159,6 +159,17 @@ def fit(
 def _means(window: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
     """The means `[seeds]` of a metric, from several chunks `[seeds, steps]`."""
     return np.concatenate([chunk[name] for chunk in window], axis=1).mean(axis=1)
+
+
+def _number(score: Any) -> float:
+    try:
+        return float(score)
+    except (TypeError, ValueError) as error:
+        shape = f" of shape {list(np.shape(score))}" if hasattr(score, "shape") else ""
+        raise InputError(
+            f"`validate` returned {type(score).__name__}{shape}. Let it return one number, higher"
+            ' for better: test(key, params)["accuracy"].mean(), say'
+        ) from error
 
 
 def _where(better: np.ndarray, new: Params, old: Params) -> Params:

@@ -132,7 +132,7 @@ def _train(
     def validate(state: PyTree) -> Mapping[str, Any]:
         return measure(parallel.local(state))
 
-    every = plan.eval_every or run.steps
+    every = run.steps if plan.eval_every is None else plan.eval_every
     missing = [each.evaluations("validation", every)[1] for each in together.runs]
     if any(missing):  # all of them, because a run that has ended is not here
         together.validate(run.steps, state, validate, best)

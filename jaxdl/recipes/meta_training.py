@@ -45,7 +45,7 @@ def meta_train(
     chunk: int | None,
     start: Start | None = None,
     validate: Validate | None = None,
-    eval_every: int = 1,
+    eval_every: int | None = None,
     best: str = "",
 ) -> Params:
     """Trains, or resumes, the run. Returns the parameters `[seeds]` after its last step.

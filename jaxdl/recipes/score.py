@@ -14,7 +14,7 @@ from jaxdl.errors import InputError
 from jaxdl.files.atomic import writing
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.tried import check_learner
-from jaxdl.recipes.arguments import check_key, check_sampler
+from jaxdl.recipes.arguments import check_key, check_sampler, drawn
 from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
 from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
@@ -68,7 +68,7 @@ def score(
     check_sampler(sample)
     if hasattr(params, "history"):
         raise InputError("`params=` is all that fit returned. Give its .params")
-    episode = sample(key)
+    episode = drawn(sample, key)
     check_learner(learner, episode, loss)
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else min(episodes, 200)

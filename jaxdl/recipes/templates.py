@@ -100,20 +100,21 @@ def test_what_holds_for_every_learner():
 
 
 def test_the_meta_gradient_is_that_of_finite_differences():
-    """On a net of one weight, whose loss is (w x - y)^2."""
+    """On a net of one weight. Its outputs w x serve as logits, and as an embedding. Change this
+    if the meta-gradient of the learner is another one, as Reptile's is."""
     model = jaxdl.Model(
         lambda key, x: jnp.float32(0.5),
         lambda params, x, *, key=None, weight=None: params * x,
     )
-    learner = {name}(model, jaxdl.mean_squared_error, ways=1)
-    one = jnp.ones((1, 1))
-    episode = jaxdl.Episode(jaxdl.Batch(one, 2 * one), jaxdl.Batch(one, 3 * one))
-    params = learner.init(KEY, one)
-    grads, metrics = learner.grad(KEY, jnp.int32(0), params, episode)
+    learner = {name}(model, jaxdl.cross_entropy, ways=2)
+    support = jaxdl.Batch(jnp.array([[2.0, 0.5], [1.0, -1.0]]), jnp.array([0, 1]))
+    query = jaxdl.Batch(jnp.array([[1.5, 0.0], [0.5, 1.0], [1.0, 2.0]]), jnp.array([0, 1, 1]))
+    params = learner.init(KEY, support.x)
+    grads, metrics = learner.grad(KEY, jnp.int32(0), params, jaxdl.Episode(support, query))
 
     def loss(params):
-        adapted = learner.adapt(KEY, params, episode.support)
-        return np.mean((np.asarray(learner.predict(adapted, one)) - 3) ** 2)
+        adapted = learner.adapt(KEY, params, support)
+        return jaxdl.cross_entropy(learner.predict(adapted, query.x), query.y)[0]
 
     leaves, structure = jax.tree.flatten(params)
     for i, found in enumerate(jax.tree.leaves(grads)):

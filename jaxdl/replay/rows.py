@@ -17,7 +17,7 @@ from jaxdl.types import Array, PyTree
 
 
 def empty(item: PyTree, capacity: int) -> PyTree:
-    """Zeros `[capacity, ...]` for items like this one, of arrays or `jax.ShapeDtypeStruct`s.
+    """Zeros `[capacity, ...]` for items like this one, of arrays or of `jax.ShapeDtypeStruct`.
 
     Raises:
         InputError: if `capacity` is below 1, or an item has no arrays.

@@ -23,6 +23,19 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
 
 
+LONGEST = 1e6
+"""From here on a number is written with an exponent: what diverged would make a table wide."""
+
+
+def number(value: float, digits: int) -> str:
+    """A number with so many decimals, or with an exponent if it is very large.
+
+    >>> number(0.12345, 3), number(12345.6, 1), number(-9.8e31, 3)
+    ('0.123', '12345.6', '-9.800e+31')
+    """
+    return f"{value:.{digits}{'e' if LONGEST <= abs(value) < float('inf') else 'f'}}"
+
+
 def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
     """The mean of `intervals.seeds_summary` with its 95 % interval. A single seed has none.
 
@@ -31,9 +44,9 @@ def interval(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2)
     >>> interval({"mean": 0.978, "ci95": 0.002}, scale=100)
     '97.80 ± 0.20'
     """
-    mean = f"{scale * float(summary['mean']):.{digits}f}"
+    mean = number(scale * float(summary["mean"]), digits)
     half = summary["ci95"]
-    return mean if half is None else f"{mean} ± {scale * float(half):.{digits}f}"
+    return mean if half is None else f"{mean} ± {number(scale * float(half), digits)}"
 
 
 def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) -> str:
@@ -42,7 +55,7 @@ def by_seed(summary: Mapping[str, Any], *, scale: float = 1.0, digits: int = 2) 
     >>> by_seed({"values": [0.977, 0.979]}, scale=100, digits=1)
     '97.7 97.9'
     """
-    return " ".join(f"{scale * float(value):.{digits}f}" for value in summary["values"])
+    return " ".join(number(scale * float(value), digits) for value in summary["values"])
 
 
 def seeds(first: int, count: int) -> str:

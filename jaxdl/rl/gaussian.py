@@ -41,7 +41,7 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Float[Array, "*n"]:
 def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
     """A policy whose mean is `net` of the observation. Its deviation is a parameter.
 
-    It is a `Model` from observations `[..., features]` to `Gaussian`s `[..., actions]`. `net` maps
+    It is a `Model` from observations `[..., features]` to a `Gaussian` `[..., actions]`. `net` maps
     `[n, features]` to `[n, actions]`. The deviation starts at `std`, and does not depend on the
     observation, as in TRPO and MAML.
     """

@@ -93,7 +93,7 @@ def samples_of(
 ) -> Draw:
     """A function that draws trajectories of a policy, with advantages over a baseline.
 
-    The baseline is fitted to these trajectories alone. `policy` maps observations to `Gaussian`s.
+    The baseline is fitted to these trajectories alone. `policy` maps observations to a `Gaussian`.
     `environment` maps a task to reset and step.
     """
 

@@ -12,16 +12,41 @@ So the newest two folders stay, and the newest folder up to each checkpoint.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdl.errors import InputError
 from jaxdl.files import leaves
 from jaxdl.files.atomic import writing
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params
+
+
+def validation(found: Any, best: str) -> dict[str, np.ndarray]:
+    """What a validation found, as arrays by the names of the metrics.
+
+    >>> validation({"loss": [0.5, 0.25]}, "loss")["loss"].tolist()
+    [0.5, 0.25]
+
+    Raises:
+        InputError: if it is no dict, or has no metric `best`.
+    """
+    if not isinstance(found, Mapping):
+        raise InputError(
+            f"`validate` returned {type(found).__name__}. Let it return a dict of metrics, such as"
+            ' {"loss": losses}, each with a number per seed'
+        )
+    if best and best not in found:
+        raise InputError(
+            f"`best={best!r}` is none of the metrics that `validate` returned:"
+            f" {', '.join(map(repr, found)) or 'there are none'}. Choose one of them"
+        )
+    return {name: np.asarray(values) for name, values in found.items()}
+
 
 _MANY = 1_000_000  # Orbax deletes none: this file alone knows which may go
 

@@ -261,7 +261,7 @@ class Checkpoints:
                 what = "random number generator (jax_default_prng_impl)"
         return RunError(
             f"checkpoint {self.directory / str(step)} is of another {what}: {why}. Choose another"
-            " `name=` to start a new run"
+            " `name=` to start a new run, or give what it was made with"
         )
 
     def _unreadable(self, step: int, error: Exception) -> RunError:

@@ -173,8 +173,7 @@ def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def check(config: Any) -> None:
     """Refuses values outside the ranges of their annotations, in nested dataclasses too.
 
-    A field `eval_every` must be a multiple of `run.log_every`, because a run gives its state at
-    log points only.
+    A field `eval_every` must be a multiple of `run.log_every`.
 
     Raises:
         InputError: naming the field, its value and the range.
@@ -193,9 +192,19 @@ def check(config: Any) -> None:
             check(value)
         if field.name == "eval_every":
             every = value
-    if every is not None and every % config.run.log_every:
+    if every is not None:
+        check_eval_every(every, config.run)
+
+
+def check_eval_every(every: int, flags: "RunFlags") -> None:
+    """Refuses steps between validations that are no log points, where a run gives its state.
+
+    Raises:
+        InputError: naming both.
+    """
+    if every < 1 or every % flags.log_every:
         raise InputError(
-            f"`eval_every={every}` must be a multiple of `log_every={config.run.log_every}`."
+            f"`eval_every={every}` must be a multiple of `log_every={flags.log_every}`."
             " Change one of them"
         )
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
 from jaxdl.runs.config import flat, leaves, unflat, whole_path
 from jaxdl.runs.progress import say
-from jaxdl.runs.provenance import provenance
+from jaxdl.runs.provenance import program_digest, provenance
 
 Config = TypeVar("Config")
 
@@ -178,6 +179,21 @@ def record_config(
     """
     record = {"config": _record(config, contents, former), "made_by": provenance()}
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
+
+
+def tell_other_program(directory: Path) -> None:
+    """Says that the text of the program is not the one that made the run, if so.
+
+    It is no part of the identity, because a change of a picture makes no other run.
+    """
+    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        made_by = yaml.safe_load((directory / "config.yaml").read_text())["made_by"]
+        before, now = made_by.get("program"), program_digest()
+        if before and now and before != now:
+            say(
+                f"{Path(sys.argv[0]).name} has changed since it made {directory}. What is stored"
+                " there is of the older text: choose another `name=` to train anew"
+            )
 
 
 @contextlib.contextmanager

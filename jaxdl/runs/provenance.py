@@ -1,6 +1,7 @@
 """The provenance of a result: code, packages, device. Nobody can reproduce a number without it."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,8 @@ from jaxdl import __version__
 def provenance() -> dict[str, Any]:
     """The provenance of a result: code, package versions, device, machine.
 
-    `revision` is the commit of the running program's repository, which may be the user's own.
+    `revision` is the commit of the running program's repository, which may be the user's own, and
+    `program` the digest of its text.
     `jaxdl` has the version and the commit of the library. See `revision_of`.
     """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -25,12 +27,22 @@ def provenance() -> dict[str, Any]:
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "revision": revision_of(_program(), new=True),
+        "program": program_digest(),
         "jaxdl": {"version": __version__, "revision": revision_of(Path(__file__))},
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "machine": f"{_cpu()}, {os.cpu_count()} cores",
     }
+
+
+def program_digest() -> str | None:
+    """Twelve hexadecimal digits of the file that Python was started with; None for a notebook."""
+    path = _program()
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return None
 
 
 def peak_bytes() -> int | None:

@@ -27,8 +27,8 @@ from jaxdl.errors import RunError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
-from jaxdl.runs.best import Best
-from jaxdl.runs.config import RunFlags, check
+from jaxdl.runs.best import Best, validation
+from jaxdl.runs.config import RunFlags, check, check_eval_every
 from jaxdl.runs.identity import NO_FILES, Contents, Former, load_config
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import peak_bytes, provenance
@@ -192,7 +192,7 @@ class Run:
         state: PyTree,
         *,
         validate: Callable[[Any], Mapping[str, Any]] | None = None,
-        eval_every: int = 1,
+        eval_every: int | None = None,
         best: str = "",
         tasks: int,
         devices: int = 1,
@@ -200,26 +200,35 @@ class Run:
         """The state after the last step, on one device; `state` if nothing is left to do.
 
         Args:
-            validate: `state -> metrics [seeds]`. It runs every `eval_every` steps, which must be
-                log points, and after the last step. Its results are the "validation" lines of
-                metrics.jsonl.
+            validate: `state -> metrics [seeds]`, a dict. It runs every `eval_every` steps and after
+                the last step. Its results are the "validation" lines of metrics.jsonl.
+            eval_every: a multiple of the flag `log_every`. None validates after the last step
+                alone.
             best: the metric by which `keep_best` chooses parameters, of "loss" the lowest; "" keeps
                 none.
             tasks: how many tasks or examples a step takes per seed.
             devices: how many devices share them.
+
+        Raises:
+            InputError: if `eval_every` is no multiple of `log_every`, or if what `validate` found
+                is no dict, or has no `best`.
         """
         last, given = state, (step, stream, keys, state)
         if validate is None:
             points = self.log_points(*given, tasks=tasks, devices=devices)
         else:
             points = self.evaluation_points(
-                *given, split="validation", every=eval_every, tasks=tasks, devices=devices
+                *given,
+                split="validation",
+                every=self.steps if eval_every is None else eval_every,
+                tasks=tasks,
+                devices=devices,
             )
         for i, last in points:
             if validate is None:
                 continue
             here = parallel.local(last)
-            found = {name: np.asarray(values) for name, values in validate(here).items()}
+            found = validation(validate(here), best)
             self.validated(i, found, best, here.params)
             shown = ", ".join(f"{name} {values.mean():.4f}" for name, values in found.items())
             say(f"{self._part}{', ' * bool(self._part)}step {i:,}  validation {shown}")
@@ -271,8 +280,8 @@ class Run:
     ) -> Iterator[tuple[int, Any]]:
         """The log points at multiples of `every`, and the last one.
 
-        `every` is a multiple of `log_every`. The caller writes a line of `split` at each of these
-        points. `steps` may have changed since the last start:
+        `every` is a multiple of `log_every`, or at least `steps`. The caller writes a line of
+        `split` at each of these points. `steps` may have changed since the last start:
 
         - The old last step may be no multiple of `every`. Its log lines and best parameters go.
         - The new last step may be done already, without a line of `split`. It is yielded again.
@@ -288,7 +297,12 @@ class Run:
         """Which steps are evaluated, and whether the last one is done and waits for it.
 
         Lines and best parameters of other steps go.
+
+        Raises:
+            InputError: if `every` is below `steps` and no multiple of `log_every`.
         """
+        if every < self.steps:
+            check_eval_every(every, self.flags)
 
         def due(i: int) -> bool:
             return i % every == 0 or i == self.steps
@@ -319,7 +333,13 @@ class Run:
         return self._training.journal.read(split)
 
     def picture(self, name: str, draw: Callable[[Any], None], *, size: tuple[float, float]) -> None:
-        """`pictures.save` of `name`.png in the run directory."""
+        """Saves `name`.png in the run directory, and says so.
+
+        Args:
+            draw: draws on the Matplotlib `Figure` that it gets: `lambda figure:
+                figure.subplots().plot(x, y)`.
+            size: width and height in inches.
+        """
         self._training.signals.look()
         if parallel.is_first():
             say(pictures.save(self.directory / f"{name}.png", draw, size=size))
@@ -397,6 +417,8 @@ def open_run(
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(identity.locked(directory))
             known = identity.check_config(directory, config, contents, former)
+            if known:
+                identity.tell_other_program(directory)
             stack.enter_context(identity.forgotten_if_refused(directory))
         signals = signals or stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)

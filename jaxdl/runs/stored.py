@@ -25,7 +25,7 @@ def load_last(directory: Path | str, like: PyTree) -> Any:
         return checkpoints.restore(like)
 
 
-def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
+def load_best(directory: Path | str, like: Params) -> tuple[Params, np.ndarray]:
     """The best parameters of a run on validation, and their steps `[seeds]`.
 
     `like` gives the structure and shapes, leading axis `[seeds]` included.
@@ -42,14 +42,21 @@ def load_best(directory: Path, like: Params) -> tuple[Params, np.ndarray]:
     ([3.0, 2.0], [20, 10])
 
     Raises:
-        RunError: if there are none, or they are damaged.
+        InputError: if `like` has no arrays `[seeds, ...]`.
+        RunError: if there are none, or they are damaged, or of another shape.
     """
-    seeds = jax.tree.leaves(like)[0].shape[0]
+    leaves = jax.tree.leaves(like)
+    if not leaves or not np.shape(leaves[0]):
+        raise InputError(
+            "`like=` has no axis of seeds. Give parameters such as jaxdl.init_states makes them:"
+            " arrays `[seeds, ...]`"
+        )
+    seeds = len(leaves[0])
     target = {
         "score": np.zeros(seeds, np.float32),
         "step": np.zeros(seeds, np.int32),
         "params": parallel.local(like),
     }
-    with Checkpoints(directory / "best") as checkpoints:
+    with Checkpoints(Path(directory) / "best") as checkpoints:
         best = checkpoints.restore(target)
     return best["params"], np.asarray(best["step"])

@@ -206,6 +206,8 @@ class Training:
         Raises:
             InputError: if `done` is above `steps`.
         """
+        if self.steps < 1:
+            raise InputError(f"`steps={self.steps}`: choose at least 1")
         if done > self.steps:
             raise InputError(
                 f"{self.directory} has already done {done:,} steps, more than `steps={self.steps}`."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
+from jaxdl.runs.best import validation
 from jaxdl.runs.progress import say
 from jaxdl.runs.run import Run
 from jaxdl.runs.supervise import Diverged, SaveClock, Training
@@ -40,7 +41,7 @@ class Together:
         *,
         tasks: int,
         validate: Validate | None = None,
-        eval_every: int = 1,
+        eval_every: int | None = None,
         best: str = "",
     ) -> None:
         """Takes the chunks of `jaxdl.loop`, whose first axis has the seeds of all runs.
@@ -55,7 +56,10 @@ class Together:
         """
         first, flags, steps = self._trainings[0], self.runs[0].flags, self.runs[0].steps
         progress = first.start_progress(tasks * self.seeds * len(self.runs))
-        clock, due = SaveClock(flags.save_minutes), self._evaluations(eval_every, validate)
+        clock, due = (
+            SaveClock(flags.save_minutes),
+            self._evaluations(steps if eval_every is None else eval_every, validate),
+        )
         with first.signals.deferred():
             for i, state, metrics in chunks:
                 progress.stepped(i)
@@ -87,7 +91,7 @@ class Together:
 
     def validate(self, i: int, state: PyTree, validate: Validate, best: str) -> None:
         """Validates all seeds at step i; each run logs and keeps its own."""
-        found = {name: np.asarray(values) for name, values in validate(state).items()}
+        found = validation(validate(state), best)
         states = self.split(state)
         for n in self.live():
             own = {name: values[self._rows(n)] for name, values in found.items()}

@@ -68,9 +68,8 @@ def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) ->
     """
     arrays, seeds = load_weights(directory)
     if seeds is None or not 0 <= seed < seeds:
-        raise InputError(
-            f"{directory} has {seeds or 'no'} seeds: there is no seed {seed} in it. Choose another"
-        )
+        which = "one net without seeds" if seeds is None else f"seeds 0 to {seeds - 1}"
+        raise InputError(f"`seed={seed}`: {directory} has {which}. Choose one that it has")
     _write(path, {name: array[seed] for name, array in arrays.items()})
 
 
@@ -110,15 +109,19 @@ def load_weights(path: Path | str) -> Weights:
             weights, or two weights of the run have the same name.
         RunError: if the checkpoint is damaged.
     """
-    path = Path(path)
+    return _load(Path(path), str(path))
+
+
+def _load(path: Path, named: str) -> Weights:
+    """As `load_weights`; `named` is how an error names the path."""
     if not path.exists():
-        raise InputError(f"`init_from={path}`: there is no such file or run. Check the path")
+        raise InputError(f"{named}: there is no such file or run. Check the path")
     if not path.is_dir():
         arrays = read_tensors(path)
         arrays.pop(CONTENTS, None)
         if not holds_weights(arrays):
             raise InputError(
-                f"`init_from={path}` holds no weights of jaxdl: their names begin with params/, and"
+                f"{named} holds no weights of jaxdl: their names begin with params/, and"
                 f" it has {_some(arrays) or 'no array'}. Give a run, or a file of `save_weights`"
             )
         return Weights(arrays, None)
@@ -129,13 +132,11 @@ def load_weights(path: Path | str) -> Weights:
                     pair for pair in checkpoints.arrays() if _is_weight(pair[0].path[0][1])
                 )
                 if not found:
-                    raise InputError(
-                        f"`init_from={path}`: the run has no net called params. Give another run"
-                    )
+                    raise InputError(f"{named}: the run has no net called params. Give another run")
                 return Weights(found, len(next(iter(found.values()))))
     parts = sorted(part.parent.name for part in path.glob("*/checkpoints"))
     raise InputError(
-        f"`init_from={path}`: "
+        f"{named}: "
         + (f"choose one of its parts: {' '.join(parts)}" if parts else "no run with a checkpoint")
     )
 
@@ -203,7 +204,7 @@ def from_weights(
     """
     if init_from is None:
         return params, stats
-    arrays, seeds = load_weights(init_from)
+    arrays, seeds = _load(Path(init_from), f"`init_from={init_from}`")
     old, structure = jax.tree.flatten(_tree(params, stats))
     places = leaves.described(_tree(params, stats))
     wanted = _named(zip(places, old, strict=True))

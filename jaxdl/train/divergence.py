@@ -37,12 +37,12 @@ def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
 
 
 def suspect(metrics: Mapping[str, np.ndarray], done: int) -> str:
-    """A sentence that names the inner optimiser, where a gradient is the likely cause; or "".
+    """A sentence that names the likely cause: the inner optimiser, or the data; or "".
 
     The derivative of an inner optimiser may be NaN where its steps are finite. Then the loss of a
     step is as before, and the next one is NaN. A learning rate that is too high mostly shows in
-    losses that grow, or in infinity. So nothing is said of these, nor of the first loss of all,
-    which no gradient came before.
+    losses that grow, or in infinity. So nothing is said of these. No gradient came before the first
+    loss of all, so there the data are named.
 
     Args:
         metrics: of a chunk, `[seeds, steps]`, in which a loss is not finite, or after which the
@@ -54,6 +54,8 @@ def suspect(metrics: Mapping[str, np.ndarray], done: int) -> str:
     'The loss was finite one step before, so its gradient is the suspect. If'
     >>> suspect({"loss": np.array([[0.5, 1e9, np.nan]])}, done=0)
     ''
+    >>> suspect({"loss": np.array([[np.nan]])}, done=0)[:44]
+    'It is the first loss of all, so look at the '
     """
     if not any(map(is_loss, metrics)):
         return ""
@@ -62,12 +64,17 @@ def suspect(metrics: Mapping[str, np.ndarray], done: int) -> str:
         rows = metrics[name.partition(" of seed ")[0]]
         bad = rows[~np.isfinite(rows[:, offset]), : offset + 1]
         grew = offset and bool(np.any(np.abs(bad[:, -2]) > GREW * np.abs(bad[:, 0])))
-        if done + offset == 0 or grew or not np.isnan(bad[:, -1]).any():
+        if done + offset == 0:
+            return (
+                "It is the first loss of all, so look at the data: NaN, very large inputs, or"
+                " labels outside [0, classes)"
+            )
+        if grew or not np.isnan(bad[:, -1]).any():
             return ""
     return (
         "The loss was finite one step before, so its gradient is the suspect. If the loss contains"
         " an inner loop, as that of MAML does, its optimiser may have a NaN derivative:"
-        " docs/inner-optimisers.md"
+        " the page inner-optimisers of the documentation"
     )
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from jaxdl.errors import InputError
 from jaxdl.types import WHOLE, Array, Key, PyTree, Sampler, Shard, Stream
 
 
@@ -45,5 +46,10 @@ def run_keys(seed: int, seeds: int) -> Key:
     >>> keys = jaxdl.run_keys(seed=7, seeds=3)
     >>> keys.shape, bool(keys[2] == jax.random.key(9))
     ((3,), True)
+
+    Raises:
+        InputError: if `seeds` is below 1.
     """
+    if seeds < 1:
+        raise InputError(f"`seeds={seeds}`: choose a whole number of at least 1")
     return jax.vmap(jax.random.key)(seed + jnp.arange(seeds))

@@ -278,7 +278,7 @@ WRONG = [
     ({"x": [[1, 2], [3]] * 4}, "x has rows of unequal length. Pad them to one length"),
     ({"weights": np.zeros(8)}, "one must be larger than 0"),
     ({"x": np.zeros((8, 4), int), "scale": 0.5}, "scale=0.5 is for uint8 and floats, but x is int"),
-    ({"x": np.full((8, 4), np.nan)}, "images contain NaN or infinity"),
+    ({"x": np.full((8, 4), np.nan)}, "inputs contain NaN or infinity"),
     ({"x": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "there are no images"),
     ({"x": np.zeros((8, 0))}, "there are no images"),
 ]

@@ -100,7 +100,7 @@ def test_what_is_stored_is_what_was_given():
             {"a": np.zeros(12), "b": np.array("text")},
             r"x\['b'\]: there are no images in shape \[\]",
         ),
-        ({"a": np.full(12, np.nan)}, r"x\['a'\]: images contain NaN or infinity"),
+        ({"a": np.full(12, np.nan)}, r"x\['a'\]: inputs contain NaN or infinity"),
         ({"a": np.array(["x"] * 12)}, r"x\['a'\] is <U1, but must be numbers or bools\. Give text"),
         (np.array(["x"] * 12), "x is <U1, but must be numbers or bools"),
         (np.array([None] * 12), "x is object, but must be numbers"),

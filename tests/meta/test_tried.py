@@ -9,9 +9,9 @@ from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.nearest_centroid import nearest_centroid
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.support_mean import support_mean
-from jaxdl.meta.tried import check_learner
+from jaxdl.meta.tried import _check_values, check_learner
 from jaxdl.models.mlp import mlp
-from jaxdl.types import Batch, Episode
+from jaxdl.types import Batch, Cells, Episode
 from tests.meta.contract import lines, uneven
 
 LEARNER = nearest_centroid(cross_entropy, ways=3)
@@ -37,6 +37,36 @@ def test_more_labels_than_outputs(loss):
     words = r"predicts 2 classes, but the labels of an episode go up to 2. Give it 3 outputs or `wa"
     with pytest.raises(InputError, match=words):
         check_learner(nearest_centroid(cross_entropy, ways=2), EPISODE, loss)
+
+
+def changed(part, **fields):
+    return EPISODE._replace(**{part: getattr(EPISODE, part)._replace(**fields)})
+
+
+@pytest.mark.parametrize(
+    ("episode", "words"),
+    [
+        (changed("support", y=jnp.array([-1, 0, 1, 2])), "has the label -1, but labels count from"),
+        (changed("query", y=jnp.array([0, 1, 2, -7])), "has the label -7, but labels count from 0"),
+        (changed("query", weight=-jnp.ones(4)), "query set of an episode has a weight that is neg"),
+        (changed("support", weight=jnp.full(4, jnp.nan)), "support set of an episode has a weight"),
+        (changed("query", weight=jnp.zeros(4)), "the query set of an episode has no example that"),
+        (changed("support", x=X.at[2, 1].set(jnp.nan)), "the inputs of the support set of an epis"),
+        (changed("query", x={"a": X, "b": X.at[0].set(jnp.inf)}), "the inputs of the query set of"),
+    ],
+)
+def test_episodes_that_nobody_can_learn(episode, words):
+    with pytest.raises(InputError, match=words):
+        check_learner(LEARNER, episode)
+
+
+def test_what_does_not_count_may_be_anything():
+    weight = jnp.array([1, 1, 1, 0])
+    part = Batch(X.at[3].set(jnp.nan), jnp.array([0, 1, 2, -1]), weight)
+    check_learner(LEARNER, Episode(part, part))
+    known = jnp.ones((4, 2), bool).at[0].set(False)
+    cells = Batch(Cells(X.at[0].set(jnp.nan), known), EPISODE.query.y)
+    _check_values("support set", cells)  # a cell that is not known has any value
 
 
 def test_padding_has_no_label():

@@ -12,6 +12,7 @@ from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.grads import over_tasks
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.base import evaluate
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
 from jaxdl.meta.proto_maml import proto_maml
@@ -152,7 +153,9 @@ def test_a_gradient_that_is_nan_where_the_loss_is_not_points_at_the_inner_optimi
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the probe of maml says it, too
         learner = maml(model, mean_squared_error, tx=tx, steps=1)
-    with pytest.raises(RunError, match=r"its gradient is the suspect.*docs/inner-optimisers\.md$"):
+    with pytest.raises(
+        RunError, match=r"its gradient is the suspect.*page inner-optimisers of the documentation$"
+    ):
         fit(learner, lambda key: flat, tx=optax.sgd(0.1), steps=4, tasks=1, key=key)
 
 
@@ -306,6 +309,73 @@ def test_a_sampler_may_hold_arrays_of_numpy():
         loss = score(LEARNER, params, mean_squared_error, sample, episodes=3, key=KEY)["loss"]
         found.append(loss.mean)
     assert found[0] == found[1] > 0
+
+
+def test_a_sampler_of_numpy_may_be_vmapped_inside():
+    """Outside jit, `vmap` gave NumPy a traced index."""
+    rows = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+
+    def draw(rows, key):
+        places = jax.random.randint(key, (10,), 0, len(rows))
+        x, y = jax.vmap(lambda place: rows[place])(places).T[:, :, None]
+        return Episode(Batch(x[:5], y[:5]), Batch(x[5:], y[5:]))
+
+    params = fit(LEARNER, jax.tree_util.Partial(draw, rows), **OPTIONS).params
+    assert jnp.isfinite(params["Dense_0"]["kernel"]).all()
+    words = "cannot run inside jit: it gives NumPy or Python a value that depends on the key"
+    flipped = lambda key: SAMPLE(key) if jax.random.bernoulli(key) else None  # noqa: E731
+    for wrong in (lambda key: draw(rows, key), flipped):
+        with pytest.raises(InputError, match=words):
+            fit(LEARNER, wrong, **OPTIONS)
+
+
+def labelled(key, *, wrong):
+    """Three classes. In half of the episodes, the first label of the support set is `wrong`."""
+    x = jax.nn.one_hot(jnp.arange(6) % 3, 4) + 0.1 * jax.random.normal(key, (6, 4))
+    y = jnp.arange(6) % 3
+    odd = jax.random.bernoulli(jax.random.fold_in(key, 1))
+    return Episode(Batch(x, y.at[0].set(jnp.where(odd, wrong, 0))), Batch(x, y))
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_wrong_labels_of_some_episodes_end_the_training_and_show_in_the_score(wrong):
+    """The first episode that is drawn is right. The others were adapted to a part of the set."""
+    sample = jax.tree_util.Partial(labelled, wrong=wrong)
+    learner = maml(mlp((8, 3)), cross_entropy, tx=optax.sgd(0.1), steps=1)
+    key = next(k for k in map(jax.random.key, range(9)) if sample(k).support.y[0] == 0)
+    with pytest.raises(RunError, match=r"at step 1\. .*labels outside \[0, classes\)"):
+        fit(learner, sample, **{**OPTIONS, "key": key})
+    params = learner.init(KEY, jnp.zeros((1, 4)))
+    found = score(learner, params, cross_entropy, sample, episodes=20, key=key)
+    assert np.isnan(found["accuracy"].mean)
+    assert np.isnan(found["loss"].mean)
+
+
+def test_an_episode_without_a_query_that_counts_has_no_score():
+    """Its accuracy was 0, which lowered the mean of the others."""
+
+    def sample(key):
+        episode = labelled(key, wrong=0)
+        weight = jnp.full(6, jax.random.bernoulli(jax.random.fold_in(key, 2)).astype(float))
+        return episode._replace(query=episode.query._replace(weight=weight))
+
+    learner = maml(mlp((8, 3)), cross_entropy, tx=optax.sgd(0.1), steps=20)
+    params = learner.init(KEY, jnp.zeros((1, 4)))
+    found = evaluate(learner, cross_entropy, sample, episodes=20)(KEY, params)["accuracy"][0]
+    assert 0 < np.isnan(found).sum() < 20
+    assert np.nanmin(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ((0.5, 0.4), "`validate` returned tuple. Let it return one number"),
+        (jnp.ones(3), r"of shape \[3\]. Let it return one number, higher for better"),
+    ],
+)
+def test_a_validation_that_is_no_number_is_refused(returned, words):
+    with pytest.raises(InputError, match=words):
+        fit(LEARNER, SAMPLE, validate=lambda params: returned, **OPTIONS)
 
 
 @pytest.mark.parametrize("make", [proto_maml, simpleshot])

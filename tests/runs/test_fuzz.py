@@ -157,7 +157,7 @@ def test_weights(tmp_path):
 
 
 def test_run_directories(tmp_path):
-    tiny_run.validated(tiny_run.config(tmp_path / "whole"))
+    tiny_run.validated(tiny_run.config(tmp_path / "whole", log_every=4))
     whole = tmp_path / "whole" / "tiny" / "a"
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert len(files) > 10
@@ -177,7 +177,7 @@ def test_run_directories(tmp_path):
         steps = data.draw(st.sampled_from([6, 6, 8]))
         in_a_sentence(lambda: load_weights(run))
         in_a_sentence(lambda: identity.load_config(run, tiny_run.Config))
-        in_a_sentence(lambda: tiny_run.validated(tiny_run.config(folder, steps=steps)))
+        in_a_sentence(lambda: tiny_run.validated(tiny_run.config(folder, steps=steps, log_every=4)))
 
     fuzz(one)
 

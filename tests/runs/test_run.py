@@ -26,7 +26,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.report import tables
 from jaxdl.runs import progress
 from jaxdl.runs import run as runs
-from jaxdl.runs.best import Best
+from jaxdl.runs.best import Best, validation
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.journal import Journal
 from jaxdl.runs.run import Interrupted, Run, open_run
@@ -580,7 +580,10 @@ def test_a_calm_loss_that_is_nan_at_once_points_at_the_inner_optimiser(tmp_path)
     calm = {"loss": np.array([[0.5, 0.4, np.nan], [0.5, 0.4, 0.3]])}
     with (
         open_run("tiny", settings) as run,
-        pytest.raises(RunError, match=r"its gradient is the suspect.*docs/inner-optimisers\.md$"),
+        pytest.raises(
+            RunError,
+            match=r"its gradient is the suspect.*page inner-optimisers of the documentation$",
+        ),
     ):
         list(run.watch([(3, state._replace(step=np.int32(3)), calm)], tasks=1))
 
@@ -709,7 +712,7 @@ def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeyp
         assert state.step in (4, 8, 9)
         return {"loss": [0.5, state.step], "score": [state.step, -state.step]}
 
-    with open_run("tiny", config(tmp_path, steps=9)) as whole:
+    with open_run("tiny", config(tmp_path, steps=9, log_every=2)) as whole:
         run = whole.part(part) if part else whole
         monkeypatch.setattr(run, "log_points", chunks)
         rest = {"tasks": 1, "validate": validate, "eval_every": 4, "best": "score"}
@@ -725,6 +728,80 @@ def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeyp
     assert lines["loss"].tolist() == [[0.5, 4], [0.5, 8], [0.5, 9]]
     said = f"{part}{', ' if part else ''}step 4  validation loss 2.2500, score 0.0000"
     assert said in capfd.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("every", [3, 5, 0])
+def test_a_validation_between_log_points_is_refused(every, tmp_path):
+    """It was left out, so that the flag `log_every` decided which parameters are the best."""
+    with open_run("tiny", config(tmp_path, steps=9, log_every=2)) as run:
+        rest = {"tasks": 1, "validate": lambda state: {"loss": [0.0]}, "eval_every": every}
+        message = f"`eval_every={every}` must be a multiple of `log_every=2`"
+        with pytest.raises(InputError, match=re.escape(message)):
+            run.train(None, None, None, None, **rest)
+
+
+@pytest.mark.parametrize("every", [None, 9, 12])
+def test_without_a_number_of_steps_the_last_one_alone_is_validated(every, tmp_path, monkeypatch):
+    points = [(i, TrainState(i, {"w": np.zeros(2)}, ())) for i in (2, 4, 6, 8, 9)]
+    with open_run("tiny", config(tmp_path, steps=9, log_every=2)) as run:
+        monkeypatch.setattr(run, "log_points", lambda *_, tasks, devices: iter(points))
+        rest = {"validate": lambda state: {"loss": [0.5, 0.25]}, "eval_every": every}
+        run.train(None, None, None, None, tasks=1, **rest)
+        assert run.metrics("validation")["step"].tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ((0.5, 0.25), "`validate` returned tuple. Let it return a dict of metrics"),
+        (
+            {"loss": [0.5]},
+            "`best='accuracy'` is none of the metrics that `validate` returned: 'loss'",
+        ),
+        ({}, "there are none. Choose one of them"),
+    ],
+)
+def test_a_validation_that_finds_something_else_is_refused(found, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        validation(found, "accuracy")
+
+
+def test_a_run_that_another_text_of_the_program_made_says_so(tmp_path):
+    """The same command prints the old result, although the program would compute another."""
+    program = tmp_path / "own.py"
+    text = (
+        "import dataclasses, pathlib, jaxdl\n"
+        "Config = dataclasses.make_dataclass('Config', ['steps', 'run'])\n"
+        "flags = jaxdl.RunFlags(name='a', runs_dir=pathlib.Path('runs'))\n"
+        "with jaxdl.open_run('own', Config(1, flags)) as run:\n"
+        "    print((run.result() or run.finish({'value': 5}))['value'])\n"
+    )
+    said = []
+    for changed in (text, text, text.replace("5", "7")):
+        program.write_text(changed)
+        command = [sys.executable, str(program)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "5"
+        said.append(done.stderr)
+    assert "own.py has changed since it made" in said[2]
+    assert "has changed" not in said[0] + said[1]
+
+
+@pytest.mark.parametrize("seeds", [0, -2])
+def test_no_seed_is_no_run(seeds):
+    with pytest.raises(InputError, match=f"`seeds={seeds}`: choose a whole number of at least 1"):
+        run_keys(0, seeds)
+
+
+def test_a_negative_number_of_steps_is_told_as_such(tmp_path):
+    with (
+        pytest.raises(InputError, match="`steps=-5`: choose at least 1"),
+        open_run("tiny", config(tmp_path, steps=-5)),
+    ):
+        pass
 
 
 # ---- what people see

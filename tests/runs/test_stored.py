@@ -25,6 +25,12 @@ def test_a_run_without_a_checkpoint_has_nothing_to_load(tmp_path):
         load_last(tmp_path, LIKE)
 
 
+@pytest.mark.parametrize("like", [{}, {"w": np.float32(1)}])
+def test_best_parameters_need_an_axis_of_seeds(like, tmp_path):
+    with pytest.raises(InputError, match=r"`like=` has no axis of seeds\. Give parameters such as"):
+        load_best(str(tmp_path), like)
+
+
 def test_no_best_parameters(tmp_path):
     with pytest.raises(RunError, match=r"there is no checkpoint in .*best"):
         load_best(tmp_path, LIKE)

@@ -109,12 +109,21 @@ def test_the_best_of_a_run_comes_before_its_last(tmp_path):
     equal(started(state_of(net(2)[0], ()), tmp_path).params, best)
 
 
+def test_a_path_is_named_as_it_was_given(tmp_path):
+    """`load_weights` named the argument `init_from`, which its caller never gave."""
+    words = "nope.npz: there is no such file"
+    with pytest.raises(InputError, match=f"^{words}"):
+        load_weights("nope.npz")
+    with pytest.raises(InputError, match=r"^`init_from=nope\.npz`: there is no such file"):
+        started(state_of(*net(1)), "nope.npz")
+
+
 def test_an_exported_seed_is_that_of_the_run(tmp_path):
     given = net(2)
     export_weights(save_run(tmp_path / "run", *given), tmp_path / "one.npz", seed=1)
     found = started(state_of(*net(1)), tmp_path / "one.npz")
     equal((found.params, found.stats), jax.tree.map(lambda leaf: leaf[1:], given))
-    with pytest.raises(InputError, match="has 2 seeds: there is no seed 2 in it"):
+    with pytest.raises(InputError, match=r"`seed=2`: .* has seeds 0 to 1\. Choose"):
         export_weights(tmp_path / "run", tmp_path / "two.npz", seed=2)
     with pytest.raises(InputError, match="let the name end in it"):
         export_weights(tmp_path / "run", tmp_path / "two.pt")

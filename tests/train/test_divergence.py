@@ -57,7 +57,6 @@ CALM = [0.5, 0.4, 0.6]
     [
         ([[*CALM, np.nan]], 0, True),
         ([[np.nan, np.nan]], 1, True),  # the first chunk has one step
-        ([[np.nan, np.nan]], 0, False),  # no gradient came before
         ([[0.5, 40.0, np.nan]], 0, False),
         ([[*CALM, np.inf]], 0, False),
         ([[*CALM, 0.5], [*CALM, np.nan]], 0, True),
@@ -66,8 +65,12 @@ CALM = [0.5, 0.4, 0.6]
 )
 def test_the_inner_optimiser_is_named_where_a_calm_loss_becomes_nan(losses, done, names_it):
     said = suspect({"loss": np.array(losses), "accuracy": np.full((1, 2), np.nan)}, done)
-    assert ("docs/inner-optimisers.md" in said) == names_it
+    assert ("inner-optimisers of the documentation" in said) == names_it
     assert bool(said) == names_it
+
+
+def test_the_data_are_named_where_no_gradient_came_before():
+    assert "labels outside [0, classes)" in suspect({"loss": np.array([[np.nan, np.nan]])}, 0)
 
 
 def test_a_nan_meta_gradient_is_seen_in_the_losses_of_a_training():
@@ -83,4 +86,4 @@ def test_a_nan_meta_gradient_is_seen_in_the_losses_of_a_training():
         for i, state, metrics in loop(step, stream, keys, state, steps=3)
         if first_bad_loss(metrics) or not can_go_on(state)
     ]
-    assert "docs/inner-optimisers.md" in said[0]
+    assert "inner-optimisers of the documentation" in said[0]

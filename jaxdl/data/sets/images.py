@@ -210,7 +210,6 @@ def few_shot_arrays(
     `[n, 32, 32, 3]`, CIFAR-100's train and test pooled, 600 images per class.
 
     >>> import jaxdl
-    >>> import jaxdl
     >>> def episodes(folder):  # 5-way 1-shot
     ...     data = jaxdl.few_shot_arrays("cifar_fs", "train", data_dir=folder)
     ...     return jaxdl.few_shot(data.images, data.labels, ways=5, shots=1, queries=5)

@@ -72,7 +72,7 @@ def overlaid_epochs(
         classes: the number of outputs of each task, if known: labels are in `[0, classes)`.
 
     Returns:
-        A `jaxdl.train.loop.Stream` of `Batch`es with labels int32 `[batch, 2]`: left and right.
+        A `jaxdl.train.loop.Stream` of batches with labels int32 `[batch, 2]`: left and right.
 
     Raises:
         InputError: as `epochs`; at tracing, for a negative offset.

@@ -87,7 +87,7 @@ def task_after_task(
         classes: the number of the net's outputs, if known: labels are in `[0, classes)`.
 
     Returns:
-        A `jaxdl.train.loop.Stream` of `Example`s with x `[pixels]` in the type of the images.
+        A `jaxdl.train.loop.Stream` of examples with x `[pixels]` in the type of the images.
 
     Raises:
         InputError: for another number or kind of labels, or fewer images than `examples`.

@@ -16,7 +16,7 @@ from jaxdl.meta.probe.faults import faults, is_finite
 from jaxdl.meta.probe.slopes import NotReversibleError, slopes
 from jaxdl.optim.check import check_steps, check_tx
 
-SEE = "docs/inner-optimisers.md compares the optimisers of Optax"
+SEE = "The page inner-optimisers of the documentation compares the optimisers of Optax"
 
 
 class InnerOptimiserWarning(UserWarning):
