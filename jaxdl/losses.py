@@ -188,10 +188,20 @@ def cross_entropy(
     known = (target >= 0) & (target < classes)
     losses *= jnp.where(known, 1, jnp.nan).astype(losses.dtype)
     loss = weighted_mean(losses, weight)
-    correct = (jnp.argmax(prediction, axis=-1) == target).astype(prediction.dtype)
+    return loss, {"loss": loss, "accuracy": weighted_mean(correct(prediction, target), weight)}
+
+
+def correct(
+    prediction: Float[Array, "... classes"], target: Shaped[Array, "..."]
+) -> Float[Array, "..."]:
+    """1 where the largest logit is that of the label, else 0; NaN where a logit is NaN.
+
+    >>> correct(jnp.array([[0.0, 1.0], [0.0, -jnp.inf], [jnp.nan, 1.0]]), jnp.array([0, 0, 0]))
+    Array([ 0.,  1., nan], dtype=float32)
+    """
+    found = (jnp.argmax(prediction, axis=-1) == target).astype(prediction.dtype)
     # `argmax` takes the first NaN for the largest logit.
-    correct = jnp.where(jnp.isnan(prediction).any(axis=-1), jnp.nan, correct)
-    return loss, {"loss": loss, "accuracy": weighted_mean(correct, weight)}
+    return jnp.where(jnp.isnan(prediction).any(axis=-1), jnp.nan, found)
 
 
 def mean_squared_error(

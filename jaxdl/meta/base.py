@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl.grads import Objective, of_loss
-from jaxdl.losses import measured, without_void
+from jaxdl.losses import counted, measured, without_void
 from jaxdl.parallel import divided
 from jaxdl.types import (
     AdaptFn,
@@ -140,7 +141,7 @@ def after_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Object
         del step  # the loss does not change with training time
         adapt_key, predict_key = jax.random.split(key)
         adapted = adapt(adapt_key, params, episode.support)
-        return query_loss(partial(predict, adapted, key=predict_key), loss, episode.query)
+        return query_loss(partial(predict, adapted, key=predict_key), loss, episode)
 
     return adapted_loss
 
@@ -191,7 +192,7 @@ def evaluate(
 
         def at_depth(steps: int | None) -> Metrics:
             adapted = learner.adapt(adapt_key, params, episode.support, steps)
-            found = query_loss(partial(learner.predict, adapted), loss, episode.query)[1]
+            found = query_loss(partial(learner.predict, adapted), loss, episode)[1]
             if (weight := episode.query.weight) is None:
                 return found
             return jax.tree.map(lambda v: jnp.where(jnp.any(weight > 0), v, jnp.nan), found)
@@ -224,11 +225,24 @@ def episode_keys(key: Key) -> tuple[Key, Key]:
 
 
 def query_loss(
-    predict: Callable[..., PyTree], loss: LossFn, query: Batch
+    predict: Callable[..., PyTree], loss: LossFn, episode: Episode
 ) -> tuple[Scalar, Metrics]:
-    """The loss of predictions for the queries, of which those of weight 0 count for nothing."""
+    """The loss of predictions for the queries, of which those of weight 0 count for nothing.
+
+    It is NaN if a label in the support set is none of the classes. A learner would leave out its
+    example, because the label becomes a row of zeros.
+    """
+    query = episode.query
+    labels: Any = getattr(episode.support, "y", None)
     x, weight = without_void(query.x, query.weight), query.weight
-    return measured(loss, predict(x, weight=weight), query.y, weight)
+    prediction = predict(x, weight=weight)
+    value, metrics = measured(loss, prediction, query.y, weight)
+    of_classes = "accuracy" in metrics and hasattr(labels, "dtype") and hasattr(prediction, "shape")
+    if not of_classes or not jnp.issubdtype(labels.dtype, jnp.integer):
+        return value, metrics
+    wrong = (labels < 0) | (labels >= prediction.shape[-1])
+    (wrong,) = counted(episode.support.weight, wrong)
+    return jax.tree.map(lambda v: jnp.where(jnp.any(wrong), jnp.nan, v), (value, metrics))
 
 
 def as_partial(sample: Sampler) -> Partial:

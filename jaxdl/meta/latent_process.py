@@ -92,7 +92,7 @@ def latent(
             found = predict(one, x, key=predict_key, weight=weight)
             return Normal(found.mean[..., 0], found.scale[..., 0])
 
-        value, metrics = query_loss(ask, loss, query)
+        value, metrics = query_loss(ask, loss, Episode(support, query))
         total = len(query.y) if query.weight is None else jnp.sum(query.weight)
         kl = divergence(posterior, code.whole) / jnp.maximum(total, 1)
         return value + kl, metrics | {"loss": value + kl, "kl": kl}

@@ -66,10 +66,10 @@ def through_every_step(
         params: Params, key: Key, episode: Episode, step: Count | None = None
     ) -> tuple[Scalar, Metrics]:
         adapt_key, predict_key = jax.random.split(key)
-        support, query = episode
+        support = episode.support
 
         def visit(adapted: Params) -> tuple[Scalar, Metrics]:
-            return query_loss(partial(ask, adapted, support, key=predict_key), loss, query)
+            return query_loss(partial(ask, adapted, support, key=predict_key), loss, episode)
 
         if weights is None:
             return visit(walk(adapt_key, params, support, None)[0])

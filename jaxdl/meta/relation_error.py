@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxdl.losses import counted, weighted_mean
+from jaxdl.losses import correct, counted, weighted_mean
 from jaxdl.types import Array, Metrics, Scalar, Weight
 
 
@@ -13,7 +13,8 @@ def relation_error(
 ) -> tuple[Scalar, Metrics]:
     """The paper's loss: the mean squared error of sigmoid scores, 1 for the label and else 0.
 
-    Labels are integers `[n]`. Metrics: `loss`, and `accuracy` in `[0, 1]`.
+    Labels are integers `[n]`. One that is none of the classes makes the loss NaN. Metrics: `loss`,
+    and `accuracy` in `[0, 1]`.
 
     >>> import jax.numpy as jnp, jaxdl
     >>> loss, metrics = jaxdl.relation_error(jnp.array([[0.0, -jnp.inf]]), jnp.array([0]))
@@ -21,7 +22,9 @@ def relation_error(
     (0.125, 1.0)
     """
     prediction, target = counted(weight, prediction, target)
-    wanted = jax.nn.one_hot(target, prediction.shape[1])
-    loss = weighted_mean(jnp.square(jax.nn.sigmoid(prediction) - wanted), weight)
-    correct = (jnp.argmax(prediction, axis=1) == target).astype(prediction.dtype)
-    return loss, {"loss": loss, "accuracy": weighted_mean(correct, weight)}
+    classes = jnp.arange(prediction.shape[1])
+    wanted = jax.nn.one_hot(target, len(classes))
+    known = jnp.any(target[:, None] == classes, axis=1, keepdims=True)
+    errors = jnp.square(jax.nn.sigmoid(prediction) - wanted) * jnp.where(known, 1, jnp.nan)
+    loss = weighted_mean(errors, weight)
+    return loss, {"loss": loss, "accuracy": weighted_mean(correct(prediction, target), weight)}

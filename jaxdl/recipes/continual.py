@@ -16,6 +16,7 @@ from jaxdl.data.sets.digits import all_drawings
 from jaxdl.data.sets.images import image_arrays
 from jaxdl.data.sets.rotated_permuted import permutations, rotations, task_after_task
 from jaxdl.errors import InputError
+from jaxdl.losses import correct
 from jaxdl.report.intervals import seeds_summary
 from jaxdl.runs.config import Start
 from jaxdl.runs.run import Run, say
@@ -126,7 +127,7 @@ def accuracy_of(method: Continual, problem: Problem) -> Callable[[Any], np.ndarr
         def of_task(own: PyTree, task: Array) -> Array:
             here = places[task]
             x = jnp.where(here[:, None] < 0, 0, by_pixel[here]).T
-            return jnp.mean(jnp.argmax(method.predict(own, task, x), axis=1) == labels)
+            return jnp.mean(correct(method.predict(own, task, x), labels))
 
         def of_seed(own: PyTree) -> Array:
             return lax.map(lambda task: of_task(own, task), jnp.arange(len(places)))

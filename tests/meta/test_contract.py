@@ -534,6 +534,17 @@ def test_padding_in_an_episode_counts_for_nothing_in_the_gradient(row):
     assert_same_gradient(row, filled, episode)
 
 
+@pytest.mark.parametrize("label", [-1, WAYS])
+@each([row for row in META if not row.distributes], essential=True)
+def test_a_label_of_no_class_in_the_support_set_ends_the_training(row, label):
+    """Its class has another example, without which a learner goes on as if nothing were wrong."""
+    _, _, learner, _, _, episode, params = build(row, CLASSIFICATION)
+    support = episode.support._replace(y=episode.support.y.at[0].set(label))
+    found = learner.grad(jax.random.key(0), jnp.int32(0), params, episode._replace(support=support))
+    grads, metrics = found
+    assert np.isnan(metrics["loss"]) or any(np.isnan(v).any() for v in jax.tree.leaves(grads))
+
+
 @pytest.mark.slow
 @cases_of([row for row in META if row.trains])
 def test_training_on_episodes_lowers_the_loss(case):
