@@ -62,6 +62,11 @@ def _start(seeds: int, lr: float) -> tuple[Any, Any]:
     return keys, init_states(lambda key: {"w": jax.random.normal(key, (3,))}, keys, tx)
 
 
+def no_page() -> Any:
+    """Runs without report.html, which would take longer to draw than they take."""
+    return mock.patch("jaxdl.runs.run.write_page")
+
+
 PROGRAMS: dict[Any, Any] = {}
 
 
@@ -87,7 +92,7 @@ def train(
     signal_after: tuple[int, int] | None = None,
 ) -> Any:
     """Trains, or resumes, and returns the last state; `signal_after`: a step and a signal."""
-    with open_run("tiny", settings) as run:
+    with no_page(), open_run("tiny", settings) as run:
         result = run.result()
         keys, state = start(settings)
         state = run.restore(state)
@@ -121,7 +126,7 @@ def score(step: int, seeds: int) -> np.ndarray:
 
 def validated(settings: Config, *, part: str = "") -> dict[str, Any]:
     """Trains as experiments do, validated every 4 steps; what result.json holds."""
-    with open_run("tiny", settings) as whole:
+    with no_page(), open_run("tiny", settings) as whole:
         if (found := whole.result()) is not None:
             return found
         run = whole.part(part) if part else whole

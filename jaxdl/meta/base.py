@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from jaxdl.grads import Objective, of_loss
-from jaxdl.losses import counted, measured, without_void
+from jaxdl.meta.queries import query_loss
 from jaxdl.parallel import divided
 from jaxdl.types import (
     AdaptFn,
@@ -222,27 +221,6 @@ def episode_keys(key: Key) -> tuple[Key, Key]:
     """
     sample_key, adapt_key = jax.random.split(key)
     return sample_key, adapt_key
-
-
-def query_loss(
-    predict: Callable[..., PyTree], loss: LossFn, episode: Episode
-) -> tuple[Scalar, Metrics]:
-    """The loss of predictions for the queries, of which those of weight 0 count for nothing.
-
-    It is NaN if a label in the support set is none of the classes. A learner would leave out its
-    example, because the label becomes a row of zeros.
-    """
-    query = episode.query
-    labels: Any = getattr(episode.support, "y", None)
-    x, weight = without_void(query.x, query.weight), query.weight
-    prediction = predict(x, weight=weight)
-    value, metrics = measured(loss, prediction, query.y, weight)
-    of_classes = "accuracy" in metrics and hasattr(labels, "dtype") and hasattr(prediction, "shape")
-    if not of_classes or not jnp.issubdtype(labels.dtype, jnp.integer):
-        return value, metrics
-    wrong = (labels < 0) | (labels >= prediction.shape[-1])
-    (wrong,) = counted(episode.support.weight, wrong)
-    return jax.tree.map(lambda v: jnp.where(jnp.any(wrong), jnp.nan, v), (value, metrics))
 
 
 def as_partial(sample: Sampler) -> Partial:

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from jaxdl.errors import InputError
 from jaxdl.grads import check_model, of_loss
 from jaxdl.losses import Normal
-from jaxdl.meta.base import QueryGrad, query_loss
+from jaxdl.meta.base import QueryGrad
 from jaxdl.meta.head import flat_features
 from jaxdl.meta.in_context import Reader
 from jaxdl.meta.neural_process import Encoded, initial, points, with_support
+from jaxdl.meta.queries import query_loss
 from jaxdl.models.process import ProcessNet, as_normal
 from jaxdl.types import (
     Array,

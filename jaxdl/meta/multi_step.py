@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxdl.grads import of_loss
-from jaxdl.meta.base import Ask, query_loss
+from jaxdl.meta.base import Ask
+from jaxdl.meta.queries import query_loss
 from jaxdl.types import (
     Array,
     Batch,

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdl.errors import InputError, arguments_of, takes
 from jaxdl.losses import measured
-from jaxdl.types import Batch, Cells, Episode, LossFn, Metrics, PyTree
+from jaxdl.meta.drawn import check_episode, check_outputs
+from jaxdl.types import Batch, Episode, LossFn, Metrics, PyTree
 
 SIGNATURES = {
     "init": "init(key, x)",
@@ -36,9 +36,7 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
             a label or a weight is negative, or nothing counts.
     """
     _check_functions(learner)
-    _check_episode(episode)
-    for name, part in zip(("support set", "query set"), episode, strict=True):
-        _check_values(name, part)
+    check_episode(episode)
     key, weight = jax.random.key(0), episode.query.weight
     params = jax.eval_shape(learner.init, key, episode.support.x)
 
@@ -59,7 +57,7 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
         query = episode.query
         metrics = jax.eval_shape(partial(measured, loss), found, query.y, query.weight)[1]
     if "accuracy" in metrics and len(leaves) == 1:
-        _check_outputs(leaves[0].shape[-1], episode)
+        check_outputs(leaves[0].shape[-1], episode)
 
 
 def _check_functions(learner: Any) -> None:
@@ -78,41 +76,6 @@ def _check_functions(learner: Any) -> None:
             )
 
 
-def _check_episode(episode: Any) -> None:
-    parts = episode if isinstance(episode, Episode) else ()
-    if not parts or not all(isinstance(part, Batch) for part in parts):
-        found = next((part for part in parts if not isinstance(part, Batch)), episode)
-        within = "an Episode that holds " if parts else ""
-        raise InputError(
-            f"the sampler drew {within}{type(found).__name__}. Let it return"
-            " jaxdl.Episode(support, query), each a jaxdl.Batch(x, y)"
-        )
-
-
-def _check_values(name: str, part: Batch) -> None:
-    """Refuses weights that are not finite or negative, and inputs that count and are not finite."""
-    count = len(jax.tree.leaves(part.x)[0])
-    weight = np.ones(count) if part.weight is None else np.asarray(part.weight, np.float64)
-    if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise InputError(
-            f"the {name} of an episode has a weight that is negative or not finite. Give each"
-            " example a weight of 0 or more"
-        )
-    if not (weight > 0).any():
-        raise InputError(
-            f"the {name} of an episode has no example that counts. Draw at least one whose weight"
-            " is above 0"
-        )
-    for x in jax.tree.leaves(part.x, is_leaf=lambda leaf: isinstance(leaf, Cells)):
-        if isinstance(x, Cells) or not jnp.issubdtype(x.dtype, jnp.inexact):
-            continue
-        if weight.shape == x.shape[:1] and not jnp.isfinite(x[weight > 0]).all():
-            raise InputError(
-                f"the inputs of the {name} of an episode hold NaN or infinity. Correct them, or"
-                " give these examples the weight 0"
-            )
-
-
 def _metrics_of_grad(learner: Any, params: PyTree, episode: Episode) -> Metrics:
     returned = jax.eval_shape(learner.grad, jax.random.key(0), jnp.int32(0), params, episode)
     if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
@@ -122,22 +85,3 @@ def _metrics_of_grad(learner: Any, params: PyTree, episode: Episode) -> Metrics:
         )
     metrics: Metrics = returned[1]
     return metrics
-
-
-def _check_outputs(outputs: int, episode: Episode) -> None:
-    labels = 0
-    for part in episode:
-        counts = np.ones(len(part.y)) if part.weight is None else np.asarray(part.weight)
-        found = np.asarray(part.y)[counts > 0]
-        if found.min() < 0:
-            raise InputError(
-                f"an episode has the label {found.min()}, but labels count from 0. Renumber them,"
-                " or give examples without a label the weight 0"
-            )
-        labels = max(labels, int(found.max()) + 1)
-    if outputs < labels:
-        raise InputError(
-            f"the learner predicts {outputs} classes, but the labels of an episode go up to"
-            f" {labels - 1}. Give it {labels} outputs or `ways={labels}`, or draw tasks of"
-            f" {outputs} classes"
-        )

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from jaxdl import parallel
 from jaxdl.runs import config as ranges
 from jaxdl.runs.identity import NO_FILES, Contents, Former
-from jaxdl.runs.page import write_page
 from jaxdl.runs.run import Run, open_run
 
 Config = TypeVar("Config")
@@ -54,5 +53,5 @@ def run_experiment(
         text = report(result)
         print(text)
         if not finished:
-            write_page(run.directory, text, result)
+            run.page(text)
     return result

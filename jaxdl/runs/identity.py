@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +19,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
 from jaxdl.runs.config import flat, leaves, unflat, whole_path
 from jaxdl.runs.progress import say
-from jaxdl.runs.provenance import program_digest, provenance
+from jaxdl.runs.provenance import provenance
 
 Config = TypeVar("Config")
 
@@ -150,6 +149,13 @@ def check_config(
     return True
 
 
+def made_by(directory: Path) -> dict[str, Any]:
+    """The `provenance` of the process that last trained a run; nothing where it cannot be read."""
+    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return dict(yaml.safe_load((directory / "config.yaml").read_text())["made_by"])
+    return {}
+
+
 def refuse_other_steps(directory: Path, steps: int, cure: str, part: str = "") -> None:
     """Refuses a change of `steps` after training has begun, if the schedule depends on them.
 
@@ -179,21 +185,6 @@ def record_config(
     """
     record = {"config": _record(config, contents, former), "made_by": provenance()}
     write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
-
-
-def tell_other_program(directory: Path) -> None:
-    """Says that the text of the program is not the one that made the run, if so.
-
-    It is no part of the identity, because a change of a picture makes no other run.
-    """
-    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        made_by = yaml.safe_load((directory / "config.yaml").read_text())["made_by"]
-        before, now = made_by.get("program"), program_digest()
-        if before and now and before != now:
-            say(
-                f"{Path(sys.argv[0]).name} has changed since it made {directory}. What is stored"
-                " there is of the older text: choose another `name=` to train anew"
-            )
 
 
 @contextlib.contextmanager

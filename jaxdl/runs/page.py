@@ -8,7 +8,7 @@ from typing import Any
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.files.atomic import write_text
-from jaxdl.report import curves, pictures
+from jaxdl.report import curves, pictures, tables
 from jaxdl.report.page import page
 from jaxdl.runs.identity import recorded_config
 from jaxdl.runs.journal import Journal
@@ -42,6 +42,23 @@ def write_page(directory: Path, report: str, result: Mapping[str, Any]) -> None:
         write_text(directory / NAME, text)
     except Exception as error:  # whatever a log or a picture holds, the training is done
         say(f"no {NAME}: {error}")
+
+
+def numbers(result: Mapping[str, Any]) -> str:
+    """The numbers of a result as a table, those of several seeds side by side.
+
+    >>> print(numbers({"loss": 0.25, "accuracy": [0.5, 0.75], "config": {}, "run": {}}))
+    | result   |    value |
+    | :------- | -------: |
+    | loss     |     0.25 |
+    | accuracy | 0.5 0.75 |
+    """
+    rows = []
+    for name, value in result.items():
+        values = value if isinstance(value, list) else [value]
+        if values and all(isinstance(each, int | float) for each in values):
+            rows.append([name, " ".join(f"{each:.5g}" for each in values)])
+    return tables.markdown(["result", "value"], rows) if rows else ""
 
 
 def _curves(directory: Path) -> tuple[dict[str, str], list[str]]:

@@ -1,7 +1,6 @@
 """The provenance of a result: code, packages, device. Nobody can reproduce a number without it."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 
 from jaxdl import __version__
+from jaxdl.runs.program import program, program_digest
 
 
 def provenance() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def provenance() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "revision": revision_of(_program(), new=True),
+        "revision": revision_of(program(), new=True),
         "program": program_digest(),
         "jaxdl": {"version": __version__, "revision": revision_of(Path(__file__))},
         "python": platform.python_version(),
@@ -34,15 +34,6 @@ def provenance() -> dict[str, Any]:
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "machine": f"{_cpu()}, {os.cpu_count()} cores",
     }
-
-
-def program_digest() -> str | None:
-    """Twelve hexadecimal digits of the file that Python was started with; None for a notebook."""
-    path = _program()
-    with contextlib.suppress(OSError):
-        if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return None
 
 
 def peak_bytes() -> int | None:
@@ -79,12 +70,6 @@ def revision_of(path: Path, *, new: bool = False) -> str:
     except (OSError, subprocess.CalledProcessError):
         pass
     return "unknown"
-
-
-def _program() -> Path:
-    """The file that Python was started with; a notebook has none, so its working folder."""
-    started = getattr(sys.modules["__main__"], "__file__", None)
-    return Path(started or ".").absolute()
 
 
 def _cpu() -> str:

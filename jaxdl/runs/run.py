@@ -30,6 +30,8 @@ from jaxdl.runs import identity
 from jaxdl.runs.best import Best, validation
 from jaxdl.runs.config import RunFlags, check, check_eval_every
 from jaxdl.runs.identity import NO_FILES, Contents, Former, load_config
+from jaxdl.runs.page import numbers, write_page
+from jaxdl.runs.program import tell_other_program
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import peak_bytes, provenance
 from jaxdl.runs.signals import Interrupted, Signals, caught_signals
@@ -74,6 +76,8 @@ class Run:
         self._on_resume = on_resume
         self._part = part
         self._parts: dict[str, Run] = {}
+        self._finished: dict[str, Any] | None = None
+        self._has_page = False
 
     def part(self, name: str, steps: int | None = None) -> "Run":
         """A training inside this run, such as a baseline, with its own directory inside."""
@@ -140,7 +144,20 @@ class Run:
             training.checkpoints.wait()
         if parallel.is_first():
             write_text(self.directory / "result.json", json.dumps(full, indent=2) + "\n")
+        self._finished = full
         return full
+
+    def page(self, report: str = "") -> None:
+        """Writes report.html: `report`, the curves and pictures of the run, and its settings.
+
+        `open_run` calls it at the end for a run that has just finished and did not call it itself.
+
+        Args:
+            report: lines of text and Markdown tables. By default, the numbers of the result.
+        """
+        assert self._finished is not None, "the page of a run is written after `finish`"
+        write_page(self.directory, report or numbers(self._finished), self._finished)
+        self._has_page = True
 
     # ---- state
 
@@ -418,7 +435,7 @@ def open_run(
             stack.enter_context(identity.locked(directory))
             known = identity.check_config(directory, config, contents, former)
             if known:
-                identity.tell_other_program(directory)
+                tell_other_program(directory, identity.made_by(directory))
             stack.enter_context(identity.forgotten_if_refused(directory))
         signals = signals or stack.enter_context(caught_signals())
         run = Run(directory, flags, config.steps, signals, on_resume=record)
@@ -427,3 +444,5 @@ def open_run(
         if not known:
             record()
         yield run
+        if run._finished is not None and not run._has_page:
+            run.page()

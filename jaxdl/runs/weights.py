@@ -155,7 +155,7 @@ def weights_digest(path: Path | str) -> str:
         InputError, RunError: as `load_weights`.
     """
     path = Path(path)
-    arrays = read_tensors(path) if path.is_file() else load_weights(path).arrays
+    arrays = read_tensors(path) if path.is_file() else _load(path, f"`init_from={path}`").arrays
     found = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         found.update(f"{name} {array.dtype} {array.shape} ".encode(errors="surrogatepass"))

@@ -6,10 +6,11 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.meta.drawn import check_values
 from jaxdl.meta.nearest_centroid import nearest_centroid
 from jaxdl.meta.protonet import protonet
 from jaxdl.meta.support_mean import support_mean
-from jaxdl.meta.tried import _check_values, check_learner
+from jaxdl.meta.tried import check_learner
 from jaxdl.models.mlp import mlp
 from jaxdl.types import Batch, Cells, Episode
 from tests.meta.contract import lines, uneven
@@ -66,7 +67,7 @@ def test_what_does_not_count_may_be_anything():
     check_learner(LEARNER, Episode(part, part))
     known = jnp.ones((4, 2), bool).at[0].set(False)
     cells = Batch(Cells(X.at[0].set(jnp.nan), known), EPISODE.query.y)
-    _check_values("support set", cells)  # a cell that is not known has any value
+    check_values("support set", cells)  # a cell that is not known has any value
 
 
 def test_padding_has_no_label():

@@ -2,6 +2,7 @@
 
 from jaxdl.runs import page
 from jaxdl.runs.experiment import run_experiment
+from jaxdl.runs.run import open_run
 from tests import tiny_run
 
 
@@ -33,6 +34,41 @@ def test_a_run_has_a_page_with_its_table_curves_pictures_and_settings(tmp_path):
         "<td>wall_seconds</td>",
     ):
         assert part in text, part
+
+
+def own(folder, text=None):
+    """A program of one's own, without `run_experiment`."""
+    with open_run("tiny", tiny_run.config(folder)) as run:
+        if run.result() is None:
+            run.log(1, "train", {"loss": [1.0, 2.0]})
+            run.finish({"loss": 0.25, "accuracy": [0.5, 0.75], "method": "mine"})
+            if text is not None:
+                run.page(text)
+    return folder / "tiny" / "a" / page.NAME
+
+
+def test_a_run_of_ones_own_has_a_page_with_the_numbers_of_its_result(tmp_path):
+    path = own(tmp_path)
+    text = path.read_text("utf-8")
+    for part in ("<td>accuracy</td>", ">0.5 0.75</td>", "<h2>Training</h2>", "<td>lr</td>"):
+        assert part in text, part
+    path.unlink()
+    assert not own(tmp_path).exists()  # nothing was computed
+    assert "| mine |" not in text
+
+
+def test_the_text_of_a_page_may_be_ones_own(tmp_path):
+    text = own(tmp_path, "a sentence of mine").read_text("utf-8")
+    assert "a sentence of mine" in text
+    assert "0.75" not in text.partition("<h2>")[0]
+
+
+def test_a_run_that_goes_on_has_a_new_page(tmp_path):
+    path = own(tmp_path)
+    path.write_text("old")
+    with open_run("tiny", tiny_run.config(tmp_path, steps=8)) as run:
+        run.finish({"loss": 0.125})
+    assert "0.125" in path.read_text("utf-8")
 
 
 def test_a_finished_run_that_is_reprinted_leaves_all_as_it_is(tmp_path, capsys):

@@ -1,0 +1,80 @@
+"""An episode that a sampler drew, looked at before a training that would fail late."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.errors import InputError
+from jaxdl.types import Batch, Cells, Episode
+
+
+def check_episode(episode: Any) -> None:
+    """Refuses what is no episode, and one that nobody can learn.
+
+    Raises:
+        InputError: saying what to draw.
+    """
+    parts = episode if isinstance(episode, Episode) else ()
+    if not parts or not all(isinstance(part, Batch) for part in parts):
+        found = next((part for part in parts if not isinstance(part, Batch)), episode)
+        within = "an Episode that holds " if parts else ""
+        raise InputError(
+            f"the sampler drew {within}{type(found).__name__}. Let it return"
+            " jaxdl.Episode(support, query), each a jaxdl.Batch(x, y)"
+        )
+    for name, part in zip(("support set", "query set"), parts, strict=True):
+        check_values(name, part)
+
+
+def check_values(name: str, part: Batch) -> None:
+    """Refuses weights that are not finite or negative, and inputs that count and are not finite.
+
+    Raises:
+        InputError: naming the part of the episode.
+    """
+    count = len(jax.tree.leaves(part.x)[0])
+    weight = np.ones(count) if part.weight is None else np.asarray(part.weight, np.float64)
+    if not (np.isfinite(weight).all() and (weight >= 0).all()):
+        raise InputError(
+            f"the {name} of an episode has a weight that is negative or not finite. Give each"
+            " example a weight of 0 or more"
+        )
+    if not (weight > 0).any():
+        raise InputError(
+            f"the {name} of an episode has no example that counts. Draw at least one whose weight"
+            " is above 0"
+        )
+    for x in jax.tree.leaves(part.x, is_leaf=lambda leaf: isinstance(leaf, Cells)):
+        if isinstance(x, Cells) or not jnp.issubdtype(x.dtype, jnp.inexact):
+            continue
+        if weight.shape == x.shape[:1] and not jnp.isfinite(x[weight > 0]).all():
+            raise InputError(
+                f"the inputs of the {name} of an episode hold NaN or infinity. Correct them, or"
+                " give these examples the weight 0"
+            )
+
+
+def check_outputs(outputs: int, episode: Episode) -> None:
+    """Refuses labels below 0, and labels for which a learner has no output.
+
+    Raises:
+        InputError: naming the label.
+    """
+    labels = 0
+    for part in episode:
+        counts = np.ones(len(part.y)) if part.weight is None else np.asarray(part.weight)
+        found = np.asarray(part.y)[counts > 0]
+        if found.min() < 0:
+            raise InputError(
+                f"an episode has the label {found.min()}, but labels count from 0. Renumber them,"
+                " or give examples without a label the weight 0"
+            )
+        labels = max(labels, int(found.max()) + 1)
+    if outputs < labels:
+        raise InputError(
+            f"the learner predicts {outputs} classes, but the labels of an episode go up to"
+            f" {labels - 1}. Give it {labels} outputs or `ways={labels}`, or draw tasks of"
+            f" {outputs} classes"
+        )
