@@ -246,9 +246,14 @@ class Training:
     def _diverged(self, step: int, what: str, suspicion: str) -> Diverged:
         self.checkpoints.wait()
         kept = self.checkpoints.steps()
-        good = f"checkpoint {kept[-1]:,} is the last good one" if kept else "there is no checkpoint"
+        folder = self.checkpoints.directory
+        good = (
+            f"The last good checkpoint is {folder}/{kept[-1]}"
+            if kept
+            else "No checkpoint was saved"
+        )
         return Diverged(
-            f"training diverged: the {what} is not finite at step {step:,} ({good} in"
-            f" {self.checkpoints.directory}). Try a lower learning rate or clipping, and check"
-            f" that labels and task numbers are in range. {suspicion}".rstrip(". ")
+            f"training diverged: the {what} is not finite at step {step:,}. {good}. Try a lower"
+            " learning rate or clipping, and check that labels and task numbers are in range."
+            f" {suspicion}".rstrip(". ")
         )
