@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import RunError
+from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
@@ -76,8 +76,8 @@ class Run:
         self._on_resume = on_resume
         self._part = part
         self._parts: dict[str, Run] = {}
-        self._finished: dict[str, Any] | None = None
-        self._has_page = False
+        self._finished: dict[str, Any] | None = None  # what `finish` stored, in any process
+        self._has_page = True  # until `finish` stores what it lacks
 
     def part(self, name: str, steps: int | None = None) -> "Run":
         """A training inside this run, such as a baseline, with its own directory inside."""
@@ -144,7 +144,7 @@ class Run:
             training.checkpoints.wait()
         if parallel.is_first():
             write_text(self.directory / "result.json", json.dumps(full, indent=2) + "\n")
-        self._finished = full
+        self._finished, self._has_page = full, False
         return full
 
     def page(self, report: str = "") -> None:
@@ -154,9 +154,13 @@ class Run:
 
         Args:
             report: lines of text and Markdown tables. By default, the numbers of the result.
+
+        Raises:
+            InputError: if the run has steps left, or its result is not stored yet.
         """
-        assert self._finished is not None, "the page of a run is written after `finish`"
-        write_page(self.directory, report or numbers(self._finished), self._finished)
+        if (result := self._finished or self.result()) is None:
+            raise InputError("a run has a page after its end. Call run.finish before run.page")
+        write_page(self.directory, report or numbers(result), result)
         self._has_page = True
 
     # ---- state
@@ -444,5 +448,5 @@ def open_run(
         if not known:
             record()
         yield run
-        if run._finished is not None and not run._has_page:
+        if not run._has_page:
             run.page()

@@ -1,5 +1,8 @@
 """report.html of a run: written once, from what lies in the directory, and never at its cost."""
 
+import pytest
+
+from jaxdl.errors import InputError
 from jaxdl.runs import page
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.run import open_run
@@ -61,6 +64,14 @@ def test_the_text_of_a_page_may_be_ones_own(tmp_path):
     text = own(tmp_path, "a sentence of mine").read_text("utf-8")
     assert "a sentence of mine" in text
     assert "0.75" not in text.partition("<h2>")[0]
+
+
+def test_a_run_that_has_not_finished_has_no_page(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"after its end\. Call run\.finish"),
+        open_run("tiny", tiny_run.config(tmp_path)) as run,
+    ):
+        run.page("early")
 
 
 def test_a_run_that_goes_on_has_a_new_page(tmp_path):
