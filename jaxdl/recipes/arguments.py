@@ -41,7 +41,7 @@ def drawn(sample: Sampler, key: Key) -> Any:
         InputError: if it calls NumPy or Python on values that only JAX knows.
     """
     try:
-        return jax.jit(lambda sample, key: sample(key))(as_partial(sample), key)
+        return _draw(as_partial(sample), key)
     except UNTRACEABLE as error:
         raise InputError(
             "the sampler cannot run inside jit: it gives NumPy or Python a value that depends on"
@@ -49,6 +49,9 @@ def drawn(sample: Sampler, key: Key) -> Any:
         ) from error
     except TypeError:  # it returns something that jit cannot: `check_learner` says what
         return sample(key)
+
+
+_draw = jax.jit(lambda sample, key: sample(key))  # compiled once per sampler, not per call
 
 
 def check_key(key: Any) -> None:
