@@ -132,8 +132,7 @@ def _train(
     def validate(state: PyTree) -> Mapping[str, Any]:
         return measure(parallel.local(state))
 
-    every = run.steps if plan.eval_every is None else plan.eval_every
-    missing = [each.evaluations("validation", every)[1] for each in together.runs]
+    missing = [each.evaluations("validation", plan.eval_every)[1] for each in together.runs]
     if any(missing):  # all of them, because a run that has ended is not here
         together.validate(run.steps, state, validate, best)
     chunks = loop(
@@ -146,7 +145,7 @@ def _train(
         devices=devices,
         on_compile=together.compiled,
     )
-    options: dict[str, Any] = {"validate": validate, "eval_every": every, "best": best}
+    options: dict[str, Any] = {"validate": validate, "eval_every": plan.eval_every, "best": best}
     together.watch(chunks, tasks=plan.tasks, **options)
 
 

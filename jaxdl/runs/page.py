@@ -15,6 +15,7 @@ from jaxdl.runs.journal import Journal
 from jaxdl.runs.progress import say
 
 NAME = "report.html"
+NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def write_page(directory: Path, report: str, result: Mapping[str, Any]) -> None:
@@ -47,17 +48,19 @@ def write_page(directory: Path, report: str, result: Mapping[str, Any]) -> None:
 def numbers(result: Mapping[str, Any]) -> str:
     """The numbers of a result as a table, those of several seeds side by side.
 
-    >>> print(numbers({"loss": 0.25, "accuracy": [0.5, 0.75], "config": {}, "run": {}}))
-    | result   |    value |
-    | :------- | -------: |
-    | loss     |     0.25 |
-    | accuracy | 0.5 0.75 |
+    result.json has numbers that are not finite as text.
+
+    >>> print(numbers({"loss": 0.25, "accuracy": [0.5, "nan"], "method": "mine", "run": {}}))
+    | result   |   value |
+    | :------- | ------: |
+    | loss     |    0.25 |
+    | accuracy | 0.5 nan |
     """
     rows = []
     for name, value in result.items():
         values = value if isinstance(value, list) else [value]
-        if values and all(isinstance(each, int | float) for each in values):
-            rows.append([name, " ".join(f"{each:.5g}" for each in values)])
+        if values and all(isinstance(each, int | float) or each in NOT_FINITE for each in values):
+            rows.append([name, " ".join(f"{float(each):.5g}" for each in values)])
     return tables.markdown(["result", "value"], rows) if rows else ""
 
 

@@ -241,7 +241,7 @@ class Run:
             points = self.evaluation_points(
                 *given,
                 split="validation",
-                every=self.steps if eval_every is None else eval_every,
+                every=eval_every,
                 tasks=tasks,
                 devices=devices,
             )
@@ -295,14 +295,15 @@ class Run:
         state: PyTree,
         *,
         split: str,
-        every: int,
+        every: int | None,
         tasks: int,
         devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
         """The log points at multiples of `every`, and the last one.
 
-        `every` is a multiple of `log_every`, or at least `steps`. The caller writes a line of
-        `split` at each of these points. `steps` may have changed since the last start:
+        `every` is a multiple of `log_every`, or at least `steps`; None is the last point alone. The
+        caller writes a line of `split` at each of these points. `steps` may have changed since the
+        last start:
 
         - The old last step may be no multiple of `every`. Its log lines and best parameters go.
         - The new last step may be done already, without a line of `split`. It is yielded again.
@@ -314,7 +315,7 @@ class Run:
         points = self.log_points(step, stream, keys, state, tasks=tasks, devices=devices)
         yield from ((i, now) for i, now in points if due(i))
 
-    def evaluations(self, split: str, every: int) -> tuple[Callable[[int], bool], bool]:
+    def evaluations(self, split: str, every: int | None) -> tuple[Callable[[int], bool], bool]:
         """Which steps are evaluated, and whether the last one is done and waits for it.
 
         Lines and best parameters of other steps go.
@@ -322,11 +323,12 @@ class Run:
         Raises:
             InputError: if `every` is below `steps` and no multiple of `log_every`.
         """
-        if every < self.steps:
-            check_eval_every(every, self.flags)
+        often = self.steps if every is None else every
+        if often < self.steps:
+            check_eval_every(often, self.flags)
 
         def due(i: int) -> bool:
-            return i % every == 0 or i == self.steps
+            return i % often == 0 or i == self.steps
 
         self._training.journal.select(lambda i, of: of == "train" or due(i))
         self._forget(due)

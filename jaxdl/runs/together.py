@@ -56,10 +56,7 @@ class Together:
         """
         first, flags, steps = self._trainings[0], self.runs[0].flags, self.runs[0].steps
         progress = first.start_progress(tasks * self.seeds * len(self.runs))
-        clock, due = (
-            SaveClock(flags.save_minutes),
-            self._evaluations(steps if eval_every is None else eval_every, validate),
-        )
+        clock, due = SaveClock(flags.save_minutes), self._evaluations(eval_every, validate)
         with first.signals.deferred():
             for i, state, metrics in chunks:
                 progress.stepped(i)
@@ -108,7 +105,7 @@ class Together:
     def _rows(self, n: int) -> slice:
         return slice(n * self.seeds, (n + 1) * self.seeds)
 
-    def _evaluations(self, every: int, validate: Validate | None) -> Callable[[int], bool]:
+    def _evaluations(self, every: int | None, validate: Validate | None) -> Callable[[int], bool]:
         due: Callable[[int], bool] = lambda i: False  # noqa: E731
         for run in self.runs if validate is not None else ():
             due, _ = run.evaluations("validation", every)
