@@ -47,6 +47,25 @@ def test_links_between_pages_lead_somewhere(path):
         assert link.startswith("https://") or (path.parent / link).exists(), link
 
 
+def anchors(text):
+    """The names that MyST gives to the headings of a page, as GitHub does."""
+    headings = re.findall(r"^#{1,3} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_to_a_heading_name_one(path):
+    """The build does not tell: a warning for it would also tell of links to files of the code."""
+    text = path.read_text("utf-8")
+    for link, heading in re.findall(r"\]\((?!https:)([^)#]*)#([^)]+)\)", text):
+        page = path.parent / link if link else path
+        assert heading in anchors(page.read_text("utf-8")), f"{link}#{heading}"
+
+
+def test_the_name_of_a_heading_is_that_of_github():
+    assert anchors("# A page\n\n## Why is `it` so, here?\n") == {"a-page", "why-is-it-so-here"}
+
+
 def test_every_page_is_in_the_table_of_contents():
     listed = re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE)
     names = [path.relative_to(DOCS).as_posix().removesuffix(".md") for path in PAGES]
