@@ -26,6 +26,31 @@ def check_episode(episode: Any) -> None:
         )
     for name, part in zip(("support set", "query set"), parts, strict=True):
         check_values(name, part)
+    check_columns(episode)
+
+
+def check_columns(episode: Episode) -> None:
+    """Refuses queries that are other inputs than the examples of the support set.
+
+    The rows of tables have as many columns in both. Pictures and sequences may differ in size.
+
+    Raises:
+        InputError: saying what differs.
+    """
+    support, query = (part.x for part in episode)
+    structures = [jax.tree.structure(x) for x in (support, query)]
+    if structures[0] != structures[1]:
+        raise InputError(
+            f"the inputs of the support set of an episode are {structures[0]}, and those of the"
+            f" query set {structures[1]}. Draw both alike"
+        )
+    for one, other in zip(*map(jax.tree.leaves, (support, query)), strict=True):
+        tables = all(x.ndim == 2 and jnp.issubdtype(x.dtype, jnp.inexact) for x in (one, other))
+        if tables and one.shape[1] != other.shape[1]:
+            raise InputError(
+                f"the support set of an episode has rows of {one.shape[1]} numbers, and the query"
+                f" set rows of {other.shape[1]}. Draw both from the same columns"
+            )
 
 
 def check_values(name: str, part: Batch) -> None:

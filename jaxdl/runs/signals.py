@@ -3,8 +3,11 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
+
+from jaxdl.runs.unanswered import ended_if_unanswered
 
 GO_ON = "the same command goes on from the last checkpoint"
 
@@ -24,7 +27,8 @@ class Signals:
     """Handles signals: notes them inside `deferred`, raises `Interrupted` elsewhere.
 
     A second signal always raises at once. Python swallows what is raised inside a callback of the
-    garbage collector. So the signal is noted in any case, and `look` raises again.
+    garbage collector. So the signal is noted in any case, and `look` raises again. `answered` is
+    when a signal was last handled, by `time.monotonic`.
     """
 
     def __init__(self, what: str = GO_ON) -> None:
@@ -32,6 +36,7 @@ class Signals:
         self._what = what
         self._number = 0
         self._depth = 0
+        self.answered = -float("inf")
 
     @property
     def came(self) -> bool:
@@ -50,6 +55,7 @@ class Signals:
     def handle(self, number: int, frame: Any) -> None:
         """The handler for `signal.signal`."""
         del frame
+        self.answered = time.monotonic()
         impatient, self._number = self.came, number
         if impatient or not self._depth:
             raise self.interrupted(self._what)
@@ -87,7 +93,8 @@ def caught_signals(what: str = GO_ON) -> Iterator[Signals]:
         with contextlib.suppress(ValueError):  # only the main thread may set handlers
             before[number] = signal.signal(number, signals.handle)
     try:
-        yield signals
+        with ended_if_unanswered(lambda: signals.answered, _tell, what):
+            yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

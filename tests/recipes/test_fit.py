@@ -283,6 +283,14 @@ def test_a_loss_that_is_none_is_refused_by_fit_and_by_score(loss, words):
         (lambda batch: (batch, batch), "the sampler drew tuple. Let it return jaxdl.Episode"),
         (lambda batch: batch, "the sampler drew Batch. Let"),
         (lambda batch: Episode(batch, (batch.x, batch.y)), "an Episode that holds tuple. Let it"),
+        (
+            lambda batch: Episode(batch, batch._replace(x=jnp.tile(batch.x, (1, 2)))),
+            "has rows of 1 numbers, and the query set rows of 2. Draw both from the same columns",
+        ),
+        (
+            lambda batch: Episode(batch, batch._replace(x={"a": batch.x})),
+            "support set of an episode are .*, and those of the query set .*a.*. Draw both alike",
+        ),
     ],
 )
 def test_what_is_no_episode_is_refused_with_what_to_return(drawn, words):

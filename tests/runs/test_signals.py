@@ -85,3 +85,68 @@ def test_it_ends_only_a_process_that_runs_an_experiment(name, ends):
         "assert 'jax' not in sys.modules\n"
     )
     assert (done.returncode, done.stdout) == (0, f"{not ends}\n")
+
+
+WAITS = """
+import jax, sys
+from jaxdl.runs.signals import caught_signals
+with caught_signals("nothing was begun"), caught_signals():
+    lasts = jax.jit(lambda n: jax.lax.fori_loop(0, n, lambda i, x: x * 0.5 + i, 0.0))
+    lasts(3).block_until_ready()
+    print("ready", flush=True)
+    lasts(2_000_000_000).block_until_ready()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_process_that_waits_for_a_program(number):
+    """It cannot answer: Python handles signals between two of its own instructions."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", WAITS], cwd=ROOT, **pipes) as waits:
+        assert waits.stdout.readline() == "ready\n"
+        waits.send_signal(number)
+        line = waits.stderr.readline()
+        waits.send_signal(number)
+        rest, name = waits.communicate(timeout=60)[1], signal.Signals(number).name
+    assert line.startswith("the signal waits for the compiler or for a program on a device; send")
+    assert rest == f"stopped by {name} at once: the same command goes on from the last checkpoint\n"
+    assert waits.returncode == 128 + number
+
+
+def test_signals_that_are_answered_do_not_end_a_process():
+    done = python(
+        "import os, signal, time\n"
+        "from jaxdl.runs import unanswered\n"
+        "from jaxdl.runs.signals import Interrupted, caught_signals\n"
+        "unanswered.PATIENCE = 0.2\n"
+        "with caught_signals() as signals, signals.deferred():\n"
+        "    for _ in range(3):\n"
+        "        try:\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        except Interrupted:\n"
+        "            print('raised')\n"
+        "        time.sleep(0.5)\n"
+        "print(signal.set_wakeup_fd(-1), unanswered._sinks)\n"
+    )
+    said = "stopping after this chunk; send the signal again to stop at once\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised\nraised\n-1 []\n", said)
+
+
+def test_signals_of_a_forked_process_do_not_count():
+    done = python(
+        "import os, signal, time\n"
+        "from jaxdl.runs import unanswered\n"
+        "from jaxdl.runs.signals import caught_signals\n"
+        "unanswered.PATIENCE = 0.2\n"
+        "with caught_signals():\n"
+        "    if child := os.fork():\n"
+        "        os.waitpid(child, 0)\n"
+        "        time.sleep(0.5)\n"
+        "    else:\n"
+        "        signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        os._exit(0)\n"
+        "print('here')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
