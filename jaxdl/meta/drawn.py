@@ -38,7 +38,7 @@ def check_columns(episode: Episode) -> None:
         InputError: saying what differs.
     """
     support, query = (part.x for part in episode)
-    structures = [jax.tree.structure(x) for x in (support, query)]
+    structures: list[Any] = [jax.tree.structure(x) for x in (support, query)]
     if structures[0] != structures[1]:
         raise InputError(
             f"the inputs of the support set of an episode are {structures[0]}, and those of the"
