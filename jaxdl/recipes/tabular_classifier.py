@@ -1,4 +1,4 @@
-"""`TabularClassifier`: a trained run of tabular, in scikit-learn's conventions."""
+"""`TabularClassifier`: a trained net of tabular, in scikit-learn's conventions."""
 
 import inspect
 from collections.abc import Callable
@@ -13,14 +13,19 @@ from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 
 from jaxdl.errors import InputError, extra
+from jaxdl.files import leaves
+from jaxdl.files.atomic import read_json
+from jaxdl.models.torch_weights import fitting
 from jaxdl.recipes.loaded import LoadedRun
 from jaxdl.recipes.tabular import OWN, classify, learner_of_tables, optimiser, probabilities
 from jaxdl.runs.identity import recorded_config
+from jaxdl.runs.keywords import fits
 from jaxdl.runs.stored import load_last
+from jaxdl.runs.weights import load_weights
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
-from jaxdl.types import Array, TrainState
+from jaxdl.types import Array, Params, TrainState
 
 
 class TabularClassifier:
@@ -30,12 +35,16 @@ class TabularClassifier:
     stores the rows, and takes no steps. A missing number is NaN. A prediction is the mean over
     `members` orders of the columns and of the classes.
 
-        classifier = jaxdl.TabularClassifier("runs/tabular/...").fit(x, y)
-        probabilities = classifier.predict_proba(other)
+        classifier = jaxdl.TabularClassifier("results/tabular/tabular.npz").fit(x, y)
+        probabilities = classifier.predict_proba(other)  # [m, classes]
+
+    A clone of jaxdl has this file of weights. Your own training gives the directory of a run, such
+    as `runs/tabular/...`, or a file of `export_weights`. The configuration of a file is in the JSON
+    file of the same name beside it: a copy of the run's result.json.
 
     Args:
-        run: the directory of the run.
-        seed: which of the seeds that trained in the run, from 0.
+        run: the directory of the run, or a file of its weights.
+        seed: which of the seeds that trained in the run, from 0. A file holds one net: 0.
         members: how many orders there are.
         random_state: the seed of the orders.
 
@@ -103,11 +112,12 @@ class TabularClassifier:
         return hasattr(self, "classes_")
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "TabularClassifier":
-        """Stores rows `[n, columns]` and their classes `[n]`, and loads the run.
+        """Stores rows `[n, columns]` and their classes `[n]`, and loads the net.
 
         Raises:
-            InputError: if the run cannot be loaded or was trained for fewer columns or classes, or
-                without scikit-learn, which checks the arrays.
+            InputError: as `loaded_tables`, or if the net was trained for fewer columns or classes,
+                or without scikit-learn, which checks the arrays.
+            RunError: if the run or the configuration of the file is damaged.
             ValueError: for arrays that no classifier takes.
         """
         with extra("data"):
@@ -159,15 +169,25 @@ def predict_of(**config: int) -> Callable[..., Array]:
 
 
 def loaded_tables(run: Path | str | None, seed: int = 0) -> LoadedRun:
-    """The learner and the last parameters of a run of tabular.
+    """The learner and the last parameters of a run of tabular, or those of a file of weights.
 
     Raises:
-        InputError: if it is no such run, or has stored nothing yet, or has no such seed.
+        InputError: if it is no such run or file, or has stored nothing yet, or has no such seed; if
+            the JSON file beside a file of weights is missing or has no configuration of tabular, or
+            is of a net with other shapes.
         RunError: if it is damaged.
     """
     if run is None:
-        raise InputError("TabularClassifier needs a trained net. Give `run`, a directory")
-    config = recorded_config(Path(run))
+        raise InputError(
+            "TabularClassifier needs a trained net. Give `run`, a directory or a file of weights"
+        )
+    path = Path(run)
+    is_file = path.is_file() or (path.suffix == ".npz" and not path.is_dir())
+    return _of_file(path, seed) if is_file else _of_run(path, seed)
+
+
+def _of_run(run: Path, seed: int) -> LoadedRun:
+    config = recorded_config(run)
     if not config.keys() >= {*OWN, "classes", "least_shots", "seeds"}:
         raise InputError(f"{run} is a run of another experiment. Give one of tabular")
     if not 0 <= seed < config["seeds"]:
@@ -180,3 +200,46 @@ def loaded_tables(run: Path | str | None, seed: int = 0) -> LoadedRun:
 
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(start))
     return LoadedRun(learner, per_seed(load_last(run, zeros).params)[seed], config)
+
+
+def _of_file(path: Path, seed: int) -> LoadedRun:
+    if path.suffix != ".npz":
+        raise InputError(f"{path} is no file of weights. Give a .npz, or the directory of a run")
+    arrays, config = load_weights(path).arrays, _config_beside(path)
+    if seed != 0:
+        raise InputError(f"{path} has no `seed={seed}`, because it holds one net. Choose `seed=0`")
+    learner, x = learner_of_tables(config), jnp.zeros((2, config["features"]))
+    like = {"params": jax.eval_shape(learner.init, jax.random.key(0), x)}
+    places, structure = jax.tree_util.tree_flatten_with_path(like)
+    wanted = {leaves.name(leaves.path_of(keys)): leaf for keys, leaf in places}
+    for name in sorted(wanted.keys() | arrays.keys()):
+        there, here = (of[name].shape if name in of else "absent" for of in (arrays, wanted))
+        if there != here:
+            raise InputError(
+                f"{path} is of another net than {path.stem}.json beside it: {name} is {there} in"
+                f" the weights and {here} by the configuration. Take both from one run"
+            )
+    found = [
+        fitting(arrays[name], leaf.dtype, f"{name} of {path}") for name, leaf in wanted.items()
+    ]
+    params: Params = jax.tree.unflatten(structure, found)["params"]
+    return LoadedRun(learner, params, config)
+
+
+def _config_beside(weights: Path) -> dict[str, Any]:
+    """The configuration of a file of weights, from the JSON file of the same name."""
+    path = weights.with_suffix(".json")
+    if not path.is_file():
+        raise InputError(
+            f"{weights} has no configuration beside it: there is no {path.name}. Copy the"
+            " result.json of its run there"
+        )
+    found = read_json(path).get("config")
+    config = found if isinstance(found, dict) else {}
+    for name in (*OWN, "classes"):
+        if not fits(config.get(name), int):
+            raise InputError(
+                f"{path} has no configuration of tabular: the whole number `{name}` is missing."
+                " Give weights of a run of tabular, with its result.json beside them"
+            )
+    return config
