@@ -115,8 +115,9 @@ class TabularClassifier:
         """Stores rows `[n, columns]` and their classes `[n]`, and loads the net.
 
         Raises:
-            InputError: as `loaded_tables`, or if the net was trained for fewer columns or classes,
-                or without scikit-learn, which checks the arrays.
+            InputError: if `run` is no run or file of tabular, or has no such seed; if the JSON file
+                beside a file is missing or is of another net; if the net was trained for fewer
+                columns or classes; or without scikit-learn, which checks the arrays.
             RunError: if the run or the configuration of the file is damaged.
             ValueError: for arrays that no classifier takes.
         """
