@@ -393,18 +393,28 @@ def _grouped(items: PyTree, count: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), items)
 
 
+def _as_float(leaf: Any) -> Any:
+    """A sum of bools is a bool, and one of bytes wraps."""
+    leaf = jnp.asarray(leaf)
+    return leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf.astype(jnp.float32)
+
+
 def _mean_over_groups(of_group: Callable[[Any], Any], groups: PyTree) -> Any:
     """The mean of `of_group` over the leading axis of `groups`, summed up by a scan."""
     count = leading_axis(groups)
     first = jax.tree.map(lambda leaf: leaf[0], groups)
+
+    def found(group: PyTree) -> Any:
+        return jax.tree.map(_as_float, of_group(group))
+
     if count == 1:
-        return of_group(first)
+        return found(first)
     zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_group, first)
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(found, first)
     )
 
     def add(sums: PyTree, group: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, sums, of_group(group)), None
+        return jax.tree.map(jnp.add, sums, found(group)), None
 
     sums, _ = lax.scan(add, zeros, groups)
     return jax.tree.map(lambda leaf: leaf / count, sums)

@@ -42,7 +42,8 @@ def weighted_mean(values: Array, weight: Array | None = None) -> Scalar:
     values, weight = jnp.where(weight == 0, 0, values), weight.astype(values.dtype)
     total = jnp.sum(weight)
     # Not a quotient by the smallest float: of constants, XLA makes a NaN of it.
-    return jnp.vdot(values, weight) / jnp.where(total < np.finfo(values.dtype).tiny, 1, total)
+    total_of_values = jnp.vdot(values, weight, precision="highest")  # accelerators round products
+    return total_of_values / jnp.where(total < np.finfo(values.dtype).tiny, 1, total)
 
 
 def without_void(x: PyTree, weight: Array | None) -> PyTree:
@@ -161,9 +162,12 @@ def cross_entropy(
     ('1.386', 0.5)
 
     Raises:
-        InputError: if labels are not integers, or if shapes do not fit (that of `weight` included).
+        InputError: if labels are not integers, if shapes do not fit (that of `weight` included), or
+            if `smoothing` is out of range.
     """
     _refuse_batch("cross_entropy", target)
+    if not 0 <= smoothing < 1:
+        raise InputError(f"`smoothing={smoothing}` is a share of each label. Choose it in [0, 1)")
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise InputError(
             f"cross_entropy takes integer class labels, not {target.dtype}: convert them with"

@@ -215,8 +215,11 @@ class LossFn(Protocol):
     """`(prediction, target, weight) -> (scalar, metrics)`, the mean over the weighted examples.
 
     Metrics are single numbers by name. The metric `loss` is what is logged and checked, and need
-    not be what is minimised; where there is none, the loss itself is logged. Write your own loss
-    with `losses.counted` and `losses.weighted_mean`. Then examples of weight 0 count for nothing.
+    not be what is minimised; where there is none, the loss itself is logged. The metric `accuracy`
+    says that predictions `[n, ..., classes]` have an output per class. Then a label without an
+    output is a fault. A single output is the logit of two classes, with labels of your own. Write
+    your own loss with `losses.counted` and `losses.weighted_mean`. Then examples of weight 0 count
+    for nothing.
 
     >>> import jaxdl, jax.numpy as jnp
     >>> def halved(loss: jaxdl.LossFn) -> jaxdl.LossFn:

@@ -311,3 +311,19 @@ def test_dropout_key_reaches_the_model(key):
         for seed in (0, 1)
     ]
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("value", [True, np.uint8(100), np.int8(100)])
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+def test_metrics_of_bools_and_bytes_have_their_mean(value, chunk, key):
+    """A sum of bools is a bool, and one of bytes wraps."""
+
+    def loss(params, key, task, step=None):
+        total = jnp.sum((params - jnp.mean(task)) ** 2)
+        return total, {"loss": total, "found": jnp.full((), value)}
+
+    grad = over_tasks(of_loss(loss), chunk=chunk)
+    found = grad(key, STEP, jnp.zeros(3), tasks(4))[1]["found"]
+    assert float(found) == float(value)
+    batch = over_microbatches(of_loss(loss), count=2)
+    assert float(batch(key, STEP, jnp.zeros(3), tasks(4))[1]["found"]) == float(value)

@@ -280,3 +280,9 @@ def test_a_batch_in_place_of_targets_is_refused(loss):
     prediction = Normal(jnp.zeros((2, 1)), jnp.ones((2, 1))) if loss is gaussian_nll else 0
     with pytest.raises(InputError, match=f"{loss.__name__} takes targets, not a Batch"):
         loss(prediction, Batch(jnp.zeros((2, 1)), jnp.zeros((2, 1))))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, 1.5])
+def test_smoothing_is_a_share(smoothing):
+    with pytest.raises(InputError, match=r"is a share of each label. Choose it in \[0, 1\)"):
+        cross_entropy(jnp.zeros((2, 3)), jnp.array([0, 1]), smoothing=smoothing)

@@ -15,6 +15,7 @@ from jax import lax
 from jax.tree_util import Partial
 from jaxtyping import Int, Integer, Shaped, UInt
 
+from jaxdl.data.inputs import check_fits
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import WHOLE, Array, Batch, Count, Key, PyTree, Shard
@@ -80,9 +81,9 @@ def epochs(
         A `jaxdl.Stream` of batches, which carries the data set as an argument.
 
     Raises:
-        InputError: if there are no examples, if x and y differ in length, if y has another type or
-            a label out of range, if the batch is below 1, or if the count is not from 1 to n (a
-            traced count is not checked).
+        InputError: if there are no examples, if x and y differ in length, if an integer of x does
+            not fit into 32 bits, if y has another type or a label out of range, if the batch is
+            below 1, or if the count is not from 1 to n (a traced count is not checked).
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) == 0 or len(x) != len(y):
@@ -94,6 +95,7 @@ def epochs(
         raise InputError(f"batch={batch} must be at least 1. Choose a larger batch")
     if not (count is None or isinstance(count, jax.core.Tracer) or 1 <= count <= len(x)):
         raise InputError(f"count={count} must be from 1 to the {len(x)} examples. Choose another")
+    check_fits(x)
     y = _checked_targets(y, classes)
 
     def draw(

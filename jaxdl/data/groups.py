@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdl.data.episodes import few_shot
 from jaxdl.data.ranges import Range
@@ -29,7 +30,8 @@ def grouped(
     1
 
     Args:
-        x, y: arrays `[N, ...]`, or dicts or tuples of them, with the types of `few_shot`.
+        x, y: arrays `[N, ...]`, or dicts or tuples of them, with the types of `few_shot`. Bytes of
+            x are pictures, and become floats in `[0, 1]`. Bytes of y are integers.
         groups: `[N]`, strings or integers from 0.
         shots, queries: support and query rows per task, or ranges of them. A group with fewer rows
             gives fewer of both, and a group with fewer than `min(shots) + 1` is left out, as a
@@ -40,8 +42,13 @@ def grouped(
         InputError: as `few_shot`, whose messages speak of classes.
     """
     options: dict[str, Any] = {"ways": 1, "shots": shots, "queries": queries, "weights": weights}
-    rows = few_shot({"x": x, "y": y}, groups, **options)
+    targets = jax.tree.map(_as_integers, y, is_leaf=lambda part: isinstance(part, list))
+    rows = few_shot({"x": x, "y": targets}, groups, **options)
     return jax.tree_util.Partial(_draw, rows)
+
+
+def _as_integers(leaf: Any) -> Any:
+    return leaf.astype(np.int32) if getattr(leaf, "dtype", None) == np.uint8 else leaf
 
 
 def _draw(rows: Sampler, key: Key) -> Episode:

@@ -99,6 +99,26 @@ def _check_leaf(path: str, leaf: Any) -> np.ndarray:
         raise InputError(f"x{path}: {error}" if path else str(error)) from None
 
 
+def check_fits(leaf: np.ndarray, what: str = "x") -> None:
+    """Refuses integers of 64 bits that JAX would cut to 32 without a word.
+
+    Args:
+        what: what the message calls the array.
+
+    Raises:
+        InputError: if one does not fit.
+    """
+    kept = jax.dtypes.canonicalize_dtype(leaf.dtype)
+    if not np.issubdtype(leaf.dtype, np.integer) or kept == leaf.dtype or not leaf.size:
+        return
+    limits = np.iinfo(kept)
+    if leaf.min() < limits.min or leaf.max() > limits.max:
+        raise InputError(
+            f"{what} has integers from {leaf.min()} to {leaf.max()}, which do not fit into {kept}."
+            " Number tokens from 0, or convert measurements by x.astype(np.float32)"
+        )
+
+
 def _as_int32(path: str, leaf: np.ndarray) -> np.ndarray:
     limits = np.iinfo(np.int32)
     if leaf.min() < limits.min or leaf.max() > limits.max:

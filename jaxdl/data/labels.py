@@ -72,14 +72,19 @@ def name_classes(
     Raises:
         InputError: as `check_labels`, or if only some of the labels are strings.
     """
-    given = np.asarray(labels)
+    # Of a list, NumPy would make the string "nan" of a label that is missing.
+    given = np.asarray(labels, object if isinstance(labels, list | tuple) else None)
     if given.dtype.kind in "OT" and all(isinstance(label, str) for label in given.ravel()):
         given = np.array(given.tolist(), str)
     if given.dtype.kind != "U" or given.ndim != 1 or given.size == 0:
-        given = check_labels(labels, examples)
+        given = check_labels(given if _is_mixed(given) else labels, examples)
     check_count(given, examples)
     names, places = np.unique(given, return_inverse=True)
     return names, places
+
+
+def _is_mixed(given: np.ndarray) -> bool:
+    return given.dtype.kind == "O" and any(isinstance(label, str) for label in given.ravel())
 
 
 def check_count(labels: np.ndarray, examples: int) -> None:

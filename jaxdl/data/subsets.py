@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Float, Int, Shaped
 
 from jaxdl.data.epochs import shuffled
+from jaxdl.data.inputs import check_fits
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import WHOLE, Array, Batch, Count, Key, PyTree, Shard
@@ -77,9 +78,10 @@ def by_class(x: PyTree, y: PyTree, *, classes: int | None = None) -> Table:
     `classes=None` means one more than the largest label.
 
     Raises:
-        InputError: for other labels.
+        InputError: for other labels, or if an integer of x does not fit into 32 bits.
     """
     x = np.asarray(x)
+    check_fits(x)
     y = check_labels(y, len(x), classes=classes)
     names, sizes = np.unique(y, return_counts=True)
     count = int(names[-1]) + 1 if classes is None else classes
@@ -99,7 +101,8 @@ def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ..
 
     Args:
         labels: integers `[n]` from 0.
-        first: examples per class of the first part; -k means all but k.
+        first: examples per class of the first part; -k means all but k, and none of a class that
+            has no more.
         second: examples per class of the second part. The third part is the rest.
 
     Raises:
@@ -110,7 +113,7 @@ def divided(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray, ..
     labels = labels[order]
     sizes = np.bincount(labels)
     ranks = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels]
-    ends = first if first >= 0 else sizes[labels] + first
+    ends = first if first >= 0 else np.maximum(sizes[labels] + first, 0)
     parts = ranks < ends, (ranks >= ends) & (ranks < ends + second), ranks >= ends + second
     return tuple(order[part] for part in parts)
 
@@ -168,7 +171,7 @@ def subset_epochs(
         batch: examples per step, over all devices.
         transform: turns one stored example `[...]` into the net's input.
         runs: the run keys `[runs]` that `train.loop` gets, all different. A run finds its subset by
-            its key.
+            its key. A key that is none of them gets labels of -1, and so a loss of NaN.
         subsets: key and shots, `[runs]` each.
 
     Returns:
@@ -191,12 +194,14 @@ def subset_epochs(
     def draw(
         table: Table, names: Array, subsets: Subset, key: Key, step: Any, shard: Shard = WHOLE
     ) -> Batch:
-        mine = jnp.argmax(jnp.all(names == jax.random.key_data(key)[None], axis=-1))
+        is_mine = jnp.all(names == jax.random.key_data(key)[None], axis=-1)
+        mine = jnp.argmax(is_mine)
         order_key, transform_key = jax.random.split(key)
         turns = shard.of(step * batch + jnp.arange(batch, dtype=jnp.int32))
         subset = Subset(subsets.key[mine], subsets.shots[mine])
         rows, labels = in_turn(table, subset, order_key, turns)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(transform_key, turns)
+        labels = jnp.where(jnp.any(is_mine), labels, -1)  # no label, so that the loss is NaN
         return Batch(jax.vmap(transform)(keys, table.x[rows]), labels)
 
     subsets = Subset(subsets.key, jnp.asarray(subsets.shots, jnp.int32))

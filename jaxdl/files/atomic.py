@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,9 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunError: if it cannot be written. An older file with this name then stays.
     """
-    part = path.with_name(f".{path.name}.part")
+    # A name of its own, because another process may write the same file.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with writing(path):
-        part.unlink(missing_ok=True)  # of a killed process; it may even be a link to another file
         try:
             with part.open("x", encoding="utf-8") as file:
                 file.write(text)

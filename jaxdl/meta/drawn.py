@@ -59,7 +59,13 @@ def check_values(name: str, part: Batch) -> None:
     Raises:
         InputError: naming the part of the episode.
     """
-    count = len(jax.tree.leaves(part.x)[0])
+    leaves = jax.tree.leaves(part.x)
+    if not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+        raise InputError(
+            f"the {name} of an episode has no rows: {'an input is a single number' * bool(leaves)}"
+            f"{'there is no input' * (not leaves)}. Give arrays `[n, ...]` of n examples"
+        )
+    count = len(leaves[0])
     weight = np.ones(count) if part.weight is None else np.asarray(part.weight, np.float64)
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise InputError(
@@ -84,13 +90,18 @@ def check_values(name: str, part: Batch) -> None:
 def check_outputs(outputs: int, episode: Episode) -> None:
     """Refuses labels below 0, and labels for which a learner has no output.
 
+    A single output may be the logit of two classes, whatever two numbers they have.
+
     Raises:
         InputError: naming the label.
     """
-    labels = 0
+    labels, counted = 0, []
     for part in episode:
         counts = np.ones(len(part.y)) if part.weight is None else np.asarray(part.weight)
-        found = np.asarray(part.y)[counts > 0]
+        counted.append(np.asarray(part.y)[counts > 0])
+    if outputs == 1 and len(np.unique(np.concatenate([each.ravel() for each in counted]))) <= 2:
+        return
+    for found in counted:
         if found.min() < 0:
             raise InputError(
                 f"an episode has the label {found.min()}, but labels count from 0. Renumber them,"

@@ -16,7 +16,8 @@ def query_loss(
     """The loss of predictions for the queries, of which those of weight 0 count for nothing.
 
     It is NaN if a label in the support set is none of the classes. A learner would leave out its
-    example, because the label becomes a row of zeros.
+    example, because the label becomes a row of zeros. Classes have an output each, and a loss with
+    an accuracy; a single output is the logit of two classes, with labels of the loss's own.
     """
     query = episode.query
     labels: Any = getattr(episode.support, "y", None)
@@ -25,6 +26,8 @@ def query_loss(
     value, metrics = measured(loss, prediction, query.y, weight)
     of_classes = "accuracy" in metrics and hasattr(labels, "dtype") and hasattr(prediction, "shape")
     if not of_classes or not jnp.issubdtype(labels.dtype, jnp.integer):
+        return value, metrics
+    if prediction.shape[-1] == 1:
         return value, metrics
     wrong = (labels < 0) | (labels >= prediction.shape[-1])
     (wrong,) = counted(episode.support.weight, wrong)

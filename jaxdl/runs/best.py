@@ -11,6 +11,7 @@ Readers take the newest folder. Older folders stay because a choice may have to 
 So the newest two folders stay, and the newest folder up to each checkpoint.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,18 @@ from jaxdl.files import leaves
 from jaxdl.files.atomic import writing
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params
+
+ERRORS = {"loss", "error", "errors", "nll", "mse", "rmse", "mae", "perplexity", "regret"}
+"""Words in the names of metrics whose lowest value is the best."""
+
+
+def lowest_is_best(metric: str) -> bool:
+    """Whether a metric is a loss or an error: one of `ERRORS` is a word of its name.
+
+    >>> [lowest_is_best(name) for name in ("loss", "squared_error", "accuracy", "log_likelihood")]
+    [True, True, False, False]
+    """
+    return not ERRORS.isdisjoint(re.findall("[a-z]+", metric.lower()))
 
 
 def validation(found: Any, best: str) -> dict[str, np.ndarray]:

@@ -157,17 +157,40 @@ def flat(config: Any) -> dict[str, Any]:
 def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """The configuration whose `flat` fields are `values`; a missing field has its default.
 
+    Tuples and paths may be the lists and texts that YAML has for them.
+
     Raises:
         TypeError: if `values` has an unknown field.
     """
-    rest, nested = dict(values), {}
+    rest, nested = _typed(kind, values), {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass
         default = _default(field)
         if field.name != "run" and dataclasses.is_dataclass(default):
             names = [inner.name for inner in dataclasses.fields(default)]
-            own = {name: rest.pop(name) for name in names if name in rest}
+            own = _typed(type(default), {name: rest.pop(name) for name in names if name in rest})
             nested[field.name] = dataclasses.replace(default, **own)  # type: ignore[type-var]
     return kind(**rest, **nested)
+
+
+def has_kind(hint: Any, kind: type) -> bool:
+    """Whether values of a type may be annotated so.
+
+    >>> has_kind(tuple[int, ...] | None, tuple), has_kind(str, Path)
+    (True, False)
+    """
+    of = hint is kind or typing.get_origin(hint) is kind
+    return of or any(has_kind(part, kind) for part in typing.get_args(hint))
+
+
+def _typed(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    hints, typed = typing.get_type_hints(kind, include_extras=True), dict(values)
+    for name, value in values.items():
+        hint = hints.get(name)
+        if isinstance(value, list) and has_kind(hint, tuple):
+            typed[name] = tuple(value)
+        elif isinstance(value, str) and has_kind(hint, Path) and not has_kind(hint, str):
+            typed[name] = Path(value)
+    return typed
 
 
 def check(config: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxdl.errors import InputError
-from jaxdl.runs.config import flat, leaves, unflat
+from jaxdl.runs.config import flat, has_kind, leaves, unflat
 
 MOST = 1000
 """The most configurations of a grid, because a wrong flag must not fill a disk."""
@@ -75,7 +75,7 @@ def asked(arguments: Sequence[str], default: Any) -> Grid | None:
         if name == "shard":
             shard = _shard(values)
         elif name in single and len(values) > 1:
-            if len(set(values)) < len(values):
+            if len(set(map(_as_number, values))) < len(values):
                 raise InputError(f"`{name}={' '.join(values)}`: give each value once")
             axes[name] = tuple(values)
         else:
@@ -122,18 +122,22 @@ def with_values(config: Any, values: Mapping[str, Any]) -> Any:
     return unflat(type(config), {**flat(config), **values, "run": config.run})
 
 
+def _as_number(value: str) -> float | str:
+    """A value as a number, where it is one: 0.001 and 1e-3 are the same run."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 def _single(default: Any) -> set[str]:
     """The fields with one value, those of the run flags left out."""
     found = set()
     for owner, field, value in leaves(default):
         hint = typing.get_type_hints(type(owner)).get(field.name, field.type)
-        if field.name != "run" and not isinstance(value, tuple) and not _is_tuple(hint):
+        if field.name != "run" and not isinstance(value, tuple) and not has_kind(hint, tuple):
             found.add(field.name)
     return found
-
-
-def _is_tuple(hint: Any) -> bool:
-    return typing.get_origin(hint) is tuple or any(map(_is_tuple, typing.get_args(hint)))
 
 
 def _flags(arguments: Sequence[str]) -> list[tuple[str, list[str], list[str]]]:

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import RunError, extra
+from jaxdl.errors import InputError, RunError, extra
 from jaxdl.files.atomic import parsed, plain, write_text, writing
+
+OWN = ("step", "split")
+"""The names of a line's own fields, which no metric can have."""
 
 
 class Journal:
@@ -40,7 +43,18 @@ class Journal:
             self._writer = SummaryWriter
 
     def append(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
-        """Adds a line of metrics: numbers, or one number per seed."""
+        """Adds a line of metrics: numbers, or one number per seed.
+
+        Raises:
+            InputError: if a metric has the name of a field of the line.
+            RunError: if the line cannot be written.
+        """
+        for name in OWN:
+            if name in metrics:
+                raise InputError(
+                    f"a metric is called {name!r}, as a field of each line of {self.path.name} is."
+                    " Give it another name"
+                )
         if not parallel.is_first():
             return
         line = json.dumps({"step": step, "split": split, **plain(metrics)})
@@ -52,11 +66,12 @@ class Journal:
     def read(self, split: str) -> dict[str, np.ndarray]:
         """The lines of one split as float64 arrays: `step` `[lines]`, the others `[lines, seeds]`.
 
-        A line that is damaged, or lacks a metric of the first line, is left out.
+        A line that is damaged, or lacks a metric of the first line, is left out. Of a line with
+        more metrics, those of the first line are read.
         """
         lines = [line for line in map(_parsed, self._lines()) if line.pop("split", None) == split]
-        names = lines[0].keys() if lines else ()
-        whole = [line for line in lines if line.keys() == names]
+        names = list(lines[0]) if lines else []
+        whole = [line for line in lines if line.keys() >= set(names)]
         return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
 
     def splits(self) -> list[str]:
@@ -85,11 +100,14 @@ class Journal:
         if not parallel.is_first():
             return None
         lines = [line for line in self._lines() if _parsed(line).get("step", math.inf) <= step]
-        return {"lines": len(lines), "crc32": _crc32(lines)}
+        return {"step": step, "lines": len(lines), "crc32": _crc32(lines)}
 
     def begins_as(self, mark: Mapping[str, int]) -> bool:
         """Whether the lines of an earlier `mark` are still there, and are still the same."""
-        lines = [line for line in self._lines() if _parsed(line)][: mark["lines"]]
+        step = mark.get("step", math.inf)  # earlier versions did not note it
+        parsed_lines = ((line, _parsed(line)) for line in self._lines())
+        found = [line for line, values in parsed_lines if values and values["step"] <= step]
+        lines = found[: mark["lines"]]
         return len(lines) == mark["lines"] and _crc32(lines) == mark["crc32"]
 
     def close(self) -> None:
@@ -120,7 +138,7 @@ class Journal:
 
     def _add_events(self, line: dict[str, Any]) -> None:
         for name, values in line.items():
-            if name not in ("step", "split"):
+            if name not in OWN:
                 mean = float(np.mean(np.asarray(values, np.float64)))
                 self._board.add_scalar(f"{line['split']}/{name}", mean, line["step"])
 
@@ -133,32 +151,38 @@ class Window:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self._counts: dict[str, int] = {}
         self._sums: dict[str, np.ndarray] = {}
+
+    @property
+    def count(self) -> int:
+        """How many steps were added."""
+        return max(self._counts.values(), default=0)
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, Any]) -> "Window":
         """The window that `notes` were made from."""
         window = cls()
-        window.count = notes["count"]
         window._sums = {name: np.asarray(sums, np.float64) for name, sums in notes["sums"].items()}
+        # Earlier versions noted one count for all metrics.
+        window._counts = notes.get("counts") or dict.fromkeys(window._sums, notes.get("count", 0))
         return window
 
     def notes(self) -> dict[str, Any]:
         """The window as values for JSON, exact to the last bit."""
-        return {"count": self.count, "sums": plain(self._sums)}
+        return {"counts": self._counts, "sums": plain(self._sums)}
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Adds the metrics `[seeds, steps]` of a chunk."""
+        """Adds the metrics `[seeds, steps]` of a chunk; each counts from the first that has it."""
         for name, values in metrics.items():
             start = self._sums.get(name, np.zeros_like(values[:, 0], np.float64))
             rows = np.concatenate([start[:, None], values.astype(np.float64)], axis=1)
             self._sums[name] = np.cumsum(rows, axis=1)[:, -1]
-        self.count += next(iter(metrics.values())).shape[1] if metrics else 0
+            self._counts[name] = self._counts.get(name, 0) + values.shape[1]
 
     def means(self) -> dict[str, np.ndarray]:
         """The means over steps, `[seeds]`, float64."""
-        return {name: sums / self.count for name, sums in self._sums.items()}
+        return {name: sums / self._counts[name] for name, sums in self._sums.items()}
 
 
 def _crc32(lines: Sequence[str]) -> int:

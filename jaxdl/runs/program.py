@@ -28,13 +28,15 @@ def program_digest() -> str | None:
 def tell_other_program(directory: Path, made_by: Mapping[str, Any]) -> None:
     """Says that the text of the program is not the one that made the run, if so.
 
-    It is no part of the identity, because a change of a picture makes no other run.
+    It is no part of the identity, because a change of a picture makes no other run. A program of
+    another name made none of it, and only reads.
 
     Args:
         made_by: the `provenance` of the process that last trained the run, or nothing.
     """
     before, now = made_by.get("program"), program_digest()
-    if before and now and before != now:
+    same = f"{made_by.get('command')} ".startswith(f"{Path(sys.argv[0]).name} ")
+    if same and before and now and before != now:
         say(
             f"{program().name} has changed since it made {directory}. What is stored there is of"
             " the older text: choose another `name=` to train anew"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl import parallel
@@ -27,7 +28,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
-from jaxdl.runs.best import Best, validation
+from jaxdl.runs.best import Best, lowest_is_best, validation
 from jaxdl.runs.config import RunFlags, check, check_eval_every
 from jaxdl.runs.identity import NO_FILES, Contents, Former, load_config
 from jaxdl.runs.page import numbers, write_page
@@ -225,15 +226,22 @@ class Run:
                 the last step. Its results are the "validation" lines of metrics.jsonl.
             eval_every: a multiple of the flag `log_every`. None validates after the last step
                 alone.
-            best: the metric by which `keep_best` chooses parameters, of "loss" the lowest; "" keeps
-                none.
+            best: the metric by which `keep_best` chooses parameters; "" keeps none. The lowest
+                value is the best if "loss", "error", "nll", "mse", "rmse", "mae", "perplexity" or
+                "regret" is a word of its name, as in `squared_error`. Else the highest is.
             tasks: how many tasks or examples a step takes per seed.
             devices: how many devices share them.
 
         Raises:
-            InputError: if `eval_every` is no multiple of `log_every`, or if what `validate` found
-                is no dict, or has no `best`.
+            InputError: if `eval_every` is no multiple of `log_every`, if what `validate` found is
+                no dict, or has no `best`, or if the state has running statistics, which `best`
+                would not keep.
         """
+        if best and validate is not None and jax.tree.leaves(getattr(state, "stats", ())):
+            raise InputError(
+                f"`best={best!r}` keeps parameters alone, without the running statistics that this"
+                " net has beside them. Leave `best=` out, or take a net that has none"
+            )
         last, given = state, (step, stream, keys, state)
         if validate is None:
             points = self.log_points(*given, tasks=tasks, devices=devices)
@@ -258,7 +266,7 @@ class Run:
     def validated(self, i: int, found: Mapping[str, np.ndarray], best: str, params: Params) -> None:
         """Logs what a validation found, `[seeds]`, and keeps the best; `best` is as in `train`."""
         if best:  # before the log line: the line marks this validation as complete
-            self.keep_best(i, -found[best] if best == "loss" else found[best], params)
+            self.keep_best(i, -found[best] if lowest_is_best(best) else found[best], params)
         self.log(i, "validation", found)
 
     def log_points(
@@ -347,7 +355,16 @@ class Run:
         self._training.compiled(seconds)
 
     def log(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
-        """Appends a line of metrics (numbers, or one number per seed) to metrics.jsonl."""
+        """Appends a line of metrics (numbers, or one number per seed) to metrics.jsonl.
+
+        Args:
+            step: of the training, at most its present one. A resume drops lines of later steps,
+                because the training comes there again.
+            split: a name for lines of one kind, such as "validation".
+
+        Raises:
+            InputError: if a metric is called "step" or "split".
+        """
         self._training.signals.look()
         self._training.journal.append(step, split, metrics)
 

@@ -93,7 +93,7 @@ def caught_signals(what: str = GO_ON) -> Iterator[Signals]:
         with contextlib.suppress(ValueError):  # only the main thread may set handlers
             before[number] = signal.signal(number, signals.handle)
     try:
-        with ended_if_unanswered(lambda: signals.answered, _tell, what):
+        with ended_if_unanswered(signals.handle, lambda: signals.answered, _tell, what):
             yield signals
     finally:
         for number, handler in before.items():

@@ -23,14 +23,19 @@ _sinks: list[int] = []
 
 @contextlib.contextmanager
 def ended_if_unanswered(
-    answered: Callable[[], float], tell: Callable[[str], None], what: str
+    handle: Callable[..., None],
+    answered: Callable[[], float],
+    tell: Callable[[str], None],
+    what: str,
 ) -> Iterator[None]:
     """While open, a second signal that the main thread does not answer ends the process.
 
     Inside another one it takes the other's place. It does nothing outside the main thread, nor
-    where somebody else reads the numbers of signals, such as `asyncio`.
+    where somebody else reads the numbers of signals, such as `asyncio`, nor for a signal that has
+    got another handler.
 
     Args:
+        handle: the handler of the signals, which runs in the main thread.
         answered: when the handler last ran, by `time.monotonic`.
         tell: writes a line. It is called by another thread.
         what: said after "stopped by SIGTERM at once: ".
@@ -44,7 +49,8 @@ def ended_if_unanswered(
     watches = before == (_sinks[-1] if _sinks else -1)
     if watches:
         _sinks.append(sink)
-        threading.Thread(target=_watch, args=(source, answered, tell, what), daemon=True).start()
+        of_thread = (source, handle, answered, tell, what)
+        threading.Thread(target=_watch, args=of_thread, daemon=True).start()
     else:
         os.close(source)
         if before is not None:
@@ -52,20 +58,24 @@ def ended_if_unanswered(
     try:
         yield
     finally:
-        if watches and before is not None:
+        if sink in _sinks and before is not None:  # not so in a process that was forked inside
             signal.set_wakeup_fd(before, warn_on_full_buffer=False)
             _sinks.remove(sink)
         os.close(sink)  # which ends the thread
 
 
 def _watch(
-    source: int, answered: Callable[[], float], tell: Callable[[str], None], what: str
+    source: int,
+    handle: Callable[..., None],
+    answered: Callable[[], float],
+    tell: Callable[[str], None],
+    what: str,
 ) -> None:
     waits = False
     with open(source, "rb", buffering=0) as numbers:
         while byte := numbers.read(1):
             number = byte[0]
-            if number not in (signal.SIGINT, signal.SIGTERM):
+            if number not in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != handle:
                 continue
             silent = _is_silent(answered)
             if silent and waits:

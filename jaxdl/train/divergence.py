@@ -20,7 +20,7 @@ def is_loss(name: str) -> bool:
 
 
 def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
-    """The first loss that is not finite, in the metrics `[seeds, steps]` of a chunk.
+    """The first loss that is not finite, in the metrics `[seeds, steps, ...]` of a chunk.
 
     Other metrics may be NaN: an accuracy over zero examples, say.
 
@@ -31,7 +31,7 @@ def first_bad_loss(metrics: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
     found = []
     for name in filter(is_loss, metrics):
         seeds = len(metrics[name])
-        for seed, offset in np.argwhere(~np.isfinite(metrics[name])).tolist():
+        for seed, offset, *_ in np.argwhere(~np.isfinite(metrics[name])).tolist():
             found.append((offset, f"{name} of seed {seed + 1} of {seeds}" if seeds > 1 else name))
     return min(found, key=lambda place: place[0], default=None)
 
@@ -62,6 +62,7 @@ def suspect(metrics: Mapping[str, np.ndarray], done: int) -> str:
     if (found := first_bad_loss(metrics)) is not None:
         offset, name = found
         rows = metrics[name.partition(" of seed ")[0]]
+        rows = rows.reshape(*rows.shape[:2], -1).sum(axis=-1)  # of several, the sum is as bad
         bad = rows[~np.isfinite(rows[:, offset]), : offset + 1]
         grew = offset and bool(np.any(np.abs(bad[:, -2]) > GREW * np.abs(bad[:, 0])))
         if done + offset == 0:

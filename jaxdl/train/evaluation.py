@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.data.subsets import Subset, Table, in_turn, size
+from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.losses import measured
 from jaxdl.parallel import divided
@@ -50,6 +51,8 @@ def predict_all(
     @jax.jit
     def run(params: Params, stats: PyTree, examples: PyTree) -> PyTree:
         count = leading_axis(examples)
+        if count == 0:
+            raise InputError("there are no examples to predict. Give at least one")
         batches = -(-count // batch)
         size = -(-count // batches)
 

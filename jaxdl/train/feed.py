@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
+from jax.tree_util import Partial, keystr
 
+from jaxdl.data.inputs import check_fits
 from jaxdl.data.labels import check_labels
 from jaxdl.errors import InputError
 from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Shard
@@ -24,7 +25,8 @@ class HostStream(NamedTuple):
 
     `classes` is the number of the net's outputs. With it, integers in the `y` of a `Batch` are
     class labels and become int32. A label outside `[0, classes)` raises `InputError`, unless its
-    example has weight 0. With None, integers stay as they are: targets of a regression, say.
+    example has weight 0. With None, integers stay as they are: targets of a regression, say. One
+    that does not fit into 32 bits raises `InputError`.
 
     >>> import jaxdl, jax.numpy as jnp, numpy as np, optax
     >>> table = np.arange(8, dtype=np.float32).reshape(4, 2)  # np.load(..., mmap_mode="r"), say
@@ -89,13 +91,15 @@ class Feed:
         for step in range(first, min(first + self.ahead, self._steps)):
             if self._closed:
                 return None
-            batches.append(_with_checked_labels(self._source.fetch(step), self._source.classes))
+            batches.append(_checked(self._source.fetch(step), self._source.classes))
         # Padding: the last block has the shape of the others, so one program serves all.
         batches += batches[-1:] * (self.ahead - len(batches))
         return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
 
 
-def _with_checked_labels(batch: PyTree, classes: int | None) -> PyTree:
+def _checked(batch: PyTree, classes: int | None) -> PyTree:
+    for path, leaf in jax.tree.leaves_with_path(batch):
+        check_fits(np.asarray(leaf), f"the batch{keystr(path)}")
     if classes is None or not isinstance(batch, Batch):
         return batch
 

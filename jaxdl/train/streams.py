@@ -48,8 +48,10 @@ def run_keys(seed: int, seeds: int) -> Key:
     ((3,), True)
 
     Raises:
-        InputError: if `seeds` is below 1.
+        InputError: if `seeds` is below 1, or `seed` does not fit into int32.
     """
     if seeds < 1:
         raise InputError(f"`seeds={seeds}`: choose a whole number of at least 1")
+    if not -(2**31) <= seed < 2**31:
+        raise InputError(f"`seed={seed}`: choose a seed from 0 to 2**31 - 1")
     return jax.vmap(jax.random.key)(seed + jnp.arange(seeds))

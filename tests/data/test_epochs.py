@@ -170,3 +170,11 @@ def test_wrong_arguments(x, y, options, sentence):
     make = partial(epochs, batch=2, transform=example)
     with pytest.raises(InputError, match=sentence):
         make(np.array(x), np.array(y), **options)
+
+
+def test_integers_that_do_not_fit_are_refused():
+    """JAX would cut them: 2**32 + 5 becomes 5."""
+    flags = {"batch": 1, "transform": lambda key, x: x}
+    with pytest.raises(InputError, match=r"from 0 to 4294967301, which do not fit into int32"):
+        epochs(np.array([0, 2**32 + 5]), np.array([0, 1]), **flags)
+    epochs(np.array([-(2**31), 2**31 - 1]), np.array([0, 1]), **flags)

@@ -56,3 +56,13 @@ def test_classes_mean_the_same_in_all_groups():
     support, _ = draws(sample, 50)
     assert support.y.dtype == jnp.int32
     np.testing.assert_array_equal(support.y, support.x["token"] % 3)
+
+
+@pytest.mark.parametrize("y", [np.uint8(ROWS)[:, None], {"age": np.uint8(ROWS)}])
+def test_bytes_are_pictures_in_x_and_numbers_in_y(y):
+    pictures = np.uint8(5 * ROWS)[:, None]
+    support, _ = draws(grouped({"row": ROWS, "of": pictures}, y, GROUPS, shots=2, queries=1), 20)
+    found = jax.tree.leaves(support.y)[0].reshape(20, 2)
+    np.testing.assert_array_equal(found, support.x["row"])
+    assert found.dtype == jnp.int32
+    np.testing.assert_allclose(support.x["of"][..., 0], 5 * support.x["row"] / 255, rtol=1e-6)

@@ -114,6 +114,8 @@ def test_integers_name_themselves():
     [
         (np.array([*WORDS[:5], 3], object), "labels are objects of the kinds int, str. Give"),
         (np.array([*WORDS[:5], None], object), "labels are objects of the kinds NoneType, str"),
+        ([*WORDS[:5], float("nan")], "labels are objects of the kinds float, str. Give all"),
+        ([1, *WORDS[:5]], "labels are objects of the kinds int, str"),
         (np.array(WORDS, bytes), r"labels are \|S3, but must be integers"),
         (np.array(WORDS)[:, None], r"labels have the shape \[6, 1\]"),
         (np.array("owl"), r"labels have the shape \[\]"),

@@ -166,3 +166,24 @@ def test_data_are_divided_within_each_class():
 def test_gaps_between_labels_divide_as_well():
     labels = np.array([7, 2, 7, 2, 10**9])
     assert [part.tolist() for part in divided(labels, 1, 1)] == [[1, 0, 4], [3, 2], []]
+
+
+def test_all_but_more_than_a_class_has_is_none_of_it():
+    labels = np.repeat([0, 1], [3, 40])
+    assert [len(part) for part in divided(labels, -100, 2)] == [0, 4, 39]
+    first, second, _ = divided(labels, -3, 2)
+    np.testing.assert_array_equal(np.bincount(labels[first]), [0, 37])
+    np.testing.assert_array_equal(np.bincount(labels[second]), [2, 2])
+
+
+def test_a_key_that_is_none_of_the_runs_gets_no_labels():
+    runs = run_keys(0, 2)
+    subsets = Subset(run_keys(5, 2), jnp.array([1, 2]))
+    stream = subset_epochs(TABLE, batch=4, transform=lambda key, x: x, runs=runs, subsets=subsets)
+    assert (np.asarray(stream(runs[1], 0).y) >= 0).all()
+    assert (np.asarray(stream(jax.random.key(77), 0).y) == -1).all()
+
+
+def test_integers_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"from 0 to 4294967301, which do not fit into int32"):
+        by_class(np.array([0, 2**32 + 5]), np.array([0, 1]))

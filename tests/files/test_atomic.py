@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -93,3 +94,17 @@ def test_plain_survives_json():
         "nested": [[2, None, True], {"p": {"x": 3, "where": "a/b"}}],
         "not finite": ["nan", ["inf", 1.0]],
     }
+
+
+def test_two_processes_may_write_one_file(tmp_path):
+    """Each has a part of its own, which it moves there whole."""
+    texts, path = ["a" * 50_000, "b" * 50_000], tmp_path / "file"
+
+    def write(text):
+        for _ in range(30):
+            write_text(path, text)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, texts))
+    assert path.read_text() in texts
+    assert os.listdir(tmp_path) == ["file"]

@@ -11,7 +11,7 @@ import pytest
 from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.errors import InputError, RunError
 from jaxdl.grads import over_tasks
-from jaxdl.losses import cross_entropy, mean_squared_error
+from jaxdl.losses import counted, cross_entropy, mean_squared_error, weighted_mean
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.finetune import finetune
 from jaxdl.meta.maml import maml
@@ -291,6 +291,14 @@ def test_a_loss_that_is_none_is_refused_by_fit_and_by_score(loss, words):
             lambda batch: Episode(batch, batch._replace(x={"a": batch.x})),
             "support set of an episode are .*, and those of the query set .*a.*. Draw both alike",
         ),
+        (
+            lambda batch: Episode(batch._replace(x=jnp.float32(1)), batch),
+            "the support set of an episode has no rows: an input is a single number. Give arrays",
+        ),
+        (
+            lambda batch: Episode(batch, batch._replace(x={})),
+            "the query set of an episode has no rows: there is no input. Give arrays",
+        ),
     ],
 )
 def test_what_is_no_episode_is_refused_with_what_to_return(drawn, words):
@@ -399,3 +407,25 @@ def test_losses_that_a_learner_calls_itself_are_looked_at_too(make):
     with pytest.raises(InputError, match="Return the pair"):
         learners[0].grad(KEY, jnp.int32(0), params, given)
     assert "loss" in learners[1].grad(KEY, jnp.int32(0), params, given)[1]
+
+
+def binary(prediction, target, weight=None):
+    """The loss of a single logit, with an accuracy, as anyone may write it."""
+    logit, target = counted(weight, prediction[:, 0], target)
+    loss = weighted_mean(optax.sigmoid_binary_cross_entropy(logit, target), weight)
+    return loss, {"loss": loss, "accuracy": weighted_mean((logit > 0) == (target == 1), weight)}
+
+
+def test_a_single_logit_of_two_classes_is_learnt():
+    """It has one output, and labels of 0 and 1."""
+
+    def sample(key):
+        x = jax.random.normal(key, (12, 2))
+        y = (x[:, 0] > 0).astype(jnp.int32)
+        return Episode(Batch(x[:6], y[:6]), Batch(x[6:], y[6:]))
+
+    learner = maml(mlp((8, 1)), binary, tx=optax.sgd(0.5), steps=1)
+    options = {"tx": optax.adam(0.03), "steps": 40, "tasks": 8, "key": KEY}
+    params = fit(learner, sample, **options).params
+    found = score(learner, params, binary, sample, episodes=50, key=KEY)
+    assert found["accuracy"].mean > 0.8

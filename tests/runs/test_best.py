@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.errors import RunError
+from jaxdl.errors import InputError, RunError
 from jaxdl.runs.best import Best
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.stored import load_best
 from jaxdl.runs.weights import load_weights
+from tests import tiny_run
 
 LIKE = {"w": np.zeros((2, 3), np.float32)}
 
@@ -156,3 +157,19 @@ def test_the_caller_s_parameters_stay_as_they_are(best):
     now = jax.tree.map(np.copy, params(9))
     best.keep(9, np.array([9.0, 0.0]), now, ())
     np.testing.assert_array_equal(now["w"], params(9)["w"])
+
+
+@pytest.mark.parametrize(("metric", "step"), [("query_loss", 6), ("squared_error", 6), ("auc", 2)])
+def test_the_lowest_error_is_the_best_and_the_highest_of_all_else(metric, step, tmp_path):
+    with tiny_run.no_page(), tiny_run.open_run("tiny", tiny_run.config(tmp_path)) as run:
+        for i, value in ((2, 4.0), (4, 1.0), (6, 0.5)):
+            run.validated(i, {metric: np.full(2, value)}, metric, params(i))
+        assert run.best(LIKE)[1].tolist() == [step, step]
+
+
+def test_parameters_without_their_running_statistics_are_not_kept(tmp_path):
+    with tiny_run.no_page(), tiny_run.open_run("tiny", tiny_run.config(tmp_path)) as run:
+        keys, state = tiny_run.start(tiny_run.Config())
+        state = state._replace(stats={"mean": np.zeros((2, 3))})
+        with pytest.raises(InputError, match="without the running statistics that this net has"):
+            run.train(None, None, keys, state, validate=lambda state: {}, best="accuracy", tasks=1)

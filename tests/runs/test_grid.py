@@ -61,6 +61,7 @@ def test_shards_divide_the_grid(parts):
         ("--lr 1 2 --shard 1/3", "the grid has 2 runs"),
         ("--lr 1 --shard 1/2", "Give a flag several values"),
         ("--lr 1 2 1", "`lr=1 2 1`: give each value once"),
+        ("--lr 0.001 1e-3", "`lr=0.001 1e-3`: give each value once"),
         (f"--lr {' '.join(map(str, range(MOST + 1)))}", "choose at most 1,000"),
     ],
 )

@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib
+from pathlib import Path
 
 import pytest
 import yaml
 
 from jaxdl.errors import InputError
 from jaxdl.runs.checkpoint import Checkpoints
+from jaxdl.runs.config import RunFlags
 from jaxdl.runs.identity import added, check_config, digest, load_config, record_config
 from jaxdl.runs.identity import refuse_other_steps as refuse
 
@@ -90,3 +92,20 @@ def test_other_steps_are_refused_once_a_run_has_begun(tmp_path):
     for steps in (4, 9):
         with pytest.raises(InputError, match=rf"made with `steps=6`,.* {steps} .*`decay_steps=`"):
             refuse(tmp_path, steps, "decay_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    steps: int = 3
+    hidden: tuple[int, ...] = (8, 8)
+    where: Path = Path("a")
+    maybe: tuple[str, ...] | None = None
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
+
+
+def test_tuples_and_paths_come_back_as_they_were(tmp_path):
+    config = Typed(hidden=(4,), where=Path("b/c"), maybe=("x",))
+    record_config(tmp_path, config)
+    loaded = load_config(tmp_path, Typed)
+    assert loaded == config
+    assert hash(loaded) == hash(config)

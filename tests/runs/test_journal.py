@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxdl.errors import InputError
 from jaxdl.runs.journal import Journal, Window
 
 
@@ -68,3 +69,40 @@ def test_a_step_that_is_nan_makes_the_mean_nan_in_its_seed_alone_also_after_a_re
     window = Window.from_notes(json.loads(json.dumps(window.notes())))
     window.add({"accuracy": np.float32([[1.0], [0.5]])})
     np.testing.assert_array_equal(window.means()["accuracy"], [np.nan, 0.5])
+
+
+def test_a_metric_that_came_later_hides_no_line(tmp_path):
+    journal = Journal(tmp_path)
+    journal.append(1, "train", {"loss": 1.0})
+    journal.append(2, "train", {"loss": 0.5, "accuracy": 0.75})
+    assert journal.read("train")["loss"].tolist() == [1.0, 0.5]
+    window = Window()
+    window.add({"loss": np.full((1, 50), 2.0)})
+    window = Window.from_notes(json.loads(json.dumps(window.notes())))
+    window.add({"loss": np.full((1, 50), 4.0), "accuracy": np.ones((1, 50))})
+    assert (window.means()["loss"], window.means()["accuracy"], window.count) == (3.0, 1.0, 100)
+
+
+def test_notes_of_earlier_versions_have_one_count():
+    window = Window.from_notes({"count": 4, "sums": {"loss": [8.0]}})
+    assert (window.count, window.means()["loss"].tolist()) == (4, [2.0])
+
+
+@pytest.mark.parametrize("name", ["step", "split"])
+def test_a_metric_with_the_name_of_a_field_is_refused(name, tmp_path):
+    journal = Journal(tmp_path)
+    with pytest.raises(InputError, match=f"a metric is called '{name}', as a field of each line"):
+        journal.append(1, "train", {"loss": 1.0, name: 2.0})
+    assert not journal.path.exists()
+
+
+def test_lines_of_later_steps_are_no_damage_of_the_lines_before_a_mark(tmp_path):
+    journal = Journal(tmp_path)
+    for step in (1, 2, 3):
+        journal.append(32 * step, "examples", {"seen": 1.0})
+        journal.append(step, "train", {"loss": 1 / step})
+    mark = journal.mark(3)
+    journal.cut(3)
+    assert journal.begins_as(mark)
+    journal.select(lambda step, split: step != 2)
+    assert not journal.begins_as(mark)

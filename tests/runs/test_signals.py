@@ -134,15 +134,17 @@ def test_signals_that_are_answered_do_not_end_a_process():
 
 def test_signals_of_a_forked_process_do_not_count():
     done = python(
-        "import os, signal, time\n"
+        "import contextlib, os, signal, time\n"
         "from jaxdl.runs import unanswered\n"
         "from jaxdl.runs.signals import caught_signals\n"
         "unanswered.PATIENCE = 0.2\n"
-        "with caught_signals():\n"
+        "with contextlib.ExitStack() as stack:\n"
+        "    stack.enter_context(caught_signals())\n"
         "    if child := os.fork():\n"
         "        os.waitpid(child, 0)\n"
         "        time.sleep(0.5)\n"
         "    else:\n"
+        "        stack.close()\n"
         "        signal.signal(signal.SIGTERM, lambda *_: None)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -150,3 +152,18 @@ def test_signals_of_a_forked_process_do_not_count():
         "print('here')\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
+
+
+def test_a_handler_of_the_users_own_is_left_alone():
+    done = python(
+        "import os, signal, time\n"
+        "from jaxdl.runs import unanswered\n"
+        "from jaxdl.runs.signals import caught_signals\n"
+        "unanswered.PATIENCE = 0.2\n"
+        "with caught_signals():\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: print('answered'))\n"
+        "    for _ in range(3):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.5)\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, 3 * "answered\n", "")

@@ -87,3 +87,10 @@ def test_a_nan_meta_gradient_is_seen_in_the_losses_of_a_training():
         if first_bad_loss(metrics) or not can_go_on(state)
     ]
     assert "inner-optimisers of the documentation" in said[0]
+
+
+def test_a_loss_of_several_numbers_is_looked_at_too():
+    several = np.ones((1, 3, 4), np.float32)
+    several[0, 2, 1] = np.nan
+    assert first_bad_loss({"task_loss": several}) == (2, "task_loss")
+    assert "its gradient is the suspect" in suspect({"task_loss": several}, done=0)

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.data.subsets import by_class, cells
+from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.layers.norm import RunningBatchNorm
 from jaxdl.models.linen import stateful, without_stats
@@ -94,3 +95,9 @@ def test_a_run_is_judged_on_its_own_subset_alone():
     # Logits all zero: class 0 is predicted.
     found = judge(params, {}, table, runs.subsets)["accuracy"]
     np.testing.assert_allclose(found, [20 / 35] * 2 + [6 / 17] * 2, rtol=1e-6)
+
+
+def test_nothing_to_predict_is_told():
+    predict = predict_all(without_stats(mlp((2,))), lambda x: x, batch=4)
+    with pytest.raises(InputError, match="there are no examples to predict"):
+        predict({}, {}, np.zeros((0, 3), np.float32))

@@ -210,3 +210,10 @@ def test_a_missing_label_of_weight_zero_may_be_any_number_and_a_count_too():
         batch = feed.stream(0)(KEYS[0], jnp.int32(0))
         feed.close()
         np.testing.assert_array_equal(batch.y, expected)
+
+
+def test_integers_that_do_not_fit_stop_the_loop():
+    feed = Feed(HostStream(lambda step: Batch(TABLE.x[step], np.array([3_000_000_000]))), 0, STEPS)
+    with pytest.raises(InputError, match=r"the batch\.y has integers .* do not fit into int32"):
+        feed.stream(0)
+    feed.close()

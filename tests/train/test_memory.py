@@ -43,3 +43,5 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     assert memory.memory_at_hand() == 7000 * 1024
     (tmp_path / "memory.max").write_text("5000\n")
     assert memory.memory_at_hand() == 4000
+    (tmp_path / "memory.stat").write_text("anon 600\ninactive_file 300\nactive_file 100\n")
+    assert memory.memory_at_hand() == 4300  # it takes back pages of files that nobody reads

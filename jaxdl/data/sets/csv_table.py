@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from jaxdl.errors import InputError
 
@@ -18,14 +18,15 @@ MOST_TEXTS = 100
 class Table(NamedTuple):
     """The rows of a table.
 
-    `numbers`: the numeric columns `[rows, numbers]`, as they stand in the file.
+    `numbers`: the numeric columns `[rows, numbers]`, as they stand in the file. Times, for one,
+    differ in digits that float32 does not have.
     `categories`: the other columns `[rows, categories]`, an indicator for each value of each.
     `target`: float64 `[rows]` for a regression, else the text of each row's class.
     `tasks`: the text of each row's task; None without a task column.
     `columns`: the names of the features: those of `numbers`, then those of `categories`.
     """
 
-    numbers: Float32[np.ndarray, "rows numbers"]
+    numbers: Float64[np.ndarray, "rows numbers"]
     categories: Float32[np.ndarray, "rows categories"]
     target: np.ndarray
     tasks: np.ndarray | None
@@ -42,7 +43,7 @@ def read_table(
     """Reads a CSV file with a header; `.tsv` has tabs between its cells.
 
     A column is numeric if each of its cells is a number. Other columns are categories. A column of
-    which more than half are numbers must be all numbers.
+    which more than half are numbers must be all numbers. Digits that `_` divides are a text.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +94,7 @@ def read_table(
         )
     return Table(
         _stacked([parsed[name] or [] for name in numeric], len(rows)),
-        _stacked(indicators, len(rows)),
+        _stacked(indicators, len(rows)).astype(np.float32),
         _target(path, lines, target, wanted, kind),
         None if tasks is None else np.array(tasks),
         tuple(names),
@@ -137,6 +138,8 @@ def _refuse_empty(
 
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:
+    if any("_" in cell for cell in cells):  # Python reads 1_1, a code, as 11
+        return None
     try:
         return [float(cell) for cell in cells]
     except ValueError:
@@ -180,4 +183,4 @@ def _target(path: Path, lines: Sequence[int], name: str, cells: list[str], kind:
 
 
 def _stacked(columns: Sequence[Sequence[float]], rows: int) -> np.ndarray:
-    return np.array(columns, np.float32).reshape(len(columns), rows).T
+    return np.array(columns, np.float64).reshape(len(columns), rows).T

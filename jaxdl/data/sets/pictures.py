@@ -191,7 +191,9 @@ def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
 
 
 def _key(root: Path, files: Sequence[str], shape: tuple[int, ...], how: Fit) -> str:
-    digest = hashlib.sha256(f"{DECODING}\n{shape}\n{how}\n".encode())
+    # Two folders may hold files of the same names, sizes and times.
+    head = f"{DECODING}\n{shape}\n{how}\n{root.resolve()}\n"
+    digest = hashlib.sha256(head.encode(errors="surrogateescape"))
     for name in files:
         try:
             about = (root / name).stat()

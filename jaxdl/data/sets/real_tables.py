@@ -56,14 +56,21 @@ def random_split(
     ((100, 20), (50, 20), 10)
 
     Raises:
-        InputError: without scikit-learn.
+        InputError: without scikit-learn, or if there are too few rows, or fewer than classes in a
+            part.
     """
     with extra("data"):
         from sklearn.model_selection import train_test_split
     kept = np.arange(x.shape[1])
     if len(kept) > columns:
         kept = np.sort(np.random.default_rng(seed).choice(kept, columns, replace=False))
-    parts = train_test_split(
-        x[:, kept], y, train_size=rows, test_size=tests, stratify=y, random_state=seed
-    )
+    try:
+        parts = train_test_split(
+            x[:, kept], y, train_size=rows, test_size=tests, stratify=y, random_state=seed
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{len(x)} rows of {len(set(y.tolist()))} classes cannot be divided into {rows} and"
+            f" {tests}. Both need a row per class, and together they are at most all rows"
+        ) from error
     return Split(parts[0], parts[2], parts[1], parts[3])

@@ -32,7 +32,7 @@ def test_numbers_categories_target_and_tasks(path):
         "colour=red, dark",
         "colour=white",
     )
-    np.testing.assert_array_equal(table.numbers, np.float32([[3.1, -10], [2.9, 0], [3.0, 4]]))
+    np.testing.assert_array_equal(table.numbers, [[3.1, -10], [2.9, 0], [3.0, 4]])
     np.testing.assert_array_equal(table.categories, [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
     np.testing.assert_array_equal(table.target, [7, 5.5, 6])
     assert table.target.dtype == np.float64
@@ -100,3 +100,19 @@ def test_a_column_of_names_is_refused(tmp_path):
         read_table(path, "b")
     path.write_text("\n".join(["who,b", *rows[:-1]]))
     assert read_table(path, "b").categories.shape == (MOST_TEXTS, MOST_TEXTS)
+
+
+def test_digits_that_an_underscore_divides_are_a_text(tmp_path):
+    """Python reads 1_1 as 11, so two codes would be one."""
+    path = tmp_path / "codes.csv"
+    path.write_text("code,y\n1_1,1_0\n11,10\n1_10,10\n")
+    table = read_table(path, "y", kind="class")
+    assert table.columns == ("code=11", "code=1_1", "code=1_10")
+    assert table.target.tolist() == ["1_0", "10", "10"]
+
+
+def test_numbers_keep_the_digits_that_float32_has_not(tmp_path):
+    path = tmp_path / "times.csv"
+    times = [1_700_000_000 + 60 * minute for minute in range(1440)]
+    path.write_text("time,y\n" + "".join(f"{time},1\n" for time in [*times, 1e39]))
+    assert len(set(read_table(path, "y").numbers[:, 0].tolist())) == 1441
