@@ -4,7 +4,8 @@ A learner trains on many tasks. A task shows a few images of each of its classes
 classify other images of them. The default is MAML (section 5.2, arXiv:1703.03400) on pairs of
 digits, which need no download. The papers' recipes are presets. Validation classes choose the
 checkpoint. Test classes give the accuracy. Baselines are tested too: fine-tuning, the nearest
-class mean of the pixels by distance and by cosine, and the learner before training.
+class mean of the pixels by distance and by cosine, logistic regression on the pixels, and the
+learner before training.
 
 Command: scripts/run few_shot [--preset omniglot-5way-1shot] [--learner NAME]
 Runtime: 1 minute for the default on 2 CPU cores; use a GPU for the paper's 60,000 steps

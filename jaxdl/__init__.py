@@ -63,6 +63,7 @@ _FACE = {
     "meta.convcnp": "convcnp",
     "meta.es_maml": "es_maml",
     "meta.evolution": "es_estimator es_grad es_query_grad",
+    "meta.feature_mean": "averaging_mean",
     "meta.finetune": "finetune",
     "meta.hypergradient": "hypergradient minimise",
     "meta.imaml": "imaml",

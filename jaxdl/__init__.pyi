@@ -48,6 +48,7 @@ from jaxdl.meta.estimators import rematerialised as rematerialised
 from jaxdl.meta.evolution import es_estimator as es_estimator
 from jaxdl.meta.evolution import es_grad as es_grad
 from jaxdl.meta.evolution import es_query_grad as es_query_grad
+from jaxdl.meta.feature_mean import averaging_mean as averaging_mean
 from jaxdl.meta.finetune import finetune as finetune
 from jaxdl.meta.hypergradient import hypergradient as hypergradient
 from jaxdl.meta.hypergradient import minimise as minimise

@@ -18,11 +18,12 @@ from jaxdl.types import Array, Example, Key, LossFn, Metrics, Model, PyTree
 def independent(
     model: Model, loss: LossFn, tx: optax.GradientTransformation, *, tasks: int
 ) -> Continual:
-    """One net for each of `tasks` tasks, chosen by the task number; it forgets nothing.
+    """One net for each of `tasks` tasks, chosen by the task number.
 
-    As in the paper, a net begins as a copy of the previous task's net. The first net, and nets
-    without an example so far, have random parameters. `memory` is the task number of the last
-    example. Tasks are counted from 0; see `jaxdl.continual.base`.
+    As in the paper, a net begins as a copy of the previous task's net. So nothing is forgotten if
+    each task comes once; a task that returns begins anew from the net of the task before it. The
+    first net, and nets without an example so far, have random parameters. `memory` is the task
+    number of the last example. Tasks are counted from 0; see `jaxdl.continual.base`.
     """
     grad = gradient(model, loss)
 

@@ -41,12 +41,14 @@ Ask = Callable[..., PyTree]
 class QueryGrad:
     """A `GradFn` of query losses after adaptation, which is known as one.
 
-    `asking` makes the same with other predictions for queries and another loss. None is for a grad
-    that `through_adaptation` makes of `adapt`, `predict` and a loss.
+    `asking` makes the same with other predictions for queries and another loss. A grad of
+    `through_adaptation` has none, but its `loss`, of which the same can be made. A grad with
+    neither is of another kind, such as the bound of a neural process.
     """
 
     grad: GradFn
     asking: Callable[[Ask, LossFn], GradFn] | None = None
+    loss: LossFn | None = None
 
     def __call__(
         self, key: Key, step: Count, params: Params, episode: Episode, /
@@ -73,7 +75,7 @@ def through_adaptation(adapt: AdaptFn, predict: PredictFn, loss: LossFn) -> Grad
     >>> float(jax.jit(grad)(jax.random.key(0), 0, 1.0, episode)[0])  # of (2 p - 3)^2 at p = 1
     -4.0
     """
-    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)))
+    return QueryGrad(of_loss(after_adaptation(adapt, predict, loss)), loss=loss)
 
 
 def predict_of(model: Model) -> PredictFn:

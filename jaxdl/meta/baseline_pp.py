@@ -15,6 +15,7 @@ from jaxdl.grads import check_model, objective, of_loss
 from jaxdl.meta.frozen import support_features, train_head
 from jaxdl.meta.head import flat_features, flat_width
 from jaxdl.models.layers.cosine import CosineHead, cosine_head, cosine_logits
+from jaxdl.optim.check import check_tx
 from jaxdl.types import (
     Array,
     Batch,
@@ -78,6 +79,7 @@ def baseline_pp(
     [1, 0]
     """
     check_model(features)
+    check_tx(tx)
     default_steps = steps
 
     def init(key: Key, x: PyTree) -> CosineNet:

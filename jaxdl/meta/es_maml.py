@@ -12,7 +12,7 @@ from jaxdl.meta.base import predict_of
 from jaxdl.meta.estimators import Estimator, exact
 from jaxdl.meta.evolution import es_query_grad
 from jaxdl.meta.inner import descend
-from jaxdl.optim.check import check_steps
+from jaxdl.optim.check import check_steps, check_tx
 from jaxdl.types import (
     Batch,
     Key,
@@ -80,6 +80,7 @@ def es_maml(
     True
     """
     check_steps(steps)
+    check_tx(tx)
     value, trained_steps = objective(model, loss), steps
 
     def inner_loss(params: Params, key: Key, support: Batch) -> tuple[Scalar, Metrics]:

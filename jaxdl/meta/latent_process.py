@@ -95,7 +95,7 @@ def latent(
 
         value, metrics = query_loss(ask, loss, Episode(support, query))
         total = len(query.y) if query.weight is None else jnp.sum(query.weight)
-        kl = divergence(posterior, code.whole) / jnp.maximum(total, 1)
+        kl = divergence(posterior, code.whole) / jnp.where(total > 0, total, 1)
         return value + kl, metrics | {"loss": value + kl, "kl": kl}
 
     return MetaLearner(initial(features, net, ways), adapt, predict, QueryGrad(of_loss(bound)))

@@ -13,6 +13,7 @@ from jaxdl.grads import objective, of_loss
 from jaxdl.meta.frozen import support_features, train_head
 from jaxdl.meta.head import Headed, flat_features, with_head
 from jaxdl.meta.logistic import Linear
+from jaxdl.optim.check import check_tx
 from jaxdl.types import Array, Batch, Embedding, Key, LossFn, PyTree, TransferLearner, Weight
 
 
@@ -49,6 +50,7 @@ def linear_probe(
     [1, 0]
     """
     net, default_steps = with_head(features, classes), steps
+    check_tx(tx)
 
     def classify(head: Linear, hidden: Float[Array, "n width"]) -> Float[Array, "n ways"]:
         return hidden @ head.kernel + head.bias[None]

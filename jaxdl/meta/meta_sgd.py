@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.meta.estimators import Estimator
@@ -46,7 +47,7 @@ def meta_sgd(
             have the same one, as in the paper. Two equal numbers leave nothing to chance.
 
     Raises:
-        InputError: if `steps` is below 0, or the range of `initial_lr` is empty.
+        InputError: if `steps` is below 0, or `initial_lr` is no range, or an empty one.
 
     >>> import jax, jax.numpy as jnp, jaxdl
     >>> learner = jaxdl.meta_sgd(
@@ -60,12 +61,17 @@ def meta_sgd(
     >>> learner.predict(adapted, episode.query.x).shape
     (10, 1)
     """
+    if np.shape(initial_lr) != (2,):
+        raise InputError(
+            f"`initial_lr={initial_lr}` is no range. Give two numbers; ({initial_lr}, {initial_lr})"
+            " leaves nothing to chance"
+        )
     low, high = initial_lr
     if not low <= high:
         raise InputError(f"`initial_lr={initial_lr}`: the first number is larger. Swap the two")
 
     def beside(key: Key, start: Params) -> WithRates:
-        # A key apart from those that a net splits off.
+        # Flax, whose nets draw with this key, folds in numbers of 32 bits.
         rate = jax.random.uniform(jax.random.fold_in(key, 1), minval=low, maxval=high)
         return WithRates(start, jax.tree.map(lambda leaf: jnp.full_like(leaf, rate), start))
 

@@ -105,13 +105,14 @@ def relationnet(
         adapted: Classes, x: PyTree, *, key: Key | None = None, weight: Weight | None = None
     ) -> Float[Array, "n ways"]:
         params, means, present = adapted
-        hidden = features.apply(params.features, x, key=key, weight=weight)
+        of_features, of_module = (None, None) if key is None else jax.random.split(key)
+        hidden = features.apply(params.features, x, key=of_features, weight=weight)
         n, feature = hidden.shape[0], hidden.shape[1:]
         both = jnp.broadcast_arrays(means[None], hidden[:, None])
         pairs = jnp.concatenate(both, axis=-1).reshape(n * ways, *feature[:-1], 2 * feature[-1])
         counts = jnp.ones(n) if weight is None else weight
         counts = (counts[:, None] * present[None]).reshape(-1)
-        scores = relate.apply(params.module, pairs, key=key, weight=counts).reshape(n, ways)
+        scores = relate.apply(params.module, pairs, key=of_module, weight=counts).reshape(n, ways)
         return jnp.where(present[None], scores, -jnp.inf)
 
     return MetaLearner(init, adapt, predict, through_adaptation(adapt, predict, loss))

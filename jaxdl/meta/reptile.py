@@ -12,6 +12,7 @@ from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis, objective
 from jaxdl.meta.base import predict_of
 from jaxdl.meta.minibatches import descend_by_minibatches
+from jaxdl.optim.check import check_tx
 from jaxdl.types import (
     Array,
     Batch,
@@ -73,6 +74,7 @@ def reptile(
     (10, 1)
     """
     inner_loss = objective(model, loss)
+    check_tx(tx)
     if steps < 1:
         raise InputError(f"`steps={steps}`: choose 1 or more inner steps")
     if batch_size is not None and batch_size < 1:

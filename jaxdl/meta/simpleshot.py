@@ -55,7 +55,8 @@ def simpleshot(
     A class without a support example that counts has the logit -inf, as in `protonet`.
 
     Deviation: the paper computes the mean of all training features after training. Here it is a
-    parameter, which SGD makes a running average: see `feature_mean.with_mean`.
+    parameter. Train by `jaxdl.averaging_mean(tx)`, which makes it a running average. By another
+    optimiser, such as Adam, it stays far from the mean.
 
     Args:
         centre: Features are centred by their mean in training (CL2N, as in the paper), by that of

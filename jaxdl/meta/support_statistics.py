@@ -47,10 +47,11 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
     Args:
         loss: the loss of queries, for the `grad` of a meta-learner that trains through its
             adaptation, or estimates such a gradient, as `es_maml` does. None keeps `learner.grad`:
-            choose None for a `TransferLearner`, and for a learner that is trained already.
+            choose None for a `TransferLearner`, for a learner that is trained already, and for one
+            with a gradient of its own, such as Reptile's.
 
     Raises:
-        InputError: if a `TransferLearner` gets a loss, because it trains on labelled examples.
+        InputError: if a learner gets a loss whose `grad` is not that of a loss of queries.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdl
     >>> net, loss = jaxdl.mlp((8, 3), norm="batch"), jaxdl.cross_entropy
@@ -96,6 +97,11 @@ def by_support_statistics(learner: Learner, loss: LossFn | None = None) -> Learn
     if isinstance(learner.grad, QueryGrad) and learner.grad.asking is not None:
         grad = learner.grad.asking(ask, loss)
         return inductive._replace(grad=QueryGrad(grad, _once))
+    if not isinstance(learner.grad, QueryGrad) or learner.grad.loss is None:
+        raise InputError(
+            "this learner's gradient is not that of a loss of queries after adaptation. Leave out"
+            " `loss`, or make the gradient by jaxdl.through_adaptation"
+        )
     return inductive._replace(grad=through_adaptation(adapt, predict, loss))
 
 

@@ -1,7 +1,7 @@
 """The small fast net of the CIFAR-10 speed records, from Keller Jordan's airbench94.
 
 https://arxiv.org/abs/2404.00498. The paper's code trains it to 94 % test accuracy on CIFAR-10 in
-under four seconds on one A100. The preset `fast` of experiments/cifar10.py has the recipe
+under four seconds on one A100. experiments/airbench.py has the recipe
 (augmentation, optimiser, schedule). A training step of 1024 images of 32x32 needs 0.72 TFLOP of
 convolutions (2 FLOP per multiply-add, 236 MFLOP per image forward); the 475 steps need 0.34 PFLOP.
 The accuracy here is not yet measured, because this needs a GPU.

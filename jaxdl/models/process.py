@@ -113,7 +113,7 @@ class Stack(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of rows to others, each with its input added and a norm after it; 8 heads.
+    """Attention of rows to others, each with its input added and a norm after it.
 
     `keys_values` reads the others, and `__call__` answers rows by what it returned.
     """

@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.losses import without_void
+from jaxdl.losses import measured, without_void
 from jaxdl.multitask.combine import PerTask, TaskMethod
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
 from jaxdl.parallel import device_key, mean_over_devices, share_of
@@ -299,7 +299,7 @@ def _heads(
     def of_head(task: int) -> TaskFn:
         def value(own: Params, z: PyTree, part: Batch, key: Key | None) -> tuple[Scalar, Metrics]:
             prediction = net.heads[task].apply(own, z, key=key, weight=part.weight)
-            return losses[task](prediction, part.y, part.weight)
+            return measured(losses[task], prediction, part.y, part.weight)
 
         return value
 

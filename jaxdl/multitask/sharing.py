@@ -195,7 +195,7 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
 
     def init(key: Key, x: PyTree) -> TaskParams:
         trunk_key, heads_key = jax.random.split(key)
-        xs = x if isinstance(x, tuple) else (x,) * tasks
+        xs = x if type(x) is tuple else (x,) * tasks  # a named one is a single input
         params = trunk.init(trunk_key, xs[0])
 
         def head(head: Model, key: Key, x: PyTree) -> Params:
@@ -218,8 +218,12 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         def head(task: int) -> Callable[..., PyTree]:
             return lambda own, z, key, weight: heads[task].apply(own, z, key=key, weight=weight)
 
-        own = isinstance(x, tuple)
-        features = list(map(run, x, weights)) if own else [run(x, weights[0])] * tasks
+        if type(x) is tuple:
+            features = list(map(run, x, weights))
+        else:  # a row counts in the trunk as it counts in the task where it counts most
+            whole = any(of_task is None for of_task in weights)
+            most = None if whole else jnp.max(jnp.stack(weights), axis=0)
+            features = [run(x, most)] * tasks
         return tuple(map_tasks(head, heads, params.heads, features, keys, weights))
 
     return MultiTask(init, apply, trunk, heads)

@@ -25,6 +25,15 @@ from jaxdl.runs.identity import DIGESTS, recorded_config
 SAME = ("data", "split", "rotations", "ways", "shots", "test_queries", "test_episodes")
 """The fields that decide the test episodes, beside the test fields that stand in for them."""
 
+LATER = {
+    "omniglot_seed": OMNIGLOT_SEED,
+    "split_seed": 0,
+    "target": "",
+    "task": "",
+    "target_kind": "auto",
+}
+"""Fields that decide them, too, and came later, with their defaults."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -162,7 +171,8 @@ def _shown(interval: Interval | None, scale: float, digits: int) -> str:
 def _episodes_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the test episodes of a run."""
     found = {name: config.get(name) for name in SAME}
-    found["omniglot_seed"] = config.get("omniglot_seed", OMNIGLOT_SEED)  # runs of before have none
+    for name, default in LATER.items():  # runs of before have none
+        found[name] = config.get(name, default)
     for name in ("data", "ways", "shots"):
         found[name] = config.get(f"test_{name}") or found[name]
     if config.get("task"):

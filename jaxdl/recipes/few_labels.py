@@ -101,7 +101,7 @@ def check_counts(counts: Sequence[int]) -> None:
     Raises:
         InputError: if not. The message names the field.
     """
-    rising = list(counts[:-1] if counts[-1] == 0 else counts)
+    rising = list(counts[:-1] if counts and counts[-1] == 0 else counts)
     if len(counts) < 2 or rising[0] < 1 or rising != sorted(set(rising)):
         raise InputError(
             f"`counts={' '.join(map(str, counts))}`: give two rising numbers at least, the last may"

@@ -82,6 +82,10 @@ def net(
     """
     mode: Mode = "example" if norm == "example" else "batch"
     if shape[-1] == 3:
+        if head != "xavier":
+            raise InputError(
+                f"`head={head}` is for images in one colour, and these have three. Leave it out"
+            )
         return conv4_pooled(ways, filters, mode)
     return conv4_omniglot(ways, filters, mode, head_init=HEADS[head])
 
@@ -128,10 +132,13 @@ def _of_images(
     learner = build(make, net_of(config), loss, classes=classes, **options)
     if config["norm"] != "support" or config["data"] == "table":
         return learner
+    # A gradient of the learner's own, such as Reptile's, must not become that of the query loss.
     if isinstance(learner, TransferLearner):
         return by_support_statistics(learner)
-    # A gradient of the learner's own, such as Reptile's, must not become that of the query loss.
-    return by_support_statistics(learner, loss if isinstance(learner.grad, QueryGrad) else None)
+    if not isinstance(learner.grad, QueryGrad):
+        return by_support_statistics(learner)
+    # RelationNet trains by another loss than it is tested by.
+    return by_support_statistics(learner, learner.grad.loss or loss)
 
 
 def image_shape(config: Mapping[str, Any]) -> tuple[int, ...]:

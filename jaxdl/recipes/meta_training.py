@@ -9,6 +9,7 @@ import optax
 from jaxdl import parallel
 from jaxdl.grads import over_tasks
 from jaxdl.meta.base import evaluate
+from jaxdl.meta.feature_mean import averaging_mean
 from jaxdl.optim.schedules import cosine
 from jaxdl.runs.config import Start
 from jaxdl.runs.progress import timed
@@ -90,11 +91,12 @@ def grad_of(learner: MetaLearner | TransferLearner, *, devices: int, chunk: int 
 def optimiser(config: Mapping[str, Any]) -> optax.GradientTransformation:
     """Adam by the fields `lr`, `schedule`, `decay_steps`, `steps` and `clip` of a configuration.
 
-    `clip` is the largest absolute value of an element of the gradient; 0 does not clip.
+    `clip` is the largest absolute value of an element of the gradient; 0 does not clip. A mean of
+    features is no weight: see `averaging_mean`.
     """
     clip = [optax.clip(config["clip"])] if config["clip"] else []
     end = (config["decay_steps"] or config["steps"]) if config["schedule"] == "cosine" else 0
-    return optax.chain(*clip, optax.adam(cosine(config["lr"], end)))
+    return averaging_mean(optax.chain(*clip, optax.adam(cosine(config["lr"], end))))
 
 
 def initial_params(

@@ -107,7 +107,10 @@ def content_of(config: Mapping[str, Any]) -> Contents:
         return {}
     if config["data"] == "table":
         _check_file(config)
-        return {"path": hashlib.sha256(Path(config["path"]).read_bytes()).hexdigest()}
+        of_table = hashlib.sha256(Path(config["path"]).read_bytes())
+        for file in _lists(config):  # they decide who is tested
+            of_table.update(f"\n{file.name}\n".encode() + file.read_bytes())
+        return {"path": of_table.hexdigest()}
     digest = hashlib.sha256()
     for name, data in pictures_of(config).items():
         digest.update(repr((name, data.class_names, data.images.shape)).encode())
@@ -181,11 +184,26 @@ def pictures_of(config: Mapping[str, Any]) -> dict[Split, ImageData]:
         InputError: as `picture_splits` and `mini_imagenet`.
     """
     names = ("data", "path", "size", "grey", "split_seed", "class_lists", "data_dir")
-    return _pictures(*(_text(config[name]) for name in names))
+    return _pictures(_stamp(config), *(_text(config[name]) for name in names))
+
+
+def _lists(config: Mapping[str, Any]) -> list[Path]:
+    """The files of `class_lists`; those that are missing are told where they are read."""
+    folder = config.get("class_lists")
+    return sorted(Path(folder).glob("*.txt")) if folder else []
+
+
+def _stamp(config: Mapping[str, Any]) -> int:
+    """Another number when a file of the pictures or of the lists is another."""
+    path = Path(config["path"])
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    about = [(str(f), f.stat()) for f in [*files, *_lists(config)] if f.is_file()]
+    return hash(tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in about))
 
 
 @functools.lru_cache(maxsize=2)  # read for the identity of a run, and again for its tasks
 def _pictures(
+    changed: int,
     data: str,
     path: str,
     size: int,

@@ -139,15 +139,16 @@ def omniglot_options(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: if one of them is changed and the data are others.
     """
-    found = {"omniglot_split": config["split"]}
-    for name, default in (("omniglot_seed", OMNIGLOT_SEED), ("omniglot_resize", "area")):
+    defaults = {"split": "maml", "omniglot_seed": OMNIGLOT_SEED, "omniglot_resize": "area"}
+    found = {}
+    for name, default in defaults.items():
         found[name] = config.get(name, default)  # runs of before have no such field
         if found[name] != default and "omniglot" not in (config["data"], config.get("test_data")):
             raise InputError(
                 f"`{name}={found[name]}` is for Omniglot, and the data are {config['data']}. Leave"
                 " it out, or choose `data=omniglot`"
             )
-    return found
+    return {"omniglot_split": found.pop("split"), **found}
 
 
 def _without_twins(

@@ -39,6 +39,19 @@ def lowest_is_best(metric: str) -> bool:
     return not ERRORS.isdisjoint(re.findall("[a-z]+", metric.lower()))
 
 
+def refuse_statistics(state: Any, best: str) -> None:
+    """Refuses a state of which the parameters are only a part.
+
+    Raises:
+        InputError: if it has running statistics, which `Best` would not keep.
+    """
+    if jax.tree.leaves(getattr(state, "stats", ())):
+        raise InputError(
+            f"`best={best!r}` keeps parameters alone, without the running statistics that this net"
+            " has beside them. Leave `best=` out, or take a net that has none"
+        )
+
+
 def validation(found: Any, best: str) -> dict[str, np.ndarray]:
     """What a validation found, as arrays by the names of the metrics.
 

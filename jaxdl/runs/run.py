@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdl import parallel
@@ -28,7 +27,7 @@ from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
-from jaxdl.runs.best import Best, lowest_is_best, validation
+from jaxdl.runs.best import Best, lowest_is_best, refuse_statistics, validation
 from jaxdl.runs.config import RunFlags, check, check_eval_every
 from jaxdl.runs.identity import NO_FILES, Contents, Former, load_config
 from jaxdl.runs.page import numbers, write_page
@@ -237,11 +236,8 @@ class Run:
                 no dict, or has no `best`, or if the state has running statistics, which `best`
                 would not keep.
         """
-        if best and validate is not None and jax.tree.leaves(getattr(state, "stats", ())):
-            raise InputError(
-                f"`best={best!r}` keeps parameters alone, without the running statistics that this"
-                " net has beside them. Leave `best=` out, or take a net that has none"
-            )
+        if best and validate is not None:
+            refuse_statistics(state, best)
         last, given = state, (step, stream, keys, state)
         if validate is None:
             points = self.log_points(*given, tasks=tasks, devices=devices)

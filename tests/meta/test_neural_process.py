@@ -181,3 +181,14 @@ def test_the_bound_is_below_the_evidence_and_its_parts_add_up(name):
     sets = Points(X, Y, jnp.ones(5)), Points(*whole, jnp.ones(8))
     prior, posterior = (net.encode(params.net, each).whole for each in sets)
     np.testing.assert_allclose(8 * found[0]["kl"], divergence(posterior, prior), rtol=1e-4)
+
+
+def test_points_that_weigh_less_leave_more_to_the_divergence():
+    """The bound is that of all points, over what they weigh together, which may be below 1."""
+    learner, params = learner_of("lnp")
+    found = []
+    for weight in (1.0, 0.01):
+        sets = [Batch(x, jnp.sin(x), jnp.full(len(x), weight)) for x in (X, ASKED)]
+        _, metrics = learner.grad(KEY, jnp.int32(0), params, Episode(*sets))
+        found.append((weight * metrics["kl"], metrics["loss"] - metrics["kl"]))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 from jaxdl.errors import InputError
 from jaxdl.grads import supervised
 from jaxdl.losses import cross_entropy
+from jaxdl.meta.feature_mean import averaging_mean
 from jaxdl.meta.head import with_head
 from jaxdl.meta.simpleshot import simpleshot
 from jaxdl.models.mlp import mlp
@@ -90,3 +91,32 @@ def test_training_finds_the_mean_of_the_features(tx, key):
 def test_an_unknown_centre_is_refused():
     with pytest.raises(InputError, match=r"is unknown. Choose among training support none"):
         simpleshot(IDENTITY, cross_entropy, classes=4, ways=2, centre="query")
+
+
+@pytest.mark.parametrize("tx", [optax.adam(1e-3), optax.chain(optax.clip(0.1), optax.sgd(0.1))])
+def test_the_mean_is_a_running_average_whatever_the_optimiser(tx, key):
+    """A weight moves by the learning rate of Adam per step, and so would the mean."""
+    x = jax.random.normal(key, (8, 3)) + jnp.array([[5.0, -3.0, 40.0]])
+    learner = simpleshot(IDENTITY, cross_entropy, classes=4, ways=2)
+    batch, tx = Batch(x, jnp.arange(8) % 4), averaging_mean(tx)
+
+    @jax.jit
+    def trained(params):
+        def step(i, both):
+            grads, _ = learner.grad(key, i, both[0], batch)
+            updates, state = tx.update(grads, both[1], both[0])
+            return optax.apply_updates(both[0], updates), state
+
+        return jax.lax.fori_loop(0, 600, step, (params, tx.init(params)))[0]
+
+    start = learner.init(key, x)
+    found = trained(start)
+    np.testing.assert_allclose(found.mean, x.mean(axis=0), rtol=5e-3)
+    assert not np.allclose(found.net.kernel, start.net.kernel)
+
+
+def test_other_parameters_are_left_to_the_optimiser(key):
+    params, tx = {"w": jnp.ones(3)}, optax.adam(0.1)
+    both = averaging_mean(tx)
+    same = [each.update(params, each.init(params), params) for each in (tx, both)]
+    jax.tree.map(np.testing.assert_array_equal, *same)

@@ -10,13 +10,16 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.errors import InputError
-from jaxdl.losses import cross_entropy
+from jaxdl.losses import cross_entropy, gaussian_nll
 from jaxdl.meta.base import through_adaptation
+from jaxdl.meta.cnp import cnp
 from jaxdl.meta.es_maml import es_maml
 from jaxdl.meta.finetune import finetune
+from jaxdl.meta.lnp import lnp
 from jaxdl.meta.maml import maml
 from jaxdl.meta.maml_pp import maml_pp
 from jaxdl.meta.protonet import protonet
+from jaxdl.meta.reptile import reptile
 from jaxdl.meta.support_statistics import by_support_statistics
 from jaxdl.models.layers.norm import BatchNorm
 from jaxdl.models.linen import pure
@@ -158,3 +161,19 @@ def test_a_gradient_of_a_learner_s_own_is_of_the_given_loss_and_is_made_once(mak
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     with pytest.raises(InputError, match="Ask for them once"):
         by_support_statistics(made, smooth)
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        reptile(NET, cross_entropy, tx=optax.sgd(0.1), steps=2),
+        lnp(mlp((4,)), gaussian_nll, ways=1, width=4),
+        cnp(mlp((4,)), gaussian_nll, ways=1, width=4),
+    ],
+    ids=["reptile", "lnp", "cnp"],
+)
+def test_a_gradient_of_another_kind_is_not_replaced_in_silence(learner):
+    """Reptile would become MAML, and a neural process would lose its bound."""
+    with pytest.raises(InputError, match="is not that of a loss of queries after adaptation"):
+        by_support_statistics(learner, cross_entropy)
+    assert by_support_statistics(learner).grad is learner.grad

@@ -291,3 +291,17 @@ def test_a_device_counts_for_each_task_as_much_as_its_examples(method, key):
     for device in (0, 1):
         here = jax.tree.map(lambda leaf, d=device: leaf[d], found)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), here, one)
+
+
+def test_a_loss_is_looked_at_as_everywhere(key):
+    net = hard_sharing(mlp((4,)), [mlp((1,))] * 2)
+    x = jnp.ones((3, 2))
+    params, batch = net.init(key, x), Batch(x, jnp.zeros((3, 2, 1)))
+
+    def error(prediction, target, weight=None):
+        return jnp.mean((prediction - target) ** 2), {"error": jnp.float32(1)}
+
+    metrics = task_losses(net, error)(params, None, batch)[1]
+    assert set(metrics) == {"error", "error/0", "error/1", "loss", "loss/0", "loss/1"}
+    with pytest.raises(InputError, match="the loss returned an array alone"):
+        task_losses(net, lambda *given: jnp.mean(given[0]))(params, None, batch)

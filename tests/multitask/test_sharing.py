@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from jaxdl.errors import InputError
+from jaxdl.losses import mean_squared_error
 from jaxdl.models.lenet import lenet
 from jaxdl.models.mlp import mlp
+from jaxdl.models.recurrent import Sequences, lstm
+from jaxdl.multitask.gradients import task_losses
 from jaxdl.multitask.sharing import hard_sharing, mmoe
+from jaxdl.types import Batch
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
 
@@ -92,3 +96,25 @@ def test_what_makes_no_net_is_refused(key):
         mmoe(mlp((5,)), [mlp((3,))], experts=0, gate=mlp((1,)))
     with pytest.raises(InputError, match="gate of 4 experts gives 3 logits"):
         mmoe(mlp((5,)), [mlp((3,))], experts=4, gate=mlp((3,))).init(key, X)
+
+
+def test_a_row_counts_in_the_trunk_as_in_the_task_where_it_counts_most(key):
+    """As in training, so that the two say the same."""
+    net = hard_sharing(mlp((4, 4), norm="batch"), [mlp((1,))] * 2)
+    params = net.init(key, X)
+    weights = jnp.array([1, 1, 1, 0, 0, 0.0]), jnp.array([1, 1, 1, 1, 0, 0.0])
+    found = net.apply(params, X, weight=weights)
+    swapped = net.apply(params, X, weight=weights[::-1])
+    close(found[0], swapped[0])
+    batch = Batch(X, jnp.zeros((6, 2, 1)), jnp.stack(weights, axis=1))
+    losses = task_losses(net, mean_squared_error)(params, None, batch)[0]
+    for prediction, weight, loss in zip(found, weights, losses, strict=True):
+        close(jnp.sum(weight * prediction[:, 0] ** 2) / weight.sum(), loss)
+
+
+def test_a_named_tuple_is_one_input_for_all_tasks(key):
+    sequences = Sequences(jnp.ones((3, 5, 2)), jnp.array([1, 5, 2]))
+    for tasks in (2, 3):
+        net = hard_sharing(lstm(hidden=4, out=None), [mlp((1,))] * tasks)
+        predictions = net.apply(net.init(key, sequences), sequences)
+        assert [each.shape for each in predictions] == [(3, 1)] * tasks

@@ -154,6 +154,17 @@ def test_another_division_of_the_characters_gives_other_episodes(two, tmp_path):
     assert compare(*two)["accuracy"].over_episodes.mean != 0
 
 
+def test_another_division_of_a_table_gives_other_episodes(two, tmp_path):
+    table = {"data": "table", "target": "y"}
+    first, same, other = (
+        a_run(tmp_path / name, "maml", SECOND, **table, **more)
+        for name, more in {"t": {}, "s": {"split_seed": 0}, "o": {"split_seed": 1}}.items()
+    )
+    assert compare(first, same)["accuracy"].over_episodes.mean == 0
+    with pytest.raises(InputError, match="different episodes: split_seed 0 and 1"):
+        compare(first, other)
+
+
 def test_other_files_are_told_without_their_digest(two, tmp_path):
     other = a_run(tmp_path / "c", "maml", SECOND)
     path = other / "config.yaml"

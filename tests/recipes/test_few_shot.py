@@ -24,7 +24,7 @@ from jaxdl.recipes.loaded import load_run
 from jaxdl.runs.config import flat, unflat
 from jaxdl.runs.identity import load_config, record_config
 from jaxdl.runs.run import RunFlags
-from jaxdl.types import Batch
+from jaxdl.types import Batch, Episode
 from tests import stored_run
 from tests.fixtures.runs_0_1 import small_nets
 
@@ -212,3 +212,25 @@ def test_a_config_that_is_no_configuration(begun):
     (begun / "config.yaml").write_text("config: [1")
     with pytest.raises(RunError, match=r"config.yaml is damaged"):
         load_run(begun)
+
+
+@pytest.mark.parametrize("norm", ["batch", "support"])
+def test_a_learner_trains_by_its_own_loss_whatever_the_norm(norm):
+    """RelationNet's is the squared error of its scores, if it is asked for."""
+    base = {"learner": "relationnet", "data": "numbers", "ways": 5, "filters": 4, "head": "xavier"}
+    episode = Episode(SUPPORT, Batch(QUERIES, jnp.arange(4)))
+
+    def loss(score_loss):
+        learner = learner_of_images({**base, "norm": norm, "score_loss": score_loss}, 64)
+        params = learner.init(KEY, SUPPORT.x)
+        return float(jax.jit(learner.grad)(KEY, 0, params, episode)[1]["loss"])
+
+    assert loss("squared") < 1 < loss("cross-entropy")
+
+
+def test_what_images_in_colour_and_other_data_do_not_read_is_refused():
+    with pytest.raises(InputError, match="`head=normal` is for images in one colour"):
+        net((32, 32, 3), 5, filters=2, norm="batch", head="normal")
+    config = flat(few_shot.Config(split="vinyals"))
+    with pytest.raises(InputError, match="`split=vinyals` is for Omniglot, and the data are"):
+        tasks_of(config)

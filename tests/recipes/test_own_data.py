@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -331,3 +332,25 @@ def test_what_is_refused(fields, words, tmp_path):
     with pytest.raises(InputError, match=words):
         few_shot.main(tiny(tmp_path, **fields))
     assert not (tmp_path / "runs").exists()
+
+
+def test_other_lists_of_names_are_another_run(table, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "test.txt").write_text("p0\np1")
+    fields = {"data": "table", "path": table, "target": "answer", "task": "patient"}
+    config = flat(tiny(tmp_path, **fields, class_lists=lists))
+    before = content_of(config)
+    assert content_of(config) == before != content_of({**config, "class_lists": None})
+    (lists / "test.txt").write_text("p0\np2")
+    assert content_of(config) != before
+
+
+def test_pictures_that_changed_are_read_again(pictures, tmp_path):
+    """In one process, as in a notebook."""
+    config = flat(tiny(tmp_path, data="folder", path=pictures))
+    before = content_of(config)
+    assert content_of(config) == before
+    first = sorted(path for path in pictures.rglob("*") if path.is_file())[0]
+    shutil.copy(first, first.with_name(f"again{first.suffix}"))
+    assert content_of(config) != before
