@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from experiments.reports.regression_1d import PUBLISHED, draw_bands, draw_curve, report
+from experiments.reports._processes import draw_curve
+from experiments.reports.regression_1d import PUBLISHED, draw_bands, report
 from jaxdl import parallel
 from jaxdl.data.sets.gp import KERNELS
 from jaxdl.errors import InputError
@@ -28,10 +28,16 @@ from jaxdl.losses import gaussian_nll
 from jaxdl.meta.cnp import cnp
 from jaxdl.optim.schedules import cosine
 from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
-from jaxdl.recipes.curves import TASKS, exact_metrics, learner_of_curves, measure_of, posterior_of
+from jaxdl.recipes.curves import (
+    TASKS,
+    exact_metrics,
+    learner_of_curves,
+    measure_of,
+    posterior_of,
+    summary,
+)
 from jaxdl.recipes.learners import PROCESSES
 from jaxdl.recipes.meta_training import meta_train
-from jaxdl.report.intervals import mean_ci95
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
@@ -145,7 +151,7 @@ def evaluated(
     config: Config, learner: MetaLearner, params: Params, kernel: str
 ) -> list[dict[str, Any]]:
     """For each seed: mean and 95 % interval over tasks of each metric."""
-    measure = measure_of(learner, kernel, episodes=config.test_tasks)
+    measure = measure_of(learner, TASKS[kernel](), episodes=config.test_tasks)
     say(f"test on {config.test_tasks:,} tasks: {kernel}")
     return [summary(measure(jax.random.key(TEST_KEY), each)) for each in per_seed(params)]
 
@@ -157,12 +163,6 @@ def exact(config: Config) -> dict[str, Any]:
         for kernel in config.test_kernels
     }
     return {kernel: summary(metrics) for kernel, metrics in found.items() if metrics is not None}
-
-
-def summary(metrics: Any) -> dict[str, Any]:
-    """Mean and half its 95 % interval of each metric `[tasks]`."""
-    found = {name: mean_ci95(np.asarray(values)) for name, values in metrics.items()}
-    return {name: {"mean": mean, "ci95": half} for name, (mean, half) in found.items()}
 
 
 def draw(run: Run, name: str, config: Config, learner: MetaLearner, params: Params) -> None:

@@ -43,6 +43,7 @@ _FACE = {
     "data.epochs": "epochs",
     "data.examples": "examples",
     "data.meta_dataset": "meta_dataset_few_shot",
+    "data.sets.completion": "completion",
     "data.sets.digits": "digits_few_shot",
     "data.sets.gp": "gp",
     "data.sets.images": "few_shot_arrays image_arrays",

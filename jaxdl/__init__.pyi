@@ -9,6 +9,7 @@ from jaxdl.data.epochs import epochs as epochs
 from jaxdl.data.examples import examples as examples
 from jaxdl.data.groups import grouped as grouped
 from jaxdl.data.meta_dataset import meta_dataset_few_shot as meta_dataset_few_shot
+from jaxdl.data.sets.completion import completion as completion
 from jaxdl.data.sets.digits import digits_few_shot as digits_few_shot
 from jaxdl.data.sets.gp import gp as gp
 from jaxdl.data.sets.images import few_shot_arrays as few_shot_arrays

@@ -58,6 +58,10 @@ TINY: dict[str, list[str]] = {
         *["--hidden", "4", "--test-tasks", "2", "--test-trajectories", "2"],
     ],
     "regression_1d": [*TWO, "--steps", "24", "--tasks", "2", "--test-tasks", "4", "--width", "4"],
+    "regression_2d": [
+        *[*TWO, "--steps", "24", "--tasks", "2", "--test-tasks", "4", "--width", "4"],
+        *["--points", "9", "--context", "5"],
+    ],
     "sequences": [*HELD_OUT, "--hidden", "4", "--cell", "rnn"],
     "sinusoid": [*TWO, "--steps", "24", "--tasks", "2", "--test-tasks", "4"],
     "tabular": [

@@ -45,7 +45,10 @@ NOW = {
     "sequences": ("long_memory", FLAGS["sequences"]),
 }
 """The experiment and the flags that serve a stored run today, if they have changed since."""
-LATER = {"capacity", "cifar10", "many_questions", "regression_1d", "sequences", "tabular"}
+LATER = {
+    *("capacity", "cifar10", "many_questions", "regression_1d", "regression_2d", "sequences"),
+    "tabular",
+}
 """Experiments that had no run of their own when the runs were stored."""
 NAMED = ("limited_data",)
 """Runs that a command finds only by their name. The widths were part of the automatic name. They

@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reports._processes import cell, moments
 from jaxdl.losses import Normal
 from jaxdl.recipes.choice import name_of
 from jaxdl.report import tables
-from jaxdl.report.intervals import seeds_summary
-from jaxdl.report.pictures import band
-from jaxdl.runs.run import Run
 from jaxdl.types import Episode, MetaLearner, Params
 
 PUBLISHED: dict[str, dict[str, float]] = {
@@ -40,11 +38,11 @@ def report(result: dict[str, Any]) -> str:
     for metric, title in METRICS.items():
         if metric not in of_learner[kernels[0]][0]:
             continue
-        cells = [_cell([each[metric] for each in of_learner[kernel]]) for kernel in kernels]
+        cells = [cell([each[metric] for each in of_learner[kernel]]) for kernel in kernels]
         rows.append([f"{name}, {title}", *cells])
         gp = [result["scores"]["gp"].get(kernel, {}).get(metric) for kernel in kernels]
         if any(gp):
-            rows.append([f"exact GP, {title}", *(_cell([each]) if each else "" for each in gp)])
+            rows.append([f"exact GP, {title}", *(cell([each]) if each else "" for each in gp)])
         if metric == "log_likelihood" and (published := result["published"]):
             told = [f"{published[each]:.2f}" if each in published else "" for each in kernels]
             rows.append([f"{name}, {title}, paper", *told])
@@ -57,13 +55,6 @@ def report(result: dict[str, Any]) -> str:
         tables.made_by(run),
     ]
     return "\n".join([tables.markdown([*header, *kernels], rows), *notes])
-
-
-def _cell(of_seeds: list[dict[str, Any]]) -> str:
-    found = seeds_summary([float(each["mean"]) for each in of_seeds])
-    if len(of_seeds) == 1:
-        found["ci95"] = float(of_seeds[0]["ci95"])
-    return tables.interval(found, digits=3)
 
 
 def draw_bands(
@@ -87,12 +78,8 @@ def draw_bands(
         rows["exact GP"] = exact(np.asarray(x))
     axes = figure.subplots(len(rows), tasks, sharex=True, sharey="col", squeeze=False)
     for color, (title, found) in enumerate(rows.items()):
-        mean, scale = np.asarray(found.mean), np.asarray(found.scale)
-        if mean.ndim == 4:  # samples: mean and standard deviation of their mixture
-            total = np.sqrt(np.mean(scale**2 + mean**2, -1) - np.mean(mean, -1) ** 2)
-            samples, mean, scale = mean[..., :10], mean.mean(-1), total
-        else:
-            samples = None
+        mean, scale = moments(found)
+        samples = np.asarray(found.mean)[..., :10] if found.mean.ndim == 4 else None
         for task, axis in enumerate(axes[color]):
             line, half = mean[task, :, 0], 2 * scale[task, :, 0]
             if samples is not None:
@@ -108,10 +95,3 @@ def draw_bands(
     for axis in axes[-1]:
         axis.set(xlabel="x")
     figure.legend(*axes[-1][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-
-
-def draw_curve(run: Run, figure: Any) -> None:
-    """The training loss by step."""
-    axis, lines = figure.subplots(), run.metrics("train")
-    band(axis, lines["step"], lines["loss"], 0)
-    axis.set(xlabel="step", ylabel="training loss, nats per point")

@@ -29,7 +29,7 @@ def _errors_of_sines(result: dict[str, Any], learner: str) -> Numbers:
     return [[float(seed[place]["mean"]) for seed in result[learner]] for place in places]
 
 
-def _of_curves(result: dict[str, Any], learner: str) -> Numbers:
+def _of_processes(result: dict[str, Any], learner: str) -> Numbers:
     kinds = result["scores"][learner].values()
     return [[float(seed["log_likelihood"]["mean"]) for seed in seeds] for seeds in kinds]
 
@@ -83,7 +83,10 @@ MEASURES: dict[Experiment, Measure] = {
         lambda result, learner: [[100 * seed["accuracy"] for seed in result[learner]]],
     ),
     "sinusoid": Measure("mean squared error with 5 and 10 shots after 1 step", 3, _errors_of_sines),
-    "regression_1d": Measure("log-likelihood per target point, by curves", 3, _of_curves),
+    "regression_1d": Measure("log-likelihood per target point, by curves", 3, _of_processes),
+    "regression_2d": Measure(
+        "log-likelihood per pixel that is not given, by how many are", 3, _of_processes
+    ),
     "tabular": Measure("ROC AUC and accuracy, means over four tables", 3, _scores_of_tables),
     "mnist": _IMAGES,
     "cifar10": _IMAGES,

@@ -68,11 +68,9 @@ def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
     """
     if not is_file_name(name):
         if name not in learners:
-            what = f" predicts {'classes' if name in LEARNERS else 'numbers'}"
-            what = what if name in {**LEARNERS, **REGRESSORS} else ""
             raise InputError(
-                f"`learner={name}`{what}: choose among {' '.join(learners)}, or give a function of"
-                " your own as path/to/file.py:function"
+                f"`learner={name}`{_what_it_is(name)}: choose among {' '.join(learners)}, or give a"
+                " function of your own as path/to/file.py:function"
             )
         return Choice(name, learners[name])
     code = load_code(name)
@@ -80,6 +78,13 @@ def find(name: str, learners: Mapping[str, Make] = LEARNERS) -> Choice:
         raise InputError(f"`learner={name}`: the name {code.name} is taken. Rename your function")
     _check_signature(code.name, code.function)
     return Choice(code.name, code.function, code)
+
+
+def _what_it_is(name: str) -> str:
+    """Why an experiment may not offer a learner."""
+    if name in LEARNERS.keys() ^ REGRESSORS.keys():
+        return f" predicts {'classes' if name in LEARNERS else 'numbers'}"
+    return " takes one number from -2.5 to 2.5 as input" if name == "convcnp" else ""
 
 
 def _check_signature(name: str, function: Make) -> None:

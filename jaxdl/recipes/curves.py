@@ -1,4 +1,4 @@
-"""The learners and the test of regression in one dimension, by distributions."""
+"""The learners and the test of regression by distributions, and the tasks in one dimension."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,15 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
+from numpy.typing import ArrayLike
 
 from jaxdl.data.sets.gp import CURVES, KERNELS, gp, gp_posterior, gp_task
 from jaxdl.data.sets.sinusoid import sinusoid
 from jaxdl.losses import Normal, gaussian_nll
-from jaxdl.meta.base import episode_keys, evaluate
+from jaxdl.meta.base import as_partial, episode_keys, evaluate
 from jaxdl.models.mlp import mlp
 from jaxdl.models.process import normal
 from jaxdl.recipes.choice import build_for_curves, find, own_hints
 from jaxdl.recipes.learners import PROCESSES, Make
+from jaxdl.report.intervals import mean_ci95
 from jaxdl.types import (
     Episode,
     Key,
@@ -23,6 +26,7 @@ from jaxdl.types import (
     Model,
     Params,
     Sampler,
+    TaskLearner,
 )
 
 TASKS: dict[str, Callable[[], Sampler]] = {
@@ -33,17 +37,20 @@ TASKS: dict[str, Callable[[], Sampler]] = {
 IDENTITY = Model(lambda key, x: (), lambda params, x, *, key=None, weight=None: x)
 """Features that are the inputs themselves."""
 CHUNK = 50
-"""Tasks of a test that are computed at once."""
+"""Curves of a test that are computed at once."""
 
 
-def learner_of_curves(config: Mapping[str, Any], *, make: Make | None = None) -> MetaLearner:
-    """The learner of a run of regression_1d, by the fields of its configuration.
+def learner_of_curves(
+    config: Mapping[str, Any], *, make: Make | None = None, tasks: str = "curves"
+) -> MetaLearner:
+    """The learner of a run of regression_1d or regression_2d, by the fields of its configuration.
 
     A net with an output per number is that of the sine waves, 40-40, with a mean and a scale. The
     features of the others are the inputs themselves.
 
     Args:
         make: by default the function that the field `learner` names.
+        tasks: what the tasks are called in a message.
 
     Raises:
         InputError: if it trains on labelled examples.
@@ -54,7 +61,7 @@ def learner_of_curves(config: Mapping[str, Any], *, make: Make | None = None) ->
     def net_of(outputs: int | None) -> Model:
         return IDENTITY if outputs is None else normal(mlp((40, 40, 2 * outputs)))
 
-    return build_for_curves(make, net_of, gaussian_nll, own=own, tasks="curves")
+    return build_for_curves(make, net_of, gaussian_nll, own=own, tasks=tasks)
 
 
 def on_support(sample: Sampler) -> Sampler:
@@ -65,29 +72,44 @@ def on_support(sample: Sampler) -> Sampler:
     True
     """
 
-    def draw(key: Key) -> Episode:
+    def draw(sample: Sampler, key: Key) -> Episode:
         support = sample(key).support
         return Episode(support, support)
 
-    return draw
+    return Partial(draw, as_partial(sample))
 
 
 def measure_of(
-    learner: MetaLearner, tasks: str, *, episodes: int
+    learner: TaskLearner, sample: Sampler, *, episodes: int, chunk: int = CHUNK
 ) -> Callable[[Key, Params], Metrics]:
     """`(key, params) -> metrics [episodes]` of targets, and those of the context as "context".
 
     A context is the support set, as in the papers on neural processes.
+
+    Args:
+        chunk: tasks that are computed at once.
     """
-    sample, options = TASKS[tasks](), {"episodes": episodes, "chunk": min(CHUNK, episodes)}
-    targets = evaluate(learner, gaussian_nll, sample, **options)  # type: ignore[arg-type]
-    context = evaluate(learner, gaussian_nll, on_support(sample), **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"episodes": episodes, "chunk": min(chunk, episodes)}
+    targets = evaluate(learner, gaussian_nll, sample, **options)
+    context = evaluate(learner, gaussian_nll, on_support(sample), **options)
 
     def run(key: Key, params: Params) -> Metrics:
         found = {name: values[0] for name, values in targets(key, params).items() if name != "loss"}
         return found | {"context": context(key, params)["log_likelihood"][0]}
 
     return run
+
+
+def summary(metrics: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
+    """Mean and half its 95 % interval of each metric `[tasks]`.
+
+    >>> summary({"loss": [1.0, 3.0]})
+    {'loss': {'mean': 2.0, 'ci95': 1.959964}}
+    """
+    found = {name: mean_ci95(values) for name, values in metrics.items()}
+    return {
+        name: {"mean": float(mean), "ci95": float(half)} for name, (mean, half) in found.items()
+    }
 
 
 def posterior_of(tasks: str, key: Key, episode: Episode) -> Callable[[Any], Normal]:

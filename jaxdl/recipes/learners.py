@@ -27,6 +27,7 @@ from jaxdl.recipes import gradient_learners as gradient
 from jaxdl.recipes import labelled_learners as labelled
 from jaxdl.recipes.metric_learners import r2d2, r2d2_of_curves, relationnet
 from jaxdl.recipes.process_learners import of_means
+from jaxdl.runs.keywords import with_defaults
 from jaxdl.types import (
     MetaLearner,
     TransferLearner,
@@ -92,10 +93,14 @@ PROCESSES: dict[str, Make] = {
     "maml": gradient.maml_of_curves,
 }
 """The learners of regression that predict a mean and a scale, a `Normal`."""
+COMPLETERS: dict[str, Make] = {**_BY_MEANS, "tnp_d": with_defaults(tnp_d, least_scale=0.1)}
+"""The learners that complete pictures. All have the same least scale, so that they compare."""
 TAKEN = (
     *LEARNERS,
     *PROCESSES,
     "gp",
+    "mean_picture",
+    "nearest_pixel",
     "untrained",
     "pretrained",
     "nearest_centroid",

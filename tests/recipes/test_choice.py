@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import few_shot, regression_1d, sinusoid
+from experiments import few_shot, regression_1d, regression_2d, sinusoid
 from jaxdl.data.sets.digits import digits_few_shot
 from jaxdl.errors import InputError, RunError
 from jaxdl.losses import cross_entropy
@@ -125,6 +125,7 @@ def test_the_names_are_those_of_the_table():
         (few_shot, learners.LEARNERS),
         (sinusoid, learners.REGRESSORS),
         (regression_1d, learners.PROCESSES),
+        (regression_2d, learners.COMPLETERS),
     )
     for experiment, table in tables:
         source = " ".join(inspect.getsource(experiment.Config).split())

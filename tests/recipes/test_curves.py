@@ -24,7 +24,7 @@ LEARNER = MetaLearner(None, lambda key, params, support, steps=None: (), standar
 
 @pytest.mark.slow
 def test_both_see_the_same_tasks():
-    found = measure_of(LEARNER, "matern", episodes=6)(KEY, ())
+    found = measure_of(LEARNER, gp("matern"), episodes=6)(KEY, ())
     exact = exact_metrics("matern", KEY, episodes=6)
     assert found["context"].shape == exact["context"].shape == (6,)
     for e in range(6):

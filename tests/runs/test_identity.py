@@ -31,6 +31,7 @@ from jaxdl.runs.identity import refuse_other_steps as refuse
         ("sequences", ["cac04631", "cac04631"]),
         ("long_memory", ["c09a6f2b", "c09a6f2b", "89c77327"]),
         ("regression_1d", ["620327b7"]),
+        ("regression_2d", ["b04b7241"]),
         ("sinusoid", ["ef5fa836"]),
         ("tabular", ["a3fe9d8e", "a3fe9d8e", "deed29a7"]),
         ("transfer", ["7be41e22"]),

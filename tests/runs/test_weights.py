@@ -463,7 +463,7 @@ def test_who_starts_anew_has_the_name_that_it_had(tmp_path):
     [
         *("sinusoid", "few_shot", "mnist", "cifar10", "sequences"),
         *("limited_data", "multitask", "transfer", "continual", "dqn", "navigation"),
-        *("regression_1d", "tabular"),
+        *("regression_1d", "regression_2d", "tabular"),
     ],
 )
 def test_an_experiment_has_both_flags(name):
