@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reports.few_shot import deviations, draw_curve, draw_episode, published, report
+from experiments.reports._departures import of_few_shot
+from experiments.reports.few_shot import draw_curve, draw_episode, published, report
 from jaxdl import parallel
 from jaxdl.data.sets.images import OMNIGLOT_SEED, Resize
 from jaxdl.errors import InputError
@@ -273,7 +274,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
         "paper": published(flat(config)),
         "batch_norm": "none" if config.data == "table" else recipe.BATCH_NORM[config.norm],
         "split": tasks.split,
-        "deviations": [*tasks.notes, *recipe.failure(values), *deviations(flat(config))],
+        "deviations": [*tasks.notes, *recipe.failure(values), *of_few_shot(flat(config), PRESETS)],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(per_seed(params)[0])),
         "metric": tasks.metric,
         "scaling": tasks.scaling,

@@ -21,7 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.reports.sinusoid import PAPER, SHOTS, depths_of, draw_curve, draw_task, report
+from experiments.reports._departures import departures
+from experiments.reports.sinusoid import (
+    PAPER,
+    PUBLISHED,
+    SHOTS,
+    depths_of,
+    draw_curve,
+    draw_task,
+    report,
+)
 from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.losses import mean_squared_error
@@ -105,6 +114,12 @@ def grid(configs: Sequence[Config], asked: Grid) -> None:
     run_grid(Experiment("sinusoid", main, *own), configs, asked)
 
 
+def departures_of(config: Config) -> list[str]:
+    """Where a run is another than that of MAML's paper, whose figures stand beside its own."""
+    names = ("steps", "tasks", "shots", "lr", "inner_steps", "inner_lr")
+    return departures(flat(config), flat(Config()), names) if config.learner in PUBLISHED else []
+
+
 def frame(choice: Choice, _: Config) -> dict[str, Any]:
     """The options of `run_experiment`."""
     options: dict[str, Any] = {"check": check, "prepare": parallel.one_thread}
@@ -145,7 +160,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
         "paper": PAPER,
         "split": "test tasks drawn anew from the training distribution",
         "batch_norm": "none",
-        "deviations": [lecun] if config.init == "lecun" else [],
+        "deviations": [*[lecun] * (config.init == "lecun"), *departures_of(config)],
         "config": flat(config),
     }
     title = "MAML" if choice.name == "maml" else choice.name

@@ -12,6 +12,7 @@ from scipy import stats
 
 from experiments import few_shot
 from experiments.reports import few_shot as words
+from experiments.reports._departures import of_few_shot
 from jaxdl.errors import InputError
 from jaxdl.recipes.choice import with_learner
 from jaxdl.runs.config import flat
@@ -95,7 +96,7 @@ def test_first_order_maml_stands_beside_its_own_published_number():
     by_estimator = flat(with_learner(omniglot, "maml", estimator="first-order"))
     assert words.published(flat(omniglot)) == "98.7 ± 0.4"
     assert words.published(by_name) == words.published(by_estimator) == "98.3"
-    assert words.deviations(by_name) == words.deviations(by_estimator)
+    assert of_few_shot(by_name, {}) == of_few_shot(by_estimator, {})
     cifar = {"data": "cifar_fs"}
     assert (
         words.published({**by_name, **cifar}) is words.published({**by_estimator, **cifar}) is None
@@ -167,7 +168,41 @@ def test_a_length_of_no_schedule_is_refused():
 def test_a_cosine_is_told_beside_the_paper_s_numbers(schedule, told):
     omniglot = few_shot.PRESETS["omniglot-5way-1shot"]
     config = flat(dataclasses.replace(omniglot, schedule=schedule))
-    assert any("falls along a cosine" in line for line in words.deviations(config)) == told
+    assert any("falls along a cosine" in line for line in of_few_shot(config, {})) == told
     prototypes = few_shot.PRESETS["omniglot-5way-1shot-protonet"]
     config = flat(dataclasses.replace(prototypes, schedule=schedule))
-    assert any("falls along a cosine" in line for line in words.deviations(config)) == told
+    assert any("falls along a cosine" in line for line in of_few_shot(config, {})) == told
+
+
+def test_first_order_gradients_make_another_method_of_maml_alone():
+    omniglot = few_shot.PRESETS["omniglot-5way-1shot"]
+    for name in ("proto_maml", "anil", "boil", "meta_sgd"):
+        config = flat(with_learner(omniglot, name, estimator="first-order"))
+        assert words.published(config) is None
+    result = made_up(1, paper="98.3")
+    result["config"] |= flat(with_learner(omniglot, "maml", estimator="first-order"))
+    shown = [row[0] for row in cells(words.report(result | {"fine_tuning_rate": None}))]
+    assert shown[1] == "first-order MAML"
+    assert shown[-1] == "first-order MAML, published, ± over episodes"
+
+
+def test_each_setting_that_is_not_the_recipe_s_is_told():
+    omniglot = few_shot.PRESETS["omniglot-5way-1shot"]
+    whole = of_few_shot(flat(omniglot), few_shot.PRESETS)
+    assert not any("in the recipe" in line or "60,000" in line for line in whole)
+    changed = dataclasses.replace(
+        with_learner(omniglot, "maml", inner_steps=3), rotations="none", norm="support", tasks=8
+    )
+    assert of_few_shot(flat(changed), few_shot.PRESETS)[-4:] == [
+        "rotations: none here, augment in the recipe.",
+        "norm: support here, batch in the recipe.",
+        "tasks: 8 here, 32 in the recipe.",
+        "inner steps: 3 here, 1 in the recipe.",
+    ]
+
+
+def test_an_interval_that_is_not_finite_leaves_a_report():
+    """result.json holds it as a text."""
+    result = made_up(1)
+    result["maml"] = [{"accuracy": "nan", "ci95": "nan", "loss": "nan"}]
+    assert cells(words.report(result))[1] == ["MAML", "nan ± nan"]

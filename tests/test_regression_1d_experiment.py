@@ -148,3 +148,9 @@ def test_sine_waves_have_no_exact_posterior(tmp_path):
 def test_mistakes_are_refused(changes, words, tmp_path):
     with pytest.raises(InputError, match=words):
         regression_1d.main(config_of(tmp_path, **changes))
+
+
+def test_the_paper_trained_on_one_kind_of_curve():
+    other = made_up(1)
+    other["config"]["kernel"] = "sawtooth"
+    assert "cnp, targets, paper" not in rows(regression_1d.report(other))

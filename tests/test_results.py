@@ -1,6 +1,7 @@
 """docs/results.md says what the stored results say; `scripts/reproduce` runs and checks rows."""
 
 import importlib
+import itertools
 import json
 import tarfile
 
@@ -239,6 +240,25 @@ def test_a_budget_stops_a_row_and_the_same_command_goes_on(house, capfd, monkeyp
     directory = house / "runs" / "reproduce" / "sinusoid" / "tiny.maml"
     if (directory / "checkpoints").exists():  # a slow machine has not begun within 15 s
         assert "saved at step" in said.err
+
+
+def test_a_row_that_is_trained_again_is_not_reprinted(tmp_path):
+    done, begun = tmp_path / "done", tmp_path / "begun"
+    for folder in (done, begun, tmp_path / "done.1"):
+        folder.mkdir()
+    (done / "result.json").touch()
+    reproduce.put_aside(done)
+    reproduce.put_aside(begun)  # it goes on
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "done.1", "done.2"]
+    assert (tmp_path / "done.2" / "result.json").exists()
+
+
+def test_an_error_that_diverges_in_one_seed_diverges(monkeypatch):
+    result = stored.results_of("sine-waves")["maml"]
+    seeds = [{**seed} for seed in result["maml"]]
+    seeds[0]["10-shot/1"] = {**seeds[0]["10-shot/1"], "mean": 250.0}
+    monkeypatch.setattr(document, "results_of", lambda table: {"maml": {**result, "maml": seeds}})
+    assert next(itertools.islice(document.sines("sine-waves"), 1, None))[4] == "diverges"
 
 
 def test_wrong_names_are_refused_with_those_there_are():

@@ -98,3 +98,12 @@ def test_an_error_that_diverged_is_told_as_result_json_holds_it():
     for run in result["pretrained"]:
         run["5-shot/0"] = {"mean": "inf", "ci95": "nan", "median": "nan"}
     assert rows(sinusoid.report(result))["pretrained 5-shot"][0] == "inf ± nan (nan)"
+
+
+def test_settings_that_are_not_the_paper_s_are_told():
+    assert sinusoid.departures_of(sinusoid.Config()) == []
+    changed = sinusoid.Config(steps=1, method=sinusoid.Config().method.__class__(inner_lr=0.5))
+    assert sinusoid.departures_of(changed) == [
+        "steps: 1 here, 70,000 in the recipe.",
+        "inner lr: 0.5 here, 0.001 in the recipe.",
+    ]

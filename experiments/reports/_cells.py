@@ -19,7 +19,8 @@ def table(result: dict[str, Any], title: str, metric: str, what: str) -> str:
     for cell, found in result["cells"].items():
         solved = " ".join("never" if at is None else f"{at:,}" for at in found["solved_at"])
         mean, each = (f(found[metric], **shown) for f in (tables.interval, tables.by_seed))
-        rows.append([cell, mean, each, f"{found['loss']['mean']:.5f}", solved])
+        loss = tables.number(float(found["loss"]["mean"]), 5)
+        rows.append([cell, mean, each, loss, solved])
     header = [f"{title}, test", f"{what}, ± 95 % over seeds", "by seed", "loss", "solved at step"]
     return tables.markdown(header, rows)
 

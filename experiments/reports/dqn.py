@@ -40,7 +40,8 @@ def scores(part: Run, last: np.ndarray, steps: int) -> dict[str, Any]:
         "batch_variance": seeds_summary(batches["td_variance"].mean(axis=0)),
         "held_out_variance": seeds_summary(seen["td_variance"].mean(axis=0)),
         "held_out_mean": seeds_summary(seen["td_mean"].mean(axis=0)),
-        "swing": seeds_summary(seen["return"].std(axis=0)),
+        # One evaluation swings by nothing.
+        "swing": seeds_summary(seen["return"].std(axis=0)) if len(seen["return"]) > 1 else None,
     }
 
 
@@ -63,7 +64,7 @@ def report(result: Mapping[str, Any]) -> str:
                 tables.interval(found[key], digits=2)
                 for key in ("batch_variance", "held_out_variance", "held_out_mean")
             ),
-            tables.interval(found["swing"], digits=1),
+            tables.interval(found["swing"], digits=1) if found["swing"] else "",
         ]
         for name, found in result["memories"].items()
     ]

@@ -97,30 +97,30 @@ def report(result: dict[str, Any]) -> str:
     """
     config, run = result["config"], result["run"]
     many, rows = config["seeds"] > 1, []
-    learner = name_of(config)
+    learner, called = name_of(config), METHODS.get(method_of(config), name_of(config))
     metric = result.get("metric", "accuracy")  # runs of before classified
     accuracy, squared = (100, 2, "accuracy in %"), (1, 3, "mean squared error")
     scale, digits, unit = accuracy if metric == "accuracy" else squared
     for name in (learner, *BASELINES):
         if name not in result:  # a run without this baseline
             continue
-        title = METHODS.get(name, name)
+        title = called if name == learner else METHODS.get(name, name)
         if config["data"] == "table":
             title = title.replace("centroid of pixels", "class mean").replace(
                 "pixels", "the inputs"
             )
         if name == "untrained":
-            title = f"{METHODS.get(learner, learner)}, untrained"
+            title = f"{called}, untrained"
         runs = result[name]  # of the centroid one for all seeds: nothing is trained
         found = seeds_summary([run[metric] for run in runs])
-        half = np.mean([run["ci95"] for run in runs])
+        half = np.mean([float(run["ci95"]) for run in runs])  # "nan" where one is not finite
         shown = tables.interval(
             found if many else {**found, "ci95": half}, scale=scale, digits=digits
         )
         each = tables.by_seed(found, scale=scale, digits=digits) * (len(runs) > 1)
         rows.append([title, shown, f"{scale * half:.{digits}f}", each])
     if result["paper"]:
-        published = f"{METHODS.get(learner, learner)}, published, ± over episodes"
+        published = f"{called}, published, ± over episodes"
         rows.append([published, result["paper"], "", ""])
     title = tasks_shown(config)
     if tested := tested_on(config):
@@ -160,43 +160,20 @@ def tested_on(config: dict[str, Any]) -> str:
     return " ".join(part for part in found if part)
 
 
+def method_of(config: dict[str, Any]) -> str:
+    """The name of a run's method: MAML with first-order gradients has one of its own."""
+    first_order = config.get("estimator") == "first-order"
+    return "fomaml" if name_of(config) == "maml" and first_order else name_of(config)
+
+
 def published(config: dict[str, Any]) -> str | None:
     """The paper's accuracy on the test tasks of a run, for the learners that have one here."""
     tables_of = {"maml": PAPER, "fomaml": FOMAML, "protonet": PROTONET}
-    name = "fomaml" if config.get("estimator") == "first-order" else name_of(config)
+    name = method_of(config)
     ways, shots = (config.get(f"test_{name}") or config[name] for name in ("ways", "shots"))
     if config.get("test_data"):
         return None
     return tables_of.get(name, {}).get((config["data"], ways, shots))
-
-
-def deviations(config: dict[str, Any]) -> list[str]:
-    """Where a run departs from its paper, to be printed beside its number."""
-    if config["data"] not in ("omniglot", "cifar_fs", "fc100"):
-        return []
-    cosine = config.get("schedule") == "cosine"
-    if name_of(config) == "protonet":
-        net = ["The paper's net pools; this one has strides of 2, as MAML's."]
-        return [
-            *net * (config["data"] == "omniglot"),
-            "The paper halves the learning rate every 2,000 episodes; here it"
-            f" {'falls along a cosine' if cosine else 'is constant'}.",
-        ]
-    if name_of(config) not in ("maml", "fomaml"):
-        return []
-    inner = {
-        "mean": "Inner loss: the mean over the support set, as the paper prints it; its code sums"
-        " over classes.",
-        "sum-over-classes": "Inner loss: summed over classes, as the code does; the paper prints"
-        " the mean.",
-    }
-    found = [inner[config["inner_loss"]]]
-    if config["data"] == "omniglot" and config["head"] == "xavier":
-        found.append("The head starts as Xavier; the code draws it with standard deviation 1.")
-    found += ["The paper's learning rate is constant; here it falls along a cosine."] * cosine
-    found.append("All parameters adapt; in the code the batch-norm offsets do not.")
-    found.append(f"The paper trains 60,000 steps; this run {config['steps']:,}.")
-    return found
 
 
 def draw_curve(run: Run, metric: str, figure: Any) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reports._departures import departures
 from jaxdl.report import tables
 from jaxdl.report.intervals import mean_ci95, seeds_summary
 from jaxdl.report.pictures import band
@@ -70,6 +71,18 @@ def report(result: dict[str, Any]) -> str:
     return "\n".join([tables.markdown(header, rows), *notes])
 
 
+RECIPE = {
+    "tasks": 20,
+    "trajectories": 20,
+    "inner_steps": 1,
+    "inner_lr": 0.1,
+    "max_kl": 0.01,
+    "discount": 0.99,
+    "hidden": 100,
+}
+"""The settings of the paper and of its code."""
+
+
 def deviations(config: dict[str, Any], steps: int) -> list[str]:
     """The differences from the paper."""
     found = [
@@ -83,9 +96,8 @@ def deviations(config: dict[str, Any], steps: int) -> list[str]:
         "KL constraint: counts tasks equally; the authors' code counts samples, so that tasks with"
         " longer trajectories weigh more",
     ]
-    if config["inner_lr"] != 0.1:
-        found.append(f"inner rate {config['inner_lr']:g}, in the paper 0.1")
-    return [f"deviation: {each}" for each in found]
+    found += departures(config, RECIPE, tuple(RECIPE))
+    return [f"deviation: {each.removesuffix('.')}" for each in found]
 
 
 def summary(found: np.ndarray) -> list[dict[str, Any]]:

@@ -114,7 +114,7 @@ def sines(table: str) -> Cells:
         return [float(seed[f"{shots}-shot/{steps}"]["mean"]) for seed in seeds]
 
     def cell(values: list[float]) -> str:
-        return over_seeds(values, ".3f") if np.mean(values) < DIVERGED else "diverges"
+        return over_seeds(values, ".3f") if np.max(values) < DIVERGED else "diverges"
 
     for name in sorted(results, key=lambda name: float(np.mean(errors(name, 10, 1)))):
         trained = results[name]["config"].get("inner_steps")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -41,7 +42,7 @@ class Arguments:
     budget: Annotated[float, Range(0, 1e6, above=True)] | None = None
     """Minutes after which the training stops. It can go on later."""
     again: bool = False
-    """Run rows that are stored, too."""
+    """Train rows anew that are stored, too. The folder of a finished run gets another name."""
     check: bool = False
     """Test the stored weights again, of one row or of all, and compare."""
     data_dir: Path | None = None
@@ -171,6 +172,8 @@ def run_rows(arguments: Arguments) -> None:
     end = None if arguments.budget is None else time.monotonic() + 60 * arguments.budget
     for row in rows:
         if arguments.again or result_of(name, row.name) is None:
+            if arguments.again:
+                put_aside(directory_of(name, table, row))
             directory = run_row(name, table, row, end, arguments.data_dir)
             if directory is None:
                 print(f"{name} {row.name} is stopped before its end. The same command goes on")
@@ -192,8 +195,9 @@ def run_row(
     Raises:
         RunError: if the run ended with an error, whose sentence stands above.
     """
-    runs = Path(os.environ.get("JAXDL_RUNS", "runs")).resolve() / "reproduce"
-    words = [*table.arguments(row), "--name", f"{name}.{row.name}", "--runs-dir", str(runs)]
+    directory = directory_of(name, table, row)
+    runs = directory.parent.parent
+    words = [*table.arguments(row), "--name", directory.name, "--runs-dir", str(runs)]
     words += [] if data_dir is None else ["--data-dir", str(data_dir)]
     with started(
         [sys.executable, "-P", "-m", f"experiments.{table.experiment}", *words]
@@ -207,7 +211,23 @@ def run_row(
         return None
     if code:
         raise RunError(f"{name} {row.name} ended with exit code {code}. See the message above")
+    return directory
+
+
+def directory_of(name: str, table: Table, row: Row) -> Path:
+    """The directory of the run of a row."""
+    runs = Path(os.environ.get("JAXDL_RUNS", "runs")).resolve() / "reproduce"
     return runs / table.experiment / f"{name}.{row.name}"
+
+
+def put_aside(directory: Path) -> None:
+    """Gives a finished run another name, because its command would only print its result.
+
+    A run that was stopped goes on.
+    """
+    if (directory / "result.json").exists():
+        places = (directory.with_name(f"{directory.name}.{n}") for n in itertools.count(1))
+        directory.rename(next(place for place in places if not place.exists()))
 
 
 @contextlib.contextmanager

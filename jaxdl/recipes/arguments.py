@@ -81,6 +81,9 @@ def check_task(
         check_inputs(support.x)
         if ways is not None:
             check_labels(support.y, ways)
+        else:
+            cure = "Give them in the units of the run's training"
+            _refuse_large(support.y, LARGEST, cure, "targets")
         if np.shape(support.y)[:1] != np.shape(support.x)[:1]:
             raise InputError(
                 f"there are {len(support.x)} inputs and {len(support.y)} targets. Give one target"
@@ -115,11 +118,11 @@ LARGEST = 100.0
 """In standard units, no number of a table should be larger."""
 
 
-def _refuse_large(values: Any, most: float, cure: str) -> None:
+def _refuse_large(values: Any, most: float, cure: str, what: str = "inputs") -> None:
     if isinstance(values, jax.core.Tracer):
         return
     if not (largest := float(np.max(np.abs(np.asarray(values)), initial=0))) <= most:
-        raise InputError(f"the inputs go up to {largest:.4g}, which is not plausible. {cure}")
+        raise InputError(f"the {what} go up to {largest:.4g}, which is not plausible. {cure}")
 
 
 def check_images(images: Any, shape: tuple[int, ...]) -> None:
@@ -135,6 +138,12 @@ def check_images(images: Any, shape: tuple[int, ...]) -> None:
             f" {['n', *shape]}. Resize them, divide bytes by 255, or use `jaxdl classify`"
         )
     _refuse_large(images, 1.01, "Give floats in [0, 1]: divide bytes by 255")
+    # Interpolation may end a little below 0.
+    if not isinstance(images, jax.core.Tracer) and (least := float(np.min(images))) < -0.5:
+        raise InputError(
+            f"the images go down to {least:.4g}, and the learner was trained on floats in [0, 1]."
+            " Undo their normalisation"
+        )
 
 
 def check_labels(labels: Any, ways: int) -> None:

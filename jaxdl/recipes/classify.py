@@ -93,6 +93,11 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
         )
     if data == "table":
         raise InputError(f"{run} was trained on a table. Give a run of few_shot on images")
+    if (resized := recorded_config(Path(run)).get("omniglot_resize", "area")) != "area":
+        raise InputError(
+            f"{run} was trained on drawings with `omniglot_resize={resized}`, and pictures become"
+            " the mean of each box here. Resize them in your own program, and use jaxdl.load_run"
+        )
     classes = class_folders(support)
     loaded = load_run(run, seed, ways=len(classes))
     config = loaded.config

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.files.atomic import plain, read_json, write_text, writing
@@ -132,7 +134,8 @@ def _found(cell: _Cell, plan: Plan) -> tuple[bool, list[float]]:
     if not (steps and steps[-1] == cell.config.steps and checkpoint.exists()):
         return False, []
     values = lines[plan.metric] if plan.keeps_best else lines[plan.metric][-1:]
-    best = values.min(axis=0) if plan.metric == "loss" else values.max(axis=0)
+    # NaN is the worst, as where the best parameters are kept.
+    best = (np.fmin if plan.metric == "loss" else np.fmax).reduce(values, axis=0)
     return True, best.tolist()
 
 

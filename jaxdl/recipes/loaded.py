@@ -78,7 +78,8 @@ def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> Loa
     Inputs and labels are checked, but not inside jit, where their values are not known. Images are
     `[n, height, width, channels]` in `[0, 1]`. With `norm="batch"` the answers for
     images depend on each other, and a single image is refused. Columns of a table are in the order
-    and the standard units of `scaling` in the run's result.json. A run with a learner of your own
+    and the standard units of `scaling` in the run's result.json. So are targets that are numbers:
+    `target_mean` and `target_std`. A run with a learner of your own
     holds a copy of its code, and load_run executes it: load only runs that you trust.
 
     >>> import jaxdl

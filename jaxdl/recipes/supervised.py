@@ -136,7 +136,7 @@ def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
             part,
             tables.interval(result[part]["accuracy"], scale=100),
             tables.by_seed(result[part]["accuracy"], scale=100),
-            f"{result[part]['loss']['mean']:.4f}",
+            tables.number(float(result[part]["loss"]["mean"]), 4),
         ]
         for part in ("train", "validation", "test")
         if part in result

@@ -153,8 +153,17 @@ class TabularClassifier:
         return self.classes_[np.argmax(found, axis=1)]
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """The share of rows whose class is predicted."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
+        """The share of rows whose class is predicted.
+
+        Args:
+            y: the classes `[m]`, or one column of them `[m, 1]`, as in `fit`.
+
+        Raises:
+            ValueError: if there are not as many.
+        """
+        with extra("data"):
+            from sklearn.metrics import accuracy_score
+        return float(accuracy_score(np.ravel(y), self.predict(X)))
 
     def _answer(self, x: Any) -> Shaped[np.ndarray, "m classes"]:
         params, config = self._loaded

@@ -122,6 +122,11 @@ def _splits(config: Mapping[str, Any]) -> tuple[dict[Split, ImageData], tuple[st
     else:
         data = {split: load_images(config["data"], split, **options) for split in splits.NAMES}
     if other := config.get("test_data"):
+        if {config["data"], other} == {"cifar_fs", "fc100"}:
+            raise InputError(
+                f"`data={config['data']}` trains on classes of CIFAR-100 that `test_data={other}`"
+                " tests, because the two divide its classes otherwise. Choose other test data"
+            )
         data = {**data, "test": load_images(other, "test", **options)}
     notes = data["test"].notes
     if config["data"] in OWN and not other:

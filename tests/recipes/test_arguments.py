@@ -65,6 +65,7 @@ IMAGES = jnp.ones((3, 4, 4, 1))
         (IMAGES.astype(jnp.uint8), [0, 1, 1], r"the images are uint8 \[3, 4, 4, 1\], but"),
         (255 * IMAGES, [0, 1, 1], r"inputs go up to 255, which is not plausible. Give floats in"),
         (jnp.nan * IMAGES, [0, 1, 1], r"inputs go up to nan"),
+        (-IMAGES, [0, 1, 1], r"images go down to -1, and .* Undo their normalisation"),
     ],
 )
 def test_of_a_loaded_learner(x, y, words):
@@ -106,3 +107,9 @@ def test_all_that_fit_returned_is_no_parameters():
     fitted = Fitted((), {})
     with pytest.raises(InputError, match=r"Give its \.params"):
         score(LEARNER, fitted, mean_squared_error, SAMPLE, episodes=2, key=KEY)
+
+
+def test_targets_of_a_loaded_regression_are_in_its_units():
+    learner = check_task(support_mean(mean_squared_error), None, lambda x: None)
+    with pytest.raises(InputError, match=r"the targets go up to 1e.04, .* in the units of the run"):
+        learner.adapt(KEY, (), Batch(np.ones((3, 2)), np.full((3, 1), 1e4)))

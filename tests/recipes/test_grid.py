@@ -9,6 +9,7 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -24,12 +25,13 @@ from jaxdl.losses import mean_squared_error
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import grid_training
-from jaxdl.recipes.grid import Experiment, run_grid
+from jaxdl.recipes.grid import Experiment, _found, run_grid
 from jaxdl.recipes.grid_training import DIVERGED, Plan
 from jaxdl.recipes.meta_training import meta_train, validation_of
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.config import Positive, RunFlags, Seeds, Start
 from jaxdl.runs.grid import asked
+from jaxdl.runs.journal import Journal
 from jaxdl.runs.run import open_run
 from jaxdl.runs.signals import Interrupted
 from jaxdl.runs.stored import load_best
@@ -210,3 +212,13 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "joining", lambda *_: ("host:1", 2, 0))
     with pytest.raises(InputError, match="Give each process a part by --shard I/N"):
         grid(tmp_path, "--lr 0.1 0.2")
+
+
+@pytest.mark.parametrize(("metric", "best"), [("loss", 0.4), ("accuracy", 0.5)])
+def test_a_validation_that_is_nan_is_the_worst(metric, best, tmp_path):
+    journal = Journal(tmp_path)
+    for step, value in enumerate([0.5, float("nan"), 0.4], start=1):
+        journal.append(step, "validation", {metric: [value]})
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    cell = SimpleNamespace(directory=tmp_path, config=SimpleNamespace(steps=3))
+    assert _found(cell, SimpleNamespace(metric=metric, keeps_best=True)) == (True, [best])

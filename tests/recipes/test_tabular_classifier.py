@@ -76,6 +76,10 @@ def test_it_fits_and_predicts(run):
     void[:, 1] = np.nan
     assert np.isfinite(classifier.fit(void, Y).predict_proba(void)).all()
     assert len(cross_val_score(classifier, X, Y, cv=2)) == 2
+    classifier.fit(X, Y)
+    assert classifier.score(X, Y[:, None]) == classifier.score(X, Y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        classifier.score(X, Y[:1])
 
 
 @pytest.mark.parametrize(
