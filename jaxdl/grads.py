@@ -34,6 +34,7 @@ from jaxdl.parallel import (
     device_key,
     device_share,
     mean_over_devices,
+    on_each_device,
     task_keys,
     times,
     total_weight,
@@ -229,7 +230,7 @@ def over_tasks(grad: GradFn, *, chunk: int | None = None, axis_name: str | None 
             except _GradientsNeeded:
                 return _mean(jax.vmap(grad, (0, None, None, 0))(part[0], step, params, part[1]))
 
-        keyed = task_keys(key, tasks, axis_name), batch
+        keyed, params = (task_keys(key, tasks, axis_name), batch), on_each_device(params, axis_name)
         mean = _mean_over_groups(of_chunk, _grouped(keyed, tasks // size))
         return mean_over_devices(mean, axis_name)
 
@@ -362,7 +363,8 @@ def over_devices(grad: GradFn, axis_name: str | None) -> GradFn:
         return grad
 
     def mean_grad(key: Key, step: Count, params: Params, batch: PyTree) -> tuple[Grads, Metrics]:
-        found = grad(device_key(key, axis_name), step, params, batch)
+        own = on_each_device(params, axis_name)
+        found = grad(device_key(key, axis_name), step, own, batch)
         return mean_over_devices(times(found, device_share(batch, axis_name)), axis_name)
 
     return _Averaged(mean_grad)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Shaped
 
 from jaxdl.errors import InputError, RunError
-from jaxdl.types import WHOLE, Array, Batch, Key, PyTree, Scalar, Shard
+from jaxdl.types import WHOLE, Array, Batch, Key, Params, PyTree, Scalar, Shard
 
 JOIN, SILENCE = 45, 30
 """Seconds in which all processes must have started, and after which a silent one counts as dead."""
@@ -190,6 +190,52 @@ def task_keys(key: Key, tasks: int, axis_name: str | None = None) -> Shaped[Key,
     """The keys `[tasks]` of the tasks on this device, each derived from its global task index."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * tasks
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(tasks))
+
+
+def device_axes(x: Array) -> frozenset[str]:
+    """The axes of a `jax.shard_map` over whose devices an array differs, as its type says.
+
+    Only `shard_map` keeps them in types, and not with `check_vma=False`.
+
+    >>> device_axes(jnp.zeros(3))
+    frozenset()
+    """
+    kind = jax.typeof(x)
+    found = getattr(kind, "manual_axis_type", None)
+    return frozenset(getattr(kind, "vma", None) or () if found is None else found.varying)
+
+
+def differing_alike(*arrays: Array) -> tuple[Array, ...]:
+    """The same arrays, all of which differ over the axes over which one does.
+
+    The operands of a primitive must agree in this. JAX transposes it to a sum over devices, which
+    is what makes the gradient of a shared operand whole.
+    """
+    axes = [device_axes(x) for x in arrays]
+    union: frozenset[str] = frozenset().union(*axes)
+
+    def alike(x: Array, own: frozenset[str]) -> Array:
+        missing = tuple(sorted(union - own))
+        return cast(Array, lax.pcast(x, missing, to="varying")) if missing else x
+
+    return tuple(map(alike, arrays, axes))
+
+
+def on_each_device(params: Params, axis_name: str | None) -> Params:
+    """Parameters whose gradient is that of this device's examples alone.
+
+    `jax.shard_map` adds up the gradients of parameters that are equal on all devices by itself. A
+    mean over devices would then come too late, and keep the sum. `pmap` does not do so, and there
+    the parameters stay as they are.
+    """
+    if axis_name is None or axis_name not in device_axes(lax.axis_index(axis_name)):
+        return params
+
+    def differing(leaf: Any) -> Any:
+        same = isinstance(leaf, jax.Array) and axis_name not in device_axes(leaf)
+        return lax.pcast(leaf, axis_name, to="varying") if same else leaf
+
+    return jax.tree.map(differing, params)
 
 
 def mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.cells import GRU, LSTM, RNN, Cell, recurrence
+from jaxdl.parallel import differing_alike
 from jaxdl.types import Array, Key, Model, Params, PyTree
 
 Initializer = jax.nn.initializers.Initializer
@@ -208,6 +209,7 @@ def _run(
     x = jnp.concatenate([flip(x), jnp.ones((n, time, 1), x.dtype)], axis=2)
     weights = cell.matrix(params)
     zeros = jnp.zeros((n, weights.shape[1] // cell.blocks), jnp.result_type(x, weights))
+    zeros, _, _ = differing_alike(zeros, x, weights)
     last, states = recurrence(cell, weights, jnp.swapaxes(x, 0, 1), (zeros,) * cell.states)
     states = jnp.swapaxes(states, 0, 1)
     if lengths is None:

@@ -19,7 +19,7 @@ from jaxdl.errors import InputError
 from jaxdl.losses import measured, without_void
 from jaxdl.multitask.combine import PerTask, TaskMethod
 from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
-from jaxdl.parallel import device_key, mean_over_devices, share_of
+from jaxdl.parallel import device_key, mean_over_devices, on_each_device, share_of
 from jaxdl.types import (
     Batch,
     Count,
@@ -200,14 +200,17 @@ def multitask_step(
         _check(state, optax.chain(method, tx))
         method_state, tx_state = state.opt_state
         net_key, method_key = jax.random.split(key)
-        net_key = device_key(net_key, axis_name)
+        net_key, net_params = (
+            device_key(net_key, axis_name),
+            on_each_device(state.params, axis_name),
+        )
         shares = _shares(batch, len(net.heads), axis_name)
 
         average = partial(mean_over_devices, axis_name=axis_name)
         grads: Grads
         if method.weighs_losses:
             losses, pull, metrics = jax.vjp(
-                lambda params: losses_of(params, net_key, batch), state.params, has_aux=True
+                lambda params: losses_of(params, net_key, batch), net_params, has_aux=True
             )
             losses = average(_times(losses, shares))
             # The method returns a weighted sum of its updates. With unit vectors as updates, this
@@ -216,7 +219,7 @@ def multitask_step(
             weights, method_state = method.update(unit, method_state, losses=losses, key=method_key)
             grads = average(pull(_times(weights, shares))[0])
         else:
-            each, metrics = grads_of(net_key, state.step, state.params, batch)
+            each, metrics = grads_of(net_key, state.step, net_params, batch)
             losses, trunks, heads = average(_shared_out(each, shares))
             trunk, method_state = method.update(trunks, method_state, losses=losses, key=method_key)
             grads = TaskParams(trunk, heads)

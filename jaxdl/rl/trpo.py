@@ -16,6 +16,8 @@ from jax import lax
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Bool
 
+from jaxdl.errors import InputError
+from jaxdl.parallel import device_axes
 from jaxdl.types import Array, Count, Metrics, Params, PyTree, Scalar
 
 Tree = TypeVar("Tree")
@@ -64,10 +66,19 @@ def trust_region(
             products are most of the work, so use a part of the states there (appendix C.1).
         axis_name: the pmap axis over which gradients, products and values are averaged.
 
+    Raises:
+        InputError: inside a `jax.shard_map` that keeps the axes of arrays in their types.
+
     Returns:
         The parameters, and metrics: `kl` and `improvement` of the surrogate at the new parameters,
         and `taken`, the length of the step as a share of the first point's (0 for no step).
     """
+
+    if axis_name is not None and device_axes(lax.axis_index(axis_name)):
+        raise InputError(
+            "shard_map adds up gradients before their mean is taken. Run this step by pmap, or by"
+            " jax.shard_map(..., check_vma=False)"
+        )
 
     def mean(tree: Tree) -> Tree:
         return tree if axis_name is None else lax.pmean(tree, axis_name)

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from jaxdl.losses import measured, without_void
-from jaxdl.parallel import device_key, device_share, mean_over_devices, times
+from jaxdl.parallel import device_key, device_share, mean_over_devices, on_each_device, times
 from jaxdl.train.memory import refuse_too_large
 from jaxdl.types import (
     Array,
@@ -135,7 +135,8 @@ def supervised_step(
             value, metrics = times(measured(loss, y, batch.y, weight), share)
             return value, (metrics, stats)
 
-        grads, (metrics, stats) = jax.grad(objective, has_aux=True)(state.params)
+        own = on_each_device(state.params, axis_name)
+        grads, (metrics, stats) = jax.grad(objective, has_aux=True)(own)
         grads, metrics = mean_over_devices((grads, metrics), axis_name)
         return _update(state, tx, grads)._replace(stats=stats), metrics
 

@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import PartitionSpec
 from jaxtyping import Float, Shaped
 
+from jaxdl.parallel import differing_alike
 from jaxdl.types import Array
 
 Contraction = Callable[[Array, Array, Any], Array]
@@ -79,7 +81,10 @@ def trilinear(
 
         def abstract(a: Any, b: Any, *, geometry: Any) -> Any:
             shapes = {kinds[0]: a.shape, kinds[1]: b.shape}
-            return jax.core.ShapedArray(shape(kinds[2], shapes, geometry), a.dtype)
+            found = shape(kinds[2], shapes, geometry)
+            # `update` keeps the axes of a `shard_map` over which both operands differ.
+            sharding = a.sharding.update(spec=PartitionSpec(*[None] * len(found)))
+            return a.update(shape=found, dtype=a.dtype, weak_type=False, sharding=sharding)
 
         def by(form: Contraction) -> Any:
             return mlir.lower_fun(
@@ -101,20 +106,24 @@ def trilinear(
     # because the one whose cotangent they return is undefined.
     ad.defbilinear(
         to_y,
-        lambda y, x, w, **geometry: to_x.bind(y, w, **geometry),
-        lambda y, x, w, **geometry: to_w.bind(x, y, **geometry),
+        lambda y, x, w, **geometry: _bound(to_x, y, w, **geometry),
+        lambda y, x, w, **geometry: _bound(to_w, x, y, **geometry),
     )
     ad.defbilinear(
         to_x,
-        lambda x, y, w, **geometry: to_y.bind(x, w, **geometry),
-        lambda x, y, w, **geometry: to_w.bind(x, y, **geometry),
+        lambda x, y, w, **geometry: _bound(to_y, x, w, **geometry),
+        lambda x, y, w, **geometry: _bound(to_w, x, y, **geometry),
     )
     ad.defbilinear(
         to_w,
-        lambda w, x, y, **geometry: to_x.bind(y, w, **geometry),
-        lambda w, x, y, **geometry: to_y.bind(x, w, **geometry),
+        lambda w, x, y, **geometry: _bound(to_x, y, w, **geometry),
+        lambda w, x, y, **geometry: _bound(to_y, x, w, **geometry),
     )
-    return lambda x, w, geometry: cast(Array, to_y.bind(x, w, geometry=geometry))
+    return lambda x, w, geometry: _bound(to_y, x, w, geometry=geometry)
+
+
+def _bound(primitive: Primitive, a: Array, b: Array, *, geometry: Any) -> Array:
+    return cast(Array, primitive.bind(*differing_alike(a, b), geometry=geometry))
 
 
 def _batch(

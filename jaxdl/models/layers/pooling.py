@@ -12,9 +12,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.conv import Padding, as_pair, explicit_padding
@@ -67,13 +66,15 @@ def max_pool(
 @jax.custom_jvp
 def _largest(
     x: Float[Array, "n h kh w kw c"],
-) -> tuple[Float[Array, "n h w c"], Int[Array, "n h w c"]]:
+) -> tuple[Float[Array, "n h w c"], Float[Array, "n h w c"]]:
     """The largest value of blocks `[n, h, kh, w, kw, c]`, and its index in the block.
+
+    The index is a float32, because JAX refuses the tangent of an integer inside `shard_map`.
 
     The tangent is a selection from the blocks. Its transpose is one selection per element. So no
     views are joined, which would take CPUs several times as long.
     """
-    best, place = x[:, :, 0, :, 0], jnp.zeros_like(x[:, :, 0, :, 0], jnp.int32)
+    best, place = x[:, :, 0, :, 0], jnp.zeros_like(x[:, :, 0, :, 0], jnp.float32)
     for i in range(x.shape[2]):
         for j in range(x.shape[4]):
             if i + j:
@@ -90,10 +91,10 @@ def _largest_jvp(
 ) -> tuple[tuple[Array, Array], tuple[Array, Any]]:
     (x,), (dx,) = primals, tangents
     best, place = _largest(x)
-    row, col = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (2, 4))
+    row, col = (lax.broadcasted_iota(jnp.float32, x.shape, axis) for axis in (2, 4))
     taken = row * x.shape[4] + col == place[:, :, None, :, None]
     dbest = jnp.sum(jnp.where(taken, dx, 0), axis=(2, 4))
-    return (best, place), (dbest, np.zeros(place.shape, jax.dtypes.float0))
+    return (best, place), (dbest, jnp.zeros_like(place))
 
 
 def avg_pool(
