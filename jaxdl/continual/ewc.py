@@ -71,7 +71,8 @@ def ewc(
     def remember(params: Params, example: Example) -> Consolidated:
         zeros = jax.tree.map(jnp.zeros_like, params)
         items = rows.empty(stored(example), samples)
-        return Consolidated(zeros, zeros, items, jnp.int32(0), jnp.int32(-1))
+        anchor = jax.tree.map(jnp.copy, zeros)  # to be donated apart
+        return Consolidated(anchor, zeros, items, jnp.int32(0), jnp.int32(-1))
 
     def squared(params: Params, batch: Batch) -> Grads:
         return jax.tree.map(jnp.square, grad_of(params, batch)[0])

@@ -70,7 +70,7 @@ def descend(
     """
     if steps < 0:
         raise InputError(f"steps={steps}: choose 0 or more inner steps")
-    tx = optax.with_extra_args_support(tx)
+    tx, params = optax.with_extra_args_support(tx), jax.tree.map(jnp.asarray, params)
     opt_state = tx.init(params)
     check_rates(rates, each, steps, tx, opt_state, params)
     keys = None if key is None else jax.random.split(key, steps)

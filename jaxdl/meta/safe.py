@@ -168,7 +168,11 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
         updates: Grads, state: optax.EmptyState, params: Params | None = None
     ) -> tuple[Grads, PyTree]:
         del params
-        squared = optax.tree.norm(updates, squared=True)
+        # Squares of 16-bit floats overflow.
+        wide = jax.tree.map(
+            lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, "float32")), updates
+        )
+        squared = optax.tree.norm(wide, squared=True)
         clips = squared > max_norm**2
         norm = jnp.sqrt(jnp.where(clips, squared, 1))  # of no zero, used or not
         scale = jnp.where(clips, max_norm / norm, 1)

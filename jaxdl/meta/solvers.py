@@ -13,7 +13,7 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.types import PyTree, Scalar
+from jaxdl.types import Array, PyTree, Scalar
 
 Product = Callable[[PyTree], PyTree]
 """`v -> A v`, for a symmetric matrix A and trees `v` of one structure."""
@@ -57,6 +57,7 @@ def conjugate_gradients(
     [1.0, 2.0]
     """
     _check(steps)
+    b, unscale = _near_one(b)
     first = _dot(b, b)
     rounding = float(np.finfo(first.dtype).eps) ** 2 * first
 
@@ -77,7 +78,8 @@ def conjugate_gradients(
     start = (optax.tree.zeros_like(b), b, b, first, jnp.bool_(True), jnp.bool_(False))
     (x, *_, moved), _ = lax.scan(step, start, length=steps)
     plain = optax.tree.scale(1 / (1 + damping), b)
-    return jax.tree.map(lambda solved, other: jnp.where(moved, solved, other), x, plain)
+    found = jax.tree.map(lambda solved, other: jnp.where(moved, solved, other), x, plain)
+    return unscale(found)
 
 
 def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
@@ -115,6 +117,26 @@ def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
     start = (b, b, _dot(b, b), jnp.bool_(True))
     (total, *_), _ = lax.scan(step, start, length=steps)
     return _plus(optax.tree.zeros_like(b), rate, total)
+
+
+def _near_one(b: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """`b` divided by a power of two, so that its square is no zero, and the way back.
+
+    Such a quotient has the same digits.
+    """
+    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype("float32") for leaf in jax.tree.leaves(b)]
+    largest = lax.stop_gradient(jnp.max(jnp.stack(sizes), initial=0))
+    _, power = jnp.frexp(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
+
+    def scaled(tree: PyTree, power: Array) -> PyTree:
+        # Two factors, because one of them alone may be out of range.
+        half = power // 2
+        factors = [jnp.ldexp(jnp.float32(1), part) for part in (half, power - half)]
+        return jax.tree.map(
+            lambda leaf: leaf * factors[0].astype(leaf.dtype) * factors[1].astype(leaf.dtype), tree
+        )
+
+    return scaled(b, -power), lambda tree: scaled(tree, power)
 
 
 def _dot(x: PyTree, y: PyTree) -> Scalar:

@@ -18,7 +18,14 @@ from jax import lax
 from jaxdl.errors import InputError
 from jaxdl.losses import measured, without_void
 from jaxdl.multitask.combine import PerTask, TaskMethod
-from jaxdl.multitask.sharing import MultiTask, TaskParams, map_tasks, net_keys, stack
+from jaxdl.multitask.sharing import (
+    MultiTask,
+    TaskParams,
+    map_tasks,
+    net_keys,
+    stack,
+    trunk_keys,
+)
 from jaxdl.parallel import device_key, mean_over_devices, on_each_device, share_of
 from jaxdl.types import (
     Batch,
@@ -68,21 +75,22 @@ def task_losses(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> TaskLosses:
     def values(params: TaskParams, key: Key | None, batch: Examples) -> tuple[PerTask, Metrics]:
         shared, parts = _parts(batch, len(kinds))
         trunk_key, keys = net_keys(key, len(kinds))
+        own_keys = list(zip(trunk_keys(trunk_key, len(kinds)), keys, strict=True))
 
-        def features(part: Batch) -> PyTree:
+        def features(part: Batch, key: Key | None) -> PyTree:
             x, weight = without_void(part.x, part.weight), part.weight
-            return net.trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
+            return net.trunk.apply(params.trunk, x, key=key, weight=weight)
 
-        z_of_all = None if shared is None else features(shared)
+        z_of_all = None if shared is None else features(shared, trunk_key)
 
         def of_task(task: int) -> TaskFn:
-            def value(own: Params, part: Batch, key: Key | None) -> tuple[Scalar, Metrics]:
-                z = features(part) if shared is None else z_of_all
-                return of_head(task)(own, z, part, key)
+            def value(own: Params, part: Batch, keys: PyTree) -> tuple[Scalar, Metrics]:
+                z = features(part, keys[0]) if shared is None else z_of_all
+                return of_head(task)(own, z, part, keys[1])
 
             return value
 
-        return _gathered(map_tasks(of_task, kinds, params.heads, parts, keys))
+        return _gathered(map_tasks(of_task, kinds, params.heads, parts, own_keys))
 
     return values
 
@@ -119,25 +127,26 @@ def task_grads(net: MultiTask, loss: LossFn | Sequence[LossFn]) -> GradFn:
         shared, parts = _parts(batch, tasks)
         trunk_key, keys = net_keys(key, tasks)
 
-        def features(trunk: Params, part: Batch) -> PyTree:
+        def features(trunk: Params, part: Batch, key: Key | None) -> PyTree:
             x, weight = without_void(part.x, part.weight), part.weight
-            return net.trunk.apply(trunk, x, key=trunk_key, weight=weight)
+            return net.trunk.apply(trunk, x, key=key, weight=weight)
 
         if shared is None:
+            own_keys = list(zip(trunk_keys(trunk_key, tasks), keys, strict=True))
 
             def of_task(task: int) -> TaskFn:
-                def value(trunk: Params, own: Params, part: Batch, key: Key | None) -> PyTree:
-                    return of_head(task)(own, features(trunk, part), part, key)
+                def value(trunk: Params, own: Params, part: Batch, keys: PyTree) -> PyTree:
+                    return of_head(task)(own, features(trunk, part, keys[0]), part, keys[1])
 
                 grad = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
                 return partial(grad, params.trunk)
 
-            found = map_tasks(of_task, kinds, params.heads, parts, keys)
+            found = map_tasks(of_task, kinds, params.heads, parts, own_keys)
             losses, metrics = _gathered([value for value, _ in found])
             trunks, heads = zip(*(grad for _, grad in found), strict=True)
             return TaskGrads(losses, stack(trunks), heads), metrics
 
-        z, pull = jax.vjp(lambda trunk: features(trunk, shared), params.trunk)
+        z, pull = jax.vjp(lambda trunk: features(trunk, shared, trunk_key), params.trunk)
 
         def of_heads(heads: PyTree, zs: PyTree) -> tuple[PerTask, Metrics]:
             return _gathered(map_tasks(of_head, kinds, heads, zs, parts, keys))
@@ -269,7 +278,7 @@ def _averaged(metrics: Metrics, shares: PerTask | None, axis_name: str | None) -
     each: list[Metrics] = [{} for _ in shares]
     for full_name, value in metrics.items():
         name, _, task = full_name.rpartition("/")
-        if task.isdecimal():
+        if task.isdecimal() and f"{full_name}/0" not in metrics:  # no mean of a metric like top/5
             each[int(task)][name] = value * shares[int(task)]
     return _named(lax.pmean(each, axis_name))
 

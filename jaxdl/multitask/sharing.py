@@ -188,6 +188,11 @@ def net_keys(key: Key | None, tasks: int) -> tuple[Key | None, list[Key | None]]
     return trunk_key, list(jax.random.split(heads_key, tasks))
 
 
+def trunk_keys(key: Key | None, tasks: int) -> list[Key | None]:
+    """A key per task for the trunk, where tasks have inputs of their own."""
+    return [None] * tasks if key is None else list(jax.random.split(key, tasks))
+
+
 def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
     if not heads:
         raise InputError("a net of many tasks has no heads: give one head per task")
@@ -212,18 +217,18 @@ def _net(trunk: Model, heads: tuple[Model, ...]) -> MultiTask:
         trunk_key, keys = net_keys(key, tasks)
         weights = weight if isinstance(weight, tuple) else (weight,) * tasks
 
-        def run(x: PyTree, weight: Array | None) -> PyTree:
-            return trunk.apply(params.trunk, x, key=trunk_key, weight=weight)
+        def run(x: PyTree, weight: Array | None, key: Key | None) -> PyTree:
+            return trunk.apply(params.trunk, x, key=key, weight=weight)
 
         def head(task: int) -> Callable[..., PyTree]:
             return lambda own, z, key, weight: heads[task].apply(own, z, key=key, weight=weight)
 
         if type(x) is tuple:
-            features = list(map(run, x, weights))
+            features = list(map(run, x, weights, trunk_keys(trunk_key, tasks)))
         else:  # a row counts in the trunk as it counts in the task where it counts most
             whole = any(of_task is None for of_task in weights)
             most = None if whole else jnp.max(jnp.stack(weights), axis=0)
-            features = [run(x, most)] * tasks
+            features = [run(x, most, trunk_key)] * tasks
         return tuple(map_tasks(head, heads, params.heads, features, keys, weights))
 
     return MultiTask(init, apply, trunk, heads)

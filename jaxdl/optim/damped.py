@@ -25,6 +25,8 @@ def damped_sgd(
         v = momentum * v + (1 - dampening) * g    (v = g in the first step, without dampening)
         params = params - lr * v
 
+    As in PyTorch, dampening has no effect without momentum.
+
     >>> import jax.numpy as jnp
     >>> tx = damped_sgd(1.0, momentum=0.5, dampening=0.75)
     >>> state, params = tx.init(jnp.float32(0)), jnp.float32(0)
@@ -44,7 +46,7 @@ def damped_sgd(
     ) -> tuple[PyTree, DampedState]:
         if weight_decay:
             grads = jax.tree.map(lambda g, p: g + weight_decay * p, grads, params)
-        share = jnp.where(state.step == 0, 1, 1 - dampening)
+        share = jnp.where((state.step == 0) | (momentum == 0), 1, 1 - dampening)
         velocity = jax.tree.map(lambda v, g: momentum * v + share * g, state.velocity, grads)
         updates = jax.tree.map(lambda v: -lr * v, velocity)
         return updates, DampedState(state.step + 1, velocity)

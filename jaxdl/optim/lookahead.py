@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.errors import InputError
 from jaxdl.types import Array, Key, Metrics, Params, PyTree, StepFn, TrainState
 
 
@@ -32,7 +33,8 @@ def with_slow(state: TrainState) -> TrainState:
     >>> float(state.params), float(state.opt_state.params)  # fast, slow
     (3.0, 3.0)
     """
-    return state._replace(opt_state=Slow(state.opt_state, state.params, state.stats))
+    params, stats = jax.tree.map(jnp.copy, (state.params, state.stats))  # to be donated apart
+    return state._replace(opt_state=Slow(state.opt_state, params, stats))
 
 
 def lookahead(
@@ -47,6 +49,9 @@ def lookahead(
         keep: the share of the slow net in `[0, 1]`, as a function of the number of steps done.
         steps: after this number of steps, the fast net becomes the slow one. None: it never does.
 
+    Raises:
+        InputError: if `every` is below 1.
+
     >>> import jaxdl, jax, jax.numpy as jnp, optax
     >>> tx = optax.sgd(1.0)
     >>> step = jaxdl.make_step(lambda key, step, params, batch: (jnp.float32(-1), {}), tx)
@@ -59,6 +64,9 @@ def lookahead(
     >>> fast  # 2 becomes 0 + (2 - 0) / 4, and 2.5 becomes 0.5 + (2.5 - 0.5) / 4
     [1.0, 0.5, 1.5, 1.0]
     """
+
+    if every < 1:
+        raise InputError(f"`every={every}`: choose at least 1 step between updates")
 
     def slowed(key: Key, state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         slow: Slow = state.opt_state

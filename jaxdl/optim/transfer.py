@@ -75,7 +75,7 @@ def only(tx: optax.GradientTransformation, layers: Iterable[str]) -> optax.Gradi
     Raises:
         InputError: at `init`, if the net has no such layer.
     """
-    names = tuple(layers)
+    names = _names(layers if isinstance(layers, str) else tuple(layers))
 
     def labels(params: Params) -> PyTree:
         _check_names(params, names)
@@ -107,7 +107,11 @@ def starting(tx: optax.GradientTransformation, start: PyTree) -> optax.GradientT
         updates: Params, state: Waiting, params: Params | None = None
     ) -> tuple[Params, Waiting]:
         def moved() -> tuple[Params, PyTree]:
-            return tx.update(updates, state.inner, params)
+            found = tx.update(updates, state.inner, params)
+            # A rate of float32 would lengthen the updates of bfloat16 parameters.
+            return jax.tree.map(
+                lambda new, old: new.astype(old.dtype), found, (updates, state.inner)
+            )
 
         def kept() -> tuple[Params, PyTree]:
             return jax.tree.map(jnp.zeros_like, updates), state.inner

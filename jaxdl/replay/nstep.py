@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxdl.errors import InputError
 from jaxdl.types import Array, Count, PyTree, Scalar
@@ -116,9 +116,9 @@ def n_step(*, steps: int, gamma: float) -> NStep:
 
 
 def n_step_return(
-    rewards: Float[Array, " n"],
-    terminated: Bool[Array, " n"],
-    truncated: Bool[Array, " n"],
+    rewards: Shaped[Array, " n"],
+    terminated: Shaped[Array, " n"],
+    truncated: Shaped[Array, " n"],
     *,
     gamma: float,
 ) -> tuple[Scalar, Scalar, Int[Array, ""]]:
@@ -127,8 +127,11 @@ def n_step_return(
     Returns:
         `(reward, discount, last)`. `last` is the int32 index of the last step that counts. `reward`
         is the sum of `gamma**k * rewards[k]` for k up to `last`. `discount` is the factor of the
-        value of the next state: `gamma ** (last + 1)`, or 0 if the episode terminated.
+        value of the next state: `gamma ** (last + 1)`, or 0 if the episode terminated. Both are
+        float32 at least, whatever the rewards are.
     """
+    rewards = rewards.astype(jnp.promote_types(rewards.dtype, jnp.float32))
+    terminated, truncated = terminated.astype(bool), truncated.astype(bool)
     powers = jnp.asarray(gamma, rewards.dtype) ** jnp.arange(rewards.shape[0] + 1)
     ended = (terminated | truncated).astype(jnp.int32)
     counts = jnp.cumsum(ended) - ended == 0  # no end before this step

@@ -40,14 +40,16 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
     """The newest `capacity` items, drawn in proportion to `priority ** alpha`.
 
     A new item gets the largest priority so far, which is 1 at first. An item of priority 0 is not
-    drawn again (the paper adds a small number to the error to avoid this). If all priorities are 0,
-    all items have the same probability. Inside jit, an empty memory returns its first row.
+    drawn again, unless `alpha` is 0. (The paper adds a small number to the error to avoid this.) If
+    all priorities are 0, all items have the same probability. Inside jit, an empty memory returns
+    its first row.
 
     Sampling is stratified. `weights` are `(size * probability) ** -is_exponent`, divided by the
     largest of the sample. The exponent is beta in the paper, and rises to 1 during training.
 
-    `update` takes priorities that are finite and not negative. If an index occurs more than once,
-    its last priority counts. An index outside of the filled rows changes nothing.
+    `update` takes priorities that are not negative, and whose power is at most 1e30. If an index
+    occurs more than once, its last priority counts. An index outside of the filled rows changes
+    nothing.
 
     Outside of jit, an `is_exponent` or a priority out of range raises an error. Inside jit, their
     values are unknown. There a wrong exponent makes the weights NaN. So does a wrong priority, as
@@ -115,15 +117,18 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
         state: PrioritizedMemory, indices: Int[Array, " n"], priorities: Float[Array, " n"]
     ) -> PrioritizedMemory:
         here = rows.known(priorities)
-        if here is not None and not valid_priority(here).all():
+        if here is not None and not valid_priority(here, alpha).all():
             raise InputError(
-                f"priority {here[~valid_priority(here)][0]}: give finite ones, 0 or above"
+                f"priority {here[~valid_priority(here, alpha)][0]}: give finite ones, 0 or above,"
+                f" whose power `alpha={alpha}` is at most {MOST:.0e}"
             )
-        values = jnp.where(valid_priority(priorities), priorities**alpha, jnp.nan)
+        priorities = jnp.asarray(priorities)
+        values = jnp.where(valid_priority(priorities, alpha), priorities**alpha, jnp.nan)
         filled = (indices >= 0) & (indices < state.memory.size)
         nowhere = state.tree[0].size
         indices = rows.last_of_each(jnp.where(filled, indices, nowhere), nowhere)
-        largest = jnp.maximum(state.largest, jnp.where(filled, values, 0).max(initial=0))
+        good = filled & jnp.isfinite(values)
+        largest = jnp.maximum(state.largest, jnp.where(good, values, 0).max(initial=0))
         # The next `add` writes items at `turn`. `after` makes `turn` depend on the indices of the
         # sample, so XLA puts this write after the sample's reads and needs no copy of the items.
         memory = state.memory._replace(turn=after(indices, state.memory.size, state.memory.turn))
@@ -135,9 +140,14 @@ def prioritized(*, capacity: int, alpha: float = 0.6) -> Replay:
     return Replay(init, add, sample, update, size)
 
 
-def valid_priority(priorities: Numbers) -> Numbers:
-    """Whether each priority is finite and not negative."""
-    return (priorities >= 0) & (priorities < math.inf)
+MOST = 1e30
+"""The largest `priority ** alpha`: the sum of a hundred million of them is a float32."""
+
+
+def valid_priority(priorities: Numbers, alpha: float) -> Numbers:
+    """Whether each priority is not negative, and its power at most `MOST`."""
+    most = math.inf if alpha == 0 else min(MOST ** (1 / alpha), float(np.finfo(np.float32).max))
+    return (priorities >= 0) & (priorities <= most) & (priorities < math.inf)
 
 
 def valid_exponent(exponent: Numbers) -> Numbers:

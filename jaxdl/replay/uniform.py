@@ -130,7 +130,7 @@ def size(state: Memory) -> Count:
 
 def uniform_indices(key: Key, size: Count, count: int) -> Int[Array, " {count}"]:
     """`count` int32 indices below `size`, with equal probability. All are 0 if `size` is 0."""
-    return jax.random.randint(key, (count,), 0, jnp.maximum(size, 1))
+    return jax.random.randint(key, (count,), 0, jnp.maximum(size, 1), jnp.int32)
 
 
 def reservoir_indices(

@@ -9,7 +9,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxdl.errors import InputError
 from jaxdl.optim.lapack import in_turn
@@ -17,8 +17,10 @@ from jaxdl.rl.rollout import PerStep, Trajectories
 from jaxdl.types import Array
 
 
-def discounted(values: Float[Array, " steps *n"], discount: float) -> Float[Array, " steps *n"]:
+def discounted(values: Shaped[Array, " steps *n"], discount: float) -> Float[Array, " steps *n"]:
     """At each step, the sum of `values` from this step on, weighted by `discount ** delay`."""
+
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
     def add(
         later: Float[Array, "*n"], now: Float[Array, "*n"]
@@ -26,7 +28,7 @@ def discounted(values: Float[Array, " steps *n"], discount: float) -> Float[Arra
         total = now + discount * later
         return total, total
 
-    return lax.scan(add, jnp.zeros_like(values[0]), values, reverse=True)[1]
+    return lax.scan(add, jnp.zeros(values.shape[1:], values.dtype), values, reverse=True)[1]
 
 
 def generalised(reward: Array, value: Array, *, discount: float, gae_lambda: float) -> PerStep:
@@ -75,7 +77,7 @@ def linear_baseline(
     uses QR of the features and not the normal equations, because these square the condition number.
     In float32 that is too much: powers of time are nearly dependent.
     """
-    rows = features(obs) * mask[..., None]
+    rows = jnp.where(mask[..., None] > 0, features(obs), 0)  # an end may be followed by NaN
     count = rows.shape[-1]
     tall = jnp.concatenate([rows.reshape(-1, count), math.sqrt(ridge) * jnp.eye(count)])
     right = jnp.concatenate([(target * mask).ravel(), jnp.zeros(count)])

@@ -188,7 +188,8 @@ def dqn(
         made = jax.tree.map(lambda leaf: leaf[early * envs :], made)
         empty = replay.init(jax.tree.map(lambda leaf: leaf[0], made))
         memory = replay.add(add_key, empty, made)
-        return DqnState(jnp.int32(0), params, params, tx.init(params), memory, played)
+        target = jax.tree.map(jnp.copy, params)  # to be donated apart
+        return DqnState(jnp.int32(0), params, target, tx.init(params), memory, played)
 
     def greedy(params: Params, obs: Shaped[Array, "n ..."]) -> Int[Array, " n"]:
         return jnp.argmax(net.apply(params, obs), axis=1).astype(jnp.int32)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 
 from jaxdl.types import Array, Key, PyTree, Scalar
 
@@ -43,6 +43,11 @@ class Environment(NamedTuple):
     limit: int
 
 
+def is_over(terminated: Shaped[Array, "*n"], truncated: Shaped[Array, "*n"]) -> Bool[Array, "*n"]:
+    """Whether episodes have ended. The flags of an environment may be numbers, 0 or 1."""
+    return terminated.astype(bool) | truncated.astype(bool)
+
+
 def auto_reset(reset: Reset, step: Step) -> Callable[[Key, PyTree, Array], tuple[Outcome, PyTree]]:
     """A step that starts a new episode where one ended: `(key, state, action) -> (outcome, obs)`.
 
@@ -54,7 +59,7 @@ def auto_reset(reset: Reset, step: Step) -> Callable[[Key, PyTree, Array], tuple
     def going_on(key: Key, state: PyTree, action: Array) -> tuple[Outcome, PyTree]:
         step_key, reset_key = jax.random.split(key)
         outcome = step(step_key, state, action)
-        ended = outcome.terminated | outcome.truncated
+        ended = is_over(outcome.terminated, outcome.truncated)
         state, obs = jax.tree.map(
             lambda new, old: jnp.where(ended, new, old),
             reset(reset_key),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from jaxdl.errors import InputError
 from jaxdl.grads import check_model
 from jaxdl.types import Array, Key, Model, Params, Weight
 
@@ -44,7 +45,12 @@ def gaussian_policy(net: Model, *, actions: int, std: float = 1.0) -> Model:
     It is a `Model` from observations `[..., features]` to a `Gaussian` `[..., actions]`. `net` maps
     `[n, features]` to `[n, actions]`. The deviation starts at `std`, and does not depend on the
     observation, as in TRPO and MAML.
+
+    Raises:
+        InputError: if `std` is not above 0.
     """
+    if not std > 0:
+        raise InputError(f"`std={std}` is a standard deviation. Choose more than 0")
 
     check_model(net)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxdl.rl.environment import Environment, Reset, Step
+from jaxdl.rl.environment import Environment, Reset, Step, is_over
 from jaxdl.types import Array, Count, Key, PyTree
 
 PerStep = Float[Array, "steps n"]
@@ -61,8 +61,8 @@ def rollout(
         act_key, step_key = jax.random.split(key)
         action = act(act_key, obs)
         outcome = jax.vmap(step)(jax.random.split(step_key, trajectories), state, action)
-        seen = Trajectories(obs, action, mask * outcome.reward, mask)
-        going = ~(outcome.terminated | outcome.truncated)
+        seen = Trajectories(obs, action, jnp.where(mask > 0, outcome.reward, 0), mask)
+        going = ~is_over(outcome.terminated, outcome.truncated)
         return (outcome.state, outcome.obs, mask * going), seen
 
     start = state, obs, jnp.ones(trajectories)
@@ -89,7 +89,7 @@ def episode_returns(
         keys = jax.random.split(jax.random.fold_in(steps_key, i), episodes)
         outcome = jax.vmap(env.step)(keys, states, act(obs))
         total = total + jnp.where(alive, outcome.reward, 0)
-        alive = alive & ~(outcome.terminated | outcome.truncated)
+        alive = alive & ~is_over(outcome.terminated, outcome.truncated)
         return i + 1, outcome.state, outcome.obs, alive, total
 
     start = jnp.int32(0), states, obs, jnp.ones(episodes, bool), jnp.zeros(episodes)

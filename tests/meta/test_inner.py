@@ -197,3 +197,11 @@ def test_mixed_mode_stores_less_than_reverse_over_reverse():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary(estimators.mixed_mode) < 0.8 * temporary(estimators.exact)
+
+
+def test_a_number_of_python_may_be_the_parameter():
+    found = [
+        descend(lambda w, key: (w**2 / 2, {}), 1.0, optax.sgd(0.5), steps=steps)[0]
+        for steps in (1, 3, 50)
+    ]
+    np.testing.assert_allclose(found, [0.5, 0.125, 0.5**50])

@@ -111,3 +111,10 @@ def test_numbers_may_be_traced():
         return jnp.sum(inner.descend(loss, jnp.ones(3), tx, steps=2)[0])
 
     assert np.isfinite(jax.jit(jax.grad(moved))(jnp.array([0.5, 0.1, 1e-3]))).all()
+
+
+def test_long_gradients_of_16_bits_are_clipped_and_not_lost():
+    tx = inner.clip_by_global_norm(1.0)
+    updates, _ = tx.update(jnp.array([300, 400], jnp.float16), optax.EmptyState())
+    np.testing.assert_allclose(updates, [0.6, 0.8], rtol=1e-3)
+    assert updates.dtype == jnp.float16

@@ -118,3 +118,12 @@ def test_a_named_tuple_is_one_input_for_all_tasks(key):
         net = hard_sharing(lstm(hidden=4, out=None), [mlp((1,))] * tasks)
         predictions = net.apply(net.init(key, sequences), sequences)
         assert [each.shape for each in predictions] == [(3, 1)] * tasks
+
+
+def test_tasks_with_inputs_of_their_own_drop_other_features(key):
+    net = hard_sharing(mlp((50, 50), dropout=0.5), [mlp((1,))] * 2)
+    params = net.init(key, (X, X))
+    params = params._replace(heads=(params.heads[0],) * 2)
+    one, other = net.apply(params, (X, X), key=jax.random.key(1))
+    assert not np.allclose(one, other)
+    close(*net.apply(params, (X, X)))

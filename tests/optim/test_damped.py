@@ -22,7 +22,8 @@ def test_is_the_recurrence_of_pytorch(momentum, dampening, weight_decay):
         updates, state = tx.update(jnp.float32(grad), state, params)
         params = optax.apply_updates(params, updates)
         slope = grad + weight_decay * expected
-        velocity = slope if velocity is None else momentum * velocity + (1 - dampening) * slope
+        first = velocity is None or not momentum
+        velocity = slope if first else momentum * velocity + (1 - dampening) * slope
         expected = expected - 0.2 * velocity
     np.testing.assert_allclose(params, expected, rtol=1e-5)
 
@@ -32,3 +33,12 @@ def test_without_momentum_and_dampening_it_is_gradient_descent():
     tx, plain = damped_sgd(0.1, momentum=0.0), optax.sgd(0.1)
     updates, expected = (each.update(grads, each.init(params), params)[0] for each in (tx, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b), updates, expected)
+
+
+def test_without_momentum_nothing_is_damped():
+    """As in PyTorch."""
+    tx = damped_sgd(1.0, momentum=0.0, dampening=0.5)
+    state = tx.init(jnp.float32(0))
+    for _ in range(2):
+        update, state = tx.update(jnp.float32(4), state)
+        assert float(update) == -4

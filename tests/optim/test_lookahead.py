@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from jaxdl.errors import InputError
 from jaxdl.optim.lookahead import lookahead, with_slow
-from jaxdl.train.steps import init_state
+from jaxdl.train.steps import init_state, make_step
 
 
 def counting(key, state, batch):
@@ -46,3 +47,16 @@ def test_the_slow_net_follows_and_the_end_is_it(steps, closing, key):
     np.testing.assert_allclose(state.stats["mean"], 2 * fast, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(state.stats["constant"], constant)
     assert state.opt_state.inner == steps
+
+
+def test_no_step_between_updates_is_refused():
+    with pytest.raises(InputError, match="`every=0`: choose at least 1"):
+        lookahead(lambda key, state, batch: (state, {}), every=0, keep=lambda done: 0.5)
+
+
+def test_its_state_may_be_donated():
+    tx = optax.sgd(0.1)
+    step = make_step(lambda key, step, params, batch: (params, {}), tx)
+    state = with_slow(init_state(jnp.ones(3), tx))
+    donated = jax.jit(lookahead(step, every=2, keep=lambda done: 0.5), donate_argnums=1)
+    assert np.isfinite(donated(jax.random.key(0), state, None)[0].params).all()

@@ -190,3 +190,19 @@ def test_a_new_head_on_the_trained_trunk():
 def test_wrong_layers_are_named(attempt, says):
     with pytest.raises(InputError, match=says):
         attempt()
+
+
+def test_parameters_in_bfloat16_stay_so():
+    params = {"trunk": jnp.ones(2, jnp.bfloat16), "head": jnp.ones(2, jnp.bfloat16)}
+    tx = unfreezing(
+        optax.sgd(jnp.float32(0.1), momentum=0.9), layers=["head", "trunk"], starts=[0, 1]
+    )
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
+
+
+def test_a_single_layer_may_be_its_name():
+    params = {"trunk": jnp.ones(2), "head": jnp.ones(2)}
+    tx = only(optax.sgd(0.5), "head")
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates["trunk"].tolist() == [0, 0] != updates["head"].tolist()

@@ -80,3 +80,16 @@ def test_what_lies_past_the_end_does_not_count_even_if_it_is_not_a_number():
 def test_settings_out_of_range_are_refused(steps, gamma, words):
     with pytest.raises(InputError, match=words):
         n_step(steps=steps, gamma=gamma)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16", "bool"])
+def test_rewards_of_any_type_are_discounted(dtype):
+    """A discount in the type of the rewards would be 0, or rounded to 1."""
+    rewards, no = jnp.ones(3, dtype), jnp.zeros(3, jnp.int32)
+    reward, discount, last = n_step_return(rewards, no, no, gamma=0.999)
+    np.testing.assert_allclose(reward, 1 + 0.999 + 0.999**2, rtol=1e-6)
+    np.testing.assert_allclose(discount, 0.999**3, rtol=1e-6)
+    assert last == 2
+    over = no.at[1].set(1)
+    reward, discount, last = n_step_return(rewards, over, no, gamma=0.999)
+    np.testing.assert_allclose([reward, discount, last], [1.999, 0, 1], rtol=1e-6)

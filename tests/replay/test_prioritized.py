@@ -188,3 +188,36 @@ def test_no_room_and_nothing_and_other_shapes_are_refused():
         memory.sample(jax.random.key(0), memory.init(ITEM), 2, is_exponent=0.5)
     with pytest.raises(InputError, match="a dict of"):
         memory.add(None, memory.init(ITEM), {"number": jnp.int32(0)})
+
+
+def test_a_wrong_priority_goes_with_its_item():
+    """New items get the largest of the right ones."""
+    memory = prioritized(capacity=4, alpha=0.6)
+    state = memory.add(None, memory.init(jnp.float32(0)), jnp.arange(2.0))
+    state = jax.jit(memory.update)(state, jnp.array([0, 1]), jnp.array([jnp.inf, 2.0]))
+    assert np.isnan(memory.sample(jax.random.key(0), state, 3).weights).all()
+    state = memory.update(state, jnp.array([0]), jnp.array([1.0]))
+    state = memory.add(None, state, jnp.arange(1.0))
+    assert np.isfinite(memory.sample(jax.random.key(0), state, 3).weights).all()
+    np.testing.assert_allclose(state.largest, 2**0.6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "priority"), [(2.0, 1e16), (1.0, 3e38), (0.5, 2e38)])
+def test_a_power_that_cannot_be_added_up_is_refused(alpha, priority):
+    memory = prioritized(capacity=2, alpha=alpha)
+    state = memory.add(None, memory.init(jnp.float32(0)), jnp.arange(2.0))
+    if priority**alpha > 1e30:
+        with pytest.raises(InputError, match=r"whose power `alpha=.*` is at most 1e.30"):
+            memory.update(state, np.array([0, 1]), np.full(2, priority, np.float32))
+    else:
+        state = memory.update(state, jnp.array([0, 1]), jnp.full(2, priority))
+        assert np.isfinite(memory.sample(jax.random.key(0), state, 3).weights).all()
+
+
+def test_it_works_among_doubles():
+    with jax.enable_x64(True):
+        memory = prioritized(capacity=4)
+        state = memory.add(None, memory.init(jnp.float32(0)), jnp.arange(2, dtype=jnp.float32))
+        sample = jax.jit(memory.sample, static_argnums=2)(jax.random.key(0), state, 3)
+        state = jax.jit(memory.update)(state, sample.indices, jnp.ones(3))
+        assert sample.indices.dtype == jnp.int32

@@ -88,3 +88,18 @@ def test_advantages_are_standardised_and_blind_to_what_is_after_the_end():
     dirty = good._replace(obs=jnp.where(mask[..., None] == 1, obs, 7.0))
     same = standardised(dirty)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, same)
+
+
+def test_returns_of_whole_numbers_and_of_no_steps():
+    found = discounted(jnp.array([[1], [2], [4]]), 0.5)
+    assert found.ravel().tolist() == [3.0, 4.0, 4.0]
+    assert discounted(jnp.zeros((0, 2)), 0.5).shape == (0, 2)
+
+
+def test_what_is_after_the_end_does_not_reach_the_baseline():
+    obs = jax.random.normal(jax.random.key(0), (4, 3, 2))
+    mask = jnp.ones((4, 3)).at[2:, 0].set(0)
+    target = jnp.where(mask > 0, obs[..., 0], 0)
+    expected = linear_baseline(obs, target, mask)
+    found = linear_baseline(jnp.where(mask[..., None] > 0, obs, jnp.nan), target, mask)
+    np.testing.assert_array_equal(found, expected)

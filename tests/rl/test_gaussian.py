@@ -54,3 +54,8 @@ def test_the_policy_is_a_net_and_a_deviation_for_any_leading_axes():
 def test_a_flax_module_is_refused_with_the_word_pure():
     with pytest.raises(InputError, match=r"Dense is no Model: .*pure"):
         gaussian_policy(nn.Dense(2), actions=2)
+
+
+def test_no_deviation_is_refused():
+    with pytest.raises(InputError, match=r"`std=0\.0` is a standard deviation"):
+        gaussian_policy(mlp((2,)), actions=2, std=0.0)

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxdl.rl.environment import Outcome
-from jaxdl.rl.rollout import rollout
+from jaxdl.rl.environment import Environment, Outcome
+from jaxdl.rl.rollout import episode_returns, rollout
+
+KEY = jax.random.key(0)
 
 
 def reset(key):
@@ -49,3 +52,21 @@ def test_a_trajectory_is_a_chain_of_steps_and_ends_where_it_ends():
     assert 0 < mask.mean() < 1
     other, _ = play(jax.random.key(1))
     assert (other.action != action).any()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "uint8", "float32"])
+def test_flags_of_any_type_end_an_episode_and_nothing_comes_after(dtype):
+    """What an environment does past its end may be NaN."""
+
+    def falls(key, state, action):
+        after = state + 1
+        reward = jnp.log(3.0 - after)  # 0.69, 0, and no number
+        return Outcome(after, after[None], reward, (after == 2).astype(dtype), jnp.zeros((), dtype))
+
+    start = lambda key: (jnp.float32(0), jnp.zeros(1))  # noqa: E731
+    played = rollout(KEY, lambda key, obs: obs, start, falls, trajectories=1, horizon=5)
+    assert played.mask[:, 0].tolist() == [1, 1, 0, 0, 0]
+    np.testing.assert_allclose(played.reward[:, 0], [np.log(2), 0, 0, 0, 0], rtol=1e-6)
+    env = Environment(start, falls, actions=1, limit=5)
+    total = episode_returns(KEY, env, lambda obs: jnp.zeros(2, jnp.int32), episodes=2)
+    np.testing.assert_allclose(total, np.log(2), rtol=1e-6)

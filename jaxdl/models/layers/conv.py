@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
@@ -64,10 +65,10 @@ def as_pair(value: int | Sequence[int] | None, name: str) -> Pair:
     Raises:
         InputError: if one of both is below 1.
     """
-    pair = (1, 1) if value is None else (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or min(pair) < 1:
+    pair = np.atleast_1d(1 if value is None else np.asarray(value))
+    if pair.shape not in ((1,), (2,)) or pair.dtype.kind not in "iu" or pair.min() < 1:
         raise InputError(f"{name} must be one or two positive whole numbers, not {value!r}")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[-1])
 
 
 def explicit_padding(
@@ -81,8 +82,11 @@ def explicit_padding(
             )
         pads: Sequence[Any] = lax.padtype_to_pads(size, kernel, strides, padding.upper())
     else:
-        pads = [padding] * 2 if isinstance(padding, int) else list(padding)
-    pairs = [(p, p) if isinstance(p, int) else tuple(int(q) for q in p) for p in pads]
+        pads = [padding] * 2 if isinstance(padding, int | np.integer) else list(padding)
+    pairs = [
+        (int(p), int(p)) if isinstance(p, int | np.integer) else tuple(int(q) for q in p)
+        for p in pads
+    ]
     if len(pairs) != 2 or any(len(p) != 2 or min(p) < 0 for p in pairs):
         raise InputError(
             f"padding must be ((top, bottom), (left, right)) of numbers >= 0, not {padding!r}"

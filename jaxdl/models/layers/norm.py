@@ -80,12 +80,14 @@ def weighted_standardise(
     Float[Array, " channels"],
     Float[Array, " channels"],
     Float[Array, "1"],
+    Float[Array, "1"],
 ]:
-    """`(z, mean, variance, count)` over all axes but the last, with weights `[n]` of the rows of x.
+    """`(z, mean, variance, count, values)` over all axes but the last; `weight` `[n]` is of rows.
 
     A row of weight 2 counts as two rows. A row of weight 0 does not count, whatever its values are,
-    but is normalised as the others are. `mean` and `variance` are `[channels]`. `count` is the
-    number of values per channel. With `axis_name`, the sums are over the devices of that axis, too.
+    but is normalised as the others are. `mean` and `variance` are `[channels]`. `count` is what the
+    values of a channel weigh together, and `values` how many of them weigh anything. With
+    `axis_name`, the sums are over the devices of that axis, too.
 
     Raises:
         InputError: if `weight` is not `[n]`.
@@ -103,7 +105,8 @@ def weighted_standardise(
     c = x - _along(mean, x)
     # A second pass over the values, because E[x^2] - E[x]^2 cancels in float32.
     variance = total(w * jnp.square(jnp.where(w == 0, 0, c))) / least
-    return c * _along(lax.rsqrt(variance + epsilon), x), mean, variance, count
+    values = total(jnp.broadcast_to(w > 0, (*x.shape[:-1], 1)).astype(x.dtype))
+    return c * _along(lax.rsqrt(variance + epsilon), x), mean, variance, count, values
 
 
 class BatchNorm(nn.Module):
@@ -160,7 +163,10 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Shaped[Array, " n *space channels"], weight: Array | None = None
     ) -> Shaped[Array, " n *pooled channels"]:
-        """`[n, ..., channels]`, and weights `[n]`, to the same dtype and, pooled, shape."""
+        """`[n, ..., channels]`, and weights `[n]`, to the same shape, pooled, and dtype.
+
+        Integers become float32.
+        """
         axes, exact = self._axes(x.shape), x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.mode == "batch" and len(x) == 1 and not self.is_initializing():
             raise InputError(
@@ -175,7 +181,7 @@ class BatchNorm(nn.Module):
                 " not commute with the norm. Give use_scale=False, or pool after the norm"
             )
         if weight is not None and self.mode == "batch":
-            z, mean, variance, _ = weighted_standardise(exact, weight, self.epsilon)
+            z, mean, variance, *_ = weighted_standardise(exact, weight, self.epsilon)
             if self.pool is not None:
                 r = _along(lax.rsqrt(variance + self.epsilon), x)
                 z = (self.pool(exact) - _along(mean, x)) * r
@@ -191,7 +197,7 @@ class BatchNorm(nn.Module):
         if self.use_bias:
             bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
             z = z + bias.reshape(shape)
-        return z.astype(x.dtype)
+        return z.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else z
 
     def _axes(self, shape: Sequence[int]) -> tuple[int, ...]:
         if self.mode not in get_args(Mode):
@@ -225,8 +231,9 @@ class RunningBatchNorm(nn.Module):
     weights are 0 does not change the running averages.
 
     An average becomes `momentum * average + (1 - momentum) * batch`. The variance of the batch is
-    multiplied by n / (n - 1) for it, as in PyTorch (whose `momentum` is one minus this one). All of
-    it is float32 at least.
+    multiplied by n / (n - 1) for it, as in PyTorch (whose `momentum` is one minus this one). n is
+    the sum of the weights, or the number of values that have one if that is more. The averages are
+    float32.
 
     Parameters are `scale` and `bias` `[channels]`. Statistics are `mean` and `var` `[channels]`.
     """
@@ -246,7 +253,10 @@ class RunningBatchNorm(nn.Module):
     def __call__(
         self, x: Shaped[Array, " n *space channels"], mode: NormMode, weight: Array | None = None
     ) -> Shaped[Array, " n *space channels"]:
-        """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype."""
+        """`[n, ..., channels]`, and weights `[n]`, to the same shape and dtype.
+
+        Integers become float32.
+        """
         if mode not in get_args(NormMode):
             raise InputError(
                 f"the mode of RunningBatchNorm is 'train' or 'eval', not {mode!r}: choose one"
@@ -268,7 +278,7 @@ class RunningBatchNorm(nn.Module):
             z = z * _along(scale, x)
         if bias is not None:
             z = z + _along(bias, x)
-        return z.astype(x.dtype)
+        return z.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else z
 
     def _by_the_batch(
         self, x: Float[Array, "*shape"], mean: Any, var: Any, weight: Array | None
@@ -277,8 +287,10 @@ class RunningBatchNorm(nn.Module):
         count: Any = x.size // x.shape[-1]
         keep: Any = self.momentum
         if weight is not None:
-            z, *found, count = weighted_standardise(x, weight, self.epsilon, self.axis_name)
+            z, *found, count, values = weighted_standardise(x, weight, self.epsilon, self.axis_name)
             keep = jnp.where(count > 0, keep, 1)
+            # Weights that are shares of an example make no smaller sample.
+            count = jnp.maximum(count, values)
         elif self.axis_name is None:
             z, centred, _ = standardise(x, axes, self.epsilon)
             found = [jnp.mean(x, axes), jnp.mean(jnp.square(centred), axes)]
@@ -290,8 +302,9 @@ class RunningBatchNorm(nn.Module):
             found = [first, lax.pmean(jnp.mean(jnp.square(centred), axes), self.axis_name)]
             z = centred * _along(lax.rsqrt(found[1] + self.epsilon), x)
         unbiased = found[1] * (count / (jnp.maximum if weight is not None else max)(count - 1, 1))
-        mean.value = keep * mean.value + (1 - keep) * lax.stop_gradient(found[0])
-        var.value = keep * var.value + (1 - keep) * lax.stop_gradient(unbiased)
+        for average, new in ((mean, found[0]), (var, unbiased)):
+            moved = keep * average.value + (1 - keep) * lax.stop_gradient(new)
+            average.value = moved.astype(average.value.dtype)
         return z
 
 

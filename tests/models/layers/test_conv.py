@@ -408,3 +408,11 @@ def test_module_casts_uint8_as_flax_does() -> None:
     x = jnp.ones((1, 4, 4, 1), jnp.uint8)
     params = Conv(2, 3).init(jax.random.key(0), x)
     close(Conv(2, 3).apply(params, x), nn.Conv(2, (3, 3)).apply(params, x), 1e-6)
+
+
+def test_numbers_of_numpy_are_numbers():
+    x, w = jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 2, 4))
+    found = conv(x, w, strides=np.int64(2), padding=np.int64(1))
+    np.testing.assert_array_equal(found, conv(x, w, strides=2, padding=1))
+    with pytest.raises(InputError, match="strides must be one or two positive whole numbers"):
+        conv(x, w, strides=2.0)

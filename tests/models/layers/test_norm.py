@@ -217,3 +217,34 @@ def test_running_norm_of_one_value_does_not_divide_by_zero() -> None:
     model, params, stats = running()
     _, after = model.apply(params, stats, jnp.ones((1, 2)), mode="train")
     assert np.isfinite(after["var"]).all()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5, 0.25, 0.01])
+def test_weights_that_are_shares_leave_the_variance_of_the_sample(weight):
+    """Of 1, 3, 1 and 3 it is 4/3, whatever all of them weigh."""
+    norm, x = RunningBatchNorm(momentum=0.0), jnp.array([[1.0], [3.0], [1.0], [3.0]])
+    variables = norm.init(jax.random.key(0), x, "train")
+    _, new = norm.apply(variables, x, "train", jnp.full(4, weight), mutable=["batch_stats"])
+    np.testing.assert_allclose(new["batch_stats"]["var"], 4 / 3, rtol=1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["mean"], 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [BatchNorm("batch"), RunningBatchNorm()])
+def test_integers_are_normalised_as_floats(norm):
+    modes = ["train"] if isinstance(norm, RunningBatchNorm) else []
+    x = jnp.array([[0], [100], [200]], jnp.uint8)
+    variables = norm.init(jax.random.key(0), x, *modes)
+    found, expected = (
+        norm.apply(variables, each, *modes, mutable=True)[0] for each in (x, x.astype("float32"))
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_averages_stay_float32_among_doubles():
+    norm = RunningBatchNorm()
+    with jax.enable_x64(True):
+        x = jnp.arange(6.0).reshape(3, 2)
+        variables = norm.init(jax.random.key(0), x, "train")
+        for weight in (None, jnp.ones(3)):
+            _, new = norm.apply(variables, x, "train", weight, mutable=["batch_stats"])
+            assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype("float32")}
