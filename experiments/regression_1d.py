@@ -16,8 +16,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 
 from experiments.reports._processes import draw_curve
 from experiments.reports.regression_1d import PUBLISHED, draw_bands, report
@@ -26,7 +24,6 @@ from jaxdl.data.sets.gp import KERNELS
 from jaxdl.errors import InputError
 from jaxdl.losses import gaussian_nll
 from jaxdl.meta.cnp import cnp
-from jaxdl.optim.schedules import cosine
 from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
 from jaxdl.recipes.curves import (
     TASKS,
@@ -35,9 +32,9 @@ from jaxdl.recipes.curves import (
     measure_of,
     posterior_of,
     summary,
+    trained,
 )
 from jaxdl.recipes.learners import PROCESSES
-from jaxdl.recipes.meta_training import meta_train
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
@@ -52,10 +49,8 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
-from jaxdl.runs.identity import refuse_other_steps
 from jaxdl.runs.run import Run, say
 from jaxdl.train.loop import per_seed
-from jaxdl.train.streams import run_keys
 from jaxdl.types import MetaLearner, Params
 
 TEST_KEY, FIGURE_KEY = 1_000_001, 1_000_003
@@ -114,9 +109,10 @@ def check(config: Config) -> None:
 def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     """Training, evaluation and the pictures."""
     learner = learner_of_curves(flat(config), make=choice.make)
-    choice.check(learner, TASKS[config.kernel](), gaussian_nll)
+    curves = TASKS[config.kernel]()
+    choice.check(learner, curves, gaussian_nll)
     choice.keep(run)
-    params = train(config, run, learner)
+    params = trained(flat(config), run, learner, curves, inputs=1, start=config.start)
     scores = {kernel: evaluated(config, learner, params, kernel) for kernel in config.test_kernels}
     result = {
         "scores": {choice.name: scores, "gp": exact(config)},
@@ -128,23 +124,6 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     }
     draw(run, choice.name, config, learner, params)
     return run.finish(result)
-
-
-def train(config: Config, run: Run, learner: MetaLearner) -> Params:
-    """Meta-trains all seeds in one program; the parameters have a leading axis `[seeds]`."""
-    if not config.decay_steps:
-        refuse_other_steps(run.directory, config.steps, "decay_steps")
-    return meta_train(
-        run,
-        learner,
-        TASKS[config.kernel](),
-        tx=optax.adam(cosine(config.lr, config.decay_steps or config.steps)),
-        keys=run_keys(config.random.seed, config.random.seeds),
-        x=jnp.zeros((2, 1)),
-        tasks=config.tasks,
-        chunk=None,
-        start=config.start,
-    )
 
 
 def evaluated(

@@ -27,8 +27,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
-import optax
 
 from experiments.reports._processes import draw_curve
 from experiments.reports.regression_2d import draw_pictures, report
@@ -38,12 +36,10 @@ from jaxdl.errors import InputError
 from jaxdl.losses import gaussian_nll
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.cnp import cnp
-from jaxdl.optim.schedules import cosine
 from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
 from jaxdl.recipes.completion import CHUNK, Images, mean_picture, nearest_pixel
-from jaxdl.recipes.curves import learner_of_curves, measure_of, summary
+from jaxdl.recipes.curves import learner_of_curves, measure_of, summary, trained
 from jaxdl.recipes.learners import COMPLETERS
-from jaxdl.recipes.meta_training import meta_train
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     AtLeastTwo,
@@ -58,10 +54,8 @@ from jaxdl.runs.config import (
     seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
-from jaxdl.runs.identity import refuse_other_steps
 from jaxdl.runs.run import Run, say
 from jaxdl.train.loop import per_seed
-from jaxdl.train.streams import run_keys
 from jaxdl.types import MetaLearner, Params, Sampler
 
 TEST_KEY, SCALE_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
@@ -142,7 +136,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     sample = completion(images["train"], shots=numbers, queries=numbers, points=config.points)
     choice.check(learner, sample, gaussian_nll)
     choice.keep(run)
-    params = train(config, run, learner, sample)
+    params = trained(flat(config), run, learner, sample, inputs=2, start=config.start)
     tests = {
         str(shots): completion(images["test"], shots=shots, queries=None)
         for shots in config.context
@@ -158,23 +152,6 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
     }
     draw(run, learner, params, tests)
     return run.finish(result)
-
-
-def train(config: Config, run: Run, learner: MetaLearner, sample: Sampler) -> Params:
-    """Meta-trains all seeds in one program; the parameters have a leading axis `[seeds]`."""
-    if not config.decay_steps:
-        refuse_other_steps(run.directory, config.steps, "decay_steps")
-    return meta_train(
-        run,
-        learner,
-        sample,
-        tx=optax.adam(cosine(config.lr, config.decay_steps or config.steps)),
-        keys=run_keys(config.random.seed, config.random.seeds),
-        x=jnp.zeros((2, 2)),
-        tasks=config.tasks,
-        chunk=None,
-        start=config.start,
-    )
 
 
 def evaluated(

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.tree_util import Partial
 from numpy.typing import ArrayLike
 
@@ -15,9 +16,15 @@ from jaxdl.losses import Normal, gaussian_nll
 from jaxdl.meta.base import as_partial, episode_keys, evaluate
 from jaxdl.models.mlp import mlp
 from jaxdl.models.process import normal
+from jaxdl.optim.schedules import cosine
 from jaxdl.recipes.choice import build_for_curves, find, own_hints
 from jaxdl.recipes.learners import PROCESSES, Make
+from jaxdl.recipes.meta_training import meta_train
 from jaxdl.report.intervals import mean_ci95
+from jaxdl.runs.config import Start
+from jaxdl.runs.identity import refuse_other_steps
+from jaxdl.runs.run import Run
+from jaxdl.train.streams import run_keys
 from jaxdl.types import (
     Episode,
     Key,
@@ -77,6 +84,40 @@ def on_support(sample: Sampler) -> Sampler:
         return Episode(support, support)
 
     return Partial(draw, as_partial(sample))
+
+
+def trained(
+    config: Mapping[str, Any],
+    run: Run,
+    learner: MetaLearner,
+    sample: Sampler,
+    *,
+    inputs: int,
+    start: Start,
+) -> Params:
+    """Meta-trains all seeds in one program, by Adam along a cosine. The parameters are `[seeds]`.
+
+    Args:
+        config: with `steps`, `decay_steps`, `tasks`, `lr`, `seed` and `seeds`.
+        inputs: numbers per input of a task.
+        start: weights to start from.
+
+    Raises:
+        InputError: if the run was begun with other steps, and these decide the rate.
+    """
+    if not config["decay_steps"]:
+        refuse_other_steps(run.directory, config["steps"], "decay_steps")
+    return meta_train(
+        run,
+        learner,
+        sample,
+        tx=optax.adam(cosine(config["lr"], config["decay_steps"] or config["steps"])),
+        keys=run_keys(config["seed"], config["seeds"]),
+        x=jnp.zeros((2, inputs)),
+        tasks=config["tasks"],
+        chunk=None,
+        start=start,
+    )
 
 
 def measure_of(
