@@ -33,6 +33,7 @@ from jaxdl.losses import measured, with_loss, without_void
 from jaxdl.parallel import (
     device_key,
     device_share,
+    differing_as,
     mean_over_devices,
     on_each_device,
     task_keys,
@@ -414,6 +415,7 @@ def _mean_over_groups(of_group: Callable[[Any], Any], groups: PyTree) -> Any:
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(found, first)
     )
+    zeros = differing_as(zeros, groups)
 
     def add(sums: PyTree, group: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, sums, found(group)), None

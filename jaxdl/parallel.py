@@ -221,6 +221,12 @@ def differing_alike(*arrays: Array) -> tuple[Array, ...]:
     return tuple(map(alike, arrays, axes))
 
 
+def differing_as(tree: PyTree, others: PyTree) -> PyTree:
+    """Arrays that differ over the axes over which a leaf of `others` does: a carry of a scan."""
+    like = [leaf for leaf in jax.tree.leaves(others) if hasattr(leaf, "dtype")]
+    return jax.tree.map(lambda leaf: differing_alike(leaf, *like)[0], tree)
+
+
 def on_each_device(params: Params, axis_name: str | None) -> Params:
     """Parameters whose gradient is that of this device's examples alone.
 

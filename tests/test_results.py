@@ -268,6 +268,8 @@ def test_wrong_names_are_refused_with_those_there_are():
         ask("sine-waves", "mamml")
     with pytest.raises(InputError, match="too many names"):
         ask("sine-waves", "maml", "anil")
+    with pytest.raises(InputError, match=r"--again trains one row anew\. Name a table and a row"):
+        ask("sine-waves", again=True)
 
 
 def test_a_run_that_fails_is_not_stored(house):

@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.errors import InputError
-from jaxdl.grads import of_loss, over_devices, over_tasks, supervised
+from jaxdl.grads import of_loss, over_devices, over_microbatches, over_tasks, supervised
 from jaxdl.losses import mean_squared_error
+from jaxdl.meta.imaml import imaml
 from jaxdl.meta.maml import maml
 from jaxdl.models.convnet import convnet
 from jaxdl.models.layers.conv import conv
@@ -132,3 +133,25 @@ def test_a_loss_of_ones_own():
     grad = over_devices(of_loss(lambda w, key, b, step=None: (jnp.mean((w - b) ** 2), {})), "d")
     found, _ = on_four(lambda w, b: grad(KEY, STEP, w, b))(jnp.float32(0), jnp.arange(8.0))
     assert float(found) == -7
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_tasks_and_microbatches_in_chunks(chunk):
+    net = mlp((5, 1))
+    params, grad = net.init(KEY, X), supervised(net, mean_squared_error)
+    tasks = jax.tree.map(lambda leaf: leaf.repeat(2, axis=0)[:, None], Batch(X, Y))
+    of_tasks = partial(over_tasks, grad)
+    found = on_four(lambda p, t: of_tasks(chunk=chunk, axis_name="d")(KEY, STEP, p, t))
+    close(found(params, tasks), of_tasks()(KEY, STEP, params, tasks))
+    slices = over_devices(over_microbatches(grad, count=2), "d")
+    found = on_four(lambda p, b: slices(KEY, STEP, p, b))(params, Batch(X, Y))
+    close(found, grad(KEY, STEP, params, Batch(X, Y)))
+
+
+def test_implicit_gradients_over_tasks():
+    learner = imaml(mlp((4, 1)), mean_squared_error, tx=optax.sgd(0.02), steps=20)
+    x, y = (jnp.asarray(RNG.normal(size=(4, 4, n)), jnp.float32) for n in (3, 1))
+    tasks = Episode(Batch(x, y), Batch(x + 1, y))
+    params = learner.init(KEY, x[0])
+    found = on_four(lambda p, t: over_tasks(learner.grad, axis_name="d")(KEY, STEP, p, t))
+    close(found(params, tasks), over_tasks(learner.grad)(KEY, STEP, params, tasks))

@@ -42,7 +42,7 @@ class Arguments:
     budget: Annotated[float, Range(0, 1e6, above=True)] | None = None
     """Minutes after which the training stops. It can go on later."""
     again: bool = False
-    """Train rows anew that are stored, too. The folder of a finished run gets another name."""
+    """Train a row anew that is stored. The folder of its finished run gets another name."""
     check: bool = False
     """Test the stored weights again, of one row or of all, and compare."""
     data_dir: Path | None = None
@@ -57,6 +57,8 @@ def main(arguments: Arguments) -> None:
         RunError: if a run ends with an error, or a check finds another number.
     """
     check(arguments)
+    if arguments.again and len(arguments.names) != 2:
+        raise InputError("--again trains one row anew. Name a table and a row")
     if arguments.check:
         check_rows(arguments)
     elif arguments.names:

@@ -48,6 +48,7 @@ def grouped(
 
 
 def _as_integers(leaf: Any) -> Any:
+    leaf = np.asarray(leaf) if isinstance(leaf, list) else leaf
     return leaf.astype(np.int32) if getattr(leaf, "dtype", None) == np.uint8 else leaf
 
 

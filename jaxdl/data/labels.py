@@ -73,7 +73,9 @@ def name_classes(
         InputError: as `check_labels`, or if only some of the labels are strings.
     """
     # Of a list, NumPy would make the string "nan" of a label that is missing.
-    given = np.asarray(labels, object if isinstance(labels, list | tuple) else None)
+    is_list = isinstance(labels, list | tuple)
+    words = [isinstance(label, str) for label in labels] if is_list else []
+    given = np.asarray(labels, object if any(words) and not all(words) else None)
     if given.dtype.kind in "OT" and all(isinstance(label, str) for label in given.ravel()):
         given = np.array(given.tolist(), str)
     if given.dtype.kind != "U" or given.ndim != 1 or given.size == 0:

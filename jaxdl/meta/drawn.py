@@ -26,13 +26,12 @@ def check_episode(episode: Any) -> None:
         )
     for name, part in zip(("support set", "query set"), parts, strict=True):
         check_values(name, part)
-    check_columns(episode)
 
 
 def check_columns(episode: Episode) -> None:
     """Refuses queries that are other inputs than the examples of the support set.
 
-    The rows of tables have as many columns in both. Pictures and sequences may differ in size.
+    Call it where a learner failed: nets of sequences, say, may take other lengths.
 
     Raises:
         InputError: saying what differs.
@@ -45,11 +44,11 @@ def check_columns(episode: Episode) -> None:
             f" query set {structures[1]}. Draw both alike"
         )
     for one, other in zip(*map(jax.tree.leaves, (support, query)), strict=True):
-        tables = all(x.ndim == 2 and jnp.issubdtype(x.dtype, jnp.inexact) for x in (one, other))
-        if tables and one.shape[1] != other.shape[1]:
+        if one.shape[1:] != other.shape[1:]:
             raise InputError(
-                f"the support set of an episode has rows of {one.shape[1]} numbers, and the query"
-                f" set rows of {other.shape[1]}. Draw both from the same columns"
+                f"this learner fails where the examples of the support set are"
+                f" {list(one.shape[1:])} and those of the query set {list(other.shape[1:])}. Draw"
+                " both alike"
             )
 
 

@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from jaxdl.errors import InputError
+from jaxdl.parallel import differing_as
 from jaxdl.types import Array, PyTree, Scalar
 
 Product = Callable[[PyTree], PyTree]
@@ -76,7 +77,7 @@ def conjugate_gradients(
         return (x, residual, direction, new_square, active, moved | active), None
 
     start = (optax.tree.zeros_like(b), b, b, first, jnp.bool_(True), jnp.bool_(False))
-    (x, *_, moved), _ = lax.scan(step, start, length=steps)
+    (x, *_, moved), _ = lax.scan(step, differing_as(start, b), length=steps)
     plain = optax.tree.scale(1 / (1 + damping), b)
     found = jax.tree.map(lambda solved, other: jnp.where(moved, solved, other), x, plain)
     return unscale(found)
@@ -115,7 +116,7 @@ def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
         return (total, term, new_square, active), None
 
     start = (b, b, _dot(b, b), jnp.bool_(True))
-    (total, *_), _ = lax.scan(step, start, length=steps)
+    (total, *_), _ = lax.scan(step, differing_as(start, b), length=steps)
     return _plus(optax.tree.zeros_like(b), rate, total)
 
 

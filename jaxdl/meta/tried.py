@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError, arguments_of, takes
 from jaxdl.losses import measured
-from jaxdl.meta.drawn import check_episode, check_outputs
+from jaxdl.meta.drawn import check_columns, check_episode, check_outputs
 from jaxdl.types import Batch, Episode, LossFn, Metrics, PyTree
 
 SIGNATURES = {
@@ -44,7 +44,11 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
         adapted = learner.adapt(key, params, support, None)
         return learner.predict(adapted, x, key=None, weight=weight)
 
-    found = jax.eval_shape(predictions, params, episode.support, episode.query.x)
+    try:
+        found = jax.eval_shape(predictions, params, episode.support, episode.query.x)
+    except Exception:
+        check_columns(episode)
+        raise
     leaves = jax.tree.leaves(found)
     if not leaves:
         raise InputError(
@@ -56,7 +60,8 @@ def check_learner(learner: Any, episode: Episode, loss: LossFn | None = None) ->
     else:
         query = episode.query
         metrics = jax.eval_shape(partial(measured, loss), found, query.y, query.weight)[1]
-    if "accuracy" in metrics and len(leaves) == 1:
+    labels = getattr(episode.query.y, "ndim", 0)
+    if "accuracy" in metrics and len(leaves) == 1 and leaves[0].ndim > labels:
         check_outputs(leaves[0].shape[-1], episode)
 
 

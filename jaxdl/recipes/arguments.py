@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError, takes
+from jaxdl.losses import counted
 from jaxdl.meta.base import as_partial
 from jaxdl.recipes.learners import AnyLearner
 from jaxdl.types import Batch, Key, PyTree, Sampler, Weight
@@ -83,7 +84,8 @@ def check_task(
             check_labels(support.y, ways)
         else:
             cure = "Give them in the units of the run's training"
-            _refuse_large(support.y, LARGEST, cure, "targets")
+            (targets,) = counted(support.weight, jnp.asarray(support.y))
+            _refuse_large(targets, LARGEST, cure, "targets")
         if np.shape(support.y)[:1] != np.shape(support.x)[:1]:
             raise InputError(
                 f"there are {len(support.x)} inputs and {len(support.y)} targets. Give one target"
@@ -138,8 +140,9 @@ def check_images(images: Any, shape: tuple[int, ...]) -> None:
             f" {['n', *shape]}. Resize them, divide bytes by 255, or use `jaxdl classify`"
         )
     _refuse_large(images, 1.01, "Give floats in [0, 1]: divide bytes by 255")
-    # Interpolation may end a little below 0.
-    if not isinstance(images, jax.core.Tracer) and (least := float(np.min(images))) < -0.5:
+    if isinstance(images, jax.core.Tracer):
+        return
+    if (least := float(np.min(np.asarray(images), initial=0))) < -0.01:  # rounding may go below 0
         raise InputError(
             f"the images go down to {least:.4g}, and the learner was trained on floats in [0, 1]."
             " Undo their normalisation"

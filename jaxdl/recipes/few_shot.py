@@ -82,10 +82,6 @@ def net(
     """
     mode: Mode = "example" if norm == "example" else "batch"
     if shape[-1] == 3:
-        if head != "xavier":
-            raise InputError(
-                f"`head={head}` is for images in one colour, and these have three. Leave it out"
-            )
         return conv4_pooled(ways, filters, mode)
     return conv4_omniglot(ways, filters, mode, head_init=HEADS[head])
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxdl.data.sets.csv_table import Table, read_table
 from jaxdl.data.sets.images import ImageData, Split
 from jaxdl.data.sets.mini_imagenet import mini_imagenet
-from jaxdl.data.sets.pictures import picture_splits
+from jaxdl.data.sets.pictures import class_folders, picture_splits
 from jaxdl.errors import InputError
 from jaxdl.runs.config import Count, Natural
 from jaxdl.runs.flags import given
@@ -190,14 +190,19 @@ def pictures_of(config: Mapping[str, Any]) -> dict[Split, ImageData]:
 def _lists(config: Mapping[str, Any]) -> list[Path]:
     """The files of `class_lists`; those that are missing are told where they are read."""
     folder = config.get("class_lists")
-    return sorted(Path(folder).glob("*.txt")) if folder else []
+    names = ("train", "validation", "val", "test")
+    found = [Path(folder) / f"{name}.txt" for name in names] if folder else []
+    return [file for file in found if file.is_file()]
 
 
 def _stamp(config: Mapping[str, Any]) -> int:
     """Another number when a file of the pictures or of the lists is another."""
     path = Path(config["path"])
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    about = [(str(f), f.stat()) for f in [*files, *_lists(config)] if f.is_file()]
+    if config["data"] == "folder":
+        files = [path / name for names in class_folders(path).values() for name in names]
+    else:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    about = [(str(file), file.stat()) for file in [*files, *_lists(config)] if file.is_file()]
     return hash(tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in about))
 
 

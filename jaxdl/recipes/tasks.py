@@ -66,6 +66,12 @@ def image_tasks(config: Mapping[str, Any]) -> Tasks:
         for name, of in data.items()
     }
     key, train = jax.random.key(0), data["train"]
+    # Only here: a run of before that is loaded may have the field, which changed nothing.
+    if config["head"] != "xavier" and train.images.shape[-1] == 3:
+        raise InputError(
+            f"`head={config['head']}` is for images in one colour, and these have three. Leave it"
+            " out"
+        )
     return Tasks(
         train=draw["train"],
         validation=draw["validation"],

@@ -146,7 +146,8 @@ MOST = 1e30
 
 def valid_priority(priorities: Numbers, alpha: float) -> Numbers:
     """Whether each priority is not negative, and its power at most `MOST`."""
-    most = math.inf if alpha == 0 else min(MOST ** (1 / alpha), float(np.finfo(np.float32).max))
+    longest = math.log(np.finfo(np.float32).max)
+    most = math.exp(min(math.log(MOST) / alpha, longest)) if alpha else math.inf
     return (priorities >= 0) & (priorities <= most) & (priorities < math.inf)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Bool, Float, Int, Shaped
 
+from jaxdl.losses import without_void
 from jaxdl.rl.environment import Environment, Reset, Step, is_over
 from jaxdl.types import Array, Count, Key, PyTree
 
@@ -62,8 +63,9 @@ def rollout(
         action = act(act_key, obs)
         outcome = jax.vmap(step)(jax.random.split(step_key, trajectories), state, action)
         seen = Trajectories(obs, action, jnp.where(mask > 0, outcome.reward, 0), mask)
-        going = ~is_over(outcome.terminated, outcome.truncated)
-        return (outcome.state, outcome.obs, mask * going), seen
+        mask = mask * ~is_over(outcome.terminated, outcome.truncated)
+        # What an environment shows after its end may be NaN, which no mask takes out of a gradient.
+        return (outcome.state, without_void(outcome.obs, mask), mask), seen
 
     start = state, obs, jnp.ones(trajectories)
     return lax.scan(one_step, start, jax.random.split(scan_key, horizon))[1]

@@ -26,17 +26,21 @@ from jaxdl.files.atomic import writing
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params
 
-ERRORS = {"loss", "error", "errors", "nll", "mse", "rmse", "mae", "perplexity", "regret"}
+ERRORS = {
+    *("loss", "losses", "error", "errors", "err", "nll", "negative", "mse", "rmse", "mae"),
+    *("entropy", "perplexity", "regret", "wer", "cer", "kl", "brier", "distance"),
+}
 """Words in the names of metrics whose lowest value is the best."""
 
 
 def lowest_is_best(metric: str) -> bool:
     """Whether a metric is a loss or an error: one of `ERRORS` is a word of its name.
 
-    >>> [lowest_is_best(name) for name in ("loss", "squared_error", "accuracy", "log_likelihood")]
-    [True, True, False, False]
+    >>> [lowest_is_best(name) for name in ("valLoss", "squared_error", "MSE", "log_likelihood")]
+    [True, True, True, False]
     """
-    return not ERRORS.isdisjoint(re.findall("[a-z]+", metric.lower()))
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", metric)
+    return not ERRORS.isdisjoint(word.lower() for word in words)
 
 
 def refuse_statistics(state: Any, best: str) -> None:

@@ -173,24 +173,37 @@ def unflat(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def has_kind(hint: Any, kind: type) -> bool:
-    """Whether values of a type may be annotated so.
+    """Whether values of a type are annotated so, as one of several or not.
 
-    >>> has_kind(tuple[int, ...] | None, tuple), has_kind(str, Path)
+    >>> has_kind(tuple[int, ...] | None, tuple), has_kind(list[tuple[int, int]], tuple)
     (True, False)
     """
-    of = hint is kind or typing.get_origin(hint) is kind
-    return of or any(has_kind(part, kind) for part in typing.get_args(hint))
+    if hint is kind or typing.get_origin(hint) is kind:
+        return True
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Annotated:
+        return has_kind(parts[0], kind)
+    one_of = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return one_of and any(has_kind(part, kind) for part in parts)
 
 
 def _typed(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    hints, typed = typing.get_type_hints(kind, include_extras=True), dict(values)
+    typed = dict(values)
+    try:
+        hints = typing.get_type_hints(kind, include_extras=True)
+    except (NameError, AttributeError):  # of a class inside a function, whose names are unknown
+        return typed
     for name, value in values.items():
         hint = hints.get(name)
         if isinstance(value, list) and has_kind(hint, tuple):
-            typed[name] = tuple(value)
+            typed[name] = _as_tuple(value)
         elif isinstance(value, str) and has_kind(hint, Path) and not has_kind(hint, str):
             typed[name] = Path(value)
     return typed
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def check(config: Any) -> None:

@@ -70,12 +70,13 @@ def asked(arguments: Sequence[str], default: Any) -> Grid | None:
     rest: list[str] = []
     axes: dict[str, tuple[str, ...]] = {}
     shard = None
-    single = _single(default)
+    single, numbers = _single(default), _numeric(default)
     for name, words, values in _flags(arguments):
         if name == "shard":
             shard = _shard(values)
         elif name in single and len(values) > 1:
-            if len(set(map(_as_number, values))) < len(values):
+            told = [_as_number(value) if name in numbers else value for value in values]
+            if len(set(told)) < len(values):
                 raise InputError(f"`{name}={' '.join(values)}`: give each value once")
             axes[name] = tuple(values)
         else:
@@ -138,6 +139,15 @@ def _single(default: Any) -> set[str]:
         if field.name != "run" and not isinstance(value, tuple) and not has_kind(hint, tuple):
             found.add(field.name)
     return found
+
+
+def _numeric(default: Any) -> set[str]:
+    """The fields whose default is a number."""
+    return {
+        field.name
+        for _, field, value in leaves(default)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def _flags(arguments: Sequence[str]) -> list[tuple[str, list[str], list[str]]]:

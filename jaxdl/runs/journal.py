@@ -170,7 +170,7 @@ class Window:
 
     def notes(self) -> dict[str, Any]:
         """The window as values for JSON, exact to the last bit."""
-        return {"counts": self._counts, "sums": plain(self._sums)}
+        return {"counts": dict(self._counts), "sums": plain(self._sums)}
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
         """Adds the metrics `[seeds, steps]` of a chunk; each counts from the first that has it."""

@@ -226,8 +226,8 @@ class Run:
             eval_every: a multiple of the flag `log_every`. None validates after the last step
                 alone.
             best: the metric by which `keep_best` chooses parameters; "" keeps none. The lowest
-                value is the best if "loss", "error", "nll", "mse", "rmse", "mae", "perplexity" or
-                "regret" is a word of its name, as in `squared_error`. Else the highest is.
+                value is the best if a word of its name says so, as in `query_loss`,
+                `squared_error` or `nll`: see `runs.best.ERRORS`. Else the highest is.
             tasks: how many tasks or examples a step takes per seed.
             devices: how many devices share them.
 

@@ -7,6 +7,7 @@ reads it.
 """
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -71,14 +72,14 @@ def _watch(
     tell: Callable[[str], None],
     what: str,
 ) -> None:
-    waits = False
+    told = math.inf  # when it was said that the signal waits
     with open(source, "rb", buffering=0) as numbers:
         while byte := numbers.read(1):
             number = byte[0]
             if number not in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != handle:
                 continue
             silent = _is_silent(answered)
-            if silent and waits:
+            if silent and answered() < told < math.inf:
                 tell(f"stopped by {signal.Signals(number).name} at once: {what}")
                 os._exit(128 + number)
             if silent:
@@ -86,7 +87,7 @@ def _watch(
                     "the signal waits for the compiler or for a program on a device; send it again"
                     " to end at once"
                 )
-            waits = silent
+            told = time.monotonic() if silent else math.inf
 
 
 def _is_silent(answered: Callable[[], float]) -> bool:

@@ -98,9 +98,11 @@ class Feed:
 
 
 def _checked(batch: PyTree, classes: int | None) -> PyTree:
-    for path, leaf in jax.tree.leaves_with_path(batch):
+    is_labelled = classes is not None and isinstance(batch, Batch)
+    looked_at = batch._replace(y=()) if is_labelled else batch  # labels are looked at below
+    for path, leaf in jax.tree.leaves_with_path(looked_at):
         check_fits(np.asarray(leaf), f"the batch{keystr(path)}")
-    if classes is None or not isinstance(batch, Batch):
+    if not is_labelled:
         return batch
 
     def checked(leaf: Any) -> Any:

@@ -1,5 +1,7 @@
 """Keys and batches of a training: pure functions of the run's key and the step."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -52,6 +54,7 @@ def run_keys(seed: int, seeds: int) -> Key:
     """
     if seeds < 1:
         raise InputError(f"`seeds={seeds}`: choose a whole number of at least 1")
-    if not -(2**31) <= seed < 2**31:
-        raise InputError(f"`seed={seed}`: choose a seed from 0 to 2**31 - 1")
+    known: Any = seed  # but where it is traced
+    if not isinstance(known, jax.core.Tracer) and not -(2**31) <= known < 2**31:
+        raise InputError(f"`seed={seed}`: choose a seed below 2**31, and not below -2**31")
     return jax.vmap(jax.random.key)(seed + jnp.arange(seeds))

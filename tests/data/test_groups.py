@@ -58,7 +58,9 @@ def test_classes_mean_the_same_in_all_groups():
     np.testing.assert_array_equal(support.y, support.x["token"] % 3)
 
 
-@pytest.mark.parametrize("y", [np.uint8(ROWS)[:, None], {"age": np.uint8(ROWS)}])
+@pytest.mark.parametrize(
+    "y", [np.uint8(ROWS)[:, None], {"age": np.uint8(ROWS)}, list(np.uint8(ROWS))]
+)
 def test_bytes_are_pictures_in_x_and_numbers_in_y(y):
     pictures = np.uint8(5 * ROWS)[:, None]
     support, _ = draws(grouped({"row": ROWS, "of": pictures}, y, GROUPS, shots=2, queries=1), 20)

@@ -220,3 +220,8 @@ def test_gaps_between_labels_are_nothing_to_an_episode():
     names = np.array([1000, 3, 70]), np.array([2, 0, 1])
     found = [few_shot(X, of[LABELS], ways=2, shots=1, queries=1)(KEY) for of in names]
     jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def test_strings_of_numpy_in_a_list_are_strings():
+    names, places = name_classes([np.array("b"), np.array("a"), np.array("b")], 3)
+    assert (names.tolist(), places.tolist()) == (["a", "b"], [1, 0, 1])

@@ -113,3 +113,13 @@ def test_targets_of_a_loaded_regression_are_in_its_units():
     learner = check_task(support_mean(mean_squared_error), None, lambda x: None)
     with pytest.raises(InputError, match=r"the targets go up to 1e.04, .* in the units of the run"):
         learner.adapt(KEY, (), Batch(np.ones((3, 2)), np.full((3, 1), 1e4)))
+
+
+def test_what_a_loaded_learner_takes_as_before():
+    learner = check_task(support_mean(mean_squared_error), None, lambda x: None)
+    y = np.array([[1.0], [2.0], [np.nan]], np.float32)
+    adapted = learner.adapt(KEY, (), Batch(jnp.ones((3, 2)), jnp.asarray(y), jnp.array([1, 1, 0])))
+    assert np.isfinite(jax.tree.leaves(adapted)[0]).all()
+    check_images(np.zeros((0, 4, 4, 1), np.float32), (4, 4, 1))
+    with pytest.raises(InputError, match=r"images go down to -0.5"):
+        check_images(np.full((2, 4, 4, 1), -0.5, np.float32), (4, 4, 1))

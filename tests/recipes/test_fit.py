@@ -285,7 +285,7 @@ def test_a_loss_that_is_none_is_refused_by_fit_and_by_score(loss, words):
         (lambda batch: Episode(batch, (batch.x, batch.y)), "an Episode that holds tuple. Let it"),
         (
             lambda batch: Episode(batch, batch._replace(x=jnp.tile(batch.x, (1, 2)))),
-            "has rows of 1 numbers, and the query set rows of 2. Draw both from the same columns",
+            r"the support set are \[1\] and those of the query set \[2\]. Draw both alike",
         ),
         (
             lambda batch: Episode(batch, batch._replace(x={"a": batch.x})),
@@ -411,20 +411,24 @@ def test_losses_that_a_learner_calls_itself_are_looked_at_too(make):
 
 def binary(prediction, target, weight=None):
     """The loss of a single logit, with an accuracy, as anyone may write it."""
-    logit, target = counted(weight, prediction[:, 0], target)
+    logit, target = counted(weight, prediction.reshape(-1), target)
     loss = weighted_mean(optax.sigmoid_binary_cross_entropy(logit, target), weight)
     return loss, {"loss": loss, "accuracy": weighted_mean((logit > 0) == (target == 1), weight)}
 
 
-def test_a_single_logit_of_two_classes_is_learnt():
-    """It has one output, and labels of 0 and 1."""
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_single_logit_of_two_classes_is_learnt(flat):
+    """It has one output, or no axis for it, and labels of 0 and 1."""
 
     def sample(key):
         x = jax.random.normal(key, (12, 2))
         y = (x[:, 0] > 0).astype(jnp.int32)
         return Episode(Batch(x[:6], y[:6]), Batch(x[6:], y[6:]))
 
-    learner = maml(mlp((8, 1)), binary, tx=optax.sgd(0.5), steps=1)
+    net = mlp((8, 1))
+    if flat:
+        net = Model(net.init, lambda *args, apply=net.apply, **kw: apply(*args, **kw)[:, 0])
+    learner = maml(net, binary, tx=optax.sgd(0.5), steps=1)
     options = {"tx": optax.adam(0.03), "steps": 40, "tasks": 8, "key": KEY}
     params = fit(learner, sample, **options).params
     found = score(learner, params, binary, sample, episodes=50, key=KEY)

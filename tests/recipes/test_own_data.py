@@ -342,6 +342,8 @@ def test_other_lists_of_names_are_another_run(table, tmp_path):
     config = flat(tiny(tmp_path, **fields, class_lists=lists))
     before = content_of(config)
     assert content_of(config) == before != content_of({**config, "class_lists": None})
+    (lists / "notes.txt").write_text("of nobody")
+    assert content_of(config) == before
     (lists / "test.txt").write_text("p0\np2")
     assert content_of(config) != before
 
@@ -351,6 +353,15 @@ def test_pictures_that_changed_are_read_again(pictures, tmp_path):
     config = flat(tiny(tmp_path, data="folder", path=pictures))
     before = content_of(config)
     assert content_of(config) == before
-    first = sorted(path for path in pictures.rglob("*") if path.is_file())[0]
+    (tmp_path / "elsewhere").mkdir()
+    moved = next(path for path in pictures.iterdir() if path.is_dir())
+    moved.rename(tmp_path / "elsewhere" / moved.name)
+    moved.symlink_to(tmp_path / "elsewhere" / moved.name)  # links are followed
+    first = sorted(path for path in moved.resolve().iterdir() if path.is_file())[0]
     shutil.copy(first, first.with_name(f"again{first.suffix}"))
     assert content_of(config) != before
+
+
+def test_a_head_for_pictures_in_one_colour_is_refused_in_three(pictures, tmp_path):
+    with pytest.raises(InputError, match="`head=normal` is for images in one colour"):
+        tasks_of(flat(tiny(tmp_path, data="folder", path=pictures, head="normal")))

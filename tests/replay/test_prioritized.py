@@ -202,7 +202,9 @@ def test_a_wrong_priority_goes_with_its_item():
     np.testing.assert_allclose(state.largest, 2**0.6, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("alpha", "priority"), [(2.0, 1e16), (1.0, 3e38), (0.5, 2e38)])
+@pytest.mark.parametrize(
+    ("alpha", "priority"), [(2.0, 1e16), (1.0, 3e38), (0.5, 2e38), (0.05, 2e38), (0.0, 2e38)]
+)
 def test_a_power_that_cannot_be_added_up_is_refused(alpha, priority):
     memory = prioritized(capacity=2, alpha=alpha)
     state = memory.add(None, memory.init(jnp.float32(0)), jnp.arange(2.0))

@@ -61,11 +61,14 @@ def test_flags_of_any_type_end_an_episode_and_nothing_comes_after(dtype):
     def falls(key, state, action):
         after = state + 1
         reward = jnp.log(3.0 - after)  # 0.69, 0, and no number
-        return Outcome(after, after[None], reward, (after == 2).astype(dtype), jnp.zeros((), dtype))
+        seen = jnp.where(after > 1, jnp.nan, after)[None]
+        return Outcome(after, seen, reward, (after == 2).astype(dtype), jnp.zeros((), dtype))
 
     start = lambda key: (jnp.float32(0), jnp.zeros(1))  # noqa: E731
     played = rollout(KEY, lambda key, obs: obs, start, falls, trajectories=1, horizon=5)
     assert played.mask[:, 0].tolist() == [1, 1, 0, 0, 0]
+    assert np.isfinite(played.obs).all()
+    assert np.isfinite(played.action).all()
     np.testing.assert_allclose(played.reward[:, 0], [np.log(2), 0, 0, 0, 0], rtol=1e-6)
     env = Environment(start, falls, actions=1, limit=5)
     total = episode_returns(KEY, env, lambda obs: jnp.zeros(2, jnp.int32), episodes=2)

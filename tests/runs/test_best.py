@@ -159,7 +159,7 @@ def test_the_caller_s_parameters_stay_as_they_are(best):
     np.testing.assert_array_equal(now["w"], params(9)["w"])
 
 
-@pytest.mark.parametrize(("metric", "step"), [("query_loss", 6), ("squared_error", 6), ("auc", 2)])
+@pytest.mark.parametrize(("metric", "step"), [("valLoss", 6), ("cross_entropy", 6), ("auc", 2)])
 def test_the_lowest_error_is_the_best_and_the_highest_of_all_else(metric, step, tmp_path):
     with tiny_run.no_page(), tiny_run.open_run("tiny", tiny_run.config(tmp_path)) as run:
         for i, value in ((2, 4.0), (4, 1.0), (6, 0.5)):

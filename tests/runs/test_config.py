@@ -154,3 +154,13 @@ def test_the_last_training_seed_stays_below_the_keys_of_tests():
     seeds_below(Seeds(seed=6, seeds=3), 10)  # 6, 7, 8
     with pytest.raises(InputError, match="`seed=7`: choose at most 6"):
         seeds_below(Seeds(seed=7, seeds=3), 10)
+
+
+def test_kinds_of_annotations_and_what_yaml_makes_of_them():
+    @dataclasses.dataclass(frozen=True)
+    class Nested:
+        pairs: tuple[tuple[int, int], ...] = ()
+        names: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+    found = unflat(Nested, {"pairs": [[1, 2], [3, 4]], "names": [[1, 2]]})
+    assert found == Nested(((1, 2), (3, 4)), [[1, 2]])

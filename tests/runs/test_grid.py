@@ -43,6 +43,14 @@ def test_one_value_each_is_no_grid(words):
     assert asked(words.split(), Config()) is None
 
 
+def test_texts_that_look_like_one_number_are_two_values():
+    @dataclasses.dataclass(frozen=True)
+    class Texts:
+        code: str = ""
+
+    assert len(asked(["--code", "1", "01"], Texts()).arguments) == 2
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4, 6])
 def test_shards_divide_the_grid(parts):
     words = ["--lr", "1", "2", "--inner-lr", "1", "2", "3", "--shard"]

@@ -106,3 +106,12 @@ def test_lines_of_later_steps_are_no_damage_of_the_lines_before_a_mark(tmp_path)
     assert journal.begins_as(mark)
     journal.select(lambda step, split: step != 2)
     assert not journal.begins_as(mark)
+
+
+def test_notes_stay_as_they_were_while_the_window_goes_on():
+    """A checkpoint is written in the background."""
+    window = Window()
+    window.add({"loss": np.ones((1, 2))})
+    notes = window.notes()
+    window.add({"loss": np.ones((1, 300))})
+    assert Window.from_notes(notes).means()["loss"] == 1

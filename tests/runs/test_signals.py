@@ -132,6 +132,28 @@ def test_signals_that_are_answered_do_not_end_a_process():
     assert (done.returncode, done.stdout, done.stderr) == (0, "raised\nraised\n-1 []\n", said)
 
 
+def test_a_signal_that_is_answered_late_is_no_first_of_two():
+    """The main thread answered it after the warning, and waits for something else now."""
+    done = python(
+        "import hashlib, os, signal, threading\n"
+        "from jaxdl.runs import unanswered\n"
+        "from jaxdl.runs.signals import Interrupted, caught_signals\n"
+        "unanswered.PATIENCE = 0.2\n"
+        "def busy():\n"
+        "    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'a', b'b', 5_000_000)  # it hears no signal\n"
+        "with caught_signals() as signals, signals.deferred():\n"
+        "    busy()\n"
+        "    try:\n"
+        "        busy()\n"
+        "        signals.look()\n"
+        "    except Interrupted:\n"
+        "        print('raised')\n"
+    )
+    assert (done.returncode, done.stdout) == (0, "raised\n")
+    assert done.stderr.count("the signal waits for the compiler or for a program") == 2
+
+
 def test_signals_of_a_forked_process_do_not_count():
     done = python(
         "import contextlib, os, signal, time\n"

@@ -217,3 +217,13 @@ def test_integers_that_do_not_fit_stop_the_loop():
     with pytest.raises(InputError, match=r"the batch\.y has integers .* do not fit into int32"):
         feed.stream(0)
     feed.close()
+
+
+def test_a_label_of_weight_zero_may_be_any_integer():
+    labels = np.array([0, np.iinfo(np.int64).min, 2, 1])
+    source = HostStream(
+        lambda step: Batch(TABLE.x[step], labels, np.array([1, 0, 1, 1.0])), classes=3
+    )
+    feed = Feed(source, 0, STEPS)
+    assert feed.stream(0)(KEYS[0], jnp.int32(0)).y.tolist() == [0, 0, 2, 1]
+    feed.close()

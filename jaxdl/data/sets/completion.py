@@ -62,11 +62,14 @@ def completion(
     asked = None if queries is None else check_range("queries", queries)
     most = pixels if asked is None else min(pixels, check_count("points", points))
     if given.most + (1 if asked is None else asked.fewest) > most:
-        raise InputError(
-            f"shots={given}, queries={asked} and points={points} cannot be drawn from pictures of"
-            f" {pixels} pixels. Give more points than the most shots and the fewest queries"
-            " together, or fewer of both"
-        )
+        if asked is None:
+            cure = f"Pictures have {pixels} pixels, and one at least is asked for. Give fewer shots"
+        else:
+            cure = (
+                f"Pictures have {pixels} pixels, and a task points={points}. Give more points than"
+                " the most shots and the fewest queries together, or fewer of both"
+            )
+        raise InputError(f"shots={given} and queries={asked} cannot be drawn. {cure}")
 
     def draw(images: Shaped[Array, "n height width channels"], key: Key) -> Episode:
         bits = jax.random.bits(key, (3 + pixels,))  # the same for all numbers of pixels

@@ -176,6 +176,11 @@ def _target(path: Path, lines: Sequence[int], name: str, cells: list[str], kind:
     if values is not None:
         _refuse_infinite(path, lines, {name: values})
         return np.array(values)
+    if kind == "auto" and _numbers([cell.replace("_", "") for cell in cells]) is not None:
+        raise InputError(
+            f"column {name!r} of {path} has digits with `_` between them. Write numbers without, or"
+            " say that they are classes, by `target_kind=class`"
+        )
     if kind == "number":
         text = next(cell for cell in cells if _numbers([cell]) is None)
         raise InputError(f"column {name!r} of {path} has the text {text!r}. Write numbers in it")

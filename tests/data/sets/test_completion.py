@@ -150,8 +150,8 @@ def test_places_go_from_minus_1_to_1_row_by_row():
     [
         (IMAGES[0], {}, r"images are \[6, 5, 2\]\. Give them as \[n, height"),
         (IMAGES.astype(int), {}, "must be uint8 or float"),
-        (IMAGES, {"shots": (3, 19)}, "cannot be drawn from pictures of 30 pixels"),
-        (IMAGES, {"points": 400, "shots": 29}, "cannot be drawn from pictures of 30 pixels"),
+        (IMAGES, {"shots": (3, 19)}, "cannot be drawn. Pictures have 30 pixels"),
+        (IMAGES, {"points": 400, "shots": 29}, "cannot be drawn. Pictures have 30 pixels"),
         (IMAGES, {"queries": None, "shots": 30}, "cannot be drawn"),
         (IMAGES, {"queries": 0}, "queries=0 must be a whole number"),
     ],

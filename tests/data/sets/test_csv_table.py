@@ -116,3 +116,13 @@ def test_numbers_keep_the_digits_that_float32_has_not(tmp_path):
     times = [1_700_000_000 + 60 * minute for minute in range(1440)]
     path.write_text("time,y\n" + "".join(f"{time},1\n" for time in [*times, 1e39]))
     assert len(set(read_table(path, "y").numbers[:, 0].tolist())) == 1441
+
+
+def test_a_target_of_such_digits_is_no_class_unless_it_is_said(tmp_path):
+    path = tmp_path / "sums.csv"
+    path.write_text("x,y\n1,2.5\n2,1_000.5\n3,3.5\n")
+    with pytest.raises(
+        InputError, match=r"has digits with `_` between them. Write numbers without"
+    ):
+        read_table(path, "y")
+    assert read_table(path, "y", kind="class").target.tolist() == ["2.5", "1_000.5", "3.5"]
