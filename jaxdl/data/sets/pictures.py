@@ -54,7 +54,8 @@ def pictures(
       cropped to the centre.
 
     The decoded arrays are cached in the data folder, under `arrays/pictures`. They are decoded
-    again if a file is added, removed or renamed, or has another size or modification time.
+    again if a file is added, removed or renamed, or has another size or modification time, or if
+    the folder has moved.
 
     >>> import pathlib, tempfile
     >>> from PIL import Image
