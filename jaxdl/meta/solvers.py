@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxdl.errors import InputError
 from jaxdl.parallel import differing_as
-from jaxdl.types import Array, PyTree, Scalar
+from jaxdl.types import PyTree, Scalar
 
 Product = Callable[[PyTree], PyTree]
 """`v -> A v`, for a symmetric matrix A and trees `v` of one structure."""
@@ -39,7 +39,7 @@ def conjugate_gradients(
     It also stops at a direction of non-positive curvature, and returns the solution so far, as
     truncated Newton methods do. A step along such a direction would be huge or lead away. If it is
     the first direction, which is `b`, or with 0 steps, the result is `b / (1 + damping)`, as if A
-    were the identity.
+    were the identity. So it is if the square of `b` is 0 in float32, below about 1e-19: scale it.
 
     Args:
         damping: added to each eigenvalue of A, 0 or more. A large one makes an indefinite A
@@ -58,7 +58,6 @@ def conjugate_gradients(
     [1.0, 2.0]
     """
     _check(steps)
-    b, unscale = _near_one(b)
     first = _dot(b, b)
     rounding = float(np.finfo(first.dtype).eps) ** 2 * first
 
@@ -79,8 +78,7 @@ def conjugate_gradients(
     start = (optax.tree.zeros_like(b), b, b, first, jnp.bool_(True), jnp.bool_(False))
     (x, *_, moved), _ = lax.scan(step, differing_as(start, b), length=steps)
     plain = optax.tree.scale(1 / (1 + damping), b)
-    found = jax.tree.map(lambda solved, other: jnp.where(moved, solved, other), x, plain)
-    return unscale(found)
+    return jax.tree.map(lambda solved, other: jnp.where(moved, solved, other), x, plain)
 
 
 def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
@@ -118,26 +116,6 @@ def neumann(product: Product, b: PyTree, *, steps: int, rate: float) -> PyTree:
     start = (b, b, _dot(b, b), jnp.bool_(True))
     (total, *_), _ = lax.scan(step, differing_as(start, b), length=steps)
     return _plus(optax.tree.zeros_like(b), rate, total)
-
-
-def _near_one(b: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """`b` divided by a power of two, so that its square is no zero, and the way back.
-
-    Such a quotient has the same digits.
-    """
-    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype("float32") for leaf in jax.tree.leaves(b)]
-    largest = lax.stop_gradient(jnp.max(jnp.stack(sizes), initial=0))
-    _, power = jnp.frexp(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
-
-    def scaled(tree: PyTree, power: Array) -> PyTree:
-        # Two factors, because one of them alone may be out of range.
-        half = power // 2
-        factors = [jnp.ldexp(jnp.float32(1), part) for part in (half, power - half)]
-        return jax.tree.map(
-            lambda leaf: leaf * factors[0].astype(leaf.dtype) * factors[1].astype(leaf.dtype), tree
-        )
-
-    return scaled(b, -power), lambda tree: scaled(tree, power)
 
 
 def _dot(x: PyTree, y: PyTree) -> Scalar:

@@ -184,11 +184,3 @@ def test_fewer_than_no_steps_are_refused():
     for solver in (partial(conjugate_gradients, steps=-1), partial(neumann, steps=-1, rate=0.1)):
         with pytest.raises(InputError, match="steps=-1: choose 0 or more steps of the solver"):
             solver(lambda v: v, jnp.ones(2))
-
-
-@pytest.mark.parametrize("size", [1e-36, 1e-20, 1.0, 1e20, 1e36])
-def test_the_size_of_the_right_side_does_not_matter(size):
-    """Its square may be 0 or infinity in float32."""
-    b = jnp.array([size, -2 * size], jnp.float32)
-    found = conjugate_gradients(lambda v: jnp.array([4.0, 2.0]) * v, b, steps=2)
-    np.testing.assert_allclose(found, [size / 4, -size], rtol=1e-5)
