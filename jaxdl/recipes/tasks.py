@@ -122,17 +122,18 @@ def counts_of(config: Mapping[str, Any], *, test: bool) -> dict[str, Any]:
 
 def _splits(config: Mapping[str, Any]) -> tuple[dict[Split, ImageData], tuple[str, ...]]:
     """The images of the three splits, and what to say of them."""
+    other = config.get("test_data")
+    if {config["data"], other} == {"cifar_fs", "fc100"}:
+        raise InputError(
+            f"`data={config['data']}` trains on classes of CIFAR-100 that `test_data={other}`"
+            " tests, because the two divide its classes otherwise. Choose other test data"
+        )
     options = omniglot_options(config) | {"data_dir": config["data_dir"]}
     if config["data"] in OWN:
         data = pictures_of(config)
     else:
         data = {split: load_images(config["data"], split, **options) for split in splits.NAMES}
-    if other := config.get("test_data"):
-        if {config["data"], other} == {"cifar_fs", "fc100"}:
-            raise InputError(
-                f"`data={config['data']}` trains on classes of CIFAR-100 that `test_data={other}`"
-                " tests, because the two divide its classes otherwise. Choose other test data"
-            )
+    if other:
         data = {**data, "test": load_images(other, "test", **options)}
     notes = data["test"].notes
     if config["data"] in OWN and not other:

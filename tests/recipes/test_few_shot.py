@@ -233,3 +233,9 @@ def test_what_images_in_colour_and_other_data_do_not_read_is_refused():
     config = flat(few_shot.Config(split="vinyals"))
     with pytest.raises(InputError, match="`split=vinyals` is for Omniglot, and the data are"):
         tasks_of(config)
+
+
+@pytest.mark.parametrize("pair", [("cifar_fs", "fc100"), ("fc100", "cifar_fs")])
+def test_classes_that_training_saw_are_no_test(pair):
+    with pytest.raises(InputError, match=f"`data={pair[0]}` trains on classes of CIFAR-100 that"):
+        tasks_of(flat(few_shot.Config(data=pair[0], test_data=pair[1])))

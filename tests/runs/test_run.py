@@ -790,12 +790,24 @@ def test_a_run_that_another_text_of_the_program_made_says_so(tmp_path):
         said.append(done.stderr)
     assert "own.py has changed since it made" in said[2]
     assert "has changed" not in said[0] + said[1]
+    reader = tmp_path / "analyse.py"  # it made nothing
+    reader.write_text(text.replace("5", "9"))
+    done = subprocess.run(
+        [sys.executable, str(reader)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), "has changed" in done.stderr) == ("5", False)
 
 
 @pytest.mark.parametrize("seeds", [0, -2])
 def test_no_seed_is_no_run(seeds):
     with pytest.raises(InputError, match=f"`seeds={seeds}`: choose a whole number of at least 1"):
         run_keys(0, seeds)
+
+
+def test_a_seed_that_does_not_fit_is_told():
+    with pytest.raises(InputError, match=r"`seed=2147483648`: choose a seed below 2\*\*31"):
+        run_keys(2**31, 2)
+    assert jax.jit(lambda seed: run_keys(seed, 2))(7)[1] == jax.random.key(8)
 
 
 def test_a_negative_number_of_steps_is_told_as_such(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxdl.data.sets import tables as module
+from jaxdl.data.sets.real_tables import random_split, real_table
 from jaxdl.data.sets.tables import Lots, tables, with_lots
 from jaxdl.errors import InputError
 
@@ -182,3 +183,9 @@ def test_levels_are_few_whole_numbers_and_some_keep_the_order():
 def test_sizes_that_cannot_be_drawn_are_refused(sizes, words):
     with pytest.raises(InputError, match=words):
         tables(**sizes)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("iris", 140), ("digits", 9)])
+def test_rows_that_cannot_be_divided_are_told(name, rows):
+    with pytest.raises(InputError, match=f"cannot be divided into {rows} and 50"):
+        random_split(*real_table(name), 0, rows=rows)
