@@ -211,20 +211,14 @@ def differing_alike(*arrays: Array) -> tuple[Array, ...]:
     The operands of a primitive must agree in this. JAX transposes it to a sum over devices, which
     is what makes the gradient of a shared operand whole.
     """
-    axes = [device_axes(x) for x in arrays]
-    union: frozenset[str] = frozenset().union(*axes)
-
-    def alike(x: Array, own: frozenset[str]) -> Array:
-        missing = tuple(sorted(union - own))
-        return cast(Array, lax.pcast(x, missing, to="varying")) if missing else x
-
-    return tuple(map(alike, arrays, axes))
+    return tuple(differing_as(list(arrays), arrays))
 
 
 def differing_as(tree: PyTree, others: PyTree) -> PyTree:
     """Arrays that differ over the axes over which a leaf of `others` does: a carry of a scan."""
-    like = [leaf for leaf in jax.tree.leaves(others) if hasattr(leaf, "dtype")]
-    return jax.tree.map(lambda leaf: differing_alike(leaf, *like)[0], tree)
+    like = [device_axes(leaf) for leaf in jax.tree.leaves(others) if hasattr(leaf, "dtype")]
+    axes: frozenset[str] = frozenset().union(*like)
+    return jax.tree.map(lambda leaf: _differing(leaf, axes), tree)
 
 
 def on_each_device(params: Params, axis_name: str | None) -> Params:
@@ -236,12 +230,12 @@ def on_each_device(params: Params, axis_name: str | None) -> Params:
     """
     if axis_name is None or axis_name not in device_axes(lax.axis_index(axis_name)):
         return params
+    return jax.tree.map(lambda leaf: _differing(leaf, frozenset({axis_name})), params)
 
-    def differing(leaf: Any) -> Any:
-        same = isinstance(leaf, jax.Array) and axis_name not in device_axes(leaf)
-        return lax.pcast(leaf, axis_name, to="varying") if same else leaf
 
-    return jax.tree.map(differing, params)
+def _differing(leaf: Any, axes: frozenset[str]) -> Any:
+    missing = tuple(sorted(axes - device_axes(leaf))) if hasattr(leaf, "dtype") else ()
+    return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
 
 def mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:

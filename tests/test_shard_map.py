@@ -72,12 +72,22 @@ def test_the_gradient_of_a_shared_operand_is_whole():
     close(found, jax.grad(loss)(kernel, images))
     outside = jax.grad(lambda kernel: on_four(shared)(kernel, images))(kernel)
     close(outside, found)
+    constant = np.asarray(kernel)  # of NumPy, that the function closes over
+    of_images = lambda _, images: jax.lax.pmean(loss(constant, images), "d")  # noqa: E731
+    close(on_four(of_images)(kernel, images), loss(kernel, images))
     with pytest.raises(ValueError, match="out_specs"):
         on_four(lambda kernel, images: conv(images, kernel))(kernel, images)
 
 
-def test_maml_over_tasks():
-    learner = maml(mlp((5, 1)), mean_squared_error, tx=optax.sgd(0.1), steps=2)
+@pytest.mark.parametrize(
+    "learner",
+    [
+        maml(mlp((5, 1)), mean_squared_error, tx=optax.sgd(0.1), steps=2),
+        imaml(mlp((4, 1)), mean_squared_error, tx=optax.sgd(0.02), steps=20),
+    ],
+    ids=["maml", "imaml"],
+)
+def test_learners_over_tasks(learner):
     x, y = (jnp.asarray(RNG.normal(size=(8, 4, n)), jnp.float32) for n in (3, 1))
     tasks = Episode(Batch(x, y), Batch(x + 1, y))
     params = learner.init(KEY, x[0])
@@ -146,12 +156,3 @@ def test_tasks_and_microbatches_in_chunks(chunk):
     slices = over_devices(over_microbatches(grad, count=2), "d")
     found = on_four(lambda p, b: slices(KEY, STEP, p, b))(params, Batch(X, Y))
     close(found, grad(KEY, STEP, params, Batch(X, Y)))
-
-
-def test_implicit_gradients_over_tasks():
-    learner = imaml(mlp((4, 1)), mean_squared_error, tx=optax.sgd(0.02), steps=20)
-    x, y = (jnp.asarray(RNG.normal(size=(4, 4, n)), jnp.float32) for n in (3, 1))
-    tasks = Episode(Batch(x, y), Batch(x + 1, y))
-    params = learner.init(KEY, x[0])
-    found = on_four(lambda p, t: over_tasks(learner.grad, axis_name="d")(KEY, STEP, p, t))
-    close(found(params, tasks), over_tasks(learner.grad)(KEY, STEP, params, tasks))

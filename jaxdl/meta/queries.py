@@ -27,7 +27,7 @@ def query_loss(
     of_classes = "accuracy" in metrics and hasattr(labels, "dtype") and hasattr(prediction, "shape")
     if not of_classes or not jnp.issubdtype(labels.dtype, jnp.integer):
         return value, metrics
-    if prediction.shape[-1:] == (1,) or prediction.ndim <= query.y.ndim:
+    if prediction.ndim <= query.y.ndim or prediction.shape[-1] == 1:  # a single output
         return value, metrics
     wrong = (labels < 0) | (labels >= prediction.shape[-1])
     (wrong,) = counted(episode.support.weight, wrong)
