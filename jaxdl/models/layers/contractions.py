@@ -1,17 +1,16 @@
-"""The three contractions of a convolution, each in two forms: matrix products, and XLA's own.
+"""The three contractions of a convolution, by matrix products.
 
 A convolution, its input gradient and its weight gradient contract a trilinear form with two of its
-three arguments (bilinear.py). Here they are plain functions. Each exists by im2col and one
-(batched) matrix product, and by `lax.conv_general_dilated`. conv.py makes primitives from them.
+three arguments (bilinear.py). Here they are plain functions, each by im2col and one (batched)
+matrix product. library.py has them by XLA's own convolution. conv.py makes primitives from them.
 
 Every operand has a leading axis `g` of independent convolutions: x `[g, n, h, w, c]`,
 w `[g, kh, kw, c, o]`, y `[g, n, oh, ow, o]`.
 """
 
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -273,40 +272,3 @@ def _image(
             (0, 0, 0),
         ),
     )
-
-
-def _library_conv(x: X, w: W, geometry: Geometry) -> Y:
-    """y by `lax.conv_general_dilated`, for one shared kernel (g = 1)."""
-    y = lax.conv_general_dilated(
-        x[0],
-        w[0],
-        geometry.strides,
-        geometry.padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return y[None]
-
-
-def conv_library(x: X, w: W, geometry: Geometry) -> Y:
-    """y by the library if all examples share one kernel (g = 1), else by a batched product."""
-    if x.shape[0] > 1:
-        return conv_product(x, w, geometry, cpu=False)
-    return _library_conv(x, w, geometry)
-
-
-def grad_x_library(y: Y, w: W, geometry: Geometry) -> X:
-    """The gradient of x, by the same choice as `conv_library`."""
-    if y.shape[0] > 1:
-        return grad_x_product(y, w, geometry, cpu=False)
-    x = jax.ShapeDtypeStruct((1, y.shape[1], *geometry.size, w.shape[-2]), y.dtype)
-    (out,) = jax.linear_transpose(lambda x: _library_conv(x, w, geometry), x)(y)
-    return cast(Array, out)
-
-
-def grad_w_library(x: X, y: Y, geometry: Geometry) -> W:
-    """The gradient of w, by the same choice as `conv_library`."""
-    if x.shape[0] > 1:
-        return grad_w_product(x, y, geometry, cpu=False)
-    w = jax.ShapeDtypeStruct((1, *geometry.kernel, x.shape[-1], y.shape[-1]), x.dtype)
-    (out,) = jax.linear_transpose(lambda w: _library_conv(x, w, geometry), w)(y)
-    return cast(Array, out)

@@ -2,9 +2,10 @@
 
 A convolution, its input gradient and its weight gradient contract one trilinear form.
 `bilinear.trilinear` makes three primitives of them. All derivatives use these three alone. Each has
-one fast form: im2col and one matrix product. If `vmap` maps over tasks with kernels of their own,
-as in MAML, this is a *batched* product. It is never a grouped convolution, which XLA runs 10 times
-slower on CPU (https://github.com/jax-ml/jax/issues/13800).
+one fast form: im2col and one matrix product, or XLA's own convolution where that is faster, see
+cpu.py. If `vmap` maps over tasks with kernels of their own, as in MAML, the form is a *batched*
+product. It is never a grouped convolution, which XLA runs 10 times slower on CPU
+(https://github.com/jax-ml/jax/issues/13800).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +20,10 @@ from jaxtyping import Float
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers.bilinear import Forms, trilinear
-from jaxdl.models.layers.contractions import (
-    Geometry,
-    Pair,
-    conv_library,
-    grad_w_library,
-    grad_x_library,
-)
-from jaxdl.models.layers.groups import conv_in_groups, grad_w_in_groups, grad_x_in_groups
+from jaxdl.models.layers.contractions import Geometry, Pair
+from jaxdl.models.layers.cpu import conv_on_cpu, grad_x_on_cpu
+from jaxdl.models.layers.groups import grad_w_in_groups
+from jaxdl.models.layers.library import conv_library, grad_w_library, grad_x_library
 from jaxdl.types import Array
 
 Padding = str | int | Sequence[int | Sequence[int]]
@@ -40,12 +37,12 @@ def _shape(result: str, of: Mapping[str, tuple[int, ...]], geometry: Geometry) -
     return (of["x"][0], *geometry.kernel, of["x"][4], of["y"][4])
 
 
-# On CPU the matrix products are always faster (second-order MAML was 11 to 18 times slower with
-# lax.conv). An accelerator has tuned convolutions. So there a *shared* kernel uses these, and only
-# kernels per task use products. This rule was written without an accelerator, so measure it.
+# JAX's own rules of derivatives make second-order MAML 11 to 18 times slower on CPU. An accelerator
+# has tuned convolutions. So there a *shared* kernel uses these, and only kernels per task use
+# products. This rule was written without an accelerator, so measure it.
 _conv = trilinear(
     "conv",
-    Forms(conv_in_groups, grad_x_in_groups, grad_w_in_groups),
+    Forms(conv_on_cpu, grad_x_on_cpu, grad_w_in_groups),
     accelerated=Forms(conv_library, grad_x_library, grad_w_library),
     free={
         ("x", "y"): (1, 1),  # examples

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxdl.errors import InputError
-from jaxdl.models.layers import groups
+from jaxdl.models.layers import contractions, cpu, groups, library
 from jaxdl.models.layers.contractions import Geometry
 from jaxdl.models.layers.conv import Conv, conv
 
@@ -112,6 +112,94 @@ def test_columns_stay_in_the_cache_of_a_core_or_of_all(
     assert of(1, 32) == group
     assert of(2, 32) == images  # kernels per task are one batched product
     assert of(1, 3) == images  # strips have few columns
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each device has one core, where XLA's own convolution may be the faster."""
+    monkeypatch.setattr(cpu, "cores_per_device", lambda: 1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding"),
+    [((3, 3), ((1, 1), (1, 1))), ((4, 3), ((3, 0), (1, 2))), ((2, 5), ((0, 1), (0, 0)))],
+)
+def test_the_input_gradient_by_a_turned_kernel(kernel: Any, padding: Any) -> None:
+    x, w = operands(((2, 6, 7, 3), kernel, 4, (1, 1), padding), lead=(1,))
+    geometry = Geometry((6, 7), kernel, (1, 1), padding)
+    y = jnp.asarray(np.random.default_rng(2).normal(size=(1, 2, *geometry.out, 4)))
+    found = jax.jit(library.grad_x_by_conv, static_argnums=2)(y, w, geometry)
+    close(found, contractions.grad_x_product(y, w, geometry))
+    assert found.shape == x.shape
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 2))])
+def test_the_library_on_one_core_gives_value_and_two_derivatives(
+    padding: Any, one_core: None
+) -> None:
+    """In float32, whose errors are below 1e-5 of the largest number (measured: 1e-6)."""
+    case = ((2, 7, 6, 16), (3, 3), 20, (1, 1), padding)
+    double = operands(case)
+    single = jax.tree.map(lambda a: a.astype(jnp.float32), double)
+    ours, theirs = losses(case)
+
+    def derivatives(loss: Any, x: Any, w: Any) -> Any:
+        slope = lambda x, w: sum(  # noqa: E731
+            jnp.sum(g**2) for g in jax.grad(loss, (0, 1))(x, w)
+        )
+        return loss(x, w), jax.grad(loss, (0, 1))(x, w), jax.grad(slope, (0, 1))(x, w)
+
+    found = jax.jit(partial(derivatives, ours))(*single)
+    right = jax.jit(partial(derivatives, theirs))(*double)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+def test_one_core_runs_convolutions_that_its_library_has_in_a_fast_form(one_core: None) -> None:
+    """A swap of channels that XLA moves into a convolution makes it six times as slow."""
+    x, w = jnp.ones((2, 8, 8, 16), jnp.float32), jnp.ones((3, 3, 16, 16), jnp.float32)
+
+    def loss(x: Any, w: Any) -> Any:
+        return jnp.sum(jnp.sin(conv(jnp.sin(conv(x, w)), w)))
+
+    def slope(x: Any, w: Any) -> Any:
+        return sum(jnp.sum(g**2) for g in jax.grad(loss, (0, 1))(x, w))
+
+    text = str(jax.jit(jax.grad(slope, (0, 1))).lower(x, w).compile().as_text())
+    lines = [line for line in text.splitlines() if " convolution(" in line]
+    assert len(lines) > 6  # of values, of gradients, and of their derivatives
+    for line in lines:
+        assert "dim_labels=b01f_01io->b01f" in line
+        assert "f32[3,3,16,16]{3,2,1,0} convolution" not in line  # no gradient of a kernel
+
+
+@pytest.mark.parametrize(
+    ("other", "taken"),
+    [
+        ({}, True),
+        ({"cores": 2}, False),
+        ({"g": 2}, False),
+        ({"n": 0}, False),
+        ({"dtype": jnp.float64}, False),
+        ({"dtype": jnp.bfloat16}, False),
+        ({"c": 15}, False),
+        ({"o": 161}, False),
+        ({"strides": (1, 2)}, False),
+        ({"kernel": (1, 1), "padding": ((0, 0), (0, 0))}, False),
+        ({"padding": ((1, 3), (1, 1))}, False),
+    ],
+)
+def test_which_convolutions_the_library_takes(
+    other: dict[str, Any], taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"cores": 1, "g": 1, "n": 2, "dtype": jnp.float32, "c": 32, "o": 32}
+    given |= {"strides": (1, 1), "kernel": (3, 3), "padding": ((1, 1), (1, 1)), **other}
+    monkeypatch.setattr(cpu, "cores_per_device", lambda: given["cores"])
+    geometry = Geometry((9, 8), given["kernel"], given["strides"], given["padding"])
+    x = jnp.zeros((given["g"], given["n"], 9, 8, given["c"]), given["dtype"])
+    w = jnp.zeros((given["g"], *given["kernel"], given["c"], given["o"]), given["dtype"])
+    assert cpu.library_is_faster(x, w, geometry) == taken
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -297,8 +385,7 @@ def test_accelerators_run_shared_kernels_through_the_library() -> None:
 @pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[7], CASES[10]])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_accelerator_form_is_the_same_map(case: Any, groups: int) -> None:
-    from jaxdl.models.layers import contractions as module
-
+    module = contractions
     x, w = operands(case, lead=(groups,))
     (_, h, wd, _), kernel, _, strides, padding = case
     pads = padding
@@ -311,9 +398,9 @@ def test_accelerator_form_is_the_same_map(case: Any, groups: int) -> None:
         y = module.conv_product(x, w, geometry)
         return {
             "library": [
-                module.conv_library(x, w, geometry),
-                module.grad_x_library(y, w, geometry),
-                module.grad_w_library(x, y, geometry),
+                library.conv_library(x, w, geometry),
+                library.grad_x_library(y, w, geometry),
+                library.grad_w_library(x, y, geometry),
             ],
             "product": [
                 y,
