@@ -58,7 +58,10 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["peers"]
 FORGET_FROM, MOST_MEMORY = 1.8e9, 3e9
 """Bytes from which compiled programs are forgotten, and that a process of the tests should take."""
 forget_from = [FORGET_FROM]
-PEAKS: list[int] = []
+rise: dict[str, Any] = {"bytes": 0, "test": "an import"}
+"""The largest rise of this process's peak within one test."""
+PEAKS: list[tuple[int, str]] = []
+"""Of the workers of pytest-xdist: the peak, and the test in which it rose most."""
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -126,16 +129,20 @@ def tiny_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def forgotten_programs() -> Iterator[None]:
+def forgotten_programs(request: pytest.FixtureRequest) -> Iterator[None]:
     """JAX keeps all programs that it has compiled: 5 GB of a worker's memory by the end."""
+    before = peak_memory()
     yield
+    if peak_memory() - before > rise["bytes"]:
+        rise.update(bytes=peak_memory() - before, test=request.node.nodeid)
     if resident() > forget_from[0]:
         jax.clear_caches()
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):  # glibc's, which hands memory back
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         # What is left is in use: not after each test from now on.
-        forget_from[0] = max(FORGET_FROM, resident() + FORGET_FROM / 2)
+        rest = resident()
+        forget_from[0] = max(FORGET_FROM, min(rest + 0.9e9, 0.85 * MOST_MEMORY), rest + 0.2e9)
 
 
 def resident() -> int:
@@ -154,28 +161,56 @@ def peak_memory() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """What a worker of pytest-xdist took."""
-    PEAKS.append(getattr(node, "workeroutput", {}).get("peak", 0))
+    PEAKS.append(getattr(node, "workeroutput", {}).get("peak", (0, "")))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if IS_WORKER:
-        session.config.workeroutput["peak"] = peak_memory()
+        session.config.workeroutput["peak"] = (peak_memory(), told_rise())
         return
-    peak = max([*PEAKS, peak_memory()])
+    peak, most = max([*PEAKS, (peak_memory(), told_rise())])
     if peak > MOST_MEMORY:
         limit = f"{MOST_MEMORY / 1e9:.0f} GB are the aim"
-        print(f"\na process of the tests took {peak / 1e9:.1f} GB of memory; {limit}")
+        print(f"\na process of the tests took {peak / 1e9:.1f} GB of memory; {limit}. {most}")
+
+
+def told_rise() -> str:
+    """Where this process's peak rose most."""
+    return f"It rose most, by {rise['bytes'] / 1e9:.1f} GB, in {rise['test']}"
+
+
+CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+"""Where programs are kept, and the seconds of compiling from which one is."""
+
+
+def cache_settings() -> dict[str, Any]:
+    """The values of `CACHE` now."""
+    config: Any = jax.config  # its attributes are made at run time
+    return {name: getattr(config, name) for name in CACHE}
+
+
+def set_cache(settings: dict[str, Any]) -> None:
+    """Keeps compiled programs as `settings` say, from now on."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    if settings != cache_settings():
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def same_cache() -> Iterator[None]:
+    """A command that a test calls sets a cache of its own. The next test has that of before."""
+    before = cache_settings()
+    yield
+    set_cache(before)
 
 
 @pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
     """For modules whose tests compile the same programs several times over."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAXDL_XLA_CACHE"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    compilation_cache.reset_cache()
+    before = cache_settings()
+    set_cache(dict(zip(CACHE, (os.environ["JAXDL_XLA_CACHE"], 0.2), strict=True)))
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    compilation_cache.reset_cache()
+    set_cache(before)
