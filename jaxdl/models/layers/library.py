@@ -54,10 +54,10 @@ def grad_x_by_conv(y: Y, w: W, geometry: Geometry) -> X:
     """The gradient of x as a library convolution of y with the kernel turned by 180 degrees.
 
     It is for one shared kernel (g = 1), strides of 1, and a padding smaller than the kernel. The
-    barrier keeps the swap of channels apart. If XLA moves the swap into the convolution, then the
-    CPU has no fast form, and the step of a pooled conv-4 takes six times as long.
+    convolution that `grad_x_library` transposes to swaps the channels of the kernel by itself. A
+    CPU has no fast form for this, and the step of a pooled conv-4 takes six times as long.
     """
-    turned = lax.optimization_barrier(jnp.swapaxes(w[:, ::-1, ::-1], -1, -2))
+    turned = jnp.swapaxes(w[:, ::-1, ::-1], -1, -2)
     (top, bottom), (left, right) = (
         (taps - 1 - before, taps - 1 - after)
         for taps, (before, after) in zip(geometry.kernel, geometry.padding, strict=True)
