@@ -2,10 +2,10 @@
 
 `scripts/benchmark --convolutions` measures both. On one core, XLA's convolution and input gradient
 take 0.5 to 0.9 of the time of im2col, with 16 to 160 channels and strides of 1. Elsewhere im2col is
-about as fast or faster: with more channels or few, with strides, and if several cores share a
-product. XLA's weight gradient takes 0.8 to 3 times as long, and in a loop 8 to 28 times. So a
-second-order MAML step of the pooled conv-4 takes 0.9 of the time of im2col alone (32 pixels, 2
-cores).
+about as fast or faster: with few channels, with strides, and if several cores share a product. With
+more channels, it is faster for few images, and up to 1.25 times slower for many. XLA's weight
+gradient takes 0.8 to 3 times as long, and in a loop 8 to 28 times. So a second-order MAML step of
+the pooled conv-4 takes 0.9 of the time of im2col alone (32 pixels, 2 cores).
 """
 
 import jax.numpy as jnp
