@@ -35,6 +35,7 @@ from jaxdl import parallel
 from jaxdl.data.sets.sinusoid import sinusoid, sinusoid_task
 from jaxdl.losses import mean_squared_error
 from jaxdl.meta.base import evaluate
+from jaxdl.recipes.blocks import in_blocks
 from jaxdl.recipes.choice import Choice, find, from_arguments, own_keywords
 from jaxdl.recipes.few_shot import learner_of_sines
 from jaxdl.recipes.gradient_learners import maml_of_curves
@@ -58,7 +59,6 @@ from jaxdl.runs.config import (
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.grid import Grid
 from jaxdl.runs.identity import added
-from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.train.streams import run_keys
@@ -67,6 +67,8 @@ from jaxdl.types import MetaLearner, Params
 FINE_TUNING_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 TEST_KEY, VALIDATION_KEY, FIGURE_KEY = 1_000_001, 1_000_002, 1_000_003
 """Keys apart from all training seeds, the same for every learner and seed."""
+BLOCK = 6000
+"""Test tasks that are computed at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,12 +191,10 @@ def errors(config: Config, learner: MetaLearner, params: Params) -> list[dict[st
     depths = depths_of(flat(config))
     for shots in SHOTS:
         sample = sinusoid(shots=shots, queries=shots)
-        run = evaluate(
-            learner, mean_squared_error, sample, episodes=config.test_tasks, depths=depths
-        )
-        seeds = list(zip(tables, per_seed(params), strict=True))
-        for table, each in timed(seeds, f"testing {shots}-shot tasks"):
-            values = np.asarray(run(jax.random.key(TEST_KEY), each)["loss"])
+        test = partial(evaluate, learner, mean_squared_error, sample, depths=depths)
+        measure = in_blocks(test, config.test_tasks, f"testing {shots}-shot tasks", most=BLOCK)
+        losses = measure(jax.random.key(TEST_KEY), per_seed(params))["loss"]
+        for table, values in zip(tables, losses, strict=True):
             for steps, row in zip(depths, values, strict=True):
                 mean, half = mean_ci95(row)
                 median = float(np.median(row))

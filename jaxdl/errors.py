@@ -26,6 +26,21 @@ class InputError(ValueError):
     exit_code = 2
 
 
+class TooLarge(InputError):
+    """What does not fit into memory. `command_line` names the flags to lower, in place of `cure`.
+
+    >>> error = TooLarge("the net needs 9 GiB, and 8 GiB are free", "Take a smaller net")
+    >>> print(error)
+    the net needs 9 GiB, and 8 GiB are free. Take a smaller net
+    >>> error.fault
+    'the net needs 9 GiB, and 8 GiB are free'
+    """
+
+    def __init__(self, fault: str, cure: str) -> None:
+        super().__init__(f"{fault}. {cure}")
+        self.fault = fault
+
+
 class RunError(RuntimeError):
     """The request is right, but the run cannot go on: full disk, corrupt file, divergence.
 
@@ -88,6 +103,33 @@ def in_short(words: object, most: int = 160) -> str:
     """
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(words))
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+@contextlib.contextmanager
+def content_of(path: object, cure: str) -> Iterator[None]:
+    """Says what is wrong with a stored file, if a value of it is missing or of another kind.
+
+    The file can be read, so only its use shows the fault. Use its values inside, and nothing else,
+    because an error of the code would be told as one of the file.
+
+    Args:
+        cure: what to do, a sentence.
+
+    >>> with content_of("result.json", "Move it away to go on"):
+    ...     {}["loss"]
+    Traceback (most recent call last):
+    jaxdl.errors.RunError: result.json is damaged: it has no 'loss'. Move it away to go on
+
+    Raises:
+        RunError: naming the file and the fault.
+    """
+    try:
+        yield
+    except (InputError, RunError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"{path} is damaged: {in_short(' '.join(why.split()))}. {cure}") from error
 
 
 def takes(function: Callable[..., Any] | None, count: int, keywords: dict[str, Any]) -> bool:

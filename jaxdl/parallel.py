@@ -17,12 +17,13 @@ import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Compiled
 from jaxtyping import Float, Shaped
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.types import WHOLE, Array, Batch, Key, Params, PyTree, Scalar, Shard
 
-JOIN, SILENCE = 45, 30
+JOIN, LEAST_JOIN, SILENCE = 45, 15, 30
 """Seconds in which all processes must have started, and after which a silent one counts as dead."""
 
 AXIS = "devices"
@@ -103,17 +104,25 @@ def axis_name(devices: int) -> str | None:
 
 
 def compile_on(
-    run: Callable[..., Any], devices: int, args: Sequence[Any], *, donate: int | None = None
+    run: Callable[..., Any],
+    devices: int,
+    args: Sequence[Any],
+    *,
+    donate: int | None = None,
+    check: Callable[[Compiled, int], None] = lambda compiled, devices: None,
 ) -> Callable[..., Any]:
     """Compiles `run(shard, *args)` for one device, or replicated for several.
 
     Arguments and results are un-stacked pytrees, the same on every device. The compiled function
     takes only `*args`. `donate` is the position in `args` of a buffer that may be overwritten.
+    `check` gets the compiled program and its devices; with several processes, it is not called.
     """
     donated = () if donate is None else (donate,)
     if devices == 1:
         alone = jax.jit(partial(run, WHOLE), donate_argnums=donated)
-        return cast(Callable[..., Any], alone.lower(*args).compile())
+        program = alone.lower(*args).compile()
+        check(program, 1)
+        return cast(Callable[..., Any], program)
     mapped = jax.pmap(
         lambda *args: run(Shard(lax.axis_index(AXIS), devices), *args[:-1]),
         axis_name=AXIS,
@@ -128,6 +137,7 @@ def compile_on(
     if jax.process_count() > 1:
         return lambda *args: mapped(*args, indices)
     compiled = mapped.lower(*args, indices).compile()
+    check(compiled, devices)
     everywhere = NamedSharding(Mesh(np.asarray(jax.devices()[:devices]), (AXIS,)), PartitionSpec())
     # device_put does not copy an array that is already on all devices.
     return lambda *args: compiled(*jax.device_put(args, everywhere), indices)
@@ -308,11 +318,17 @@ def joining(coordinator: str = "", processes: int = 0, process: int = -1) -> dic
     }
 
 
-def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+def start(
+    coordinator: str = "", processes: int = 0, process: int = -1, *, waited: float = 0.0
+) -> None:
     """Joins the other processes of a run of several processes; does nothing for one process.
 
     Without `coordinator` (host:port), JAX reads the cluster's environment (Slurm, Open MPI, Cloud
     TPU, Kubernetes), if Slurm or Open MPI has started more than one process.
+
+    Args:
+        waited: seconds since the command started. They count as part of the time in which all must
+            have started.
 
     Raises:
         InputError: as `joining`.
@@ -322,8 +338,9 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     if arguments is None:
         return
     try:
+        left = max(LEAST_JOIN, round(JOIN - waited))
         jax.distributed.initialize(
-            **arguments, initialization_timeout=JOIN, heartbeat_timeout_seconds=SILENCE
+            **arguments, initialization_timeout=left, heartbeat_timeout_seconds=SILENCE
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(

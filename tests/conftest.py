@@ -66,11 +66,23 @@ PEAKS: list[tuple[int, str]] = []
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--jax-flag",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="switch a flag of JAX on, such as jax_remat3, in the processes of the tests",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Where no test trains for minutes, most of the time goes into compiling. So LLVM optimises
     nothing, and XLA's older emitter writes the fusions, which halves the time. A program is not
     cut into parts for other cores, which are busy with other tests. The slow tests run the compiler
     as users do."""
+    for name in config.option.jax_flag:
+        jax.config.update(name, True)
     if not IS_WORKER and "not slow" in config.option.markexpr:
         os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
         if jax.__version_info__ < (0, 11):  # later ones end at a flag that they do not know

@@ -36,7 +36,7 @@ HOMES = {
     "tensorboardX": ("jaxdl/runs/journal.py",),
     "tensorflow_datasets": ("jaxdl/data/prepare/tfds.py",),
     "tyro": ("jaxdl/runs/cli.py", "jaxdl/recipes/prepare.py"),
-    "yaml": ("jaxdl/runs/identity.py",),
+    "yaml": ("jaxdl/runs/recorded.py",),
     # Never: they are slow to import, or belong to the peers alone.
     "equinox": (),
     "haiku": (),

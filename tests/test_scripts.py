@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,29 @@ def copy_project(root: Path) -> None:
     (root / "experiments").mkdir(parents=True)
     shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("peers"))
     (root / "requirements.lock").write_text("# nothing\n")
-    (root / "experiments" / "__init__.py").write_text("")
+    (root / "experiments" / "__init__.py").write_text(
+        "import signal\n"  # the real one answers it, too
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])\n"
+    )
     (root / "experiments" / "echo.py").write_text(ECHO)
     (root / "experiments" / "_hidden.py").write_text('"""Hidden."""')
     (root / "experiments" / "big.py").write_text('"""Imports jax."""\nimport jax_is_not_here\n')
 
 
-def start(root: Path, script: str, *flags: str, cwd: Path | None = None, **environ: str):
+def start(
+    root: Path,
+    script: str,
+    *flags: str,
+    cwd: Path | None = None,
+    start_new_session: bool = False,
+    **environ: str,
+):
     given = {k: v for k, v in os.environ.items() if not k.startswith("JAXDL_")}
     return subprocess.Popen(
         [root / "scripts" / script, *flags],
         cwd=cwd or root,
+        start_new_session=start_new_session,
         env={**given, "JAXDL_PYTHON": sys.executable, **environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -105,6 +118,32 @@ def test_signals_reach_the_experiment_itself(project, number):
     process.send_signal(number)
     process.communicate(timeout=20)
     assert process.returncode == -number
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1])
+def test_ctrl_c_at_the_very_start_ends_it_without_a_traceback(project, seconds):
+    """To all processes of the command, as a terminal sends it."""
+    process = start(project, "run", "echo", "--wait", start_new_session=True)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in said
+
+
+def test_a_list_that_could_not_be_printed_is_told(project):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [project / "scripts" / "run"],
+            env={**os.environ, "JAXDL_PYTHON": sys.executable},
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    line = "scripts/run: standard output took no more (No space left on device). Make room\n"
+    assert done.stderr == line
 
 
 def test_a_module_of_the_callers_folder_does_not_hide_the_project(project, tmp_path):

@@ -77,9 +77,9 @@ def compile_once(settings: Config) -> Any:
     """
     key = settings.seeds, settings.lr, settings.nan_from, settings.run.log_every
 
-    def compile_on(run: Any, devices: int, args: Any, *, donate: int | None = None) -> Any:
+    def compile_on(run: Any, devices: int, args: Any, **options: Any) -> Any:
         if (key, devices) not in PROGRAMS:
-            PROGRAMS[key, devices] = parallel.compile_on(run, devices, args, donate=donate)
+            PROGRAMS[key, devices] = parallel.compile_on(run, devices, args, **options)
         return PROGRAMS[key, devices]
 
     return compile_on

@@ -6,36 +6,26 @@ and returns a shorter array if one bit of a shape has changed.
 """
 
 import math
-import struct
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, in_short
 
 CONTENTS = ".contents"
 """The array with the names of the other arrays. A zip has a checksum per array, but none for its
 directory, in which one changed bit can hide arrays."""
 
 _SMALL, _DENSE = 2**26, 100
-"""An array of more than 64 MiB is not unpacked from less than a hundredth of its bytes."""
+"""More than 64 MiB are not unpacked from less than a hundredth of their bytes."""
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-
-# Errors of zip, zlib and NumPy for damaged bytes. RuntimeError is a zip of another kind, and
-# OverflowError a size that no memory has.
-_DAMAGE = (
-    *(ValueError, TypeError, KeyError, EOFError, SyntaxError, RuntimeError, MemoryError),
-    OverflowError,
-    *(struct.error, zipfile.BadZipFile, zlib.error),
-)
 
 
 def write(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
@@ -62,37 +52,49 @@ def read(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive.infolist(), path.stat().st_size)
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name in found:
-                    raise ValueError(f"two arrays are called {name!r}")
-                packed = min(member.compress_size, path.stat().st_size)
-                if member.file_size > max(_SMALL, _DENSE * packed):
-                    raise ValueError(
-                        f"{name!r} would unpack from {packed:,} to {member.file_size:,} bytes:"
-                        " save it without compression"
-                    )
+                    raise ValueError(f"two arrays are called {in_short(repr(name))}")
                 with archive.open(member) as content:
-                    found[name] = _array(content, member.file_size, name)
-    except _DAMAGE as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+                    found[name] = _array(content, member.file_size, in_short(repr(name)))
+    except Exception as error:  # damaged bytes raise whatever zip, its decoders and NumPy raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = in_short(" ".join(str(error).split()))
+        raise ValueError(why or type(error).__name__) from error
     names = found.get(CONTENTS)
     if names is not None and names.tolist() != sorted(found.keys() - {CONTENTS}):
         raise ValueError("arrays are missing")
     return found
 
 
+def _check_sizes(members: Sequence[zipfile.ZipInfo], packed: int) -> None:
+    """Refuses arrays that together would unpack from `packed` bytes to far more."""
+    total = sum(member.file_size for member in members)
+    if total > max(_SMALL, _DENSE * packed):
+        raise ValueError(
+            f"its arrays would unpack from {packed:,} to {total:,} bytes: save them without"
+            " compression"
+        )
+
+
 def _array(content: IO[bytes], size: int, name: str) -> np.ndarray:
-    """The array of a member that unpacks to `size` bytes. Memory is asked for what is there."""
+    """The array of a member that unpacks to `size` bytes. Memory is asked for what is there.
+
+    `name` is how errors call it.
+    """
     version = np.lib.format.read_magic(content)
     if version not in _HEADERS:
-        raise ValueError(f"{name!r} is of version {version} of NumPy's format")
+        raise ValueError(f"{name} is of version {version} of NumPy's format")
     shape, by_columns, dtype = _HEADERS[version](content)
     if dtype.hasobject:
-        raise ValueError(f"{name!r} holds objects")
+        raise ValueError(f"{name} holds objects")
     need = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or need != size - content.tell():
-        raise ValueError(f"{name!r} has another number of bytes than its shape")
+    nothing = dtype.itemsize == 0 and math.prod(shape) > size  # NumPy would give each text a byte
+    if nothing or min(shape, default=0) < 0 or need != size - content.tell():
+        raise ValueError(f"{name} has another number of bytes than its shape")
     data = np.empty(need, np.uint8)
     for start in range(0, need, 2**20):
         part = content.read(2**20)

@@ -7,6 +7,7 @@ tensor, are refused too: they are an error, or hide something.
 
 import json
 import math
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -79,7 +80,7 @@ _WRONG: tuple[tuple[Callable[[Any, int], bool], str], ...] = (
 )
 
 
-def read(data: bytes) -> dict[str, np.ndarray]:
+def read(data: bytes | mmap.mmap) -> dict[str, np.ndarray]:
     """The tensors by name, in the order of the header.
 
     Raises:

@@ -7,6 +7,7 @@ should open. Convert it with this command, on a machine with PyTorch:
     torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()})" net.pth net.npz
 """
 
+import mmap
 import re
 from collections import Counter
 from collections.abc import Container, Iterable
@@ -20,6 +21,7 @@ from jax.typing import DTypeLike
 
 from jaxdl.errors import InputError, in_short
 from jaxdl.files import leaves, npz
+from jaxdl.files.paths import whole_path
 from jaxdl.models import safetensors
 from jaxdl.types import Params, PyTree
 
@@ -119,7 +121,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         InputError: if the file does not exist, has another ending, does not have the format of its
             ending, or has arrays that are not numbers.
     """
-    path = Path(path)
+    path = whole_path(path, "path")
     if path.suffix not in (".safetensors", ".npz"):
         raise InputError(
             f"{path}: weights are read from .safetensors or .npz. Convert a .pth by"
@@ -128,12 +130,15 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"there is no file {path}. Check the path")
     try:
-        if path.suffix == ".safetensors":
-            found = safetensors.read(path.read_bytes())
-        else:
-            found = npz.read(path)
+        found = _mapped(path) if path.suffix == ".safetensors" else npz.read(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}). Remove the cause") from error
+        why = error.strerror or in_short(error)
+        raise InputError(f"{path} cannot be read ({why}). Remove the cause") from error
+    except MemoryError as error:
+        size = f"{path.stat().st_size:,} bytes"
+        raise InputError(
+            f"{path} of {size} does not fit into memory. Give a smaller file"
+        ) from error
     except ValueError as error:
         why = in_short(error)
         raise InputError(
@@ -142,10 +147,20 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     for name, array in found.items():
         if name != npz.CONTENTS and not leaves.is_number(array.dtype):
             raise InputError(
-                f"{path} is no {path.suffix} file of numbers: {name} is of dtype {array.dtype}."
+                f"{path} is no {path.suffix} file of numbers: {in_short(name)} is of dtype"
+                f" {in_short(array.dtype)}."
                 " Convert it to float32"
             )
     return found
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a .safetensors file. Sizes are checked before more than its header is read."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:  # which cannot be mapped
+            return safetensors.read(b"")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return safetensors.read(data)
 
 
 def fitting(array: np.ndarray, dtype: DTypeLike, what: str) -> jax.Array:

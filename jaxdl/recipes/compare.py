@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jaxdl.data.prepare.cache import load_arrays
 from jaxdl.data.sets.images import OMNIGLOT_SEED
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, content_of
 from jaxdl.recipes.choice import name_of
 from jaxdl.recipes.score import EPISODES
 from jaxdl.recipes.side_by_side import write_side_by_side
@@ -45,6 +45,9 @@ class Arguments:
     page: Path | None = None
     """Also write a page with these tables, and with curves over steps and over minutes, to this
     file, such as compare.html."""
+
+
+DELETE = "Delete result.json and run it again"
 
 
 class Difference(NamedTuple):
@@ -79,7 +82,8 @@ def compare(first: Path, second: Path) -> dict[str, Difference]:
             " the same test episodes"
         )
     values = [_values(*each) for each in zip((first, second), configs, strict=True)]
-    return {name: difference(values[0][name], values[1][name]) for name in values[0]}
+    with content_of(second / EPISODES, DELETE):
+        return {name: difference(values[0][name], values[1][name]) for name in values[0]}
 
 
 def difference(
@@ -191,9 +195,15 @@ def _values(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     try:
         prefix, arrays = f"{name_of(config)}/", load_arrays(file)
     except RunError as error:
-        raise RunError(f"{file} is damaged. Delete result.json and run it again") from error
-    return {
+        raise RunError(f"{file} is damaged. {DELETE}") from error
+    found = {
         name.removeprefix(prefix): array
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
+    with content_of(file, DELETE):
+        shape = found["loss"].shape
+        for name, array in found.items():
+            if array.dtype.kind != "f" or array.shape != shape or array.ndim != 2 or not array.size:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    return found

@@ -1,6 +1,7 @@
 """The learners and the test of regression by distributions, and the tasks in one dimension."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from jaxdl.meta.base import as_partial, episode_keys, evaluate
 from jaxdl.models.mlp import mlp
 from jaxdl.models.process import normal
 from jaxdl.optim.schedules import cosine
+from jaxdl.recipes.blocks import in_blocks
 from jaxdl.recipes.choice import build_for_curves, find, own_hints
 from jaxdl.recipes.learners import PROCESSES, Make
 from jaxdl.recipes.meta_training import meta_train
@@ -130,13 +132,16 @@ def measure_of(
     Args:
         chunk: tasks that are computed at once.
     """
-    options: dict[str, Any] = {"episodes": episodes, "chunk": min(chunk, episodes)}
-    targets = evaluate(learner, gaussian_nll, sample, **options)
-    context = evaluate(learner, gaussian_nll, on_support(sample), **options)
+
+    size = min(chunk, episodes)
+    targets, context = (
+        in_blocks(partial(evaluate, learner, gaussian_nll, each, chunk=size), episodes, what)
+        for each, what in ((sample, "testing targets"), (on_support(sample), "testing the context"))
+    )
 
     def run(key: Key, params: Params) -> Metrics:
-        found = {name: values[0] for name, values in targets(key, params).items() if name != "loss"}
-        return found | {"context": context(key, params)["log_likelihood"][0]}
+        found = {name: v[0, 0] for name, v in targets(key, [params]).items() if name != "loss"}
+        return found | {"context": context(key, [params])["log_likelihood"][0, 0]}
 
     return run
 

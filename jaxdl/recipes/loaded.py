@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, content_of, in_short
 from jaxdl.files.atomic import read_json
+from jaxdl.files.paths import whole_path
 from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.recipes.arguments import check_images, check_rows, check_task
 from jaxdl.recipes.choice import find, own_hints
@@ -60,6 +61,8 @@ IMAGES: dict[str, Any] = {
     "filters": int,
     "norm": tuple(BATCH_NORM),
     "head": tuple(HEADS),
+    "test_ways": int | None,
+    "test_inner_steps": int | None,
 }
 """What decides the learner of a run of few_shot: for each field its type, or the names allowed.
 
@@ -103,7 +106,7 @@ def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> Loa
             stored nothing yet, or has no such seed, or cannot have so many ways.
         RunError: if it is damaged, or one of few_shot that has stored nothing yet.
     """
-    directory = Path(path)
+    directory = whole_path(path, "path")
     config = recorded_config(directory)
     if config.keys() >= {"data", "ways", "rotations", "filters"}:
         config.setdefault("head", "normal")  # before a run could choose
@@ -136,7 +139,8 @@ def _make(directory: Path, config: dict[str, Any], learners: Mapping[str, Make])
     """The learner's function; that of an own learner from the copy in the run."""
     name = config.setdefault("learner", "maml")
     if not isinstance(name, str):
-        raise RunError(f"{directory}/config.yaml is damaged: learner is {name!r}")
+        told = in_short(repr(name))
+        raise RunError(f"{directory}/config.yaml is damaged: learner is {told}. Correct the file")
     if not is_file_name(name):
         return find(name, learners).make
     path, _, function = name.rpartition(":")
@@ -171,7 +175,8 @@ def _load_few_shot(
     if not table:
         check = partial(check_images, shape=image_shape(config))
     elif result.exists() and read_json(result).get("scaling"):
-        check = partial(check_rows, columns=read_json(result)["scaling"]["columns"])
+        with content_of(result, "Put the file back"):
+            check = partial(check_rows, columns=read_json(result)["scaling"]["columns"])
     learner = check_task(learner, (asked or ways) if loss is cross_entropy else None, check)
     if table or isinstance(learner, TransferLearner):
         like = _as_stored(directory / "best", like)
@@ -184,8 +189,9 @@ def _outputs(directory: Path) -> tuple[int, LossFn, str]:
     if not path.exists():
         raise InputError(f"{directory} is not finished. Let the run finish before you load it")
     result = read_json(path)
-    metric = result["metric"]
-    return result["outputs"], mean_squared_error if metric == "loss" else cross_entropy, metric
+    with content_of(path, "Put the file back"):
+        metric = result["metric"]
+        return result["outputs"], mean_squared_error if metric == "loss" else cross_entropy, metric
 
 
 def _load_sines(directory: Path, config: dict[str, Any], make: Make) -> tuple[AnyLearner, Params]:
@@ -224,4 +230,7 @@ def _check(directory: Path, config: dict[str, Any], fields: dict[str, Any]) -> N
         value = config.get(name)
         valid = value in hint if isinstance(hint, tuple) else fits(value, hint)
         if not valid:
-            raise RunError(f"{directory}/config.yaml is damaged: {name} is {value!r}")
+            told = in_short(repr(value))
+            raise RunError(
+                f"{directory}/config.yaml is damaged: {name} is {told}. Correct the file"
+            )

@@ -1,9 +1,11 @@
 """Meta-training inside a run, for all experiments with a meta-learner."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxdl import parallel
@@ -11,8 +13,8 @@ from jaxdl.grads import over_tasks
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.feature_mean import averaging_mean
 from jaxdl.optim.schedules import cosine
+from jaxdl.recipes.blocks import in_blocks
 from jaxdl.runs.config import Start
-from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.runs.weights import started
 from jaxdl.train.loop import per_seed
@@ -134,15 +136,13 @@ def validation_of(
         steps: inner steps. None is the number of training.
         chunk, devices: as for `evaluate`.
     """
-    options: dict[str, Any] = {"episodes": episodes, "chunk": chunk, "devices": devices}
-    measure = evaluate(learner, loss, sample, depths=(steps,), **options)
+    options: dict[str, Any] = {"depths": (steps,), "chunk": chunk, "devices": devices}
+    measure = in_blocks(partial(evaluate, learner, loss, sample, **options), episodes, "validation")
 
     def validate(state: TrainState) -> dict[str, list[float]]:
-        found: list[dict[str, float]] = []
-        for each in timed(per_seed(state.params), "validation"):
-            values = measure(key, each)
-            found.append({name: float(value.mean()) for name, value in values.items()})
-        return {name: [each[name] for each in found] for name in found[0]}
+        found = measure(key, per_seed(state.params))
+        # JAX's mean, as always: NumPy's adds in another order.
+        return {name: [float(jnp.mean(each)) for each in all_] for name, all_ in found.items()}
 
     return validate
 

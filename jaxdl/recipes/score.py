@@ -1,7 +1,7 @@
 """The scores of a learner, with their intervals."""
 
 from collections.abc import Mapping
-from itertools import product
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,14 +15,11 @@ from jaxdl.files.atomic import writing
 from jaxdl.meta.base import evaluate
 from jaxdl.meta.tried import check_learner
 from jaxdl.recipes.arguments import check_key, check_sampler, drawn
+from jaxdl.recipes.blocks import in_blocks
 from jaxdl.report.intervals import Interval, mean_ci95, over_episodes, over_seeds
-from jaxdl.runs.progress import timed
 from jaxdl.runs.run import Run
 from jaxdl.train.loop import per_seed
 from jaxdl.types import Key, LossFn, Params, PyTree, Sampler, TaskLearner
-
-BLOCK = 500
-"""Test episodes between two looks at the clock."""
 
 
 def score(
@@ -100,16 +97,9 @@ def score_by_seed(
     Returns:
         Arrays `[seeds, episodes]` by the names of the metrics.
     """
-    seeds, blocks = per_seed(params), max(1, episodes // BLOCK)
-    size = -(-episodes // blocks)  # equal blocks, because each size would be another program
-    options: dict[str, Any] = {"episodes": size, "chunk": chunk, "devices": devices}
-    run = evaluate(learner, loss, sample, depths=(steps,), **options)
-    rows: list[dict[str, np.ndarray]] = []
-    for seed, block in timed(list(product(range(len(seeds)), range(blocks))), "testing"):
-        found = run(key, seeds[seed], block * size)
-        rows.append({name: np.asarray(values[0]) for name, values in found.items()})
-    joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return {name: row.reshape(len(seeds), -1)[:, :episodes] for name, row in joined.items()}
+    options: dict[str, Any] = {"depths": (steps,), "chunk": chunk, "devices": devices}
+    measure = in_blocks(partial(evaluate, learner, loss, sample, **options), episodes, "testing")
+    return {name: values[:, 0] for name, values in measure(key, per_seed(params)).items()}
 
 
 def by_seed(values: Mapping[str, np.ndarray], metric: str = "accuracy") -> list[dict[str, float]]:

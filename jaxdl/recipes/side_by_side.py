@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdl.errors import content_of
 from jaxdl.files.atomic import write_text
 from jaxdl.report import curves, pictures
 from jaxdl.report.page import page
@@ -44,7 +45,8 @@ def timed_lines(run: Path, split: str) -> dict[str, np.ndarray]:
     lines = Journal(run).read(split)
     times = Journal(run, name=SECONDS).read("train")
     if lines and times:
-        taken = (times["seconds"] - times["compile_seconds"]) / 60
+        with content_of(run / SECONDS, "Put the file back, or move it away"):
+            taken = (times["seconds"] - times["compile_seconds"]) / 60
         # A run that began before times were noted has none of its first lines: they are not drawn.
         known = {"left": np.nan, "right": np.nan}
         lines["minutes"] = np.interp(lines["step"], times["step"], taken, **known)

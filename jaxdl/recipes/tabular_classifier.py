@@ -1,7 +1,7 @@
 """`TabularClassifier`: a trained net of tabular, in scikit-learn's conventions."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 
-from jaxdl.errors import InputError, extra
+from jaxdl.errors import InputError, RunError, extra, in_short
 from jaxdl.files import leaves
 from jaxdl.files.atomic import read_json
+from jaxdl.files.paths import whole_path
 from jaxdl.models.torch_weights import fitting
 from jaxdl.recipes.loaded import LoadedRun
 from jaxdl.recipes.tabular import OWN, classify, learner_of_tables, optimiser, probabilities
@@ -26,6 +27,9 @@ from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, Params, TrainState
+
+LARGEST = 4096
+"""The most that a size of a net is here, such as its width."""
 
 
 class TabularClassifier:
@@ -191,7 +195,7 @@ def loaded_tables(run: Path | str | None, seed: int = 0) -> LoadedRun:
         raise InputError(
             "TabularClassifier needs a trained net. Give `run`, a directory or a file of weights"
         )
-    path = Path(run)
+    path = whole_path(run, "run")
     is_file = path.is_file() or (path.suffix == ".npz" and not path.is_dir())
     return _of_file(path, seed) if is_file else _of_run(path, seed)
 
@@ -200,6 +204,7 @@ def _of_run(run: Path, seed: int) -> LoadedRun:
     config = recorded_config(run)
     if not config.keys() >= {*OWN, "classes", "least_shots", "seeds"}:
         raise InputError(f"{run} is a run of another experiment. Give one of tabular")
+    _check_sizes(run / "config.yaml", config, ("seeds", "least_shots"))
     if not 0 <= seed < config["seeds"]:
         raise InputError(f"{run} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}")
     learner, x = learner_of_tables(config), jnp.zeros((2, config["features"]))
@@ -252,4 +257,13 @@ def _config_beside(weights: Path) -> dict[str, Any]:
                 f"{path} has no configuration of tabular: the whole number `{name}` is missing."
                 " Give weights of a run of tabular, with its result.json beside them"
             )
+    _check_sizes(path, config)
     return config
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any], others: tuple[str, ...] = ()) -> None:
+    """Refuses sizes of a net that are no whole numbers from 1 to `LARGEST`."""
+    for name in (*OWN, "classes", *others):
+        if not (fits(config[name], int) and 0 < config[name] <= LARGEST):
+            told = in_short(repr(config[name]))
+            raise RunError(f"{path} is damaged: {name} is {told}. Correct the file")

@@ -12,30 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaxdl.errors import InputError, RunError, extra
+from jaxdl.errors import InputError, RunError, TooLarge, extra, in_short
 from jaxdl.runs import watchdog
-from jaxdl.runs.config import RunFlags, flat, leaves, with_whole_paths
-from jaxdl.runs.flags import flag, flags_of, in_flags
+from jaxdl.runs.config import RunFlags, with_whole_paths
+from jaxdl.runs.flags import flags_of, in_flags
 from jaxdl.runs.grid import Grid, asked
 from jaxdl.runs.signals import Interrupted, caught_signals
-from jaxdl.runs.streams import Outlived, discard, outlived
+from jaxdl.runs.sizes import largest
+from jaxdl.runs.streams import discard, outlived
 
 Config = TypeVar("Config")
 
-SIZES = (
-    "seeds",
-    "tasks",
-    "chunk",
-    "batch",
-    "hidden",
-    "filters",
-    "ways",
-    "shots",
-    "queries",
-    "length",
-)
-"""Fields that the memory of a run grows with."""
-
+MOST = 2000
+"""Letters of a line of an error that are shown."""
 
 GRID_HELP = (
     "\n\n--lr and numbers of the learner may have several values: --lr 0.001 0.003 --inner-lr 0.1"
@@ -118,6 +107,8 @@ def command_line(
                 else:
                     grid([made, *others], found)
             _flush(out)
+        except TooLarge as error:
+            _fail(f"error: {error.fault}. Lower {largest(made, default)}", error.exit_code)
         except (InputError, RunError) as error:
             _fail(f"error: {in_flags(str(error), flags_of(config))}", error.exit_code)
         except Interrupted as stop:
@@ -129,7 +120,7 @@ def command_line(
         except jax.errors.JaxRuntimeError as error:
             if not re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.IGNORECASE):
                 raise
-            _fail(f"error: the device is out of memory. Lower {_largest(made, default)}", 1)
+            _fail(f"error: the device is out of memory. Lower {largest(made, default)}", 1)
 
 
 def configuration(
@@ -177,23 +168,19 @@ def _defaults(
 def _parsed(config: type[Any], default: Any, words: Sequence[str], about: str) -> Any:
     with extra("cli"):
         import tyro
-    return tyro.cli(
-        config,
-        prog=Path(sys.argv[0]).name,
-        args=words,
-        default=default,
-        description=about,
-        config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
-    )
-
-
-def _largest(config: Any, default: Any) -> str:
-    """The flags that make the arrays of a run large, first those above their defaults."""
-    usual = {} if default is None else flat(default)
-    sizes = [(field, value) for _, field, value in leaves(config) if field.name in SIZES and value]
-    raised = [one for one, value in sizes if value != usual.get(one.name, one.default)]
-    names = [one.name for one in raised or [one for one, _ in sizes]]
-    return " or ".join(map(flag, names)) or "the sizes of the run"
+    try:
+        return tyro.cli(
+            config,
+            prog=Path(sys.argv[0]).name,
+            args=words,
+            default=default,
+            description=about,
+            config=(tyro.conf.OmitArgPrefixes,),  # --name, not --run.name
+        )
+    except SystemExit as end:
+        if not end.code:  # after --help
+            _flush(sys.stdout)
+        raise
 
 
 def subcommand(
@@ -214,7 +201,7 @@ def subcommand(
             main(with_whole_paths(tyro.cli(kind, prog=prog, args=arguments, config=config)))
             _flush(out)
         except (InputError, RunError) as error:
-            print(f"error: {in_flags(str(error), flags_of(kind))}", file=sys.stderr)
+            print(_shown(f"error: {in_flags(str(error), flags_of(kind))}"), file=sys.stderr)
             return error.exit_code
         except BrokenPipeError:
             return _reader_gone()
@@ -231,12 +218,13 @@ def _is_one_of_several(config: Any) -> bool:
     return parallel.joining(flags.coordinator, flags.processes, flags.process) is not None
 
 
-def _flush(out: Outlived) -> None:
+def _flush(out: Any) -> None:
     """Raises RunError if not all of the output was written."""
-    sys.stdout.flush()
-    if out.error is not None:
+    out.flush()
+    error = getattr(out, "error", None)  # of `Outlived`
+    if error is not None:
         raise RunError(
-            f"standard output took no more ({out.error.strerror}). All else is done: make room, and"
+            f"standard output took no more ({error.strerror}). All else is done: make room, and"
             " the same command prints it again"
         )
 
@@ -255,8 +243,13 @@ def _spaced(text: str) -> str:
     return re.sub(r"\n+(?=(Command|Runtime|Result): )", "\n\n", text).strip()
 
 
+def _shown(text: str) -> str:
+    """The text of an error without what would act on a terminal, such as the name of a file has."""
+    return "\n".join(in_short(line, most=MOST) for line in text.split("\n"))
+
+
 def _fail(line: str, code: int) -> None:
-    print(line, file=sys.stderr)
+    print(_shown(line), file=sys.stderr)
     sys.exit(code)
 
 

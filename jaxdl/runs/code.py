@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import write_text, writing
-from jaxdl.runs.config import whole_path
+from jaxdl.files.paths import whole_path
 
 
 class Code(NamedTuple):

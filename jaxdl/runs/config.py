@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from jaxdl.errors import InputError
+from jaxdl.files.paths import whole_path
 
 Config = TypeVar("Config")
 
@@ -59,10 +60,6 @@ Share = Annotated[float, Range(0, 1)]
 """From 0 to 1."""
 Rate = Annotated[float, Range(0, 0.999)]
 """From 0 to below 1, for dropout, say."""
-
-
-LONGEST_PATH = 3800
-"""Bytes of a path: a system call takes 4,095, and the files of a run have names below it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,19 +214,28 @@ def check(config: Any) -> None:
     every = None
     for owner, field, value in leaves(config):
         hint = typing.get_type_hints(type(owner), include_extras=True)[field.name]
-        for range_ in ranges(hint):
-            if value is not None:
-                range_.refuse(field.name, value)
-        if typing.get_origin(hint) is tuple:
-            for range_ in ranges(typing.get_args(hint)[0]):
-                for item in value:
-                    range_.refuse(field.name, item)
+        check_range(field.name, hint, value)
         if field.name == "run":
             check(value)
         if field.name == "eval_every":
             every = value
     if every is not None:
         check_eval_every(every, config.run)
+
+
+def check_range(field: str, hint: Any, value: Any) -> None:
+    """Refuses a value, or an item of a tuple, outside the ranges of its annotation.
+
+    Raises:
+        InputError: naming the field, the value and the range.
+    """
+    for range_ in ranges(hint):
+        if value is not None:
+            range_.refuse(field, value)
+    if typing.get_origin(hint) is tuple:
+        for range_ in ranges(typing.get_args(hint)[0]):
+            for item in value:
+                range_.refuse(field, item)
 
 
 def check_eval_every(every: int, flags: "RunFlags") -> None:
@@ -274,33 +280,6 @@ def ranges(hint: Any) -> list[Range]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [range_ for each in typing.get_args(hint) for range_ in ranges(each)]
     return [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Range)]
-
-
-def whole_path(path: Path, field: str) -> Path:
-    """The path, with `~` as the home of the user: after `=`, or in quotes, a shell keeps it.
-
-    >>> whole_path(Path("runs"), "runs_dir")
-    PosixPath('runs')
-
-    Raises:
-        InputError: if no system call can take it, or Orbax cannot, which wants UTF-8.
-    """
-    text = str(path)
-    try:
-        parts = [len(part.encode()) for part in path.parts]
-    except UnicodeEncodeError as error:
-        raise InputError(f"`{field}={text!r}` is not in UTF-8. Choose another path") from error
-    if "\0" in text:
-        raise InputError(f"`{field}={text[:40]!r}` has a zero byte. Choose another path")
-    if max(parts, default=0) > 255 or sum(parts) + len(parts) > LONGEST_PATH:
-        raise InputError(
-            f"`{field}={text[:40]}...` is too long. Choose at most {LONGEST_PATH:,} bytes, and at"
-            " most 255 per name"
-        )
-    try:
-        return path.expanduser()
-    except RuntimeError as error:  # of ~name
-        raise InputError(f"`{field}={text}`: there is no such user. Write ./{text}") from error
 
 
 def with_whole_paths(config: Any) -> Any:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jaxdl import parallel
+from jaxdl.errors import content_of
 from jaxdl.runs import config as ranges
+from jaxdl.runs import watchdog
 from jaxdl.runs.identity import NO_FILES, Contents, Former
 from jaxdl.runs.run import Run, open_run
 
@@ -45,13 +47,17 @@ def run_experiment(
     ranges.check(config)
     check(config)
     flags = config.run  # type: ignore[attr-defined]  # see above
-    parallel.start(flags.coordinator, flags.processes, flags.process)
+    waited = watchdog.seconds()
+    parallel.start(flags.coordinator, flags.processes, flags.process, waited=waited)
     prepare()
     with open_run(name, config, label=label, former=former, contents=contents) as run:
-        finished = run.result()
-        result = finished or train(config, run)
-        text = report(result)
-        print(text)
-        if not finished:
+        if (result := run.result()) is not None:
+            path = run.directory / "result.json"
+            with content_of(path, "Move it away, and run the same command again"):
+                text = report(result)
+        else:
+            result = train(config, run)
+            text = report(result)
             run.page(text)
+        print(text)  # last, because its reader may be gone
     return result

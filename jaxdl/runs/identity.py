@@ -13,13 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
-
 from jaxdl.errors import InputError, RunError
 from jaxdl.files.atomic import plain, write_text, writing
-from jaxdl.runs.config import flat, leaves, unflat, whole_path
+from jaxdl.files.paths import whole_path
+from jaxdl.runs.config import flat, leaves, unflat
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
+from jaxdl.runs.recorded import check_value, parsed, recorded, written
 
 Config = TypeVar("Config")
 
@@ -121,16 +121,16 @@ def check_config(
                 " Choose another `name=`"
             )
         return False
-    recorded = _recorded(directory)
+    stored = recorded(directory)
     record = _record(config, contents, former)
-    wanted, found = map(_identity, (record, {**_added(config), **recorded}))
+    wanted, found = map(_identity, (record, {**_added(config), **stored}))
     for name in () if former is None else former.ignored:
         wanted.pop(name, None)
         found.pop(name, None)
     weights = DIGESTS["init_from"]
     if wanted.get(weights) != found.get(weights):
         raise InputError(
-            f"{directory} started from {recorded.get('init_from') or 'no weights'}, and not from"
+            f"{directory} started from {stored.get('init_from') or 'no weights'}, and not from"
             f" what is now in {flat(config).get('init_from') or 'none'}: choose"
             " another `name=`"
         )
@@ -151,8 +151,8 @@ def check_config(
 
 def made_by(directory: Path) -> dict[str, Any]:
     """The `provenance` of the process that last trained a run; nothing where it cannot be read."""
-    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-        return dict(yaml.safe_load((directory / "config.yaml").read_text())["made_by"])
+    with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
+        return dict(parsed((directory / "config.yaml").read_text())["made_by"])
     return {}
 
 
@@ -167,7 +167,7 @@ def refuse_other_steps(directory: Path, steps: int, cure: str, part: str = "") -
         RunError: if the recorded configuration is damaged.
     """
     begun = any(path.name.isdecimal() for path in (directory / part / "checkpoints").glob("*"))
-    if begun and (found := _recorded(directory).get("steps")) != steps:
+    if begun and (found := recorded(directory).get("steps")) != steps:
         raise InputError(
             f"{directory} was made with `steps={found}`, and its schedule depends on them, so"
             f" {steps} steps would be another training. Choose another `name=`; there, set"
@@ -184,7 +184,7 @@ def record_config(
         RunError: if it cannot be written.
     """
     record = {"config": _record(config, contents, former), "made_by": provenance()}
-    write_text(directory / "config.yaml", yaml.safe_dump(record, sort_keys=False))
+    write_text(directory / "config.yaml", written(record))
 
 
 @contextlib.contextmanager
@@ -227,13 +227,9 @@ def load_config(directory: Path, kind: type[Config], former: Former | None = Non
         raise RunError(
             f"{directory} is not a run of this experiment ({error}). Give the folder of one"
         ) from error
-    for _, field, value in leaves(config):
-        default = field.default
-        # YAML keeps no type for paths and for fields without a plain default.
-        if isinstance(default, int | float | str) and not isinstance(value, _kinds(default)):
-            raise RunError(
-                f"{directory}/config.yaml is damaged: {field.name} is {value!r}. Correct the file"
-            )
+    for owner, field, value in leaves(config):
+        if field.name != "run":
+            check_value(directory, type(owner), field.name, value)
     return config
 
 
@@ -248,7 +244,7 @@ def recorded_config(directory: Path) -> dict[str, Any]:
         raise InputError(
             f"there is no run in {directory}: it has no config.yaml. Give the folder of a run"
         )
-    return _recorded(directory)
+    return recorded(directory)
 
 
 @contextlib.contextmanager
@@ -310,20 +306,3 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     left_out |= set() if DIGESTS["init_from"] in record else {"init_except"}
     kept = {key: value for key, value in record.items() if key not in left_out}
     return kept | {key: older for key, value, older in EQUAL if kept.get(key) == value}
-
-
-def _recorded(directory: Path) -> dict[str, Any]:
-    path = directory / "config.yaml"
-    try:
-        found = dict(yaml.safe_load(path.read_text())["config"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise RunError(
-            f"{path} is damaged ({type(error).__name__}). Choose another `name=`"
-        ) from error
-    if strange := [key for key in found if not isinstance(key, str)]:
-        raise RunError(f"{path} is damaged (the key {strange[0]!r}). Choose another `name=`")
-    return found
-
-
-def _kinds(default: Any) -> tuple[type, ...]:
-    return (int, float) if isinstance(default, float) else (type(default),)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import InputError, RunError, extra
+from jaxdl.errors import InputError, RunError, content_of, extra
 from jaxdl.files.atomic import parsed, plain, write_text, writing
 
 OWN = ("step", "split")
@@ -72,7 +72,8 @@ class Journal:
         lines = [line for line in map(_parsed, self._lines()) if line.pop("split", None) == split]
         names = list(lines[0]) if lines else []
         whole = [line for line in lines if line.keys() >= set(names)]
-        return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
+        with content_of(self.path, "Put the file back"):
+            return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
 
     def splits(self) -> list[str]:
         """The names of the splits, in the order of their first lines."""

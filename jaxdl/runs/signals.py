@@ -104,7 +104,7 @@ def end_at_ctrl_c() -> None:
     """From here to `caught_signals`, Ctrl-C ends the process at once, with a sentence.
 
     Call it before the imports of a process. They take seconds, and a KeyboardInterrupt among them
-    ends in a traceback, or is swallowed.
+    ends in a traceback, or is swallowed. A shell may have blocked the signal until then.
     """
 
     def end(number: int, frame: Any) -> None:
@@ -114,6 +114,7 @@ def end_at_ctrl_c() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def _tell(line: str) -> None:

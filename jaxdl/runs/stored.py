@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl import parallel
 from jaxdl.errors import InputError
+from jaxdl.files.paths import whole_path
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.types import Params, PyTree
 
@@ -19,7 +20,7 @@ def load_last(directory: Path | str, like: PyTree) -> Any:
         InputError: if the run has no checkpoint yet.
         RunError: if the checkpoint is damaged or has another shape.
     """
-    with Checkpoints(Path(directory) / "checkpoints") as checkpoints:
+    with Checkpoints(whole_path(directory, "directory") / "checkpoints") as checkpoints:
         if not checkpoints.steps():
             raise InputError(f"{directory} has no checkpoint yet. Train first")
         return checkpoints.restore(like)
@@ -57,6 +58,6 @@ def load_best(directory: Path | str, like: Params) -> tuple[Params, np.ndarray]:
         "step": np.zeros(seeds, np.int32),
         "params": parallel.local(like),
     }
-    with Checkpoints(Path(directory) / "best") as checkpoints:
+    with Checkpoints(whole_path(directory, "directory") / "best") as checkpoints:
         best = checkpoints.restore(target)
     return best["params"], np.asarray(best["step"])

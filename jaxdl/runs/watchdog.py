@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from typing import Any
 
 VARIABLE = "JAXDL_WATCHDOG"
-"""Holds the file descriptor by which a child hears from its watchdog."""
+"""Holds the file descriptor by which a child hears from its watchdog, and when that has started."""
+_began = time.time()
 
 BEAT, SILENCE, HELD, GRACE = 2.0, 20.0, 5.0, 5.0
 """Seconds: between two signs of life, until a child ends without one, for which lines of C++ that
@@ -37,11 +38,18 @@ _CPP = re.compile(rb"[WEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\]")
 
 def is_child() -> bool:
     """Whether a watchdog has started this process. It then ends when the watchdog does."""
-    beats = os.environ.pop(VARIABLE, "")
-    if not beats.isdecimal():
+    global _began
+    beats, _, began = os.environ.pop(VARIABLE, "").partition(" ")
+    if not (beats.isdecimal() and began.isdecimal()):
         return False
+    _began = float(began)
     threading.Thread(target=_end_after, args=[int(beats)], daemon=True).start()
     return True
+
+
+def seconds() -> float:
+    """Seconds since the command started, its watchdog included."""
+    return time.time() - _began
 
 
 def watch() -> int:
@@ -52,7 +60,7 @@ def watch() -> int:
     beats, sign = os.pipe()
     child = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, VARIABLE: str(beats)},
+        env={**os.environ, VARIABLE: f"{beats} {_began:.0f}"},
         pass_fds=[beats],
         stderr=subprocess.PIPE,
         process_group=0,  # Ctrl-C reaches this process alone, which passes it on once

@@ -21,6 +21,7 @@ from jaxdl.files import leaves
 from jaxdl.files.atomic import writing
 from jaxdl.files.leaves import Leaf
 from jaxdl.files.npz import CONTENTS
+from jaxdl.files.paths import whole_path
 from jaxdl.models.torch_weights import fitting, read_tensors, refuse_not_finite
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.config import flat
@@ -74,7 +75,7 @@ def export_weights(directory: Path | str, path: Path | str, *, seed: int = 0) ->
 
 
 def _write(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
-    path = Path(path)
+    path = whole_path(path, "path")
     if path.suffix != ".npz":
         raise InputError(f"{path}: weights are written as .npz, so let the name end in it")
     for name, array in arrays.items():
@@ -109,7 +110,7 @@ def load_weights(path: Path | str) -> Weights:
             weights, or two weights of the run have the same name.
         RunError: if the checkpoint is damaged.
     """
-    return _load(Path(path), str(path))
+    return _load(whole_path(path, "path"), str(path))
 
 
 def _load(path: Path, named: str) -> Weights:
@@ -154,7 +155,7 @@ def weights_digest(path: Path | str) -> str:
     Raises:
         InputError, RunError: as `load_weights`.
     """
-    path = Path(path)
+    path = whole_path(path, "init_from")
     arrays = read_tensors(path) if path.is_file() else _load(path, f"`init_from={path}`").arrays
     found = hashlib.sha256()
     for name, array in sorted(arrays.items()):
@@ -204,7 +205,7 @@ def from_weights(
     """
     if init_from is None:
         return params, stats
-    arrays, seeds = _load(Path(init_from), f"`init_from={init_from}`")
+    arrays, seeds = _load(whole_path(init_from, "init_from"), f"`init_from={init_from}`")
     old, structure = jax.tree.flatten(_tree(params, stats))
     places = leaves.described(_tree(params, stats))
     wanted = _named(zip(places, old, strict=True))

@@ -25,6 +25,7 @@ from jaxdl import parallel
 from jaxdl.errors import InputError
 from jaxdl.grads import leading_axis
 from jaxdl.train.feed import Feed, HostStream
+from jaxdl.train.memory import refuse_program
 from jaxdl.train.streams import step_keys
 from jaxdl.types import (
     Array,
@@ -87,7 +88,8 @@ def loop(
         so use the state before the next iteration, or copy it by `copy_state`.
 
     Raises:
-        InputError: if the metrics of the step are not arrays by name.
+        InputError: if the metrics of the step are not arrays by name, or the program does not fit
+            into memory.
         Any error of the `fetch` of a `HostStream`, unchanged.
     """
     # A copy, because each chunk donates its input buffers, and the caller keeps the first state.
@@ -109,7 +111,8 @@ def loop(
             )
 
         began = time.perf_counter()
-        chunk = parallel.compile_on(run, devices, (state, stream, keys, jnp.int32(1)), donate=0)
+        given = (state, stream, keys, jnp.int32(1))
+        chunk = parallel.compile_on(run, devices, given, donate=0, check=refuse_program)
         if on_compile is not None:
             on_compile(time.perf_counter() - began)
 

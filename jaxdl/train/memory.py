@@ -6,8 +6,9 @@ XLA itself ends the process in C++, or the operating system kills it.
 from pathlib import Path
 
 import jax
+from jax.stages import Compiled
 
-from jaxdl.errors import InputError
+from jaxdl.errors import TooLarge
 from jaxdl.types import PyTree
 from jaxdl.xla import size_in_bytes
 
@@ -53,23 +54,50 @@ def refuse_too_large(state: PyTree, seeds: int) -> None:
         state: of one seed, of arrays or their shapes.
 
     Raises:
-        InputError: with what is needed and what is free.
+        TooLarge: with what is needed and what is free.
 
     >>> import jax.numpy as jnp
     >>> refuse_too_large(jax.ShapeDtypeStruct((10**12,), jnp.float32), seeds=2)
     Traceback (most recent call last):
         ...
-    jaxdl.errors.InputError: the parameters and the optimiser's state of 2 seeds need ...
+    jaxdl.errors.TooLarge: the parameters and the optimiser's state of 2 seeds need ...
     """
-    need = 2 * seeds * size_in_bytes(state)
+    of_seeds = f" of {seeds:,} seeds" * (seeds > 1)
+    cure = f"{'Lower `seeds=`, or take' if seeds > 1 else 'Take'} a smaller net"
+    what = f"the parameters and the optimiser's state{of_seeds} need"
+    _refuse(what, 2 * seeds * size_in_bytes(state), cure)
+
+
+def refuse_program(compiled: Compiled, devices: int) -> None:
+    """Refuses a compiled program whose intermediate values and results do not fit into memory.
+
+    Args:
+        devices: of this process that run it. Those of a CPU share its memory.
+
+    Raises:
+        TooLarge: with what is needed and what is free.
+
+    >>> import jax.numpy as jnp
+    >>> lowered = jax.jit(lambda x: jnp.sin(jnp.outer(x, x))).lower(jnp.zeros(10**7))
+    >>> refuse_program(lowered.compile(), devices=1)
+    Traceback (most recent call last):
+        ...
+    jaxdl.errors.TooLarge: a program of the training needs ...
+    """
+    account = compiled.memory_analysis()
+    if account is None:  # not every backend keeps one
+        return
+    results = account.output_size_in_bytes - account.alias_size_in_bytes
+    need = account.temp_size_in_bytes + results
+    shared = devices if jax.default_backend() == "cpu" else 1
+    cure = "Train fewer seeds or tasks at once, on smaller inputs, or a smaller net"
+    _refuse("a program of the training needs", shared * need, cure)
+
+
+def _refuse(what: str, need: int, cure: str) -> None:
     free = memory_at_hand()
     if free is not None and need > free:
-        of_seeds = f" of {seeds:,} seeds" * (seeds > 1)
-        raise InputError(
-            f"the parameters and the optimiser's state{of_seeds} need {_gib(need)}, and"
-            f" {_gib(free)} are free. {'Lower `seeds=`, or take' if seeds > 1 else 'Take'} a"
-            " smaller net"
-        )
+        raise TooLarge(f"{what} {_gib(need)}, and {_gib(free)} are free", cure)
 
 
 def _gib(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.files import npz
+from jaxdl.models import safetensors
 from jaxdl.models.resnet import resnet
 from jaxdl.models.torch_weights import fitting, load_torch_weights, read_tensors
+from jaxdl.runs.weights import load_weights
 
 IMAGE = jnp.zeros((1, 8, 8, 3))
 
@@ -210,16 +213,43 @@ def test_other_files_are_refused_with_the_way_to_convert_them(tmp_path: Path) ->
         read_tensors(path)
 
 
+def test_of_a_large_file_the_header_alone_is_read_before_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    with path.open("r+b") as file:
+        file.truncate(2**30)  # takes no room on the disk
+    tracemalloc.start()
+    with pytest.raises(InputError, match="bytes belong to no tensor"):
+        read_tensors(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_name_in_a_file_cannot_act_on_a_terminal_or_fill_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "net.npz", **{"a\n\x1b[31m" + "x" * 9000: np.array(["text"])})
+    with pytest.raises(InputError, match="is of dtype") as refused:
+        read_tensors(tmp_path / "net.npz")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 500
+
+
+def test_a_path_that_no_system_takes_is_refused() -> None:
+    for read in (read_tensors, load_weights):
+        with pytest.raises(InputError, match="is too long"):
+            read("a" * 5000 + ".npz")
+
+
 def test_a_file_that_may_not_be_read_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    for kind, reader in (("npz", npz), ("safetensors", Path)):
+    for kind, reader in (("npz", npz), ("safetensors", safetensors)):
         path = saved(tmp_path, kind, {"a": np.zeros(1, np.float32)})
         with monkeypatch.context() as patch:
-            patch.setattr(reader, "read" if reader is npz else "read_bytes", refuse)
+            patch.setattr(reader, "read", refuse)
             with pytest.raises(
                 InputError, match=rf"net\.{kind} cannot be read \(Permission denied"
             ):

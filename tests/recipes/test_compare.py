@@ -57,6 +57,24 @@ def test_differences_are_paired_by_episode_and_by_seed():
     assert found.over_seeds.over == "3 seeds"
 
 
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"protonet/accuracy": np.full((3, 600), "x"), "protonet/loss": np.full((3, 600), "x")},
+        {"protonet/accuracy": np.float64(1), "protonet/loss": np.float64(1)},
+        {"protonet/accuracy": SECOND[:, :5], "protonet/loss": SECOND[:, :5]},
+        {"protonet/accuracy": SECOND},
+        {"protonet/loss": SECOND},
+        {"maml/accuracy": SECOND, "maml/loss": SECOND},
+        {"protonet/accuracy": SECOND[:, :0], "protonet/loss": SECOND[:, :0]},
+    ],
+)
+def test_episodes_that_are_no_such_numbers_are_damaged(two, arrays):
+    save_arrays(two[1] / "episodes.npz", arrays)
+    with pytest.raises(RunError, match=r"episodes\.npz is damaged.*\. Delete result\.json"):
+        compare(*two)
+
+
 def test_other_numbers_of_seeds_leave_the_interval_over_episodes():
     found = difference(FIRST, SECOND[:2])
     assert found.over_seeds is None

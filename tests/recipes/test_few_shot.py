@@ -199,7 +199,10 @@ def test_a_seed_that_the_run_has_not(begun):
 
 @pytest.mark.parametrize(
     "line",
-    ["filters: many", "filters: []", "norm: 3", "norm: layer", "inner_lr: null", "data: mnist"],
+    [
+        *["filters: many", "filters: []", "norm: 3", "norm: layer", "inner_lr: null"],
+        *["data: mnist", "test_ways: x", "test_inner_steps: x", "learner: 7"],
+    ],
 )
 def test_a_damaged_config(begun, line):
     path, (field, value) = begun / "config.yaml", line.split(": ")

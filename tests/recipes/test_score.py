@@ -1,5 +1,7 @@
 """`score` is NumPy's mean over the episodes that `evaluate` sees, with the right interval."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from jaxdl.meta.base import evaluate
 from jaxdl.meta.maml import maml
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import score as module
+from jaxdl.recipes.blocks import in_blocks
 from jaxdl.recipes.score import score, score_by_seed
 from jaxdl.report.intervals import Interval
 
@@ -62,7 +65,7 @@ def test_over_seeds_by_students_t():
 
 def test_a_test_in_blocks_has_the_episodes_of_the_whole(monkeypatch):
     """32 episodes are 3 blocks of 11, of which the last has one too many."""
-    monkeypatch.setattr(module, "BLOCK", 10)
+    monkeypatch.setattr(module, "in_blocks", partial(in_blocks, most=10))
     options = {"loss": mean_squared_error, "sample": SAMPLE, "chunk": 1}
     found = score_by_seed(LEARNER, PARAMS, episodes=32, key=KEY, **options)["loss"]
     whole = evaluate(LEARNER, mean_squared_error, SAMPLE, episodes=32, chunk=1)

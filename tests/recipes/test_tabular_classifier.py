@@ -192,6 +192,14 @@ def test_a_net_of_another_experiment_is_refused():
         jaxdl.TabularClassifier(file).fit(X, Y)
 
 
+@pytest.mark.parametrize("size", [10**15, 10**7, 0, -3])
+def test_a_size_that_no_net_has_is_damage(weights, size):
+    for name in ("features", "layers", "width"):
+        write_config(weights.parent, **{name: size})
+        with pytest.raises(RunError, match=rf"net\.json is damaged: {name} is {size}\. Correct"):
+            jaxdl.TabularClassifier(weights).fit(X, Y)
+
+
 def test_a_damaged_configuration_is_damage(weights):
     weights.with_suffix(".json").write_text("{")
     with pytest.raises(RunError, match=r"net\.json cannot be read"):

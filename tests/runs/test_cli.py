@@ -13,11 +13,12 @@ from typing import Literal
 import jax
 import pytest
 
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, TooLarge
 from jaxdl.runs import cli
 from jaxdl.runs.config import RunFlags
 from jaxdl.runs.flags import flags_of, in_flags
 from jaxdl.runs.signals import Interrupted
+from jaxdl.runs.sizes import largest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -150,6 +151,29 @@ def test_a_result_that_could_not_be_printed_is_told_at_the_end(run, capsys, monk
     )
 
 
+def test_help_that_could_not_be_printed_is_told(run, capsys, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as stop:
+            run("--help")
+    assert stop.value.code == 1
+    assert "standard output took no more (No space left" in capsys.readouterr().err
+
+
+def test_an_error_cannot_act_on_the_terminal(run, capsys):
+    with pytest.raises(SystemExit):
+        run(error=InputError("no file \x1b[31mred\x07. Give\nanother"))
+    assert capsys.readouterr().err == "error: no file \\x1b[31mred\\x07. Give\nanother\n"
+
+
+def test_what_is_too_large_names_the_flags(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(error=TooLarge("9 GiB are needed, and 8 GiB are free", "Take a smaller net"))
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said == "error: 9 GiB are needed, and 8 GiB are free. Lower the sizes of the run\n"
+
+
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     hidden: int = 64
@@ -167,7 +191,7 @@ class Sizes:
     ],
 )
 def test_the_advice_without_memory_names_the_flags_at_fault(config, default, says):
-    assert cli._largest(config, default) == says
+    assert largest(config, default) == says
 
 
 FLAGS = {"data_dir": "--data-dir", "from_dir": "--from", "steps": "--steps", "best": "--best"}

@@ -1,5 +1,6 @@
 """A run directory that is damaged, and names and paths that cannot be: one sentence for each."""
 
+import builtins
 import contextlib
 import dataclasses
 import errno
@@ -8,11 +9,17 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import yaml
 
 from jaxdl.errors import InputError, RunError
-from jaxdl.runs.config import RunFlags, whole_path, with_whole_paths
+from jaxdl.files.paths import whole_path
+from jaxdl.runs.config import Count, RunFlags, with_whole_paths
+from jaxdl.runs.experiment import run_experiment
+from jaxdl.runs.identity import load_config, record_config
+from jaxdl.runs.journal import Journal
 from jaxdl.runs.run import Interrupted, open_run
 from tests import tiny_run
 
@@ -41,6 +48,13 @@ def with_steps(text, steps):
     return json.dumps({**found, "run": {**found["run"], "steps": steps}})
 
 
+def bomb(text):
+    """A learning rate of 9 ** 9 numbers, in a few hundred bytes."""
+    lists = ["lr: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lists += [f"x{n}: &a{n} [{', '.join(9 * [f'*a{n - 1}'])}]" for n in range(1, 9)]
+    return "config:\n" + "".join(f"  {line}\n" for line in [*lists, "lr: *a8"])
+
+
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
@@ -51,6 +65,7 @@ def with_steps(text, steps):
         ("config.yaml", lambda text: "config: " + "{a: " * 20_000, "config.yaml is damaged"),
         ("config.yaml", lambda text: f"config:\n  5: 3{text[7:]}", r"is damaged \(the key 5\)"),
         ("config.yaml", lambda text: "- 1", "config.yaml is damaged"),
+        ("config.yaml", lambda text: bomb(text), "config.yaml is damaged .*alias"),
     ],
 )
 def test_a_damaged_file_is_told_in_a_sentence(run, name, change, says):
@@ -58,6 +73,77 @@ def test_a_damaged_file_is_told_in_a_sentence(run, name, change, says):
     path.write_text(change(path.read_text()))
     with pytest.raises(RunError, match=says):
         again(run)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [({}, "it has no 'loss'"), ({"loss": {}}, "float"), ({"loss": [1]}, "float")],
+)
+def test_a_result_without_what_the_report_shows_is_damaged(tmp_path, found, says):
+    def train(config, run):
+        return run.finish({"loss": 0.5})
+
+    def report(result):
+        return f"{float(result['loss']):.1f}"
+
+    settings = tiny_run.config(tmp_path)
+    run_experiment("tiny", settings, train, report)
+    path = tmp_path / "tiny" / "a" / "result.json"
+    path.write_text(json.dumps({"run": json.loads(path.read_text())["run"], **found}))
+    with pytest.raises(RunError, match=rf"result.json is damaged: .*{says}.*\. Move it away"):
+        run_experiment("tiny", settings, train, report)
+
+
+def test_an_error_of_the_report_after_a_training_keeps_its_kind(tmp_path):
+    """It is the code's fault, and no file is damaged."""
+    settings = tiny_run.config(tmp_path)
+    with pytest.raises(KeyError):
+        run_experiment("tiny", settings, lambda config, run: {}, lambda found: found["x"])
+
+
+def test_a_reader_of_the_report_who_goes_leaves_the_page(tmp_path, monkeypatch):
+    def gone(*words, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(builtins, "print", gone)
+    with pytest.raises(BrokenPipeError):
+        run_experiment("tiny", tiny_run.config(tmp_path), lambda config, run: run.finish({}), str)
+    assert (tmp_path / "tiny" / "a" / "report.html").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    hidden: tuple[Count, ...] = (8,)
+    kind: Literal["a", "b"] = "a"
+    decay_steps: Count | None = None
+    steps: Count = 1
+    eval_every: Count = 400
+    run: RunFlags = dataclasses.field(default_factory=RunFlags)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("hidden", 8), ("hidden", None), ("hidden", ["x"]), ("hidden", [0]), ("kind", "c")],
+        *[("decay_steps", -5), ("decay_steps", "x"), ("steps", float("inf")), ("steps", True)],
+    ],
+)
+def test_a_recorded_value_of_another_kind_is_told_by_its_field(tmp_path, field, value):
+    record_config(tmp_path, Sizes())
+    assert load_config(tmp_path, Sizes).hidden == (8,)
+    text = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    text["config"][field] = value
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(text))
+    with pytest.raises(RunError, match=rf"config.yaml is damaged: .*{field}.*\. Correct the file"):
+        load_config(tmp_path, Sizes)
+
+
+@pytest.mark.parametrize("value", ['"x"', "[1, [2]]", "1" + "0" * 400])
+def test_a_metric_that_is_no_number_is_told(tmp_path, value):
+    journal = Journal(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "split": "train", "loss": {value}}}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: .*\. Put the file back"):
+        journal.read("train")
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.yaml", "metrics.jsonl", "lock"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxdl.data.prepare.sources import COME_ALONG, MADE_FROM, SOURCES, plain
 from jaxdl.errors import InputError
+from jaxdl.files.paths import whole_path
 
 PathLike = str | os.PathLike[str]
 FORMAT = "array_record"
@@ -21,10 +22,13 @@ def data_folder(data_dir: PathLike | None = None) -> Path:
     The cache folder is `$XDG_CACHE_HOME`, else `~/.cache`.
 
     Raises:
-        InputError: if the path exists and is not a folder.
+        InputError: if the path exists and is not a folder, or as `whole_path`.
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jaxdl" / "data"
-    folder = Path(data_dir or os.environ.get("JAXDL_DATA") or default).expanduser()
+    places = {"data_dir": data_dir, "JAXDL_DATA": os.environ.get("JAXDL_DATA")}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    places["XDG_CACHE_HOME"] = cache / "jaxdl" / "data"
+    name, place = next((name, place) for name, place in places.items() if place)
+    folder = whole_path(Path(place), name)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"the data folder {folder} is a file. Let `data_dir=` name a folder")
     return folder

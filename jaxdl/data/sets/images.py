@@ -16,6 +16,7 @@ from jaxdl.data.prepare import tfds
 from jaxdl.data.prepare.cache import Arrays, cached
 from jaxdl.data.prepare.folder import PathLike, data_folder, find, missing
 from jaxdl.data.sets import splits
+from jaxdl.data.sets.checked import of_images
 from jaxdl.errors import InputError
 
 Split = splits.Split
@@ -145,7 +146,7 @@ def image_arrays(
         raise InputError(
             f"{data} has no {split} split. Choose train or test of mnist, cifar10 or cifar100"
         )
-    arrays = load_arrays(data, split, data_dir=data_dir)
+    arrays = of_images(load_arrays(data, split, data_dir=data_dir), data, data_dir)
     images, names = arrays["image"], arrays["label.names"]
     labels = check_labels(arrays["label"], len(images), classes=len(names))
     return _image_data(data, images, labels, names)
@@ -245,7 +246,7 @@ def _omniglot(
     if seed != OMNIGLOT_SEED and omniglot_split != "maml":
         draws = f"`omniglot_seed={seed}` draws the random split"
         raise InputError(f"{draws}, and {omniglot_split!r} is a list. Leave one of them out")
-    arrays = omniglot28(resize, data_dir=data_dir)
+    arrays = of_images(omniglot28(resize, data_dir=data_dir), "omniglot", data_dir)
     names = [character_name(name) for name in arrays["label.names"]]
     notes = [OMNIGLOT_AREA] * (resize == "area")
     if omniglot_split == "maml":
@@ -270,6 +271,7 @@ def _omniglot(
 
 def _cifar(data: str, split: Split, data_dir: PathLike | None) -> ImageData:
     parts = [load_arrays("cifar100", part, data_dir=data_dir) for part in ("train", "test")]
+    parts = [of_images(part, "cifar100", data_dir) for part in parts]
     images, labels, coarse = (
         np.concatenate([part[key] for part in parts]) for key in ("image", "label", "coarse_label")
     )

@@ -41,6 +41,38 @@ def test_character_name_is_that_of_the_folders():
     assert images.character_name("Malay_(Jawi_-_Arabic)_39") == "Malay_(Jawi_-_Arabic)/character40"
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"params/Dense_0/kernel": np.ones((4, 2))},
+        {"image": np.full((3, 28, 28, 1), "x")},
+        {"image": np.zeros((3, 28, 28, 1))},
+        {"image": np.zeros((3, 28, 28), np.uint8)},
+        {"image": np.uint8(3)},
+        {"label": np.int64(0)},
+        {"label.names": np.array("a")},
+        {"label.names": np.arange(10)},
+    ],
+)
+def test_cached_arrays_of_another_file_are_told(tmp_path, other):
+    whole = {"image": np.zeros((3, 28, 28, 1), np.uint8), "label": np.arange(3)}
+    whole["label.names"] = np.array(NAMES)
+    path = tmp_path / "arrays" / "mnist" / "3.0.1" / "train.npz"
+    save_arrays(path, whole)
+    assert len(images.image_arrays("mnist", "train", data_dir=tmp_path).labels) == 3
+    save_arrays(path, other if "params/Dense_0/kernel" in other else whole | other)
+    with pytest.raises(RunError, match=r"mnist is damaged: .*\. Delete this folder, then prepare"):
+        images.image_arrays("mnist", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["JAXDL_DATA", "XDG_CACHE_HOME"])
+def test_a_folder_of_the_environment_that_no_system_takes_is_refused(monkeypatch, name):
+    monkeypatch.delenv("JAXDL_DATA", raising=False)
+    monkeypatch.setenv(name, "/tmp/" + "x" * 5000)
+    with pytest.raises(InputError, match=rf"`{name}=/tmp/x+\.\.\.` is too long"):
+        images.image_arrays("mnist", "train")
+
+
 # --- Parts of a set for supervised learning ------------------------------------------------------
 
 
