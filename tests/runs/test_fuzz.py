@@ -1,14 +1,17 @@
 """Damaged weights, damaged runs and wrong flags, drawn by hypothesis: one sentence, or it works.
 
-FUZZ_MINUTES is the time that each of the three kinds has, by default a third of a minute.
+FUZZ_MINUTES is the time that each of the four kinds has, by default a third of a minute.
 """
 
 import copy
+import io
 import itertools
 import json
 import os
 import shutil
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,16 +24,24 @@ import yaml
 from hypothesis import strategies as st
 
 from experiments import few_shot
+from jaxdl.data.prepare.cache import load_arrays, save_arrays
 from jaxdl.errors import InputError, RunError
 from jaxdl.models.torch_weights import load_torch_weights
 from jaxdl.recipes.choice import find
+from jaxdl.recipes.compare import comparison
+from jaxdl.recipes.loaded import load_run
 from jaxdl.recipes.plans import frame_of_images
+from jaxdl.recipes.side_by_side import write_side_by_side
 from jaxdl.runs import cli, identity
 from jaxdl.runs import config as ranges
 from jaxdl.runs.flags import flags_of
+from jaxdl.runs.run import Run
 from jaxdl.runs.weights import load_weights, save_weights, weights_digest
 from tests import tiny_run
+from tests.fixtures.runs_0_1 import FLAGS
 from tests.models.test_torch_weights import net, saved, state_dict
+from tests.stored_run import of_few_shot
+from tests.test_stored_runs import ARCHIVE, Stored
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +59,7 @@ def fuzz(test: Callable[[Any], None]) -> None:
     end = time.monotonic() + SECONDS
     options: dict[str, Any] = {"max_examples": 20, "deadline": None, "derandomize": False}
     options |= {"database": None, "suppress_health_check": list(hypothesis.HealthCheck)}
+    options |= {"phases": [hypothesis.Phase.generate]}  # to find a smaller case takes minutes
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
     before = memory("VmRSS")
     for number in itertools.count():
@@ -93,6 +105,30 @@ def damaged(data: Any, content: bytes) -> bytes:
         bit = 1 << data.draw(st.integers(0, 7))
         changed[at] = changed[at] ^ bit if kind == "flip" else data.draw(st.integers(0, 255))
     return bytes(changed)
+
+
+def damaged_inside(data: Any, path: Path) -> bytes:
+    """A `.npz` whose checksums are right: the text before an array is damaged, and another
+    method may pack it."""
+    methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    file = io.BytesIO()
+    with zipfile.ZipFile(path) as old:
+        chosen = data.draw(st.sampled_from(old.namelist()))
+        with zipfile.ZipFile(file, "w", data.draw(st.sampled_from(methods))) as new:
+            for name in old.namelist():
+                content = old.read(name)
+                if name == chosen:
+                    size = 10 + int.from_bytes(content[8:10], "little")
+                    header = content[10:size]
+                    if data.draw(st.booleans()):
+                        header = damaged(data, header)
+                    else:
+                        header = data.draw(st.text("({[}]),0:' <fU", max_size=60)).encode() + b"\n"
+                    content = (
+                        content[:8] + len(header).to_bytes(2, "little") + header + content[size:]
+                    )
+                new.writestr(name, content)
+    return file.getvalue()
 
 
 def structure(content: bytes) -> Any:
@@ -145,13 +181,19 @@ def test_weights(tmp_path):
             size = 8 + int.from_bytes(content[:8], "little")
             header = damaged(data, content[8:size])
             content = len(header).to_bytes(8, "little") + header + content[size:]
+        elif path.suffix == ".npz" and data.draw(st.booleans()):
+            content = damaged_inside(data, path)
         else:
+            content = damaged(data, content)
+        if path.suffix == ".npz" and data.draw(st.integers(0, 3)) == 0:
             content = damaged(data, content)
         broken = tmp_path / f"broken{path.suffix}"
         broken.write_bytes(content)
         in_a_sentence(lambda: load_torch_weights(broken, params, stats))
         in_a_sentence(lambda: load_weights(broken))
         in_a_sentence(lambda: weights_digest(broken))
+        if path.suffix == ".npz":
+            in_a_sentence(lambda: load_arrays(broken))
 
     fuzz(one)
 
@@ -180,6 +222,60 @@ def test_run_directories(tmp_path):
         in_a_sentence(lambda: tiny_run.validated(tiny_run.config(folder, steps=steps, log_every=4)))
 
     fuzz(one)
+
+
+def test_finished_runs_of_experiments(tmp_path):
+    """What an older revision stored of eleven experiments, and a run of few_shot of today."""
+    stored = tmp_path / "stored"
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(stored, filter="data")
+    few = tmp_path / "few" / "few_shot" / "run"
+    few.mkdir(parents=True)
+    of_few_shot(few, data="digits", ways=2)
+    rng = np.random.default_rng(0)
+    arrays = {f"maml/{name}": rng.random((2, 5)) for name in ("accuracy", "loss")}
+    save_arrays(few / "episodes.npz", arrays)
+    other = Path(shutil.copytree(few, tmp_path / "few" / "few_shot" / "other"))
+    for name in ("metrics", "seconds"):
+        line = (
+            '{"step": 1, "split": "train", "loss": [1.0, 2.0], "seconds": 1, "compile_seconds": 0}'
+        )
+        (few / f"{name}.jsonl").write_text(f"{line}\n")
+
+    def reprint(data: Any) -> None:
+        name = data.draw(st.sampled_from(sorted(FLAGS)))
+        folder = tmp_path / "broken"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(stored / "runs" / name, folder / name)
+        run = Stored(name, folder, *(path.name for path in (folder / name).iterdir()))
+        path = run.directory / data.draw(st.sampled_from(["result.json", "config.yaml"]))
+        path.write_bytes(replaced(data, structure(path.read_bytes())))
+        in_a_sentence(lambda: run.main(run.config("--name", run.name)))
+
+    def read(data: Any) -> None:
+        broken = tmp_path / "broken run"
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(few, broken)
+        names = ["config.yaml", "metrics.jsonl", "seconds.jsonl", "episodes.npz"]
+        path = broken / data.draw(st.sampled_from(names))
+        if path.suffix == ".npz":
+            kinds = [np.full((2, 5), "x"), np.float64(1), rng.random((2, 4)), rng.random((2, 5, 1))]
+            kept = {k: v for k, v in arrays.items() if data.draw(st.booleans())}
+            changed = {k: data.draw(st.sampled_from([v, *kinds])) for k, v in kept.items()}
+            save_arrays(path, changed)
+        else:
+            path.write_bytes(damaged(data, path.read_bytes()))
+        in_a_sentence(lambda: load_run(broken))
+        in_a_sentence(lambda: comparison([other, broken]))
+        in_a_sentence(
+            lambda: write_side_by_side(tmp_path / "page.html", {"a": broken, "b": other}, "")
+        )
+
+    def one(data: Any) -> None:
+        data.draw(st.sampled_from([reprint, read]))(data)
+
+    with mock.patch.object(Run, "restore", side_effect=InputError("It would train. Stop it here")):
+        fuzz(one)
 
 
 def test_flags(tmp_path, capfd):
