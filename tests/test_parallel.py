@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ import pytest
 from experiments import few_shot, sinusoid
 from jaxdl import parallel
 from jaxdl.errors import InputError
+from jaxdl.runs import watchdog
 from jaxdl.runs.run import RunFlags
 from jaxdl.types import Shard
 from tests.train.test_loop import run, start
@@ -128,6 +131,28 @@ def test_few_shot_shares_groups_of_tasks_among_cores(monkeypatch):
     with pytest.raises(Asked) as found:
         few_shot.main(few_shot.Config(tasks=12, chunk=4))
     assert found.value.args == (3, 0)
+
+
+@pytest.mark.parametrize(("waited", "left"), [(0.0, 45), (20.4, 25), (100.0, 15)])
+def test_the_time_to_meet_counts_from_the_start_of_the_command(monkeypatch, waited, left):
+    def initialize(*, initialization_timeout, **others):
+        raise Asked(initialization_timeout)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(Asked) as found:
+        parallel.start("localhost:1", 2, 0, waited=waited)
+    assert found.value.args == (left,)
+
+
+def test_a_child_counts_the_seconds_of_its_watchdog(monkeypatch):
+    source, sink = os.pipe()
+    monkeypatch.setattr(watchdog, "_began", 0.0)
+    monkeypatch.setenv(watchdog.VARIABLE, f"{source} {time.time() - 30:.0f}")
+    monkeypatch.setattr(watchdog.threading, "Thread", lambda **options: mock.Mock())
+    assert watchdog.is_child()
+    assert 29 < watchdog.seconds() < 35
+    os.close(source)
+    os.close(sink)
 
 
 def test_sine_waves_take_one_thread(monkeypatch):
