@@ -50,8 +50,11 @@ def recorded(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.yaml"
     try:
-        found = dict(parsed(path.read_text())["config"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        whole = parsed(path.read_text())
+        found = whole.get("config") if isinstance(whole, dict) else None
+        if not isinstance(found, dict):
+            raise ValueError("it has no configuration")
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({in_short(error)}). Choose another `name=`") from error
     if strange := [key for key in found if not isinstance(key, str)]:
         raise RunError(f"{path} is damaged (the key {strange[0]!r}). Choose another `name=`")
