@@ -19,6 +19,12 @@ def largest(config: Any, default: Any) -> str:
     """The flags that make the arrays of a run large, first those above their defaults."""
     usual = {} if default is None else flat(default)
     sizes = [(field, value) for _, field, value in leaves(config) if field.name in SIZES and value]
-    raised = [one for one, value in sizes if value != usual.get(one.name, one.default)]
+    raised = [one for one, value in sizes if _most(value) > _most(usual.get(one.name, one.default))]
     names = [one.name for one in raised or [one for one, _ in sizes]]
     return " or ".join(map(flag, names)) or "the sizes of the run"
+
+
+def _most(value: Any) -> float:
+    """The largest of the numbers of a field; 0 where it has none."""
+    values = value if isinstance(value, tuple | list) else [value]
+    return max((each for each in values if isinstance(each, int | float)), default=0)

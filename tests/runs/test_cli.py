@@ -187,6 +187,7 @@ class Sizes:
     [
         (Sizes(hidden=10**9), None, "--hidden"),
         (Sizes(batch=10**6, seeds=9), Sizes(batch=10**6), "--seeds"),
+        (Sizes(batch=4, hidden=10**9), None, "--hidden"),  # less than by default is no cause
         (Sizes(), None, "--hidden or --batch or --seeds"),
     ],
 )
