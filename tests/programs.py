@@ -19,12 +19,12 @@ def traced_once() -> Iterator[None]:
     programs: dict[Any, Any] = {}
     compile_on = parallel.compile_on
 
-    def once(run: Any, devices: int, args: Any, *, donate: int | None = None) -> Callable[..., Any]:
+    def once(run: Any, devices: int, args: Any, **options: Any) -> Callable[..., Any]:
         state, stream, keys, _ = args
         leaves, tree = jax.tree.flatten((state, keys))
         looks = devices, tree, *((leaf.shape, leaf.dtype) for leaf in leaves)
         if looks not in programs:
-            programs[looks] = compile_on(run, devices, args, donate=donate), stream
+            programs[looks] = compile_on(run, devices, args, **options), stream
         program, first = programs[looks]
         return lambda state, stream, keys, count: program(state, first, keys, count)
 
