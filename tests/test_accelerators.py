@@ -28,7 +28,7 @@ def modules(monkeypatch, tmp_path):
     state overwrites the old one.
     """
 
-    def compile_on(run, devices, args, *, donate=None):
+    def compile_on(run, devices, args, *, donate=None, check=None):
         raise FoundError(run, args, donate)
 
     def lower(experiment, **fields):
