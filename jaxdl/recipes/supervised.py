@@ -139,7 +139,7 @@ def report(title: str, result: Mapping[str, Any], *notes: str) -> str:
             tables.number(float(result[part]["loss"]["mean"]), 4),
         ]
         for part in ("train", "validation", "test")
-        if part in result
+        if part in result or part != "validation"  # which may have no images
     ]
     header = [title, "accuracy in %, ± 95 % over seeds", "by seed", "cross-entropy"]
     length = (

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.prepare.cache import save_arrays
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, in_short
 from jaxdl.files import leaves
 from jaxdl.files.atomic import writing
 from jaxdl.files.leaves import Leaf
@@ -252,7 +252,7 @@ def from_weights(
 def _some(names: Iterable[str]) -> str:
     """The first three names."""
     first = sorted(names)
-    return ", ".join(first[:3]) + ", ..." * (len(first) > 3)
+    return ", ".join(map(in_short, first[:3])) + ", ..." * (len(first) > 3)
 
 
 def _tree(params: Params, stats: PyTree) -> dict[str, PyTree]:
