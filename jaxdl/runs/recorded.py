@@ -28,7 +28,7 @@ def written(value: Any) -> str:
 def parsed(text: str) -> Any:
     """The value of a YAML text.
 
-    >>> parsed("steps: 3\nlr: [0.1]")
+    >>> parsed("{steps: 3, lr: [0.1]}")
     {'steps': 3, 'lr': [0.1]}
 
     Raises:
