@@ -75,6 +75,13 @@ def test_episodes_that_are_no_such_numbers_are_damaged(two, arrays):
         compare(*two)
 
 
+def test_metrics_of_other_numbers_of_episodes_are_damaged(two):
+    arrays = {"protonet/accuracy": SECOND, "protonet/loss": SECOND[:, :300]}
+    save_arrays(two[1] / "episodes.npz", arrays)
+    with pytest.raises(RunError, match=r"accuracy is float64 \(3, 600\)"):
+        compare(two[1], two[1])
+
+
 def test_other_numbers_of_seeds_leave_the_interval_over_episodes():
     found = difference(FIRST, SECOND[:2])
     assert found.over_seeds is None
