@@ -41,7 +41,9 @@ def copy_project(root: Path) -> None:
     shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("peers"))
     (root / "requirements.lock").write_text("# nothing\n")
     (root / "experiments" / "__init__.py").write_text(
-        "import signal\n"  # the real one answers it, too
+        "import signal, sys\n"  # the real one answers it, too
+        "if '--blocked' in sys.orig_argv:\n"
+        "    sys.exit(signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
         "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])\n"
     )
@@ -129,6 +131,23 @@ def test_ctrl_c_at_the_very_start_ends_it_without_a_traceback(project, seconds):
     said = process.communicate(timeout=20)[1]
     assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="env of others holds no signals back")
+def test_python_starts_with_ctrl_c_held_back(project):
+    assert call(project, "run", "echo", "--blocked").returncode == 0
+
+
+def test_ctrl_c_that_a_program_answers_ends_the_script_that_waits_for_it(project, tmp_path):
+    """A stand-in for a Python that ends by itself, while the terminal's signal goes to all."""
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text("#!/usr/bin/env bash\ntrap '' INT\nkill -INT 0\necho 3.11\n")
+    fake.chmod(0o755)
+    environ = {"JAXDL_VENV": str(tmp_path), "start_new_session": True}
+    ran = call(project, "run", "echo", **environ)
+    assert ran.returncode == 130
+    assert (ran.stdout, ran.stderr) == ("", "")
 
 
 def test_a_list_that_could_not_be_printed_is_told(project):

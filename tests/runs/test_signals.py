@@ -74,6 +74,20 @@ def test_ctrl_c_among_the_imports_of_a_process_ends_in_a_sentence():
     assert (done.returncode, done.stderr) == (130, "stopped by SIGINT: nothing was begun\n")
 
 
+def test_ctrl_c_that_a_shell_held_back_is_answered_there():
+    done = python(
+        "import os, signal, time\n"
+        "from jaxdl.runs.signals import end_at_ctrl_c\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(0.1)\n"
+        "end_at_ctrl_c()\n"
+        "time.sleep(9)\n"
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped by SIGINT: nothing was begun\n")
+
+
 @pytest.mark.parametrize(("name", "ends"), [("-m", True), ("few_shot.py", False)])
 def test_it_ends_only_a_process_that_runs_an_experiment(name, ends):
     done = python(
