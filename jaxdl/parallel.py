@@ -23,8 +23,9 @@ from jaxtyping import Float, Shaped
 from jaxdl.errors import InputError, RunError
 from jaxdl.types import WHOLE, Array, Batch, Key, Params, PyTree, Scalar, Shard
 
-JOIN, LEAST_JOIN, SILENCE = 45, 15, 30
-"""Seconds in which all processes must have started, and after which a silent one counts as dead."""
+JOIN, LEAST_JOIN, SILENCE = 30, 15, 30
+"""Seconds: since the start of the command in which all processes must have started, the least that
+a slow start leaves of them, and after which a silent process counts as dead."""
 
 AXIS = "devices"
 """The name of the pmap axis."""

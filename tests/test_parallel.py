@@ -133,7 +133,7 @@ def test_few_shot_shares_groups_of_tasks_among_cores(monkeypatch):
     assert found.value.args == (3, 0)
 
 
-@pytest.mark.parametrize(("waited", "left"), [(0.0, 45), (20.4, 25), (100.0, 15)])
+@pytest.mark.parametrize(("waited", "left"), [(0.0, 30), (10.4, 20), (100.0, 15)])
 def test_the_time_to_meet_counts_from_the_start_of_the_command(monkeypatch, waited, left):
     def initialize(*, initialization_timeout, **others):
         raise Asked(initialization_timeout)

@@ -27,7 +27,7 @@ may announce its end are held back, and from an error to the end."""
 
 CAUSE = (
     "another process of this run has died, hangs, or never came. End those that are left. The same"
-    " command in all processes, started within 45 s, goes on from the last checkpoint"
+    " command in all processes, started within 30 s, goes on from the last checkpoint"
 )
 
 # Errors of collectives and of JAX's coordination.
