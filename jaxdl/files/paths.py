@@ -36,4 +36,6 @@ def whole_path(path: Path | str, field: str) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:  # of ~name
-        raise InputError(f"`{field}={text}`: there is no such user. Write ./{text}") from error
+        raise InputError(
+            f"`{field}={text}`: there is no such user. Choose a path that does not begin with ~"
+        ) from error

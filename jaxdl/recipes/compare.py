@@ -202,8 +202,8 @@ def _values(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if name.startswith(prefix)
     }
     with content_of(file, DELETE):
-        shape = found["loss"].shape
+        shape = len(found["loss"]), config["test_episodes"]
         for name, array in found.items():
-            if array.dtype.kind != "f" or array.shape != shape or array.ndim != 2 or not array.size:
-                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+            if array.dtype.kind != "f" or array.shape != shape or not array.size:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not {shape}")
     return found

@@ -29,6 +29,7 @@ SECOND = 0.62 + 0.1 * TASKS + 0.01 * RNG.normal(size=(3, 600))
 def a_run(folder, learner, accuracy, **fields):
     folder.mkdir()
     flags = RunFlags(name=folder.name)  # each run has its own, which are no settings of a training
+    fields = {"test_episodes": accuracy.shape[1], **fields}
     config = dataclasses.replace(unflat(few_shot.Config, fields), run=flags)
     record_config(folder, config if learner == "maml" else with_learner(config, learner))
     arrays = {f"{learner}/accuracy": accuracy, f"{learner}/loss": -accuracy}
@@ -78,8 +79,18 @@ def test_episodes_that_are_no_such_numbers_are_damaged(two, arrays):
 def test_metrics_of_other_numbers_of_episodes_are_damaged(two):
     arrays = {"protonet/accuracy": SECOND, "protonet/loss": SECOND[:, :300]}
     save_arrays(two[1] / "episodes.npz", arrays)
-    with pytest.raises(RunError, match=r"accuracy is float64 \(3, 600\)"):
-        compare(two[1], two[1])
+    with pytest.raises(RunError, match=r"b/episodes.npz .* loss is float64 \(3, 300\)"):
+        compare(two[1], two[0])
+
+
+@pytest.mark.parametrize("episodes", [1, 599])
+def test_a_run_that_lost_episodes_is_told_and_not_the_other(two, episodes):
+    """One episode would be paired with all."""
+    arrays = {f"protonet/{name}": SECOND[:, :episodes] for name in ("accuracy", "loss")}
+    save_arrays(two[1] / "episodes.npz", arrays)
+    for pair in (two, two[::-1]):
+        with pytest.raises(RunError, match=r"b/episodes.npz is damaged"):
+            compare(*pair)
 
 
 def test_other_numbers_of_seeds_leave_the_interval_over_episodes():

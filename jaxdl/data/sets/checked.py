@@ -6,6 +6,14 @@ from jaxdl.data.prepare.cache import Arrays
 from jaxdl.data.prepare.folder import PathLike, data_folder
 from jaxdl.errors import content_of
 
+SHAPES = {
+    "mnist": (28, 28, 1),
+    "omniglot": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+}
+"""Of one image."""
+
 
 def of_images(arrays: Arrays, data: str, data_dir: PathLike | None) -> Arrays:
     """The arrays, if they are images with labels and the names of classes.
@@ -16,7 +24,14 @@ def of_images(arrays: Arrays, data: str, data_dir: PathLike | None) -> Arrays:
     place = data_folder(data_dir) / "arrays" / data
     with content_of(place, "Delete this folder, then prepare the data again"):
         images, labels, names = (arrays[key] for key in ("image", "label", "label.names"))
-        right = images.dtype == np.uint8 and (images.ndim, labels.ndim, names.ndim) == (4, 1, 1)
-        if not right or names.dtype.kind not in "US":
+        if images.dtype != np.uint8 or images.shape[1:] != SHAPES[data]:
             raise ValueError(f"its images are {images.dtype} {images.shape}")
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"its labels are {labels.dtype} {labels.shape}")
+        if names.ndim != 1 or names.dtype.kind not in "US":
+            raise ValueError(f"its names of classes are {names.dtype} {names.shape}")
+        if data == "cifar100" and arrays["coarse_label"].shape != labels.shape:
+            raise ValueError(f"its superclasses are {arrays['coarse_label'].shape}")
+        if data == "cifar100":
+            arrays["coarse_label.names"]
     return arrays

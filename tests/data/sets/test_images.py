@@ -48,6 +48,7 @@ def test_character_name_is_that_of_the_folders():
         {"image": np.full((3, 28, 28, 1), "x")},
         {"image": np.zeros((3, 28, 28, 1))},
         {"image": np.zeros((3, 28, 28), np.uint8)},
+        {"image": np.zeros((3, 10, 10, 3), np.uint8)},
         {"image": np.uint8(3)},
         {"label": np.int64(0)},
         {"label.names": np.array("a")},
@@ -81,18 +82,19 @@ def test_the_last_training_images_are_held_out(validation, monkeypatch):
     def load(name, split, *, data_dir):
         assert (name, data_dir) == ("mnist", "here")
         count, first = (10, 0) if split == "train" else (4, 100)
-        pixels = np.arange(first, first + count, dtype=np.uint8).reshape(count, 1, 1, 1)
-        return {"image": pixels, "label": pixels.ravel() % 10, "label.names": np.array(NAMES)}
+        values = np.arange(first, first + count, dtype=np.uint8)
+        pixels = np.broadcast_to(values.reshape(count, 1, 1, 1), (count, 28, 28, 1))
+        return {"image": pixels, "label": values % 10, "label.names": np.array(NAMES)}
 
     monkeypatch.setattr(images, "load_arrays", load)
     found = images.image_splits("mnist", validation=validation, data_dir="here")
     left = 10 - validation
     expected = {"train": range(left), "validation": range(left, 10), "test": range(100, 104)}
-    assert {name: part.images.ravel().tolist() for name, part in found.items()} == {
+    assert {name: part.images[:, 0, 0, 0].tolist() for name, part in found.items()} == {
         name: list(numbers) for name, numbers in expected.items()
     }
     for part in found.values():
-        np.testing.assert_array_equal(part.labels, part.images.ravel() % 10)
+        np.testing.assert_array_equal(part.labels, part.images[:, 0, 0, 0] % 10)
         assert part.class_names == NAMES
     for wrong in (10, -1):
         with pytest.raises(InputError, match=f"`validation={wrong}` of 10 images: choose 0 to 9"):
