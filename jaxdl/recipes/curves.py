@@ -132,7 +132,6 @@ def measure_of(
     Args:
         chunk: tasks that are computed at once.
     """
-
     size = min(chunk, episodes)
     targets, context = (
         in_blocks(partial(evaluate, learner, gaussian_nll, each, chunk=size), episodes, what)

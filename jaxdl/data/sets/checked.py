@@ -30,8 +30,8 @@ def of_images(arrays: Arrays, data: str, data_dir: PathLike | None) -> Arrays:
             raise ValueError(f"its labels are {labels.dtype} {labels.shape}")
         if names.ndim != 1 or names.dtype.kind not in "US":
             raise ValueError(f"its names of classes are {names.dtype} {names.shape}")
-        if data == "cifar100" and arrays["coarse_label"].shape != labels.shape:
-            raise ValueError(f"its superclasses are {arrays['coarse_label'].shape}")
         if data == "cifar100":
-            arrays["coarse_label.names"]
+            coarse, _ = (arrays[key] for key in ("coarse_label", "coarse_label.names"))
+            if coarse.shape != labels.shape:
+                raise ValueError(f"its superclasses are {coarse.shape}")
     return arrays
