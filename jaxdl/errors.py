@@ -105,6 +105,15 @@ def in_short(words: object, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def damaged(path: object, fault: str, cure: str = "Correct the file") -> RunError:
+    """The error about a stored file that does not hold what it must.
+
+    >>> damaged("config.yaml", "learner is 3")
+    RunError('config.yaml is damaged: learner is 3. Correct the file')
+    """
+    return RunError(f"{path} is damaged: {fault}. {cure}")
+
+
 @contextlib.contextmanager
 def content_of(path: object, cure: str) -> Iterator[None]:
     """Says what is wrong with a stored file, if a value of it is missing or of another kind.
@@ -129,7 +138,7 @@ def content_of(path: object, cure: str) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{path} is damaged: {in_short(' '.join(why.split()))}. {cure}") from error
+        raise damaged(path, in_short(" ".join(why.split())), cure) from error
 
 
 def takes(function: Callable[..., Any] | None, count: int, keywords: dict[str, Any]) -> bool:

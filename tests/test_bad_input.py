@@ -225,7 +225,7 @@ TABLE = [
     Row("binary config.yaml", RUN, binary_config, 1, "config.yaml is damaged"),
     Row("no config.yaml", RUN, no_config, 1, "has checkpoints and no config.yaml"),
     Row("half a result.json", RUN, half_a_result, 1, "result.json cannot be read"),
-    Row("empty result.json", RUN, empty_result, 1, "result.json says nothing of the steps"),
+    Row("empty result.json", RUN, empty_result, 1, "it does not say how many steps"),
     Row("truncated checkpoint", RUN, truncated_checkpoint, 1, "checkpoints/2 cannot be read"),
     Row("another net", RUN, other_net, 1, "is of another net or optimiser"),
     # Data.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.tables.rows import TABLES
-from jaxdl.errors import RunError
+from jaxdl.errors import RunError, damaged
 from jaxdl.files.atomic import read_json, write_text
 from jaxdl.recipes.side_by_side import timed_lines
 from jaxdl.runs.weights import export_weights
@@ -67,7 +67,7 @@ def store(table: str, row: str, directory: Path) -> None:
         raise RunError(f"{directory} is not finished. Let the run finish before it is stored")
     result = without_places(read_json(path)) | {"curve": curve_of(directory)}
     if not math.isfinite(result["run"]["wall_seconds"]):
-        raise RunError(f"{path} is damaged: its wall time is not finite. Run it again")
+        raise damaged(path, "its wall time is not finite", "Run it again")
     to = place(table, row)
     to.result.parent.mkdir(parents=True, exist_ok=True)
     if TABLES[table].keeps_weights:

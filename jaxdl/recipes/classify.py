@@ -17,12 +17,13 @@ from jaxtyping import Float, UInt8
 
 from jaxdl.data.resize import Fit
 from jaxdl.data.sets.pictures import class_folders, picture_files, read
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, damaged
 from jaxdl.files.atomic import writing
 from jaxdl.recipes.few_shot import image_shape
 from jaxdl.recipes.loaded import LoadedRun, load_run
 from jaxdl.report import pictures
 from jaxdl.runs.identity import recorded_config
+from jaxdl.runs.recorded import CONFIG
 from jaxdl.types import Batch
 
 FITS: dict[str, Fit] = {
@@ -102,9 +103,7 @@ def classify(run: Path, support: Path, folder: Path, *, seed: int = 0) -> Classi
     loaded = load_run(run, seed, ways=len(classes))
     config = loaded.config
     if "test_inner_steps" not in config:
-        raise RunError(
-            f"{run}/config.yaml is damaged: it has no test_inner_steps. Correct the file"
-        )
+        raise damaged(Path(run) / CONFIG, "it has no test_inner_steps")
     shape, how = image_shape(config), FITS.get(config["data"], "crop")
     given = tuple(file for name in classes for file in classes[name])
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])

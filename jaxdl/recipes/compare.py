@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jaxdl.data.prepare.cache import load_arrays
 from jaxdl.data.sets.images import OMNIGLOT_SEED
-from jaxdl.errors import InputError, RunError, content_of
+from jaxdl.errors import InputError, RunError, content_of, damaged
 from jaxdl.recipes.choice import name_of
 from jaxdl.recipes.score import EPISODES
 from jaxdl.recipes.side_by_side import write_side_by_side
@@ -195,7 +195,7 @@ def _values(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     try:
         prefix, arrays = f"{name_of(config)}/", load_arrays(file)
     except RunError as error:
-        raise RunError(f"{file} is damaged. {DELETE}") from error
+        raise damaged(file, "its arrays cannot be read", DELETE) from error
     found = {
         name.removeprefix(prefix): array
         for name, array in arrays.items()

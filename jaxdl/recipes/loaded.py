@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl.errors import InputError, RunError, content_of, in_short
+from jaxdl.errors import InputError, content_of, damaged, in_short
 from jaxdl.files.atomic import read_json
 from jaxdl.files.paths import whole_path
 from jaxdl.losses import cross_entropy, mean_squared_error
@@ -31,6 +31,7 @@ from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.code import is_file_name
 from jaxdl.runs.identity import DIGESTS, recorded_config
 from jaxdl.runs.keywords import fits
+from jaxdl.runs.recorded import CONFIG
 from jaxdl.runs.stored import load_best, load_last
 from jaxdl.train.loop import per_seed
 from jaxdl.train.steps import init_states
@@ -119,6 +120,8 @@ def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> Loa
             f"{directory} is a run of another experiment. load_run reads runs of few_shot and"
             " sinusoid; load_weights reads the weights of any run"
         )
+    if ways is not None and not (fits(ways, int) and ways >= 1):
+        raise InputError(f"`ways={ways}`: give the number of classes per task, at least 1")
     numbers = fields is SINES or (config.get("task") and _outputs(directory)[2] == "loss")
     make = _make(directory, config, REGRESSORS if numbers else LEARNERS)
     if config.get("data") in OWN:
@@ -139,15 +142,14 @@ def _make(directory: Path, config: dict[str, Any], learners: Mapping[str, Make])
     """The learner's function; that of an own learner from the copy in the run."""
     name = config.setdefault("learner", "maml")
     if not isinstance(name, str):
-        told = in_short(repr(name))
-        raise RunError(f"{directory}/config.yaml is damaged: learner is {told}. Correct the file")
+        raise damaged(directory / CONFIG, f"learner is {in_short(repr(name))}")
     if not is_file_name(name):
         return find(name, learners).make
     path, _, function = name.rpartition(":")
     copy = directory / "learner" / Path(path).name
     choice = find(f"{copy}:{function}")
     if choice.code is None or choice.code.digest != config.get(DIGESTS["learner"]):
-        raise RunError(f"{copy.parent} is damaged: it is not the code that trained. Restore it")
+        raise damaged(copy.parent, "it is not the code that trained", "Restore it")
     return choice.make
 
 
@@ -230,7 +232,4 @@ def _check(directory: Path, config: dict[str, Any], fields: dict[str, Any]) -> N
         value = config.get(name)
         valid = value in hint if isinstance(hint, tuple) else fits(value, hint)
         if not valid:
-            told = in_short(repr(value))
-            raise RunError(
-                f"{directory}/config.yaml is damaged: {name} is {told}. Correct the file"
-            )
+            raise damaged(directory / CONFIG, f"{name} is {in_short(repr(value))}")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 
-from jaxdl.errors import InputError, RunError, extra, in_short
+from jaxdl.errors import InputError, damaged, extra, in_short
 from jaxdl.files import leaves
 from jaxdl.files.atomic import read_json
 from jaxdl.files.paths import whole_path
@@ -21,6 +21,7 @@ from jaxdl.recipes.loaded import LoadedRun
 from jaxdl.recipes.tabular import OWN, classify, learner_of_tables, optimiser, probabilities
 from jaxdl.runs.identity import recorded_config
 from jaxdl.runs.keywords import fits
+from jaxdl.runs.recorded import CONFIG
 from jaxdl.runs.stored import load_last
 from jaxdl.runs.weights import load_weights
 from jaxdl.train.loop import per_seed
@@ -204,7 +205,7 @@ def _of_run(run: Path, seed: int) -> LoadedRun:
     config = recorded_config(run)
     if not config.keys() >= {*OWN, "classes", "least_shots", "seeds"}:
         raise InputError(f"{run} is a run of another experiment. Give one of tabular")
-    _check_sizes(run / "config.yaml", config, ("seeds", "least_shots"))
+    _check_sizes(run / CONFIG, config, ("seeds", "least_shots"))
     if not 0 <= seed < config["seeds"]:
         raise InputError(f"{run} has no `seed={seed}`: choose one from 0 to {config['seeds'] - 1}")
     learner, x = learner_of_tables(config), jnp.zeros((2, config["features"]))
@@ -265,5 +266,4 @@ def _check_sizes(path: Path, config: Mapping[str, Any], others: tuple[str, ...] 
     """Refuses sizes of a net that are no whole numbers from 1 to `LARGEST`."""
     for name in (*OWN, "classes", *others):
         if not (fits(config[name], int) and 0 < config[name] <= LARGEST):
-            told = in_short(repr(config[name]))
-            raise RunError(f"{path} is damaged: {name} is {told}. Correct the file")
+            raise damaged(path, f"{name} is {in_short(repr(config[name]))}")

@@ -19,7 +19,7 @@ from jaxdl.files.paths import whole_path
 from jaxdl.runs.config import flat, leaves, unflat
 from jaxdl.runs.progress import say
 from jaxdl.runs.provenance import provenance
-from jaxdl.runs.recorded import check_value, parsed, recorded, written
+from jaxdl.runs.recorded import CONFIG, check_value, parsed, recorded, written
 
 Config = TypeVar("Config")
 
@@ -114,7 +114,7 @@ def check_config(
         InputError: if they differ in a field that must not change.
         RunError: if the recorded one is damaged, or is missing although there are checkpoints.
     """
-    if not (directory / "config.yaml").exists():
+    if not (directory / CONFIG).exists():
         if (directory / "checkpoints").exists():
             raise RunError(
                 f"{directory} has checkpoints and no config.yaml that describes them."
@@ -152,7 +152,7 @@ def check_config(
 def made_by(directory: Path) -> dict[str, Any]:
     """The `provenance` of the process that last trained a run; nothing where it cannot be read."""
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
-        return dict(parsed((directory / "config.yaml").read_text())["made_by"])
+        return dict(parsed((directory / CONFIG).read_text())["made_by"])
     return {}
 
 
@@ -184,7 +184,7 @@ def record_config(
         RunError: if it cannot be written.
     """
     record = {"config": _record(config, contents, former), "made_by": provenance()}
-    write_text(directory / "config.yaml", written(record))
+    write_text(directory / CONFIG, written(record))
 
 
 @contextlib.contextmanager
@@ -198,9 +198,9 @@ def forgotten_if_refused(directory: Path) -> Iterator[None]:
     except InputError:
         files = (path for path in directory.rglob("*") if path.is_file() and path.stat().st_size)
         stored = {str(path.relative_to(directory)) for path in files}
-        if stored <= {"config.yaml", "lock"} and not (directory / "checkpoints").exists():
+        if stored <= {CONFIG, "lock"} and not (directory / "checkpoints").exists():
             with contextlib.suppress(OSError):  # the user must see the InputError
-                (directory / "config.yaml").unlink(missing_ok=True)
+                (directory / CONFIG).unlink(missing_ok=True)
                 if [path.name for path in directory.iterdir()] == ["lock"]:
                     (directory / "lock").unlink()
                     directory.rmdir()
@@ -240,7 +240,7 @@ def recorded_config(directory: Path) -> dict[str, Any]:
         InputError: if there is no run.
         RunError: if its configuration is damaged.
     """
-    if not (directory / "config.yaml").is_file():
+    if not (directory / CONFIG).is_file():
         raise InputError(
             f"there is no run in {directory}: it has no config.yaml. Give the folder of a run"
         )

@@ -6,9 +6,11 @@ from typing import Any
 
 import yaml
 
-from jaxdl.errors import InputError, RunError, in_short
+from jaxdl.errors import InputError, damaged, in_short
 from jaxdl.runs.config import check_range
 from jaxdl.runs.keywords import fits
+
+CONFIG = "config.yaml"
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,16 +50,16 @@ def recorded(directory: Path) -> dict[str, Any]:
     Raises:
         RunError: if it is missing, or damaged.
     """
-    path = directory / "config.yaml"
+    path = directory / CONFIG
     try:
         whole = parsed(path.read_text())
         found = whole.get("config") if isinstance(whole, dict) else None
         if not isinstance(found, dict):
             raise ValueError("it has no configuration")
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({in_short(error)}). Choose another `name=`") from error
+        raise damaged(path, in_short(error), "Choose another `name=`") from error
     if strange := [key for key in found if not isinstance(key, str)]:
-        raise RunError(f"{path} is damaged (the key {strange[0]!r}). Choose another `name=`")
+        raise damaged(path, f"the key {strange[0]!r} is no text", "Choose another `name=`")
     return found
 
 
@@ -76,4 +78,4 @@ def check_value(directory: Path, kind: type, name: str, value: Any) -> None:
             raise InputError(f"{name} is {in_short(repr(value))}")
         check_range(name, hint, value)
     except InputError as error:
-        raise RunError(f"{directory}/config.yaml is damaged: {error}. Correct the file") from error
+        raise damaged(directory / CONFIG, str(error)) from error

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, damaged
 from jaxdl.files.atomic import plain, read_json, write_text, writing
 from jaxdl.report import pictures
 from jaxdl.runs import identity
@@ -117,9 +117,8 @@ class Run:
             try:
                 done = int(found["run"]["steps"])
             except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise RunError(
-                    f"{path} says nothing of the steps of its run. Move it away to go on"
-                ) from error
+                fault = "it does not say how many steps its run has"
+                raise damaged(path, fault, "Move it away to go on") from error
             if done == self.steps:
                 return found
         self._training.refuse_fewer_than(max([done, *self._training.checkpoints.steps()]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import InputError, RunError
+from jaxdl.errors import InputError, RunError, damaged
 from jaxdl.runs.checkpoint import Checkpoints
 from jaxdl.runs.config import RunFlags
 from jaxdl.runs.journal import Journal, Window
@@ -232,10 +232,10 @@ class Training:
         Checkpoints of earlier versions have no mark.
         """
         if mark is not None and parallel.is_first() and not self.journal.begins_as(mark):
-            raise RunError(
-                f"{self.journal.path} is damaged: it does not begin with the lines that it had at"
-                f" checkpoint {self.step:,}. Put the file back, or choose another `name=` to start"
-                " a new run"
+            raise damaged(
+                self.journal.path,
+                f"it does not begin with the lines that it had at checkpoint {self.step:,}",
+                "Put the file back, or choose another `name=` to start a new run",
             )
 
     def _check_finite(self, i: int, metrics: dict[str, np.ndarray]) -> None:

@@ -197,6 +197,12 @@ def test_a_seed_that_the_run_has_not(begun):
             load_run(begun, seed=seed)
 
 
+@pytest.mark.parametrize("ways", [0, -5, 2.5, True])
+def test_a_number_of_classes_that_is_none(begun, ways):
+    with pytest.raises(InputError, match=rf"`ways={ways}`: give the number of classes per task"):
+        load_run(begun, ways=ways)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -58,14 +58,14 @@ def bomb(text):
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("result.json", lambda text: "{}", "says nothing of the steps of its run"),
-        ("result.json", lambda text: with_steps(text, float("inf")), "says nothing of the steps"),
+        ("result.json", lambda text: "{}", "does not say how many steps its run has"),
+        ("result.json", lambda text: with_steps(text, float("inf")), "does not say how many steps"),
         ("result.json", lambda text: DEEP, r"cannot be read \(it is nested too deeply\)"),
         ("config.yaml", lambda text: DEEP, "config.yaml is damaged"),
         ("config.yaml", lambda text: "config: " + "{a: " * 20_000, "config.yaml is damaged"),
-        ("config.yaml", lambda text: f"config:\n  5: 3{text[7:]}", r"is damaged \(the key 5\)"),
+        ("config.yaml", lambda text: f"config:\n  5: 3{text[7:]}", "damaged: the key 5 is no"),
         ("config.yaml", lambda text: "- 1", "config.yaml is damaged"),
-        ("config.yaml", lambda text: bomb(text), "config.yaml is damaged .*alias"),
+        ("config.yaml", lambda text: bomb(text), "config.yaml is damaged: .*alias"),
     ],
 )
 def test_a_damaged_file_is_told_in_a_sentence(run, name, change, says):

@@ -170,7 +170,8 @@ def test_a_signal_that_is_answered_late_is_no_first_of_two():
 
 def test_signals_of_a_forked_process_do_not_count():
     done = python(
-        "import contextlib, os, signal, time\n"
+        "import contextlib, os, signal, time, warnings\n"
+        "warnings.simplefilter('ignore')  # Python 3.12 advises against a fork beside threads\n"
         "from jaxdl.runs import unanswered\n"
         "from jaxdl.runs.signals import caught_signals\n"
         "unanswered.PATIENCE = 0.2\n"
