@@ -128,10 +128,10 @@ def test_a_warning_of_cpp_is_shown_a_little_later(tmp_path):
 # ---- two processes that train
 
 
-def launch(folder, index, port, *flags):
+def launch(folder, index, port, *flags, host="localhost"):
     command = [sys.executable, "-P", "-m", "experiments.sinusoid", "--tasks", "26", *flags]
     command += ["--steps", "2000000", "--name", "x", "--runs-dir", str(folder), "--processes", "2"]
-    command += ["--coordinator", f"localhost:{port}", "--process", str(index)]
+    command += ["--coordinator", f"{host}:{port}", "--process", str(index)]
     environment = {
         k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
     }
@@ -191,3 +191,9 @@ def test_if_one_of_two_dies_or_hangs_the_other_ends_with_a_sentence(tmp_path, vi
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_lone_process_ends_with_a_sentence(tmp_path, index):
     ended(launch(tmp_path, index, free_port()))
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_cannot_be_reached_ends_with_a_sentence(tmp_path):
+    """192.0.2.0/24 is reserved for documents, so no machine has the address."""
+    ended(launch(tmp_path, 1, free_port(), host="192.0.2.1"))
