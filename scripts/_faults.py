@@ -221,12 +221,14 @@ def read_only(run: Path) -> Iterator[Sequence[str]]:
 
 @contextlib.contextmanager
 def damaged(run: Path, *, path: Callable[[Path], Path], damage: Damage) -> Iterator[Sequence[str]]:
-    """A file is damaged; then it is as before, if it is still there."""
+    """A file is damaged; then it is as before, if the run left it alone."""
     file = path(run)
     content = file.read_bytes()
-    file.write_bytes(damage(content))
+    broken = damage(content)
+    file.write_bytes(broken)
     yield ()
-    if file.exists():  # a run that goes on removes its older checkpoints
+    # A run that goes on removes its older checkpoints, and writes its log anew.
+    if file.exists() and file.read_bytes() == broken:
         file.write_bytes(content)
 
 
