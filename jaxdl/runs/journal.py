@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl import parallel
-from jaxdl.errors import InputError, RunError, content_of, extra
+from jaxdl.errors import InputError, RunError, content_of, extra, in_short
 from jaxdl.files.atomic import parsed, plain, write_text, writing
 
 OWN = ("step", "split")
@@ -73,7 +73,7 @@ class Journal:
         names = list(lines[0]) if lines else []
         whole = [line for line in lines if line.keys() >= set(names)]
         with content_of(self.path, "Put the file back"):
-            return {name: np.asarray([line[name] for line in whole], np.float64) for name in names}
+            return {name: _values([line[name] for line in whole], name) for name in names}
 
     def splits(self) -> list[str]:
         """The names of the splits, in the order of their first lines."""
@@ -184,6 +184,14 @@ class Window:
     def means(self) -> dict[str, np.ndarray]:
         """The means over steps, `[seeds]`, float64."""
         return {name: sums / self._counts[name] for name, sums in self._sums.items()}
+
+
+def _values(of_lines: list[Any], name: str) -> np.ndarray:
+    """A metric as an array: a number per line, or a number per line and seed."""
+    found = np.asarray(of_lines, np.float64)
+    if found.ndim > 2 or not found.size:
+        raise ValueError(f"{name} is {in_short(of_lines[0])}")
+    return found
 
 
 def _crc32(lines: Sequence[str]) -> int:

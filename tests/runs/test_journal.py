@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, RunError
 from jaxdl.runs.journal import Journal, Window
 
 
@@ -115,3 +115,11 @@ def test_notes_stay_as_they_were_while_the_window_goes_on():
     notes = window.notes()
     window.add({"loss": np.ones((1, 300))})
     assert Window.from_notes(notes).means()["loss"] == 1
+
+
+@pytest.mark.parametrize("values", ["[[]]", "[]", "[[1.0, 2.0]]", '"many"', "[1.0, [2.0]]", "{}"])
+def test_values_that_are_no_numbers_of_seeds_are_damage(values, tmp_path):
+    journal = Journal(tmp_path)
+    journal.path.write_text(f'{{"step": 1, "split": "train", "loss": {values}}}\n')
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged: .* Put the file back"):
+        journal.read("train")
