@@ -12,6 +12,7 @@ import numpy as np
 from experiments.reports.sinusoid import PUBLISHED
 from experiments.reports.tabular import scores_table
 from experiments.tables import figure
+from experiments.tables.processes import curves
 from experiments.tables.rows import DECIDES, TABLES, TITLES
 from experiments.tables.stored import DOCS, learner_of, results_of
 from jaxdl.files.atomic import write_text
@@ -223,6 +224,7 @@ def as_page(report: str) -> str:
 
 Writers = dict[str, tuple[Callable[[str], str], str]]
 RESULTS: Writers = {
+    "curves": (drawn(curves), "curves"),
     "maml-on-sine-waves": (drawn(maml_on_sines), "sine-waves"),
     "numbers-5way-1shot": (drawn(numbers), "numbers-5way-1shot"),
     "omniglot-5way-1shot": (drawn(omniglot), "omniglot-5way-1shot"),

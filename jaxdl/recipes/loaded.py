@@ -34,6 +34,7 @@ from jaxdl.runs.keywords import fits
 from jaxdl.runs.recorded import CONFIG
 from jaxdl.runs.stored import load_best, load_last
 from jaxdl.train.loop import per_seed
+from jaxdl.train.memory import refuse_too_large
 from jaxdl.train.steps import init_states
 from jaxdl.train.streams import run_keys
 from jaxdl.types import Array, LossFn, Params, PyTree, TrainState, TransferLearner
@@ -68,6 +69,10 @@ IMAGES: dict[str, Any] = {
 """What decides the learner of a run of few_shot: for each field its type, or the names allowed.
 
 The learner's own arguments stand beside them."""
+SIZES = {"ways", "test_ways", "filters", "size", "hidden", "seeds"}
+LARGEST = 2**20
+"""The largest whole number that such a run can have. The shapes of larger nets cannot be computed.
+"""
 SINES: dict[str, Any] = {"init": tuple(SINE_INITS)}
 """The same for a run of sinusoid."""
 
@@ -207,7 +212,9 @@ def _start(learner: AnyLearner, x: Array, seeds: int) -> TrainState:
     def start() -> TrainState:
         return init_states(lambda key: learner.init(key, x), run_keys(0, seeds), optax.adam(0.001))
 
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(start))
+    state = jax.eval_shape(start)
+    refuse_too_large(state, 1)  # of all seeds
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
 
 
 def _shapes(params: Params) -> PyTree:
@@ -231,5 +238,7 @@ def _check(directory: Path, config: dict[str, Any], fields: dict[str, Any]) -> N
     for name, hint in fields.items():
         value = config.get(name)
         valid = value in hint if isinstance(hint, tuple) else fits(value, hint)
-        if not valid:
+        numbers = value if isinstance(value, list) else [value]
+        least = 1 if name in SIZES else -LARGEST
+        if not valid or any(fits(n, int) and not least <= n <= LARGEST for n in numbers):
             raise damaged(directory / CONFIG, f"{name} is {in_short(repr(value))}")

@@ -208,12 +208,21 @@ def test_a_number_of_classes_that_is_none(begun, ways):
     [
         *["filters: many", "filters: []", "norm: 3", "norm: layer", "inner_lr: null"],
         *["data: mnist", "test_ways: x", "test_inner_steps: x", "learner: 7"],
+        *["ways: 0", "seeds: 0", "seeds: 1000000000000000000000000000000", "filters: 1048577"],
+        *["inner_steps: 1048577", "test_ways: 0"],
     ],
 )
 def test_a_damaged_config(begun, line):
     path, (field, value) = begun / "config.yaml", line.split(": ")
     path.write_text(re.sub(rf"(?m)^  {field}: .*$", f"  {field}: {value}", path.read_text()))
     with pytest.raises(RunError, match=f"config.yaml is damaged: {field} is"):
+        load_run(begun)
+
+
+def test_a_net_that_does_not_fit_into_memory(begun):
+    path = begun / "config.yaml"
+    path.write_text(path.read_text().replace("filters: 2", "filters: 1000000"))
+    with pytest.raises(InputError, match=r"optimiser's state need [\d,.]+ GiB"):
         load_run(begun)
 
 
