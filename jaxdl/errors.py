@@ -25,6 +25,9 @@ class InputError(ValueError):
 
     exit_code = 2
 
+    def __init__(self, text: object = "") -> None:
+        super().__init__(shown(text))
+
 
 class TooLarge(InputError):
     """What does not fit into memory. `command_line` names the flags to lower, in place of `cure`.
@@ -58,6 +61,9 @@ class RunError(RuntimeError):
     """
 
     exit_code = 1
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(shown(text))
 
 
 CALLED = {
@@ -95,13 +101,22 @@ def extra(name: str) -> Iterator[None]:
         ) from error
 
 
+def shown(text: object) -> str:
+    """A text without what would act on a terminal, such as the name of a file has. Lines stay.
+
+    >>> shown("a\\x1b[31m\\nb").split("\\n")
+    ['a\\\\x1b[31m', 'b']
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(text))
+
+
 def in_short(words: object, most: int = 160) -> str:
     """What a file or another library says, on one line that a terminal can show.
 
     >>> in_short("a\\x1b[31m\\nb"), in_short("x" * 500, most=9)
     ('a\\\\x1b[31m\\\\nb', 'xxxxxxxxx...')
     """
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(words))
+    text = shown(words).replace("\n", "\\n")
     return text if len(text) <= most else f"{text[:most]}..."
 
 

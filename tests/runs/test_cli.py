@@ -19,6 +19,7 @@ from jaxdl.runs.config import RunFlags
 from jaxdl.runs.flags import flags_of, in_flags
 from jaxdl.runs.signals import Interrupted
 from jaxdl.runs.sizes import largest
+from jaxdl.runs.supervise import Diverged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -314,3 +315,11 @@ def test_where_compiled_programs_are_kept(monkeypatch, home, variable, expected)
         monkeypatch.setenv("JAXDL_XLA_CACHE", variable)
     cli._use_compilation_cache()
     assert settings.get("jax_compilation_cache_dir") == expected
+
+
+@pytest.mark.parametrize("kind", [InputError, RunError, Diverged])
+def test_errors_have_nothing_that_acts_on_a_terminal(kind):
+    """Values of damaged files come into them."""
+    assert str(kind("a name: \x1b[31m\u202e\nChoose another")) == (
+        "a name: \\x1b[31m\\u202e\nChoose another"
+    )
