@@ -7,8 +7,8 @@ Its nets are trained on RBF and tested on RBF and Matern. The exact posterior kn
 lengthscale and the scale of each task. So it is an upper bound.
 
 Command: scripts/run regression_1d --learner tnp_d
-Runtime: not measured yet for the 100,000 steps; `--steps 500 --test-tasks 500` takes a minute
-Result: log-likelihood per point of targets and of the context
+Runtime: 20,000 steps of 3 seeds take 14 minutes (cnp), 63 (canp, tnp_d) on one core of two
+Result: log-likelihood per point of targets and of the context: docs/results.md
 """
 
 import dataclasses
