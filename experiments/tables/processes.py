@@ -8,10 +8,7 @@ from experiments.reports.regression_1d import PUBLISHED
 from experiments.tables.rows import TITLES
 from experiments.tables.stored import learner_of, results_of
 
-COLUMNS = {
-    "rbf": "RBF",
-    "matern": "Matern-5/2",
-}
+COLUMNS = {"rbf": "RBF", "matern": "Matern-5/2"}
 """The kinds of curves with their titles."""
 
 
@@ -28,7 +25,8 @@ def curves(table: str) -> Iterator[list[str]]:
     results = results_of(table)
     for name in sorted(results, key=targets, reverse=True):
         result, learner = results[name], learner_of(results[name])
-        paper = {kernel: f"{PUBLISHED[learner][kernel]:.2f}" for kernel in COLUMNS}
+        published = PUBLISHED.get(learner, {})
+        paper = {kernel: f"{value:.2f}" for kernel, value in published.items()}
         yield [
             TITLES.get(learner, learner),
             f"{result['parameters']:,}",

@@ -69,12 +69,12 @@ IMAGES: dict[str, Any] = {
 """What decides the learner of a run of few_shot: for each field its type, or the names allowed.
 
 The learner's own arguments stand beside them."""
-SIZES = {"ways", "test_ways", "filters", "size", "hidden", "seeds"}
-LARGEST = 2**20
-"""The largest whole number that such a run can have. The shapes of larger nets cannot be computed.
-"""
 SINES: dict[str, Any] = {"init": tuple(SINE_INITS)}
 """The same for a run of sinusoid."""
+SIZES = {"ways", "test_ways", "filters", "size", "hidden", "seeds"}
+"""The fields that are 1 at least."""
+LARGEST = 2**20
+"""The largest whole number in a field. JAX cannot compute the shapes of much larger nets."""
 
 
 def load_run(path: Path | str, seed: int = 0, *, ways: int | None = None) -> LoadedRun:
