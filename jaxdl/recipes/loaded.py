@@ -238,7 +238,7 @@ def _check(directory: Path, config: dict[str, Any], fields: dict[str, Any]) -> N
     for name, hint in fields.items():
         value = config.get(name)
         valid = value in hint if isinstance(hint, tuple) else fits(value, hint)
-        numbers = value if isinstance(value, list) else [value]
+        numbers: list[Any] = value if isinstance(value, list) else [value]
         least = 1 if name in SIZES else -LARGEST
         if not valid or any(fits(n, int) and not least <= n <= LARGEST for n in numbers):
             raise damaged(directory / CONFIG, f"{name} is {in_short(repr(value))}")
