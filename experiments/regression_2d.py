@@ -17,8 +17,9 @@ the squared error of all pixels, beside nearest neighbours and a Gaussian proces
 (arXiv:1901.05761) has the scales of TNP.
 
 Command: scripts/run regression_2d --learner cnp
-Runtime: not measured yet for the 20,000 steps; `--steps 400 --test-tasks 100` takes 2 minutes
-Result: log-likelihood and squared error per pixel
+Runtime: 14 minutes for 8,000 of the 20,000 steps, on one CPU core beside another training
+Result: CNP, 1 seed, 8,000 steps: log-likelihood per pixel 0.43, 0.65 and 0.71 with 10, 100 and 300
+pixels given; the mean picture has 0.46 (docs/results.md)
 """
 
 import dataclasses

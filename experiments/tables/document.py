@@ -230,7 +230,7 @@ RESULTS: Writers = {
     "omniglot-5way-1shot": (drawn(omniglot), "omniglot-5way-1shot"),
     "sine-waves": (drawn(sines), "sine-waves"),
     "tabular": (drawn(real_tables), "tabular"),
-    **{name: (reports, name) for name in ("numbers-in-full", "dqn", "navigation")},
+    **{name: (reports, name) for name in ("numbers-in-full", "pictures", "dqn", "navigation")},
 }
 """The writer of each place in a document, and the table whose stored results it shows."""
 DOCUMENTS: dict[str, Writers] = {
