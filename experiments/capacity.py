@@ -25,7 +25,7 @@ from jaxdl.models.linen import without_stats
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Problem, classes_of, seen
-from jaxdl.recipes.problems import alone
+from jaxdl.recipes.problems import ALONE, alone
 from jaxdl.runs import cli
 from jaxdl.runs.config import Count, Natural, Positive, RunFlags, Seeds, flat
 from jaxdl.runs.experiment import run_experiment
@@ -75,6 +75,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     result = {
         "sizes": sizes(config, run, problem),
         "images": {"test": len(problem.test[1])},
+        "split": ALONE[config.data],
+        "batch_norm": "none",
         "config": flat(config),
     }
     run.picture("gap", partial(draw_gap, result), size=(9, 4.2))

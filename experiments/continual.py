@@ -37,7 +37,7 @@ from jaxdl.data.sets.rotated_permuted import rearranged
 from jaxdl.errors import InputError
 from jaxdl.losses import cross_entropy
 from jaxdl.models.mlp import INITIALISERS, mlp
-from jaxdl.recipes.continual import learn, load, start
+from jaxdl.recipes.continual import SPLITS, learn, load, start
 from jaxdl.runs import cli
 from jaxdl.runs.config import Count, Natural, Range, RunFlags, Seeds, Start, each_once, flat
 from jaxdl.runs.experiment import run_experiment
@@ -180,7 +180,12 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         state = start(problem.stream, method, keys, config.start)
         found[name] = learn(part, problem, method, keys, state, examples=config.examples)
     images = len(problem.labels)
-    about: dict[str, Any] = {"test_images": images, "config": flat(config)}
+    about: dict[str, Any] = {
+        "test_images": images,
+        "split": SPLITS[config.images],
+        "batch_norm": "none",
+        "config": flat(config),
+    }
     result: dict[str, Any] = {"methods": found, "angles": angles, **about}
     run.picture("retention", partial(draw_retention, result), size=(10, 4.6))
     run.picture("matrices", partial(draw_matrices, result), size=(11, 4.2))

@@ -165,7 +165,13 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     learnt = {
         name: learn(config, run.part(name), agent, evaluation) for name, agent in agents.items()
     }
-    result = {"memories": learnt, "steps": config.steps, "config": flat(config)}
+    result = {
+        "memories": learnt,
+        "steps": config.steps,
+        "split": "episodes that start anew",
+        "batch_norm": "none",
+        "config": flat(config),
+    }
     lines = {name: {s: run.part(name).metrics(s) for s in SPLITS} for name in learnt}
     run.picture("return", partial(draw_return, result, lines), size=(9, 4.2))
     run.picture("td_error", partial(draw_errors, result, lines), size=(9, 6.5))

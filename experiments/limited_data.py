@@ -31,7 +31,7 @@ from jaxdl.models.lenet import lenet
 from jaxdl.optim.transfer import with_new_head
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Problem, Training, classes_of, plain, seen
-from jaxdl.recipes.problems import other_source
+from jaxdl.recipes.problems import ALONE, other_source
 from jaxdl.report import pictures
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
@@ -153,6 +153,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "counts": counts,
         "examples": [float(size(problem.train, n or ALL)) / classes_of(problem) for n in counts],
         "images": {name: len(getattr(problem, name)[1]) for name in ("validation", "test")},
+        "split": ALONE[config.data],
+        "batch_norm": "none",
         "config": flat(config),
     }
     run.picture("accuracy", partial(pictures.accuracy_by_count, result, METHODS), size=(6.5, 4.5))

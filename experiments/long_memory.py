@@ -106,7 +106,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     run.picture("learning_curve", partial(draw_curve, run, result), size=(6, 4))
     first = task.transform(task.test[0][0]), np.asarray(task.test[1][0])
     run.picture("sample", partial(draw_sample, config.task, *first, answers), size=(9, 3.6))
-    return run.finish(result)
+    return run.finish({**result, "split": "sequences drawn anew, by keys that no training has"})
 
 
 def drawn(config: Config) -> Task:

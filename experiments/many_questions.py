@@ -24,6 +24,7 @@ from jaxdl.data.sets.images import STATISTICS, image_splits
 from jaxdl.models.lenet import lenet
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.many_tasks import Problem, check_methods, compare
+from jaxdl.recipes.supervised import split_of
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -93,7 +94,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     net = trunk(), mlp((50, problem.classes))
     result, _ = compare(run, problem, *net, methods_of(config), flat(config), config.start)
     run.picture("f1", partial(draw_questions, result), size=(7.5, 4.5))
-    return run.finish(result)
+    split = split_of("MNIST", config.validation.validation)
+    return run.finish({**result, "split": split})
 
 
 def load(config: Config) -> Problem:

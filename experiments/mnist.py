@@ -167,6 +167,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     about = {
         "binomial_ci95": Z95 * np.sqrt(accuracy * (1 - accuracy) / len(data["test"].labels)),
         "train_images": len(data["train"].labels),
+        "split": supervised.split_of("MNIST", held_out),
         "batch_norm": "running averages of training" if config.net == "cnn" else "none",
         "config": flat(config),
     }

@@ -27,6 +27,7 @@ from jaxdl.data.sets.multimnist import overlaid_epochs, overlaid_pairs
 from jaxdl.models.lenet import lenet
 from jaxdl.models.mlp import mlp
 from jaxdl.recipes.many_tasks import METHODS, Problem, check_methods, compare
+from jaxdl.recipes.supervised import split_of
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -96,7 +97,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     canvases, labels = map(np.asarray, problem.test)
     samples = partial(draw_samples, canvases, labels, logits[0].argmax(axis=-1))
     run.picture("samples", samples, size=(11, 7))
-    return run.finish(result)
+    split = split_of("MNIST", config.validation.validation)
+    return run.finish({**result, "split": split})
 
 
 def load(config: Config) -> Problem:

@@ -148,6 +148,7 @@ def experiment(choice: Choice, config: Config, run: Run) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(per_seed(params)[0])),
         "least_scale": least_scale(config),
         "images": {split: len(of_split) for split, of_split in images.items()},
+        "split": "MNIST's test pictures; training has its training pictures",
         "batch_norm": "none",
         "config": flat(config),
     }

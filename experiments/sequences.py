@@ -24,6 +24,7 @@ from jaxdl.data.sets.images import STATISTICS, image_splits
 from jaxdl.losses import cross_entropy
 from jaxdl.recipes import cells
 from jaxdl.recipes.cells import Task
+from jaxdl.recipes.supervised import split_of
 from jaxdl.runs import cli
 from jaxdl.runs.config import (
     Count,
@@ -105,7 +106,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     run.picture("learning_curve", partial(draw_curve, run, result), size=(6, 4))
     first = task.transform(task.test[0][0]), np.asarray(task.test[1][0])
     run.picture("sample", partial(draw_sample, *first, answers), size=(9, 3.6))
-    return run.finish(result)
+    split = split_of("MNIST", config.validation.validation)
+    return run.finish({**result, "split": split})
 
 
 def rows(config: Config) -> Task:

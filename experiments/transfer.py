@@ -32,7 +32,7 @@ from jaxdl.models.linen import without_stats
 from jaxdl.optim.transfer import NEVER, unfreezing, with_new_head
 from jaxdl.recipes import few_labels
 from jaxdl.recipes.few_labels import Images, Optimiser, Problem, Training, classes_of, seen
-from jaxdl.recipes.problems import other_classes
+from jaxdl.recipes.problems import OTHER, other_classes
 from jaxdl.report import pictures
 from jaxdl.runs import cli
 from jaxdl.runs.config import Count, Natural, Positive, RunFlags, Seeds, Start, flat
@@ -143,6 +143,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             **{name: len(getattr(problem, name)[1]) for name in ("source", "validation", "test")},
             "source_test": len(source_test[1]),
         },
+        "split": OTHER[config.data],
+        "batch_norm": "none",
         "config": flat(config),
     }
     run.picture("accuracy", partial(pictures.accuracy_by_count, result, METHODS), size=(6.5, 4.5))

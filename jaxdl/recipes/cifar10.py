@@ -135,7 +135,8 @@ def evaluate_classifier(
     result = supervised.scores(evaluate, state, data)
     logits = supervised.predictor(model, as_seen, state)(data["test"].images)
     supervised.draw(run, data["test"], logits, result["test"])
-    return run.finish({**result, "train_images": len(train_data.labels), **about})
+    split = supervised.split_of("CIFAR-10", validation)
+    return run.finish({**result, "train_images": len(train_data.labels), "split": split, **about})
 
 
 def image_like(count: int, images: Any) -> Array:

@@ -27,6 +27,13 @@ DATA_SEED = 0
 """Seed of the angles and of the orders of pixels. It is one for all runs, as in MER's paper."""
 
 
+SPLITS = {
+    "mnist": "MNIST's test images, moved as in each task",
+    "digits": "the last 297 images, moved as in each task",
+}
+"""The split of each set of images."""
+
+
 class Problem(NamedTuple):
     """A stream of examples, and the test images of all tasks.
 

@@ -231,6 +231,7 @@ def compare(
         "tasks": problem.names,
         "base_rates": base_rates(np.asarray(problem.test[1])),
         "images": {name: len(getattr(problem, name)[1]) for name in ("validation", "test")},
+        "batch_norm": "none",
         "config": config,
     }
     return result, found["equal"][1]

@@ -13,6 +13,26 @@ from jaxdl.data.subsets import divided
 from jaxdl.recipes.few_labels import Images, Problem, problem_of
 
 Data = Literal["mnist", "omniglot", "cifar10", "digits"]
+_PUBLISHED = "{}the published test images; 200 training images of each class held out for choices"
+ALONE: dict[Data, str] = {
+    "mnist": _PUBLISHED.format(""),
+    "cifar10": _PUBLISHED.format(""),
+    "omniglot": "a quarter of the test characters of MAML's split: of each, 15 drawings to learn"
+    " from, 2 for choices, 3 for the test",
+    "digits": "classes 0 to 4: of each, 100 images to learn from, 30 for choices, the rest for the"
+    " test",
+}
+"""The split of the target of `alone` and `other_source`."""
+OTHER = {
+    "mnist": _PUBLISHED.format("classes 5 to 9: "),
+    "omniglot": "a sixth of the characters of the test alphabets: of each, 15 drawings to learn"
+    " from, 2 for choices, 3 for the test",
+    "cifar100": "the test classes of FC100: of each, 400 images to learn from, 50 for choices, 150"
+    " for the test",
+    "digits": "classes 5 to 9: of each, 100 images to learn from, 30 for choices, the rest for the"
+    " test",
+}
+"""The split of the target of `other_classes`."""
 
 
 def alone(data: Data, data_dir: Path | None) -> Problem:

@@ -51,6 +51,15 @@ def labels_of(data: ImageData) -> Array:
     return jnp.asarray(check_labels(data.labels, len(data.images), classes=classes))
 
 
+def split_of(title: str, held_out: int) -> str:
+    """What is tested, and what choices are made on, for result.json.
+
+    >>> split_of("MNIST", 5000)
+    "MNIST's test images; 5,000 of its training images held out for choices"
+    """
+    return f"{title}'s test images; {held_out:,} of its training images held out for choices"
+
+
 def scores(
     evaluate: Evaluate, state: TrainState, data: Mapping[Split, ImageData]
 ) -> dict[str, Any]:
