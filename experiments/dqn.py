@@ -223,7 +223,6 @@ def learn(config: Config, part: Run, agent: Dqn, evaluation: Evaluation) -> dict
         part.restore(start(agent, keys, config.start)),
         validate=partial(evaluation, jax.random.key(CURVE)),
         eval_every=config.eval_every,
-        tasks=config.envs * config.plays,
     )
     last = np.asarray(evaluation(jax.random.key(LAST), state)["return"])
     say(f"{part.directory.name}: mean return {last.mean():.1f} at the last step")

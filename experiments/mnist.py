@@ -232,7 +232,6 @@ def train(
         run.restore(initial(config)),
         validate=validate,
         eval_every=config.validation.eval_every,
-        tasks=config.batch,
         devices=devices,
     )
 

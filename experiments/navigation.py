@@ -187,7 +187,6 @@ def train(config: Config, run: Run, environment: Any, inner_steps: int) -> Param
         validate=partial(validation, config) if inner_steps else None,
         eval_every=config.eval_every,
         best="return",
-        tasks=config.tasks,
         devices=devices,
     ).params
 

@@ -111,7 +111,7 @@ def train(
             chunks = signalling(chunks, *signal_after)
         with mock.patch("jaxdl.train.loop.parallel", mock.Mock(wraps=parallel)) as patched:
             patched.compile_on = compile_once(settings)
-            for i, state in run.watch(chunks, tasks=settings.seeds):
+            for i, state in run.watch(chunks):
                 at_log_point(run, i, state)
         state = jax.tree.map(np.asarray, state)
         if result is None:
@@ -141,7 +141,6 @@ def validated(settings: Config, *, part: str = "") -> dict[str, Any]:
                 validate=lambda state: {"score": score(int(state.step), settings.seeds)},
                 eval_every=4,
                 best="score",
-                tasks=1,
             )
         params, steps = run.best(last.params)
         return whole.finish({"steps": steps, "best": params, "last": last})

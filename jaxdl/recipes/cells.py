@@ -121,7 +121,6 @@ def train(run: Run, cell: str, task: Task, training: Training, start: Start) -> 
         run.restore(started(state, start.init_from, start.init_except)),
         validate=lambda state: evaluate(state.params, {}, *task.validation),
         eval_every=training.eval_every,
-        tasks=training.batch,
         devices=training.devices,
     ).params
 

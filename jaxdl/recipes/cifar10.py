@@ -102,7 +102,6 @@ def train_classifier(
         run.restore(state),
         validate=validate,
         eval_every=config["eval_every"],
-        tasks=batch,
         devices=devices,
     )
 

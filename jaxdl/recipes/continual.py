@@ -109,7 +109,6 @@ def learn(
         part.restore(state),
         split="test",
         every=examples,
-        tasks=1,
     )
     clock, since = time.perf_counter(), -1  # the first task after a start also compiles
     for i, now in points:

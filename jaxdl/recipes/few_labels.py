@@ -240,7 +240,6 @@ def fit(
         validate=validate,
         eval_every=training.eval_every,
         best="accuracy",
-        tasks=training.batch,
         devices=training.devices,
     ).params
 

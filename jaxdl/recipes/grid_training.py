@@ -146,7 +146,7 @@ def _train(
         on_compile=together.compiled,
     )
     options: dict[str, Any] = {"validate": validate, "eval_every": plan.eval_every, "best": best}
-    together.watch(chunks, tasks=plan.tasks, **options)
+    together.watch(chunks, **options)
 
 
 def _initial(

@@ -266,7 +266,6 @@ def learn(
         state,
         validate=clocked(part, validate),
         eval_every=training.eval_every,
-        tasks=training.batch,
         devices=training.devices,
     )
     logits = answers(net, state.params, problem.test[0])

@@ -71,7 +71,6 @@ def meta_train(
         task_stream(sample, tasks),
         keys,
         run.restore(state),
-        tasks=tasks,
         devices=devices,
         **options,
     ).params

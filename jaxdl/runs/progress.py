@@ -88,13 +88,12 @@ def timed(parts: Sequence[Part], what: str, sizes: Sequence[float] = ()) -> Iter
 class Progress:
     """The rate of a training, shown per log point, or as one line that updates on a terminal.
 
-    The rate in tasks/s counts training alone. The time left counts everything between steps,
+    The rate in steps/s counts training alone. The time left counts everything between steps,
     validations too, but no compilation. So call `restart` after a compilation.
     """
 
-    def __init__(self, step: int, steps: int, tasks: int) -> None:
+    def __init__(self, step: int, steps: int) -> None:
         self._steps = steps
-        self._tasks = tasks
         self._busy = 0.0
         self.restart(step)
 
@@ -119,13 +118,12 @@ class Progress:
         """Step, rate, the metrics (means over seeds), time left."""
         (then, busy_then, before), (now, busy, step) = self._marks[0], self._marks[-1]
         count = max(step - before, 1)
-        rate = self._tasks * count / max(busy - busy_then, 1e-9)
+        rate = count / max(busy - busy_then, 1e-9)
+        shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
         left = (self._steps - step) * (now - then) / count
         total = f"{self._steps:,}"
         values = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in means.items())
-        return (
-            f"step {step:>{len(total)},}/{total}  {rate:,.0f} tasks/s  {values}  {clock(left)} left"
-        )
+        return f"step {step:>{len(total)},}/{total}  {shown} steps/s  {values}  {clock(left)} left"
 
     def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:
         """Shows the line: always on a terminal, else at log points only."""

@@ -214,7 +214,6 @@ class Run:
         validate: Callable[[Any], Mapping[str, Any]] | None = None,
         eval_every: int | None = None,
         best: str = "",
-        tasks: int,
         devices: int = 1,
     ) -> Any:
         """The state after the last step, on one device; `state` if nothing is left to do.
@@ -227,8 +226,7 @@ class Run:
             best: the metric by which `keep_best` chooses parameters; "" keeps none. The lowest
                 value is the best if a word of its name says so, as in `query_loss`,
                 `squared_error` or `nll`: see `runs.best.ERRORS`. Else the highest is.
-            tasks: how many tasks or examples a step takes per seed.
-            devices: how many devices share them.
+            devices: how many devices share the tasks or examples of a step.
 
         Raises:
             InputError: if `eval_every` is no multiple of `log_every`, if what `validate` found is
@@ -239,13 +237,12 @@ class Run:
             refuse_statistics(state, best)
         last, given = state, (step, stream, keys, state)
         if validate is None:
-            points = self.log_points(*given, tasks=tasks, devices=devices)
+            points = self.log_points(*given, devices=devices)
         else:
             points = self.evaluation_points(
                 *given,
                 split="validation",
                 every=eval_every,
-                tasks=tasks,
                 devices=devices,
             )
         for i, last in points:
@@ -271,13 +268,9 @@ class Run:
         keys: Key,
         state: PyTree,
         *,
-        tasks: int,
         devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
-        """`train.loop` up to the run's last step, inside `watch`; see both.
-
-        `tasks`: how many tasks or examples a step takes per seed.
-        """
+        """`train.loop` up to the run's last step, inside `watch`; see both."""
         chunks = loop(
             step,
             stream,
@@ -288,7 +281,7 @@ class Run:
             devices=devices,
             on_compile=self.compiled,
         )
-        yield from self.watch(chunks, tasks=tasks * len(keys))
+        yield from self.watch(chunks)
 
     def evaluation_points(
         self,
@@ -299,7 +292,6 @@ class Run:
         *,
         split: str,
         every: int | None,
-        tasks: int,
         devices: int = 1,
     ) -> Iterator[tuple[int, Any]]:
         """The log points at multiples of `every`, and the last one.
@@ -315,7 +307,7 @@ class Run:
         due, missing = self.evaluations(split, every)
         if parallel.agree(int(missing)):
             yield self.steps, state
-        points = self.log_points(step, stream, keys, state, tasks=tasks, devices=devices)
+        points = self.log_points(step, stream, keys, state, devices=devices)
         yield from ((i, now) for i, now in points if due(i))
 
     def evaluations(self, split: str, every: int | None) -> tuple[Callable[[int], bool], bool]:
@@ -339,10 +331,10 @@ class Run:
         return due, done and self.steps not in self.metrics(split).get("step", ())
 
     def watch(
-        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
+        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]]
     ) -> Iterator[tuple[int, Any]]:
         """`(i, state)` at every log point of your own loop; see `Training.watch`."""
-        return self._training.watch(chunks, tasks=tasks)
+        return self._training.watch(chunks)
 
     def compiled(self, seconds: float) -> None:
         """Notes how long compilation took; pass it as `on_compile` to your own loop."""
@@ -419,7 +411,7 @@ def open_run(
     ...             return result
     ...         state = run.restore(jaxdl.init_states(lambda key: jnp.float32(0), keys, tx))
     ...         stream = jaxdl.task_stream(lambda key: jnp.float32(8), tasks=1)
-    ...         state = run.train(jaxdl.make_step(grad, tx), stream, keys, state, tasks=1)
+    ...         state = run.train(jaxdl.make_step(grad, tx), stream, keys, state)
     ...         return run.finish({"params": state.params})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     flags = jaxdl.RunFlags(runs_dir=pathlib.Path(folder), devices=1)

@@ -64,7 +64,7 @@ class Training:
         self.compile_seconds = 0.0
         self.seconds = 0.0
         self.step = 0
-        self._progress = Progress(0, steps, 1)
+        self._progress = Progress(0, steps)
         self._window = Window()
 
     def restore(self, state: PyTree) -> Any:
@@ -126,26 +126,25 @@ class Training:
         self._progress.restart(self.step)
         say(f"compiled in {seconds:.1f} s")
 
-    def start_progress(self, tasks: int) -> Progress:
-        """Begins to measure the rate; `tasks` is the number of tasks per step."""
-        self._progress = Progress(self.step, self.steps, tasks)
+    def start_progress(self) -> Progress:
+        """Begins to measure the rate."""
+        self._progress = Progress(self.step, self.steps)
         return self._progress
 
     def watch(
-        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]], *, tasks: int
+        self, chunks: Iterable[tuple[int, Any, dict[str, np.ndarray]]]
     ) -> Iterator[tuple[int, Any]]:
         """Yields `(i, state)` at every log point, and supervises the training in between.
 
         It shows the rate and the time left, and writes metrics.jsonl. It saves checkpoints by the
         clock and at the end. Between two chunks it handles Ctrl-C and SIGTERM. It stops at the
-        first loss (see `divergence.is_loss`) that is not finite. `tasks` is the number of tasks
-        per step, for the rate.
+        first loss (see `divergence.is_loss`) that is not finite.
 
         Raises:
             Interrupted: after saving, if a signal came.
             RunError: if training diverged or a checkpoint could not be written.
         """
-        self.start_progress(tasks)
+        self.start_progress()
         clock = SaveClock(self.flags.save_minutes)
         with self.signals.deferred():
             for i, state, metrics in chunks:

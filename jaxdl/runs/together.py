@@ -39,7 +39,6 @@ class Together:
         self,
         chunks: Iterable[Chunk],
         *,
-        tasks: int,
         validate: Validate | None = None,
         eval_every: int | None = None,
         best: str = "",
@@ -47,7 +46,6 @@ class Together:
         """Takes the chunks of `jaxdl.loop`, whose first axis has the seeds of all runs.
 
         Args:
-            tasks: tasks per step and seed.
             validate, eval_every, best: as of `Run.train`, for the seeds of all runs.
 
         Raises:
@@ -55,7 +53,7 @@ class Together:
             RunError: if a checkpoint could not be written.
         """
         first, flags, steps = self._trainings[0], self.runs[0].flags, self.runs[0].steps
-        progress = first.start_progress(tasks * self.seeds * len(self.runs))
+        progress = first.start_progress()
         clock, due = SaveClock(flags.save_minutes), self._evaluations(eval_every, validate)
         with first.signals.deferred():
             for i, state, metrics in chunks:

@@ -58,7 +58,6 @@ def experiment(config: Config, run: jaxdl.Run) -> dict[str, Any]:
         jaxdl.task_stream(train, config.tasks),
         keys,
         run.restore(state),
-        tasks=config.tasks,
     )
     score = jaxdl.evaluate(learner, jaxdl.cross_entropy, test, episodes=200)
     scores = [score(jax.random.key(-1), params) for params in jaxdl.per_seed(last.params)]

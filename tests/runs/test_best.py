@@ -172,4 +172,4 @@ def test_parameters_without_their_running_statistics_are_not_kept(tmp_path):
         keys, state = tiny_run.start(tiny_run.Config())
         state = state._replace(stats={"mean": np.zeros((2, 3))})
         with pytest.raises(InputError, match="without the running statistics that this net has"):
-            run.train(None, None, keys, state, validate=lambda state: {}, best="accuracy", tasks=1)
+            run.train(None, None, keys, state, validate=lambda state: {}, best="accuracy")

@@ -530,7 +530,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     with open_run("tiny", settings) as run:
         finite = {"loss": np.ones((2, 1), np.float32)}
         with pytest.raises(RunError, match=r"the state is not finite at step 6\. No checkpoint"):
-            list(run.watch([(6, broken._replace(step=np.int32(6)), finite)], tasks=1))
+            list(run.watch([(6, broken._replace(step=np.int32(6)), finite)]))
     assert Checkpoints(run.directory / "checkpoints").steps() == []
 
 
@@ -539,7 +539,7 @@ def test_infinity_in_the_optimiser_is_no_divergence(tmp_path):
     _, state = start(settings)
     state = state._replace(step=np.int32(6), opt_state={"best loss": np.full(2, np.inf)})
     with open_run("tiny", settings) as run:
-        list(run.watch([(6, state, {"loss": np.ones((2, 1))})], tasks=1))
+        list(run.watch([(6, state, {"loss": np.ones((2, 1))})]))
     assert Checkpoints(run.directory / "checkpoints").steps() == [6]
 
 
@@ -557,7 +557,7 @@ def test_a_metric_that_is_no_loss_may_be_nan_and_is_logged_as_nan(tmp_path, capf
     for first, last in ((1, 1), (2, 3)):
         with open_run("tiny", settings) as run:
             assert int(run.restore(state).step) == first - 1
-            list(run.watch(chunks(first, last), tasks=1))
+            list(run.watch(chunks(first, last)))
     (line,) = (tmp_path / "tiny" / "a" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["accuracy"] == ["nan", 1.0]
     np.testing.assert_array_equal(run.metrics("train")["accuracy"], [[np.nan, 1.0]])
@@ -573,7 +573,7 @@ def test_a_diverged_loss_is_named(tmp_path):
         open_run("tiny", settings) as run,
         pytest.raises(RunError, match=r"the loss/1 of seed 2 of 2 is not finite at step 4\. No"),
     ):
-        list(run.watch([(4, state._replace(step=np.int32(4)), bad)], tasks=1))
+        list(run.watch([(4, state._replace(step=np.int32(4)), bad)]))
 
 
 def test_a_calm_loss_that_is_nan_at_once_points_at_the_inner_optimiser(tmp_path):
@@ -587,7 +587,7 @@ def test_a_calm_loss_that_is_nan_at_once_points_at_the_inner_optimiser(tmp_path)
             match=r"its gradient is the suspect.*page inner-optimisers of the documentation$",
         ),
     ):
-        list(run.watch([(3, state._replace(step=np.int32(3)), calm)], tasks=1))
+        list(run.watch([(3, state._replace(step=np.int32(3)), calm)]))
 
 
 def no_room(*_, **__):
@@ -717,7 +717,7 @@ def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeyp
     with open_run("tiny", config(tmp_path, steps=9, log_every=2)) as whole:
         run = whole.part(part) if part else whole
         monkeypatch.setattr(run, "log_points", chunks)
-        rest = {"tasks": 1, "validate": validate, "eval_every": 4, "best": "score"}
+        rest = {"validate": validate, "eval_every": 4, "best": "score"}
         last = run.train(None, None, None, None, **rest)
         assert last.step == 9
         params, steps = run.best({"w": np.zeros(2, np.float32)})
@@ -736,7 +736,7 @@ def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeyp
 def test_a_validation_between_log_points_is_refused(every, tmp_path):
     """It was left out, so that the flag `log_every` decided which parameters are the best."""
     with open_run("tiny", config(tmp_path, steps=9, log_every=2)) as run:
-        rest = {"tasks": 1, "validate": lambda state: {"loss": [0.0]}, "eval_every": every}
+        rest = {"validate": lambda state: {"loss": [0.0]}, "eval_every": every}
         message = f"`eval_every={every}` must be a multiple of `log_every=2`"
         with pytest.raises(InputError, match=re.escape(message)):
             run.train(None, None, None, None, **rest)
@@ -746,9 +746,9 @@ def test_a_validation_between_log_points_is_refused(every, tmp_path):
 def test_without_a_number_of_steps_the_last_one_alone_is_validated(every, tmp_path, monkeypatch):
     points = [(i, TrainState(i, {"w": np.zeros(2)}, ())) for i in (2, 4, 6, 8, 9)]
     with open_run("tiny", config(tmp_path, steps=9, log_every=2)) as run:
-        monkeypatch.setattr(run, "log_points", lambda *_, tasks, devices: iter(points))
+        monkeypatch.setattr(run, "log_points", lambda *_, devices: iter(points))
         rest = {"validate": lambda state: {"loss": [0.5, 0.25]}, "eval_every": every}
-        run.train(None, None, None, None, tasks=1, **rest)
+        run.train(None, None, None, None, **rest)
         assert run.metrics("validation")["step"].tolist() == [9]
 
 
@@ -828,7 +828,7 @@ def test_progress_lines(tmp_path, capfd):
     assert len(lines) == 3
     assert re.fullmatch(r"compiled in [\d.]+ s", lines[0])
     for step, line in zip((3, 6), lines[1:], strict=True):
-        pattern = rf"step {step}/6  {number} tasks/s  loss {number}  accuracy {number}  0:0\d left"
+        pattern = rf"step {step}/6  {number} steps/s  loss {number}  accuracy {number}  0:0\d left"
         assert re.fullmatch(pattern, line), line
 
 
@@ -839,19 +839,19 @@ def test_rates_leave_out_compilation_and_validation(monkeypatch):
     def wait(seconds):
         now[0] += seconds
 
-    told = progress.Progress(100, 1100, tasks=4)
+    told = progress.Progress(100, 1100)
     wait(60)  # compilation
     told.restart(100)
     wait(2)
     told.stepped(200)
     assert told.line({"loss": [1.0, 2.0]}) == (
-        "step   200/1,100  200 tasks/s  loss 1.5000  0:18 left"
+        "step   200/1,100  50 steps/s  loss 1.5000  0:18 left"
     )
     wait(6)  # a validation: no training, but time that passes
     told.resumed()
     wait(2)
     told.stepped(300)
-    assert "200 tasks/s" in told.line({})
+    assert "50 steps/s" in told.line({})
     assert "0:40 left" in told.line({})
     assert progress.clock(3 * 3600 + 61) == "3:01:01"
 
@@ -994,7 +994,7 @@ def test_a_state_with_typed_keys_is_resumed_bit_for_bit(tmp_path):
         state = Drawing(jnp.int32(0), {"w": jnp.zeros((2, 3))}, keys)
         with open_run("drawing", config(tmp_path, steps=steps, **changes)) as run:
             stream = Partial(lambda key, step, shard: ())
-            return run.train(step, stream, keys, run.restore(state), tasks=1)
+            return run.train(step, stream, keys, run.restore(state))
 
     straight = run(6, name="straight")
     run(3, name="stopped")

@@ -24,7 +24,7 @@ def test_what_a_full_disk_does_not_take_is_lost_and_told(monkeypatch):
             for _ in range(10_000):
                 print("a line")
             say("a line of the log")
-            progress = Progress(0, 10, 1)
+            progress = Progress(0, 10)
             progress.stepped(1)
             progress.show({"loss": 1.0}, log_point=True)
             sys.stderr.flush()
@@ -41,7 +41,7 @@ def test_a_line_of_the_log_never_ends_a_training_outside_of_the_command_line(mon
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
     monkeypatch.setattr(sys, "stderr", None)
     say("lost")
-    progress = Progress(0, 10, 1)
+    progress = Progress(0, 10)
     progress.stepped(1)
     progress.show({"loss": 1.0}, log_point=True)
 
