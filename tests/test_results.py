@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.tables import document, figure, reproduce, stored
+from experiments.tables import document, few_shot, figure, reproduce, sines, stored
 from experiments.tables.measures import MEASURES
 from experiments.tables.rows import TABLES, Row, Table
 from jaxdl.errors import InputError, RunError
@@ -164,8 +164,8 @@ def test_what_decides_is_paired_by_seed(monkeypatch):
         return {"maml": seeds, "untrained": seeds, "nearest_centroid": seeds, "run": run}
 
     found = {"base": result(0.7, 0.8, 0.9), "loss-sum": result(0.69, 0.79, 0.89)}
-    monkeypatch.setattr(document, "results_of", lambda table: found)
-    header, base, changed = document.what_decides("what-decides")
+    monkeypatch.setattr(few_shot, "results_of", lambda table: found)
+    header, base, changed = few_shot.what_decides("what-decides")
     assert [row[header.index("minus the first")] for row in (base, changed)] == ["", "-1.00 ± 0.00"]
     assert changed[header.index("mean, ± over seeds")] == "79.00 ± 24.84"
 
@@ -257,8 +257,8 @@ def test_an_error_that_diverges_in_one_seed_diverges(monkeypatch):
     result = stored.results_of("sine-waves")["maml"]
     seeds = [{**seed} for seed in result["maml"]]
     seeds[0]["10-shot/1"] = {**seeds[0]["10-shot/1"], "mean": 250.0}
-    monkeypatch.setattr(document, "results_of", lambda table: {"maml": {**result, "maml": seeds}})
-    assert next(itertools.islice(document.sines("sine-waves"), 1, None))[4] == "diverges"
+    monkeypatch.setattr(sines, "results_of", lambda table: {"maml": {**result, "maml": seeds}})
+    assert next(itertools.islice(sines.sines("sine-waves"), 1, None))[4] == "diverges"
 
 
 def test_wrong_names_are_refused_with_those_there_are():

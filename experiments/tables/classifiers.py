@@ -18,16 +18,16 @@ NETS = {
 """The nets by row, or by cell, with their titles."""
 
 
-def classifiers() -> Iterator[list[str]]:
+def classifiers(mnist: str) -> Iterator[list[str]]:
     """Accuracy in training and test, in percent. Cells share a run, and so its time."""
-    yield ["net", "train", "test, ± over seeds", "by seed", "steps", "time", "command"]
-    for table in ("mnist", "sequences", "cifar10"):
+    yield ["net", "train", "test, ± over seeds", "by seed", "steps", "time", "row"]
+    for table in (mnist, "sequences", "cifar10"):
         for row, result in results_of(table).items():
             run, title = result["run"], NETS.get(f"{table} {row}", "")
             shared = [
                 f"{run['steps']:,}",
                 f"{run['wall_seconds']:.0f} s",
-                f"`scripts/reproduce {table} {row}`",
+                f"`{table} {row}`",
             ]
             for cell, found in result.get("cells", {}).items():
                 yield [NETS[cell], "", *_test(found["accuracy"]), *shared]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.reports.tabular import METRICS
-from experiments.tables.document import over_seeds
 from experiments.tables.rows import Experiment
+from experiments.tables.values import over_seeds
 
 Numbers = list[list[float]]
 """Several numbers, each by seed."""

@@ -19,6 +19,7 @@ from experiments.tables.measures import MEASURES, headline, numbers
 from experiments.tables.retest import retest
 from experiments.tables.rows import TABLES, TITLES, Experiment, Row, Table
 from experiments.tables.stored import learner_of, place, result_of, store
+from experiments.tables.values import over_episodes
 from jaxdl.errors import InputError, RunError
 from jaxdl.report import tables
 from jaxdl.runs import cli
@@ -151,7 +152,7 @@ def record(table: str, row: Row, result: dict[str, Any]) -> str:
             tested = trained if tested is None else tested
             lines["inner steps"] = f"{trained} in training, {tested} in the test"
         own = result[learner_of(result)]
-        half, episodes = document.over_episodes(own), config["test_episodes"]
+        half, episodes = over_episodes(own), config["test_episodes"]
         lines["± over test episodes"] = f"{half:.2f} over {episodes:,}"
     if "parameters" in result:
         lines["parameters"] = f"{result['parameters']:,}"

@@ -252,6 +252,7 @@ TABLES = {
     ),
     "omniglot-5way-1shot": Table("few_shot", "--pretraining-steps 0 --seeds 3", _EQUAL_COST),
     "sine-waves": Table("sinusoid", "--seeds 3", _SINES),
+    "sine-start": _one("sinusoid", "code", 10, "--init code --seeds 10"),
     "what-decides": Table(
         "few_shot",
         _BASE,
@@ -296,7 +297,11 @@ TABLES = {
     "continual": Table(
         "continual",
         "",
-        (Row("rotations", "", 30), Row("permutations", "--data permutations", 26)),
+        (
+            Row("rotations", "", 30),
+            Row("permutations", "--data permutations", 26),
+            Row("rotations-mer1", "--methods mer1 --seeds 1", 16),
+        ),
         keeps_weights=False,
     ),
     "dqn": _one("dqn", "cartpole", 2),

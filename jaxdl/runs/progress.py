@@ -115,14 +115,18 @@ class Progress:
             self._marks.pop(0)
 
     def line(self, means: Mapping[str, Any]) -> str:
-        """Step, rate, the metrics (means over seeds), time left."""
+        """Step, rate, the metrics (means over seeds), time left.
+
+        A metric of a part, as "loss/left", is shown only where none is of the whole.
+        """
         (then, busy_then, before), (now, busy, step) = self._marks[0], self._marks[-1]
         count = max(step - before, 1)
         rate = count / max(busy - busy_then, 1e-9)
         shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
         left = (self._steps - step) * (now - then) / count
         total = f"{self._steps:,}"
-        values = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in means.items())
+        shared = {name: value for name, value in means.items() if "/" not in name} or means
+        values = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in shared.items())
         return f"step {step:>{len(total)},}/{total}  {shown} steps/s  {values}  {clock(left)} left"
 
     def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:

@@ -705,8 +705,7 @@ def test_checkpoints_hold_the_state_of_their_step(tmp_path):
 
 @pytest.mark.parametrize("part", ["", "lstm"])
 def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeypatch, capfd):
-    def chunks(*_, tasks, devices):
-        assert tasks == 1
+    def chunks(*_, devices):
         for i in (2, 4, 6, 8, 9):
             yield i, TrainState(i, {"w": np.array([i, i], np.float32)}, ())
 
@@ -722,7 +721,7 @@ def test_validations_are_logged_said_and_choose_the_best(part, tmp_path, monkeyp
         assert last.step == 9
         params, steps = run.best({"w": np.zeros(2, np.float32)})
         lines = run.metrics("validation")
-        monkeypatch.setattr(run, "log_points", lambda *_, tasks, devices: iter(()))
+        monkeypatch.setattr(run, "log_points", lambda *_, devices: iter(()))
         assert run.train(None, None, None, last, **rest) is not None
     assert steps.tolist() == [9, 4]
     assert params["w"].tolist() == [9, 4]
@@ -844,7 +843,7 @@ def test_rates_leave_out_compilation_and_validation(monkeypatch):
     told.restart(100)
     wait(2)
     told.stepped(200)
-    assert told.line({"loss": [1.0, 2.0]}) == (
+    assert told.line({"loss": [1.0, 2.0], "loss/left": [3.0, 4.0]}) == (
         "step   200/1,100  50 steps/s  loss 1.5000  0:18 left"
     )
     wait(6)  # a validation: no training, but time that passes
