@@ -1,7 +1,6 @@
 """The tables of docs/results.md and docs/what-decides.md, written from what is stored."""
 
 import importlib
-import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -64,9 +63,11 @@ def as_page(report: str) -> str:
     """
     lines = [line for line in report.split("\n") if line]
     end = 1 + max(i for i, line in enumerate(lines) if line.startswith("|"))
-    groups = itertools.groupby(lines[:end], lambda line: line.startswith("|"))
+    tables = "\n".join(lines[:end])
+    # A header is the line above the one that tells the columns' sides.
+    tables = re.sub(r"\n(?=\|.*\n\| :-)|(?<=\|)\n(?!\|)", "\n\n", tables)
     notes = ("\n  ".join(textwrap.wrap(f"- {line}", 116)) for line in lines[end:])
-    return "\n\n".join([*("\n".join(group) for _, group in groups), "\n".join(notes)])
+    return "\n\n".join([tables, "\n".join(notes)])
 
 
 REPORTED = (
