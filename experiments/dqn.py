@@ -49,6 +49,7 @@ from jaxdl.runs.config import (
     Start,
     each_once,
     flat,
+    seeds_below,
 )
 from jaxdl.runs.experiment import run_experiment
 from jaxdl.runs.identity import refuse_other_steps
@@ -130,6 +131,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Validates the configuration."""
+    seeds_below(config.random, HELD_OUT)
     each_once("memories", config.memories, MEMORIES)
     if not config.hidden:
         raise InputError("`hidden=`: give the width of one hidden layer at least")
@@ -168,7 +170,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     result = {
         "memories": learnt,
         "steps": config.steps,
-        "split": "episodes that start anew",
+        "split": "episodes that start anew, by keys that no training has",
         "batch_norm": "none",
         "config": flat(config),
     }

@@ -5,8 +5,8 @@ baseline is ten nets of one task each. Any method of `jaxdl.multitask` can combi
 The last 5,000 training images are held out for validation. Scores are those of the last parameters.
 
 Command: scripts/run many_questions
-Runtime: 18 minutes on 2 CPU cores that other work shared
-Result: F1 in %, 3 seeds: ten nets 98.66, one net 98.82, with 15 % of the parameters
+Runtime: 11 minutes on one of two busy CPU cores
+Result: F1 in %, 3 seeds: ten nets 98.66, one net 98.84, with 15 % of the parameters
 """
 
 import dataclasses

@@ -5,8 +5,8 @@ cells have the same width, data, optimiser and number of steps. The last 5,000 t
 held out for the learning curve. Scores are those of the last parameters.
 
 Command: scripts/run sequences [--seeds 3]
-Runtime: 14 minutes for 3 seeds on 2 CPU cores that other work shared
-Result: 3 seeds, test: 99.03 ± 0.37 % (LSTM), 98.98 ± 0.24 (GRU), 97.57 ± 0.17 (RNN)
+Runtime: 16 minutes for 3 seeds on one of two busy CPU cores
+Result: 3 seeds, test: 99.02 ± 0.24 % (LSTM), 98.92 ± 0.04 (GRU), 97.61 ± 0.21 (RNN)
 """
 
 import dataclasses

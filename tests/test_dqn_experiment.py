@@ -185,6 +185,7 @@ def test_a_row_per_memory_counts_the_seeds_that_solve_the_task():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        ({"seed": 20_241_125}, "`seed=20241125`: choose at most"),
         ({"env": "atari"}, "`env=atari`: choose cartpole, or gymnax:NAME"),
         ({"memories": ("long",)}, "`memories=long`: choose among replay short none"),
         ({"memories": ("none", "none")}, "`memories=none none`: .* each name once"),
