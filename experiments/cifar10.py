@@ -1,9 +1,9 @@
 """CIFAR-10 by LeNet and by ResNet-18.
 
 `lenet` is a tutorial's recipe for a CPU. Its learning rate falls so early that it underfits, on
-training images as on test images. `resnet18` is the standard recipe
-for 95 % and more. It needs a GPU, and its accuracy is not yet measured here. Scores are those of
-the last parameters. By default, 5,000 training images are held out for validation.
+training images as on test images. `resnet18` is the standard recipe for 95 % and more. It needs a
+GPU, and its accuracy is not yet measured here. Scores are those of the last parameters. By default,
+5,000 training images are held out for validation.
 
 Command: scripts/run cifar10 [--preset resnet18]; --predict DIRECTORY shows what a run has learnt
 Runtime: 3 seeds of lenet 10 minutes on one of two busy CPU cores; resnet18 needs a GPU

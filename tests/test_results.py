@@ -141,9 +141,10 @@ def test_the_numbers_of_a_tiny_run_are_among_those_that_it_printed(table, folder
 
 
 def test_a_report_becomes_a_page():
-    found = document.as_page("in %\n| a |\n| b |\nminus\n| c |\n" + "so " * 50 + "\n\n9 s")
+    one, two, three = (f"| {name} |\n| :- |\n| 1 |" for name in "abc")
+    found = document.as_page(f"in %\n{one}\nminus\n{two}\n{three}\n" + "so " * 50 + "\n\n9 s")
     first, *_, notes = found.split("\n\n")
-    assert found.startswith("in %\n\n| a |\n| b |\n\nminus\n\n| c |\n\n- so")
+    assert found.startswith(f"in %\n\n{one}\n\nminus\n\n{two}\n\n{three}\n\n- so")
     assert first == "in %"
     assert [line[:2] for line in notes.split("\n")] == ["- ", "  ", "- "]
     assert notes.replace("\n  ", " ").split() == ["-", *["so"] * 50, "-", "9", "s"]
