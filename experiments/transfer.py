@@ -10,10 +10,9 @@ and number of steps are chosen on validation examples. There are more validation
 small counts have labels.
 
 Command: scripts/run transfer [--data omniglot]
-Runtime: 33 minutes on 2 CPU cores that other work shared
-Result: MNIST, 3 seeds, test accuracy in % with 1, 5, 20, 100 and all labels per class: from scratch
-    54.3 78.1 90.5 95.9 98.4; probe 62.4 72.8 82.6 88.1 90.1; full 63.2 82.0 92.0 96.1 98.6; gradual
-    66.4 82.7 92.2 96.2 98.6; MAML 66.1 82.8 92.2 96.7 98.8
+Runtime: 18 minutes on one of two busy CPU cores
+Result: MNIST, 3 seeds, test accuracy in % with 20 labels per class: from scratch 90.5, linear probe
+    81.1, full fine-tuning 91.6, gradual unfreezing 91.6, MAML 91.9
 """
 
 import dataclasses
