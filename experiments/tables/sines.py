@@ -11,6 +11,8 @@ from experiments.tables.values import over_seeds
 
 DIVERGED = 100.0
 """A mean squared error above this, or one that is not finite, is no error of a fit."""
+DEPTHS = (0, 1, 5, 10)
+"""The inner steps of the test whose errors are shown."""
 Cells = Iterator[list[str]]
 
 
@@ -42,12 +44,11 @@ def sines(table: str) -> Cells:
 
 def maml_on_sines(table: str) -> Cells:
     """The 5-shot errors of MAML and of its baseline by steps and seeds, beside the paper's."""
-    depths = (0, 1, 5, 10)
-    yield ["after", *(f"{depth} step{'s' * (depth != 1)}" for depth in depths)]
+    yield ["after", *_after(DEPTHS)]
     result = results_of(table)["maml"]
 
     def cells(name: str, key: str = "mean") -> list[list[float]]:
-        return [[float(seed[f"5-shot/{depth}"][key]) for seed in result[name]] for depth in depths]
+        return [[float(seed[f"5-shot/{depth}"][key]) for seed in result[name]] for depth in DEPTHS]
 
     first: int = result["config"]["seed"]
     for i, values in enumerate(zip(*cells("maml"), strict=True)):
@@ -55,9 +56,9 @@ def maml_on_sines(table: str) -> Cells:
     yield ["MAML, mean", *(over_seeds(values, ".2f") for values in cells("maml"))]
     halves = [float(np.mean(values)) for values in cells("maml", "ci95")]
     yield ["MAML, one seed, ± over tasks", *(f"± {half:.2f}" for half in halves)]
-    yield ["paper (one seed, 600 tasks)", *published("maml", depths)]
+    yield ["paper (one seed, 600 tasks)", *published("maml", DEPTHS)]
     yield ["pretrained, fine-tuned, mean", *(over_seeds(v, ".2f") for v in cells("pretrained"))]
-    yield ["pretrained, fine-tuned, paper", *published("pretrained", depths)]
+    yield ["pretrained, fine-tuned, paper", *published("pretrained", DEPTHS)]
 
 
 def published(name: str, depths: Sequence[int]) -> list[str]:
@@ -68,11 +69,15 @@ def published(name: str, depths: Sequence[int]) -> list[str]:
 
 def from_the_codes_start(table: str) -> Cells:
     """The 5-shot errors of MAML by seed, from the start that the authors' code draws."""
-    depths = (0, 1, 5, 10)
-    yield ["seed", *(f"{depth} step{'s' * (depth != 1)}" for depth in depths)]
+    yield ["seed", *_after(DEPTHS)]
     for result in results_of(table).values():
         first: int = result["config"]["seed"]
         for i, seed in enumerate(result["maml"]):
-            errors = [float(seed[f"5-shot/{depth}"]["mean"]) for depth in depths]
-            yield [str(first + i), *(f"{error:.3f}" for error in errors)]
-        yield ["paper", *published("maml", depths)]
+            errors = [float(seed[f"5-shot/{depth}"]["mean"]) for depth in DEPTHS]
+            shown = (f"{e:.3f}" if e < DIVERGED else "diverges" for e in errors)
+            yield [str(first + i), *shown]
+        yield ["paper", *published("maml", DEPTHS)]
+
+
+def _after(depths: Sequence[int]) -> list[str]:
+    return [f"{depth} step{'s' * (depth != 1)}" for depth in depths]
