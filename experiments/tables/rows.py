@@ -296,7 +296,7 @@ TABLES = {
     "many-questions": _one("many_questions", "ten-digits", 18),
     "continual": Table(
         "continual",
-        "",
+        "--steps 20000",
         (
             Row("rotations", "", 30),
             Row("permutations", "--data permutations", 26),
