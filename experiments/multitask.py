@@ -7,7 +7,7 @@ for Adam, and the settings of their papers. The last 5,000 training images are h
 validation. Scores are those of the last parameters.
 
 Command: scripts/run multitask
-Runtime: 55 minutes on one of two busy CPU cores
+Runtime: 46 minutes on one of two busy CPU cores
 Result: mean test accuracy in %, 3 seeds: two single nets 97.64; one net with equal weights 97.09,
     with the thirteen other methods 96.89 (mgda) to 97.25 (uncertainty)
 """
