@@ -1,6 +1,6 @@
 """Underfitting and overfitting: dense nets of rising width, with few labels and with all.
 
-Nets with one hidden layer learn the same data. Wide nets memorise few examples, so the gap between
+Nets with one hidden layer learn the same data. All nets memorise few examples, so the gap between
 training and test is large. Narrow nets underfit if there are many examples. All nets train from
 scratch for a fixed number of steps. No hyperparameter is chosen by validation.
 

@@ -13,7 +13,7 @@ from jaxdl.data.subsets import divided
 from jaxdl.recipes.few_labels import Images, Problem, problem_of
 
 Data = Literal["mnist", "omniglot", "cifar10", "digits"]
-_PUBLISHED = "{}the published test images; 200 training images of each class held out for choices"
+_PUBLISHED = "{}the published test images; 200 training images of each class are held out"
 ALONE: dict[Data, str] = {
     "mnist": _PUBLISHED.format(""),
     "cifar10": _PUBLISHED.format(""),

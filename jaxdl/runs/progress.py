@@ -117,7 +117,7 @@ class Progress:
     def line(self, means: Mapping[str, Any]) -> str:
         """Step, rate, the metrics (means over seeds), time left.
 
-        A metric of a part, as "loss/left", is shown only where none is of the whole.
+        A metric of a part, as "loss/0", is left out where there is one of the whole, "loss".
         """
         (then, busy_then, before), (now, busy, step) = self._marks[0], self._marks[-1]
         count = max(step - before, 1)
@@ -125,8 +125,8 @@ class Progress:
         shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
         left = (self._steps - step) * (now - then) / count
         total = f"{self._steps:,}"
-        shared = {name: value for name, value in means.items() if "/" not in name} or means
-        values = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in shared.items())
+        whole = {n: v for n, v in means.items() if "/" not in n or n.split("/")[0] not in means}
+        values = "  ".join(f"{name} {np.mean(value):.4f}" for name, value in whole.items())
         return f"step {step:>{len(total)},}/{total}  {shown} steps/s  {values}  {clock(left)} left"
 
     def show(self, means: Mapping[str, Any], *, log_point: bool) -> None:

@@ -88,11 +88,11 @@ def form(work: Maml, part: str) -> Iterator[Any]:
     estimator = first_order if part == "second order" else auto
     loss = cross_entropy if work.images else mean_squared_error
     inner = optax.sgd(INNER_LR)
-    learner = maml(jaxdl_maml.net(work), loss, tx=inner, steps=steps, estimator=estimator)
-    grad: Any = nothing if part == "gradient" else learner.grad
     tx = optax.adam(LR)
     x = jnp.zeros((work.ways * work.shots, *work.shape))
     with without(part):
+        learner = maml(jaxdl_maml.net(work), loss, tx=inner, steps=steps, estimator=estimator)
+        grad: Any = nothing if part == "gradient" else learner.grad
         forever = training(
             make_step(over_tasks(grad, chunk=1 if work.images else None, axis_name=axis), tx),
             task_stream(jaxdl_maml.episodes(work), work.tasks),

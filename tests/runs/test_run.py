@@ -843,7 +843,7 @@ def test_rates_leave_out_compilation_and_validation(monkeypatch):
     told.restart(100)
     wait(2)
     told.stepped(200)
-    assert told.line({"loss": [1.0, 2.0], "loss/left": [3.0, 4.0]}) == (
+    assert told.line({"loss": [1.0, 2.0], "loss/0": [3.0, 4.0]}) == (
         "step   200/1,100  50 steps/s  loss 1.5000  0:18 left"
     )
     wait(6)  # a validation: no training, but time that passes
@@ -851,6 +851,7 @@ def test_rates_leave_out_compilation_and_validation(monkeypatch):
     wait(2)
     told.stepped(300)
     assert "50 steps/s" in told.line({})
+    assert "loss/query 2.0000" in told.line({"accuracy": [1.0], "loss/query": [2.0]})
     assert "0:40 left" in told.line({})
     assert progress.clock(3 * 3600 + 61) == "3:01:01"
 
