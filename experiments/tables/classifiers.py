@@ -1,9 +1,9 @@
 """The table of supervised classification: MNIST, MNIST row by row, CIFAR-10."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from experiments.tables.stored import results_of
+from experiments.tables.values import Cells
 from jaxdl.report import tables
 
 NETS = {
@@ -18,7 +18,7 @@ NETS = {
 """The nets by row, or by cell, with their titles."""
 
 
-def classifiers(mnist: str) -> Iterator[list[str]]:
+def classifiers(mnist: str) -> Cells:
     """Accuracy in training and test, in percent. Cells share a run, and so its time."""
     yield ["net", "train", "test, ± over seeds", "by seed", "steps", "time", "row"]
     for table in (mnist, "sequences", "cifar10"):

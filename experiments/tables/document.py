@@ -3,7 +3,7 @@
 import importlib
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from experiments.reports.tabular import scores_table
@@ -14,10 +14,9 @@ from experiments.tables.processes import curves
 from experiments.tables.rows import TABLES
 from experiments.tables.sines import from_the_codes_start, maml_on_sines, sines
 from experiments.tables.stored import DOCS, results_of
+from experiments.tables.values import Cells
 from jaxdl.files.atomic import write_text
 from jaxdl.report.tables import markdown
-
-Cells = Iterator[list[str]]
 
 
 def real_tables(table: str) -> Cells:

@@ -7,11 +7,10 @@ import numpy as np
 
 from experiments.tables.rows import DECIDES, TABLES, TITLES
 from experiments.tables.stored import learner_of, results_of
-from experiments.tables.values import accuracies, over_episodes, over_seeds
+from experiments.tables.values import Cells, accuracies, over_episodes, over_seeds
 
 TESTS = {"maml": "tested as MAML", "vinyals": "tested as ProtoNet"}
 """The two tests of Omniglot, by their splits."""
-Cells = Iterator[list[str]]
 
 
 def _by_accuracy(table: str) -> dict[str, tuple[list[dict[str, float]], dict[str, Any]]]:

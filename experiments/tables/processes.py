@@ -7,12 +7,13 @@ from experiments.reports._processes import cell
 from experiments.reports.regression_1d import PUBLISHED
 from experiments.tables.rows import TITLES
 from experiments.tables.stored import learner_of, results_of
+from experiments.tables.values import Cells
 
 COLUMNS = {"rbf": "RBF", "matern": "Matern-5/2"}
 """The kinds of curves with their titles."""
 
 
-def curves(table: str) -> Iterator[list[str]]:
+def curves(table: str) -> Cells:
     """Log-likelihood per point of targets and of the context, the best on RBF first."""
     header = ["learner", "parameters"]
     for title in COLUMNS.values():

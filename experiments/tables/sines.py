@@ -1,19 +1,18 @@
 """The tables of sine waves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from experiments.reports.sinusoid import PUBLISHED
 from experiments.tables.rows import TABLES, TITLES
 from experiments.tables.stored import learner_of, results_of
-from experiments.tables.values import over_seeds
+from experiments.tables.values import Cells, over_seeds
 
 DIVERGED = 100.0
 """A mean squared error above this, or one that is not finite, is no error of a fit."""
 DEPTHS = (0, 1, 5, 10)
 """The inner steps of the test whose errors are shown."""
-Cells = Iterator[list[str]]
 
 
 def sines(table: str) -> Cells:

@@ -1,10 +1,13 @@
 """Values of a result by seed, and as the text of a cell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from jaxdl.report.intervals import seeds_mean_ci95
+
+Cells = Iterator[list[str]]
+"""A table: the titles of its columns, then its rows."""
 
 
 def over_seeds(values: Sequence[float] | np.ndarray, form: str, sign: str = "") -> str:

@@ -21,18 +21,11 @@ import jax.numpy as jnp
 import jaxdl_maml
 import optax
 from flax import linen as nn
-from jaxdl_side import training
-from works import LR, WORKS, Maml
+from works import WORKS, Maml
 
-from jaxdl import parallel
-from jaxdl.grads import over_tasks
-from jaxdl.losses import cross_entropy, mean_squared_error
 from jaxdl.meta.estimators import first_order
-from jaxdl.meta.maml import maml
 from jaxdl.meta.memory import auto
 from jaxdl.models import conv4, resnet12
-from jaxdl.train.steps import make_step
-from jaxdl.train.streams import task_stream
 
 INNER_LR = 1e-4
 WARM = 4
@@ -82,24 +75,12 @@ PARTS = ("nothing", "norm", "relu", "pool", "second order", "inner steps", "grad
 
 def form(work: Maml, part: str) -> Iterator[Any]:
     """The training of a form, which compiles when its first chunk is taken."""
-    devices = parallel.count_devices() if work.images else 1
-    axis = parallel.axis_name(devices)
     steps = 0 if part == "inner steps" else work.inner_steps
     estimator = first_order if part == "second order" else auto
-    loss = cross_entropy if work.images else mean_squared_error
-    inner = optax.sgd(INNER_LR)
-    tx = optax.adam(LR)
-    x = jnp.zeros((work.ways * work.shots, *work.shape))
+    grad = nothing if part == "gradient" else None
     with without(part):
-        learner = maml(jaxdl_maml.net(work), loss, tx=inner, steps=steps, estimator=estimator)
-        grad: Any = nothing if part == "gradient" else learner.grad
-        forever = training(
-            make_step(over_tasks(grad, chunk=1 if work.images else None, axis_name=axis), tx),
-            task_stream(jaxdl_maml.episodes(work), work.tasks),
-            lambda key: learner.init(key, x),
-            tx,
-            devices=devices,
-        )
+        inner = optax.sgd(INNER_LR)
+        forever = jaxdl_maml.training_of(work, inner, steps, estimator=estimator, grad=grad)
         first = next(forever)
     yield first
     yield from forever
@@ -129,10 +110,7 @@ def main() -> None:
     asked = parser.parse_args()
     work = WORKS[asked.work]
     assert isinstance(work, Maml)
-    if work.images:
-        parallel.split_cores(work.tasks)
-    else:
-        parallel.one_thread()
+    jaxdl_maml.share_cores(work)
     pooled = work.net in ("conv4-pooled", "resnet12")
     lacking = set() if pooled else {"pool"}
     lacking |= set() if work.images else {"norm", "relu"}
